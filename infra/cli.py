@@ -1,0 +1,40 @@
+"""The `panther` command: every role's commands under one name."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from infra import commands_stack
+from panther_core.console import emit, say
+from panther_core.errors import PantherError
+from panther_core.settings import KafkaSettings, PantherSettings
+from stream import commands as stream_commands
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
+app.add_typer(topics, name="topics")
+for part in (commands_stack.app, stream_commands.app):
+    app.registered_commands += part.registered_commands
+
+
+@topics.command("create")
+def topics_create(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")] = False,
+) -> None:
+    """Make the topics that are missing; existing ones are checked, never changed."""
+    from infra.topics import create_topics
+
+    emit(asyncio.run(create_topics(KafkaSettings(), PantherSettings())), as_json)
+
+
+def main() -> None:
+    """Entry point: errors raised on purpose are one readable line and exit code 1, without a traceback."""
+    try:
+        app()
+    except PantherError as error:
+        say(f"[bold red]error[/] {error}")
+        sys.exit(1)

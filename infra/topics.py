@@ -1,0 +1,47 @@
+"""The operator's function that makes the topics of `panther_core.topics`."""
+
+from __future__ import annotations
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from panther_core.errors import PantherError
+from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.topics import all_topics
+
+
+class TopicMismatch(PantherError):
+    """A topic exists with another partition count than the one asked for."""
+
+
+async def create_topics(kafka: KafkaSettings, settings: PantherSettings) -> dict[str, str]:
+    """Make what is missing; returns name -> "created" or "exists". Existing topics are never changed.
+
+    Raises TopicMismatch when one exists with another partition count.
+    """
+    wanted = {t.name: t for t in all_topics(settings.app_id)}
+    counts = {name: settings.partitions if t.by_user else 1 for name, t in wanted.items()}
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    await admin.start()
+    try:
+        reply = await admin.create_topics(
+            [NewTopic(name, counts[name], settings.replication, topic_configs=t.config) for name, t in wanted.items()]
+        )
+        out = {}
+        for name, code, *rest in reply.topic_errors:
+            if code == 0:
+                out[name] = "created"
+            elif code == TopicAlreadyExistsError.errno:
+                out[name] = "exists"
+            else:
+                raise PantherError(f"topic {name}: the broker refused to make it: {for_code(code).__name__} {rest}")
+        for topic in await admin.describe_topics(list(wanted)):
+            found = len(topic["partitions"])
+            if found and found != counts[topic["topic"]]:
+                raise TopicMismatch(
+                    f"topic {topic['topic']}: expected {counts[topic['topic']]} partitions, found {found}; "
+                    "set PANTHER_PARTITIONS to the existing count, or use new topics: state is kept by partition"
+                )
+        return out
+    finally:
+        await admin.close()

@@ -1,0 +1,194 @@
+"""The decision engine: the order in which a batch of events goes through states and models.
+
+`decide` is a generator that does no I/O: it yields what it needs and is sent the answer, so that the asynchronous
+worker, the synchronous replay and the tests run the very same code:
+
+    EncodeRequest -> send an EncodeResponse, or None when no scorer answered in time
+    ScoreRequest  -> send a ScoreResponse, or None
+    Decided       -> publish these decisions; send None
+
+When it returns, `states` holds what is to be stored. The caller makes the decisions durable before it stores the
+states: a stored state answers a redelivery with the decision it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.features import context_features
+from panther_core.reasons import rank_reasons
+from panther_core.rules import RuleModel
+from panther_core.schema import AttributeSchema
+from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.state import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES
+from panther_core.transition import Events, States, append, code_array, complete, context, packed, recent
+
+SCORE_DECIMALS = 6  # published scores are rounded, so that float noise between batch shapes does not show
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """What the engine must know of the serving model version. `typical_surprise` [A]: mean on training events, nats."""
+
+    version: int
+    threshold: float
+    rules: RuleModel
+    typical_surprise: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """`decision[i]` (DECISION) is of event `event[i]` of the batch; `repeated`: made earlier, published again as it was."""
+
+    event: NDArray[np.intp]
+    decision: NDArray[np.void]
+    repeated: bool
+
+
+Answer = ScoreResponse | EncodeResponse | None
+Steps = Generator[ScoreRequest | EncodeRequest | Decided, Answer, None]
+
+
+def waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Split a batch so that each wave has unique users and every user's order is kept. `rows`: user of each event."""
+    order = np.argsort(rows, kind="stable")
+    grouped = rows[order]
+    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]])[: len(rows)]
+    rank = np.empty(len(rows), np.intp)
+    rank[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+    by_rank = np.argsort(rank, kind="stable")
+    return [w for w in np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(w)]
+
+
+def decide(
+    states: States,
+    rows: NDArray[np.intp],
+    events: Events,
+    schema: AttributeSchema,
+    model: LiveModel,
+    clock: Callable[[], int],
+    received_ms: NDArray[np.int64],
+) -> Steps:
+    """Decide and apply a batch; `rows[i]` is the row in `states` (changed in place) of event i's user.
+
+    `clock` gives epoch ms; `received_ms[i]` is when the event reached the platform, for the latency.
+    """
+    for wave in waves(rows):
+        repeat, found = _seen(states[rows[wave]], events[wave])
+        if found.any():
+            known = wave[found]
+            yield Decided(known, _stored(states[rows[known]], events[known]), repeated=True)
+        wave = wave[~repeat]
+        if len(wave):
+            at = rows[wave]
+            part = states[at]
+            yield from _decide_wave(part, wave, events[wave], schema, model, clock, received_ms[wave])
+            states[at] = part
+
+
+def _seen(states: States, events: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which events were applied before (by offset or transaction id), and for which the decision is still held.
+
+    One that was applied and whose decision is no longer held needs no answer: decisions are durable before states.
+    """
+    found = (states["decisions"]["transaction"] == events["transaction"][:, None]).any(axis=1) & (states["n_decisions"] > 0)
+    return found | (events["offset"] <= states["last_offset"]), found
+
+
+def _stored(states: States, events: Events) -> NDArray[np.void]:
+    place = np.argmax(states["decisions"]["transaction"] == events["transaction"][:, None], axis=1)
+    return states["decisions"][np.arange(len(states)), place]
+
+
+def _decide_wave(
+    states: States,
+    wave: NDArray[np.intp],
+    events: Events,
+    schema: AttributeSchema,
+    model: LiveModel,
+    clock: Callable[[], int],
+    received_ms: NDArray[np.int64],
+) -> Steps:
+    known = states["n"] > 0
+    # users of another model version, or that an encoder outage left behind, are caught up first
+    behind = known & ((states["model_version"] != model.version) | (states["cached_n"] != states["n"]))
+    if behind.any():
+        yield from _encode(states, np.flatnonzero(behind), events["user"], model.version)
+
+    events = complete(states, events, schema)
+    features = context_features(states, events)
+    usable = ~known | (states["model_version"] == model.version)
+    answer = None
+    if usable.any():
+        answer = yield _score_request(states, events, features)
+        assert answer is None or isinstance(answer, ScoreResponse)
+    decision = _make_decisions(states, events, features, usable, answer, model)
+    decision["scored_at"] = clock()
+    decision["latency_ms"] = np.clip(decision["scored_at"] - received_ms, 0, 2**31 - 1)
+    yield Decided(wave, decision, repeated=False)
+
+    append(states, events)
+    slot = states["n_decisions"] % DECISIONS
+    states["decisions"][np.arange(len(states)), slot] = decision
+    states["n_decisions"] += 1
+    yield from _encode(states, np.arange(len(states)), events["user"], model.version)
+
+
+def _score_request(states: States, events: Events, features: NDArray[np.float32]) -> ScoreRequest:
+    return ScoreRequest(
+        features=features,
+        code=packed(events["code"]),
+        recent=recent(states),
+        profile=np.ascontiguousarray(events["profile"]),
+        cached=np.ascontiguousarray(states["cached"]),
+        history_len=states["n"].astype(np.int32),
+    )
+
+
+def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], version: int) -> Steps:
+    part = states[at]
+    codes, length = context(part)
+    answer = yield EncodeRequest(user[at], codes, length, part["window_hash"].copy(), part["profile"].copy())
+    if answer is None:
+        return  # `cached_n` stays behind: tried again at the user's next event
+    assert isinstance(answer, EncodeResponse)
+    states["cached"][at] = answer.cached
+    states["expected"][at] = code_array(answer.expected)
+    states["cached_n"][at] = part["n"]
+    states["model_version"][at] = version
+
+
+def _make_decisions(
+    states: States,
+    events: Events,
+    features: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    answer: ScoreResponse | None,
+    model: LiveModel,
+) -> NDArray[np.void]:
+    """DECISION rows, all but the clock fields."""
+    n = states["n"]
+    live = usable & (answer is not None)
+    score = model.rules.score(features).astype(np.float64)
+    surprise = None
+    if answer is not None:
+        score = np.where(live, answer.score, score)
+        surprise = np.where(live[:, None], answer.surprise - model.typical_surprise, 0)
+    score = np.round(score, SCORE_DECIMALS)
+    kinds, contributions = rank_reasons(surprise, model.rules.contributions(features))
+    alert = score >= model.threshold
+    late = (n > 0) & (events["time_ms"] < states["last_time_ms"])
+
+    out = np.zeros(len(states), DECISION)
+    out["transaction"] = events["transaction"]
+    out["score"], out["threshold"] = score, model.threshold
+    out["history_len"] = np.minimum(n, 2**31 - 1)
+    out["model_version"] = np.where(live, model.version, 0)
+    out["flags"] = alert * ALERT + (n == 0) * COLD + late * LATE
+    out["degraded"] = np.where(live, np.where(states["cached_n"] == n, LIVE, CACHED), RULES)
+    out["reason"], out["contribution"], out["expected"] = kinds, contributions, states["expected"]
+    return out

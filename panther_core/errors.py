@@ -1,0 +1,44 @@
+"""Errors of the domain, as a tree by the reaction each asks for.
+
+PantherError
+├── BadInput            the caller's data is wrong: fix the record, the file or the option
+│   ├── InvalidEvent    one record: goes to the dead-letter topic, the stream goes on
+│   └── InvalidFile     a file: names the place and the remedy
+├── ArtifactError       a model artifact cannot be used: retrain, or point at another version
+│   └── FingerprintMismatch   artifact and state (or tokenizer) were made for different schemas
+└── ScorerUnavailable   the model server did not answer in time: degrade, retry at the next event
+"""
+
+from __future__ import annotations
+
+
+class PantherError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class BadInput(PantherError):
+    """The caller's data is wrong; the message says what was expected, what came and where."""
+
+
+class InvalidEvent(BadInput):
+    """One record cannot be scored. `code` is the dead-letter reason, a stable word for dashboards."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InvalidFile(BadInput):
+    """A data file cannot be read as what it was said to be."""
+
+
+class ArtifactError(PantherError):
+    """A model artifact is missing, damaged or incompatible."""
+
+
+class FingerprintMismatch(ArtifactError):
+    """Two artifacts, or an artifact and the stored state, were made for different schemas."""
+
+
+class ScorerUnavailable(PantherError):
+    """The scorer did not answer in time; the caller goes one step down the degrade ladder."""

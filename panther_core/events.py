@@ -1,0 +1,178 @@
+"""Records on the topics (DESIGN section 5), and the checks a transaction must pass before it is scored.
+
+JSON by msgspec. Unknown extra fields are ignored; a missing or wrong one is an `InvalidEvent` that names it.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from panther_core.errors import InvalidEvent
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 65_536  # a longer transaction is a dead letter: real ones are a few hundred bytes
+MAX_AMOUNT = 1e9  # in units of the currency
+MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: earlier is a broken clock, not a late event
+MAX_AHEAD_MS = 24 * 3_600_000  # ahead of the broker's append time: a broken clock or time zone
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Word = Annotated[str, msgspec.Meta(max_length=128)]
+
+
+class Transaction(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One payment, topic `transactions`, key = `user_id`.
+
+    `event_time` is ISO 8601 (no offset means UTC) or epoch milliseconds. `profile` holds static facts of the
+    user by name (numbers or words); which of them are used is decided by the attribute schema.
+    """
+
+    transaction_id: Id
+    user_id: Id
+    merchant_id: Id
+    merchant_category: Word
+    amount: float
+    currency: Word
+    channel: Word
+    event_time: str | int
+    country: Word | None = None
+    device: Word | None = None
+    profile: dict[str, str | float | int] | None = None
+
+
+class ModelRef(msgspec.Struct, frozen=True):
+    """The model a decision came from; version 0 is the rule fallback."""
+
+    name: str
+    version: int
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why an alert was raised: a stable code, a sentence for the analyst, a signed contribution (nats or z)."""
+
+    code: str
+    description: str
+    contribution: float
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """One behaviour that was likely for this user; amounts in the log's currency unit."""
+
+    category: str
+    channel: str
+    amount_from: float
+    amount_to: float | None  # None = no upper bound
+
+
+class Decision(msgspec.Struct, kw_only=True):
+    """What was decided for one transaction, topic `fraud.scores`, key = `user_id`. Times in epoch ms."""
+
+    transaction_id: str
+    user_id: str
+    event_time: int
+    scored_at: int
+    latency_ms: int
+    score: float
+    threshold: float
+    alert: bool
+    history_len: int
+    cold_start: bool
+    late: bool
+    degraded: str | None
+    model: ModelRef
+    schema_version: int = SCHEMA_VERSION
+
+
+class Alert(msgspec.Struct, kw_only=True):
+    """A decision above the threshold, topic `fraud.alerts`, with reasons an analyst can read."""
+
+    alert_id: str
+    transaction_id: str
+    user_id: str
+    merchant_id: str
+    event_time: int
+    scored_at: int
+    latency_ms: int
+    score: float
+    risk_score: int
+    risk_level: str
+    threshold: float
+    reasons: list[Reason]
+    expected: list[Expected]
+    history_len: int
+    cold_start: bool
+    late: bool
+    degraded: str | None
+    model: ModelRef
+    tokenizer_version: str
+    schema_version: int = SCHEMA_VERSION
+
+
+class Label(msgspec.Struct, kw_only=True):
+    """The truth about a transaction, when it became known, topic `fraud.labels`. `label`: 1 fraud, 0 not."""
+
+    transaction_id: Id
+    user_id: Id
+    label: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    label_time: int
+    source: str
+
+
+class ModelUpdate(msgspec.Struct, kw_only=True):
+    """A model version went live, topic `models.updates`."""
+
+    name: str
+    version: int
+    threshold: float
+    schema_fingerprint: str
+    artifact: str
+
+
+_decode = msgspec.json.Decoder(Transaction).decode
+
+
+def decode_transaction(payload: bytes | None) -> Transaction:
+    """Parse and check one record value.
+
+    Raises InvalidEvent with code `empty`, `too_large`, `malformed_json`, `invalid_field`, `amount_out_of_range`.
+    """
+    if not payload:
+        raise InvalidEvent("empty", "expected a JSON object, got an empty value")
+    if len(payload) > MAX_BYTES:
+        raise InvalidEvent("too_large", f"expected at most {MAX_BYTES} bytes, got {len(payload)}")
+    try:
+        tx = _decode(payload)
+    except msgspec.ValidationError as error:  # subclass of DecodeError: must come first
+        raise InvalidEvent("invalid_field", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidEvent("malformed_json", f"expected a JSON object: {error}") from None
+    if not (math.isfinite(tx.amount) and 0 <= tx.amount <= MAX_AMOUNT):
+        raise InvalidEvent("amount_out_of_range", f"expected 0 <= amount <= {MAX_AMOUNT:g}, got {tx.amount!r} at `$.amount`")
+    return tx
+
+
+def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
+    """Epoch milliseconds of an `event_time`; `now_ms` is the broker's append time, if it is to be checked.
+
+    Raises InvalidEvent `invalid_time` (not a time) or `time_out_of_range` (before 2000, or more than 24 h ahead).
+    """
+    if isinstance(value, int):
+        ms = value
+    else:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidEvent(
+                "invalid_time", f"expected ISO 8601 or epoch milliseconds, got {value[:40]!r} at `$.event_time`"
+            ) from None
+        ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    if ms < MIN_TIME_MS:
+        raise InvalidEvent("time_out_of_range", f"expected a time after 2000-01-01, got {ms} ms at `$.event_time`")
+    if now_ms is not None and ms > now_ms + MAX_AHEAD_MS:
+        raise InvalidEvent(
+            "time_out_of_range", f"expected a time at most 24 h after {now_ms} ms (append time), got {ms} ms at `$.event_time`"
+        )
+    return ms

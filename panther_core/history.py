@@ -1,0 +1,64 @@
+"""A known stretch of events, run through the engine's state functions without a model: for training and replay.
+
+No decision feeds back into a model's inputs, so features and codes can be had first, for all events, and the model
+be run over whole context windows afterwards (DESIGN section 3). Wave k holds every user's k-th event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.engine import waves
+from panther_core.features import WIDTH, context_features
+from panther_core.schema import PROFILE_FIELDS, AttributeSchema
+from panther_core.state import DECISIONS, StateCodec
+from panther_core.transition import append, complete, packed
+
+
+@dataclass(frozen=True)
+class History:
+    """N events in arrival order, U users. Rows with `kept` false were redeliveries and changed nothing."""
+
+    features: NDArray[np.float32]  # [N, F] context features of each event, before it was applied
+    code: NDArray[np.uint64]  # [N] CODE of each event, gap and flags filled
+    history_len: NDArray[np.int64]  # [N] events of that user known before this one
+    user: NDArray[np.int32]  # [N] dense user index
+    profile: NDArray[np.uint8]  # [N, 8] profile codes in force at the event
+    kept: NDArray[np.bool_]  # [N]
+    late: NDArray[np.bool_]  # [N]
+    order: NDArray[np.int64]  # [kept] rows sorted by (user, arrival)
+    bounds: NDArray[np.int64]  # [U + 1] user u's history is order[bounds[u]:bounds[u + 1]]
+
+
+def prepare(events: NDArray[np.void], schema: AttributeSchema, length: int) -> History:
+    """Run EVENT rows (arrival order, offsets increasing) through fresh states; `length` is the context length L."""
+    users, user = np.unique(events["user"], return_inverse=True)
+    states = StateCodec(schema, length, cached=0).fresh(len(users))
+    count = len(events)
+    features = np.zeros((count, WIDTH), np.float32)
+    code = np.zeros(count, np.uint64)
+    history_len = np.zeros(count, np.int64)
+    profile = np.zeros((count, PROFILE_FIELDS), np.uint8)
+    kept = np.zeros(count, np.bool_)
+    late = np.zeros(count, np.bool_)
+    for wave in waves(user):
+        part = states[user[wave]]
+        again = (part["decisions"]["transaction"] == events["transaction"][wave][:, None]).any(axis=1)
+        wave, part = wave[~again], part[~again]
+        new = complete(part, events[wave], schema)
+        features[wave] = context_features(part, new)
+        code[wave], profile[wave] = packed(new["code"]), new["profile"]
+        history_len[wave] = part["n"]
+        late[wave] = (part["n"] > 0) & (new["time_ms"] < part["last_time_ms"])
+        kept[wave] = True
+        append(part, new)
+        part["decisions"]["transaction"][np.arange(len(part)), part["n_decisions"] % DECISIONS] = new["transaction"]
+        part["n_decisions"] += 1
+        states[user[wave]] = part
+    rows = np.flatnonzero(kept)
+    order = rows[np.argsort(user[rows], kind="stable")]
+    bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
+    return History(features, code, history_len, user.astype(np.int32), profile, kept, late, order, bounds)

@@ -1,0 +1,213 @@
+"""The attribute schema: how a transaction becomes eight bytes, and the vocabulary built over them.
+
+Two things with two lifetimes. The `AttributeSchema` (bucket edges, category and channel lists) gives the codes kept
+in every user's state, so it is fixed for the life of that state. The `Vocabulary` (which combinations of codes are
+tokens; paper 3.2) belongs to a model version: a new one needs no rebuilt state.
+
+CODE layout, 8 bytes, little endian, also readable as one uint64:
+    amount u1    1 + index of the amount bucket
+    channel u1   1 + index in `channels`, 0 unknown
+    category u2  1 + index in `categories`, 0 unknown
+    risk u1      counterparty risk level, 0 unknown
+    gap u1       1 + index of the time-gap bucket, 0 first event
+    hour u1      hour of week, UTC, Monday 00:00 is 0, 0..167
+    flags u1     bit 0 merchant not among the recent ones, bit 1 country changed, bit 2 device changed
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+CODE = np.dtype(
+    [
+        ("amount", "u1"),
+        ("channel", "u1"),
+        ("category", "<u2"),
+        ("risk", "u1"),
+        ("gap", "u1"),
+        ("hour", "u1"),
+        ("flags", "u1"),
+    ]
+)
+PROFILE_FIELDS = 8  # bytes of profile codes in the state
+NEW_MERCHANT, NEW_COUNTRY, NEW_DEVICE = 1, 2, 4
+WEEK_MS, HOUR_MS = 7 * 24 * 3_600_000, 3_600_000
+_MONDAY_MS = 4 * 24 * 3_600_000  # 1970-01-05 was a Monday
+
+
+def hash64(text: str) -> int:
+    """64-bit hash of an identifier: what state and columns hold in place of the raw one."""
+    return xxhash.xxh3_64_intdigest(text)
+
+
+def hour_of_week(time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Hour of week in UTC, 0..167."""
+    return (((time_ms - _MONDAY_MS) % WEEK_MS) // HOUR_MS).astype(np.uint8)
+
+
+class ProfileField(msgspec.Struct, frozen=True):
+    """A static user attribute: a word out of `values`, or a number bucketed by `edges`. Code 0 is unknown."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of codes, unknown included."""
+        return 1 + (len(self.values) or len(self.edges) + 1)
+
+    def code(self, value: str | float | int | None) -> int:
+        """Code of one value; anything unexpected is unknown (0), never an error: a profile is optional."""
+        if value is None or value == "":
+            return 0
+        if self.values:
+            text = str(value)
+            return 1 + self.values.index(text) if text in self.values else 0
+        try:
+            return 1 + int(np.searchsorted(self.edges, float(value), side="right"))
+        except ValueError:
+            return 0
+
+
+class AttributeSchema(msgspec.Struct, frozen=True):
+    """Bucket edges and word lists. Amounts in the log's own currency unit, gaps in milliseconds."""
+
+    amount_edges: tuple[float, ...]
+    categories: tuple[str, ...]
+    channels: tuple[str, ...]
+    gap_edges_ms: tuple[int, ...] = tuple(
+        int(s * 1000) for s in (10, 60, 300, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 345600, 604800, 1209600)
+    )
+    risk_levels: int = 4
+    profile: tuple[ProfileField, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of codes of each attribute in CODE order, unknown included."""
+        return {
+            "amount": len(self.amount_edges) + 2,
+            "channel": len(self.channels) + 1,
+            "category": len(self.categories) + 1,
+            "risk": self.risk_levels + 1,
+            "gap": len(self.gap_edges_ms) + 2,
+            "hour": 168,
+            "flags": 8,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 of the canonical JSON; states and artifacts with another one do not fit."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    def amount_code(self, amount: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """1 + bucket of each amount; a bucket includes its lower edge."""
+        return (1 + np.searchsorted(self.amount_edges, amount, side="right")).astype(np.uint8)
+
+    def gap_code(self, gap_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """1 + bucket of each time gap."""
+        return (1 + np.searchsorted(self.gap_edges_ms, gap_ms, side="right")).astype(np.uint8)
+
+    def category_codes(self, words: Iterable[str]) -> NDArray[np.uint16]:
+        """Code of each category word, 0 for one that was not there when the schema was fitted."""
+        return np.array([self._places["category"].get(word, 0) for word in words], np.uint16)
+
+    def channel_codes(self, words: Iterable[str]) -> NDArray[np.uint8]:
+        """Code of each channel word, 0 for an unknown one."""
+        return np.array([self._places["channel"].get(word, 0) for word in words], np.uint8)
+
+    @property
+    def _places(self) -> dict[str, dict[str, int]]:
+        return _places(self.categories, self.channels)
+
+    def profile_codes(self, profile: Mapping[str, str | float | int] | None) -> list[int]:
+        """PROFILE_FIELDS codes; unused places are 0."""
+        codes = [f.code((profile or {}).get(f.name)) for f in self.profile]
+        return codes + [0] * (PROFILE_FIELDS - len(codes))
+
+
+@cache
+def _places(categories: tuple[str, ...], channels: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    return {
+        "category": {word: i for i, word in enumerate(categories, 1)},
+        "channel": {word: i for i, word in enumerate(channels, 1)},
+    }
+
+
+def fit_schema(
+    amounts: NDArray[np.float64],
+    categories: Sequence[str],
+    channels: Sequence[str],
+    profile: tuple[ProfileField, ...] = (),
+    amount_buckets: int = 20,
+) -> AttributeSchema:
+    """Fit on a training window: `amount_buckets` quantile buckets (<= 253), words sorted (order is part of the code).
+
+    `categories` and `channels` are the distinct words seen; words that come later are unknown (code 0).
+    """
+    if not len(amounts):
+        raise ValueError("expected at least one amount to fit the schema on, got none")
+    quantiles = np.quantile(amounts, np.linspace(0, 1, amount_buckets + 1)[1:-1])
+    return AttributeSchema(
+        amount_edges=tuple(float(f"{q:.6g}") for q in np.unique(quantiles)),
+        categories=tuple(sorted(set(categories) - {""})),
+        channels=tuple(sorted(set(channels) - {""})),
+        profile=profile,
+    )
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """The top-K combinations of (amount, channel, category, risk); token 0 is [UNK] (paper 3.2).
+
+    `keys` are sorted combination numbers; the token of keys[i] is i + 1. `radix` are the attribute sizes.
+    """
+
+    keys: tuple[int, ...]
+    radix: tuple[int, int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, [UNK] included."""
+        return len(self.keys) + 1
+
+    def tokens(self, codes: NDArray[np.void]) -> NDArray[np.int64]:
+        """Token id of each CODE record, same shape."""
+        keys = np.asarray(self.keys, np.int64)
+        number = combination(codes, self.radix)
+        at = np.searchsorted(keys, number)
+        hit = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == number)
+        return np.where(hit, at + 1, 0)
+
+    def codes(self) -> NDArray[np.void]:
+        """CODE record of every token, shape [size]; token 0 is all zeros, and so are gap, hour and flags."""
+        out = np.zeros(self.size, CODE)
+        number = np.asarray(self.keys, np.int64)
+        for name, size in reversed(list(zip(("amount", "channel", "category", "risk"), self.radix, strict=True))):
+            out[name][1:] = number % size
+            number = number // size
+        return out
+
+
+def combination(codes: NDArray[np.void], radix: Sequence[int]) -> NDArray[np.int64]:
+    """Number of each (amount, channel, category, risk) combination, mixed radix."""
+    number = codes["amount"].astype(np.int64)
+    for name, size in zip(("channel", "category", "risk"), radix[1:], strict=True):
+        number = number * size + codes[name]
+    return number
+
+
+def fit_vocabulary(schema: AttributeSchema, codes: NDArray[np.void], top_k: int = 60_000) -> tuple[Vocabulary, float]:
+    """The `top_k` most frequent combinations in `codes` (flat CODE array); also the share of events they cover."""
+    sizes = schema.sizes
+    radix = (sizes["amount"], sizes["channel"], sizes["category"], sizes["risk"])
+    numbers, counts = np.unique(combination(codes, radix), return_counts=True)
+    order = np.lexsort((numbers, -counts))[:top_k]  # ties by number: the same data gives the same vocabulary
+    coverage = float(counts[order].sum() / max(1, counts.sum()))
+    return Vocabulary(keys=tuple(int(k) for k in np.sort(numbers[order])), radix=radix), coverage

@@ -1,0 +1,76 @@
+"""What the engine asks of a model, and the interface every scorer implements.
+
+Shapes: B rows of a micro-batch (unique users), L context length, F context features, A attributes, K cached floats.
+The same arrays travel to Triton as tensors of the same names, so an in-process scorer and Triton are one contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: attributes whose surprise is reported, in the order of `ScoreResponse.surprise`
+SURPRISE = ("amount", "channel", "category", "risk", "gap", "hour")
+#: newest known events that ride along with a new one: enough for every convolution window that it touches
+RECENT = 3
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Score B new events against the cached outputs of their users."""
+
+    features: NDArray[np.float32]  # [B, F] context features of the new event
+    code: NDArray[np.uint64]  # [B] CODE of the new event, viewed as uint64
+    recent: NDArray[np.uint64]  # [B, RECENT] CODEs before it, oldest first, 0 = none
+    profile: NDArray[np.uint8]  # [B, 8]
+    cached: NDArray[np.float32]  # [B, K] outputs of `encode` after the event before, zeros for cold users
+    history_len: NDArray[np.int32]  # [B] events known before this one; 0 = cold
+
+
+@dataclass(frozen=True)
+class ScoreResponse:
+    """Calibrated fraud probability, and how surprising each attribute was."""
+
+    score: NDArray[np.float32]  # [B] in 0..1
+    log_p: NDArray[np.float32]  # [B] log probability of the new behaviour
+    z: NDArray[np.float32]  # [B] Delta of paper 4.1.3: (p - mu) / sigma
+    surprise: NDArray[np.float32]  # [B, A] -log p of each attribute's code, nats
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """Encode B users' context windows."""
+
+    user: NDArray[np.uint64]  # [B] user hash: the server's cache key
+    codes: NDArray[np.uint64]  # [B, L] CODEs of the window, oldest first, padded with 0 on the right
+    length: NDArray[np.int32]  # [B] events in the window
+    window_hash: NDArray[np.uint64]  # [B] hash over codes[:length] (panther_core.engine.hash_codes)
+    profile: NDArray[np.uint8]  # [B, 8]
+
+
+@dataclass(frozen=True)
+class EncodeResponse:
+    """Model outputs after the newest event."""
+
+    cached: NDArray[np.float32]  # [B, K]
+    expected: NDArray[np.uint64]  # [B, 3] CODEs (gap, hour, flags 0) of the likeliest next behaviours
+
+
+class Scorer(Protocol):
+    """A model, somewhere.
+
+    Both calls raise ScorerUnavailable when no answer came within the scorer's deadline; they may be retried, and
+    never change anything the caller can see. Row order of answers is row order of requests; rows do not influence
+    each other beyond float rounding (1e-5).
+    """
+
+    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
+        """Score new events with model `version`."""
+        ...
+
+    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
+        """Encode context windows with model `version`."""
+        ...

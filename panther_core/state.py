@@ -1,0 +1,144 @@
+"""A user's state: one fixed-size record, so that a batch of states read from RocksDB is one array (DESIGN section 3).
+
+Layout (little endian, packed; offsets by `state_dtype(...).fields`). L, K and the decision count are part of the
+layout; the header names layout version and schema fingerprint, so that foreign bytes are refused, never misread.
+
+    version        u2      LAYOUT_VERSION
+    model_version  u4      model version `cached` came from, 0 = none (the next event re-encodes first)
+    schema         u8      first 8 bytes of the attribute schema's sha256
+    n              i8      events applied
+    cached_n       i8      events that `cached` has seen; less than n when the encoder was down
+    first_time_ms  i8      event time of the first event
+    last_time_ms   i8      latest event time
+    last_offset    i8      source offset of the last applied event, -1 = none
+    window_hash    u8      hash of the events in the context window (guards the server's cache)
+    amount_mean    f8      exponentially weighted mean of log1p(amount)
+    amount_var     f8      and its variance
+    counts, sums   f8[4]   events and amounts, decayed with HALF_LIVES_MS, as of last_time_ms
+    merchants      u8[16]  hashes of the last merchants, ring
+    country,device u8      last given, 0 = none
+    profile        u1[8]   last given profile codes
+    ring           CODE[L] the last L events; event i stands at i mod L
+    cached         f4[K]   model outputs after the last event (opaque here: panther_core.model names the parts)
+    expected       CODE[3] the behaviours the model held likeliest after the last event
+    decisions      [8]     the last decisions, ring by their own counter `n_decisions`
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.errors import FingerprintMismatch
+from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema
+
+LAYOUT_VERSION = 1
+MERCHANTS = 16
+DECISIONS = 8
+REASONS = 3
+EXPECTED = 3
+HALF_LIVES_MS = np.array([3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000], np.float64)
+
+# Flags of a stored decision
+ALERT, COLD, LATE = 1, 2, 4
+# How it was made (degrade ladder, DESIGN section 4): 0 live model, 1 head on outdated cached outputs, 2 rules
+DEGRADED = (None, "cached", "rules")
+LIVE, CACHED, RULES = 0, 1, 2
+
+DECISION = np.dtype(
+    [
+        ("transaction", "u8"),
+        ("scored_at", "i8"),
+        ("latency_ms", "i4"),
+        ("score", "f8"),
+        ("threshold", "f8"),
+        ("history_len", "i4"),
+        ("model_version", "u4"),
+        ("flags", "u1"),
+        ("degraded", "u1"),
+        ("reason", "u1", REASONS),
+        ("contribution", "f4", REASONS),
+        ("expected", CODE, EXPECTED),
+    ]
+)
+
+
+@cache
+def state_dtype(length: int, cached: int) -> np.dtype[np.void]:
+    """Record layout for a context of `length` events (L) and `cached` floats of model outputs (K)."""
+    return np.dtype(
+        [
+            ("version", "<u2"),
+            ("model_version", "<u4"),
+            ("schema", "<u8"),
+            ("n", "<i8"),
+            ("cached_n", "<i8"),
+            ("first_time_ms", "<i8"),
+            ("last_time_ms", "<i8"),
+            ("last_offset", "<i8"),
+            ("window_hash", "<u8"),
+            ("amount_mean", "<f8"),
+            ("amount_var", "<f8"),
+            ("counts", "<f8", 4),
+            ("sums", "<f8", 4),
+            ("merchants", "<u8", MERCHANTS),
+            ("country", "<u8"),
+            ("device", "<u8"),
+            ("profile", "u1", PROFILE_FIELDS),
+            ("ring", CODE, length),
+            ("cached", "<f4", cached),
+            ("expected", CODE, EXPECTED),
+            ("n_decisions", "<i8"),
+            ("decisions", DECISION, DECISIONS),
+        ]
+    )
+
+
+class StateCodec:
+    """Bytes of RocksDB and the changelog to state arrays and back, for one layout and one schema."""
+
+    def __init__(self, schema: AttributeSchema, length: int, cached: int) -> None:
+        self.dtype = state_dtype(length, cached)
+        self.length = length
+        self.schema_id = int(schema.fingerprint[:16], 16)
+
+    def fresh(self, count: int) -> NDArray[np.void]:
+        """States of users never seen."""
+        states = np.zeros(count, self.dtype)
+        states["version"] = LAYOUT_VERSION
+        states["schema"] = self.schema_id
+        states["last_offset"] = -1
+        return states
+
+    def decode(self, values: list[bytes | None]) -> NDArray[np.void]:
+        """States of a batch; None (not stored) gives a fresh one.
+
+        Raises FingerprintMismatch for bytes of another layout or schema.
+        """
+        if not values:
+            return self.fresh(0)
+        empty = self.fresh(1).tobytes()
+        size = self.dtype.itemsize
+        wrong = next((v for v in values if v is not None and len(v) != size), None)
+        if wrong is not None:
+            raise FingerprintMismatch(
+                f"expected states of {size} bytes (layout {LAYOUT_VERSION}, L = {self.length}), got {len(wrong)} bytes: "
+                "this state folder or changelog was written for another model shape; "
+                "use a new application id (PANTHER_APP_ID) or reset the application's state"
+            )
+        states = np.frombuffer(b"".join([empty if v is None else v for v in values]), self.dtype).copy()
+        if (states["version"] != LAYOUT_VERSION).any() or (states["schema"] != self.schema_id).any():
+            raise FingerprintMismatch(
+                f"expected state layout {LAYOUT_VERSION} and schema {self.schema_id:016x}, got layouts "
+                f"{sorted(set(states['version'].tolist()))} and schemas "
+                f"{sorted({f'{s:016x}' for s in states['schema'].tolist()})}: start the worker with the schema the "
+                "state was built with, or under a new application id (PANTHER_APP_ID)"
+            )
+        return states
+
+    def encode(self, states: NDArray[np.void]) -> list[bytes]:
+        """One value of `itemsize` bytes a state."""
+        data, size = states.tobytes(), self.dtype.itemsize
+        return [data[i : i + size] for i in range(0, len(data), size)]

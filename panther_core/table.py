@@ -1,0 +1,172 @@
+"""Transactions as columns: what generators and file readers give, and what training and replay work on.
+
+Words (users, merchants, categories, ...) are factorised: an integer column plus the tuple of words it indexes, so
+that hashing and schema look-ups are done once a word and not once a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.events import Transaction
+from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
+
+EVENT = np.dtype(
+    [
+        ("transaction", "u8"),  # 64-bit hashes of the ids
+        ("user", "u8"),
+        ("merchant", "u8"),
+        ("device", "u8"),  # 0 = not given
+        ("country", "u8"),  # 0 = not given
+        ("time_ms", "i8"),  # event time, epoch ms
+        ("offset", "i8"),  # source offset in its partition; row number in files
+        ("amount", "f8"),
+        ("code", CODE),  # gap and flags are filled by the engine, from the user's state
+        ("profile", "u1", PROFILE_FIELDS),  # all 0 = not given
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """A factorised column: `index` (int32, row -> word, -1 = not given) into `words`."""
+
+    index: NDArray[np.int32]
+    words: tuple[str, ...]
+
+    def __getitem__(self, row: int) -> str | None:
+        at = self.index[row]
+        return None if at < 0 else self.words[at]
+
+    def map(self, values: NDArray[Any], missing: Any = 0) -> NDArray[Any]:
+        """`values` (one a word) spread over the rows; `missing` where no word is given."""
+        if not len(self.words):
+            return np.full(len(self.index), missing, values.dtype)
+        return np.where(self.index < 0, np.asarray(missing, values.dtype), values[self.index])
+
+
+@dataclass(frozen=True)
+class TransactionTable:
+    """N transactions in time order. `label`: 1 fraud, 0 not, -1 unknown. `profile`: facts by name, one a user word."""
+
+    transaction_id: NDArray[np.str_]
+    user: Words
+    merchant: Words
+    category: Words
+    channel: Words
+    currency: Words
+    amount: NDArray[np.float64]
+    time_ms: NDArray[np.int64]
+    label: NDArray[np.int8]
+    country: Words | None = None
+    device: Words | None = None
+    fraud_kind: Words | None = None
+    profile: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.amount)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> TransactionTable:
+        """The given rows; word lists are shared."""
+
+        def cut(column: Words | None) -> Words | None:
+            return None if column is None else Words(column.index[rows], column.words)
+
+        names = ("user", "merchant", "category", "channel", "currency", "country", "device", "fraud_kind")
+        words: dict[str, Any] = {name: cut(getattr(self, name)) for name in names}
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in ("transaction_id", "amount", "time_ms", "label")}
+        return replace(self, **words, **arrays)
+
+    def rows(self) -> Iterator[Transaction]:
+        """Each row as the record a producer sends; a user's profile rides on every transaction."""
+        profiles = [
+            {name: values[u] for name, values in self.profile.items() if values[u] is not None}
+            for u in range(len(self.user.words))
+        ] if self.profile else None
+        for i in range(len(self)):
+            yield Transaction(
+                transaction_id=str(self.transaction_id[i]),
+                user_id=self.user.words[self.user.index[i]],
+                merchant_id=self.merchant[i] or "unknown",
+                merchant_category=self.category[i] or "",
+                amount=float(self.amount[i]),
+                currency=self.currency[i] or "",
+                channel=self.channel[i] or "",
+                event_time=int(self.time_ms[i]),
+                country=self.country[i] if self.country else None,
+                device=self.device[i] if self.device else None,
+                profile=profiles[self.user.index[i]] if profiles else None,
+            )
+
+    def events(self, schema: AttributeSchema, first_offset: int = 0) -> NDArray[np.void]:
+        """EVENT array [N] for the engine. The counterparty risk code is left 0: see `merchant_risk`."""
+
+        def hashed(column: Words | None) -> NDArray[np.uint64]:
+            if column is None:
+                return np.zeros(len(self), np.uint64)
+            return column.map(hash_words(column.words))
+
+        profile = np.zeros((len(self), PROFILE_FIELDS), np.uint8)
+        if self.profile:
+            names, columns = list(self.profile), list(self.profile.values())
+            facts = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+            codes = [schema.profile_codes(fact) for fact in facts]
+            profile = np.array(codes, np.uint8).reshape(-1, PROFILE_FIELDS)[self.user.index]
+        return assemble(
+            schema,
+            transaction=hash_words(self.transaction_id.tolist()),
+            user=hashed(self.user),
+            merchant=hashed(self.merchant),
+            device=hashed(self.device),
+            country=hashed(self.country),
+            time_ms=self.time_ms,
+            offset=np.arange(first_offset, first_offset + len(self)),
+            amount=self.amount,
+            category=self.category.map(schema.category_codes(self.category.words)),
+            channel=self.channel.map(schema.channel_codes(self.channel.words)),
+            profile=profile,
+        )
+
+
+def hash_words(words: Iterable[str | None]) -> NDArray[np.uint64]:
+    """64-bit hash of each word; 0 where none is given."""
+    return np.array([hash64(word) if word else 0 for word in words], np.uint64)
+
+
+def assemble(
+    schema: AttributeSchema,
+    *,
+    time_ms: NDArray[np.int64],
+    amount: NDArray[np.float64],
+    category: NDArray[np.uint16],
+    channel: NDArray[np.uint8],
+    **columns: NDArray[Any],
+) -> NDArray[np.void]:
+    """EVENT array from columns: the one place where a transaction gets its codes, online, in replay and in training.
+
+    `columns` are the remaining fields of EVENT by name. The counterparty risk code is left 0 (see merchant_risk),
+    gap and flags are filled by the engine.
+    """
+    out = np.zeros(len(amount), EVENT)
+    out["time_ms"], out["amount"] = time_ms, amount
+    for name, column in columns.items():
+        out[name] = column
+    code = out["code"]
+    code["amount"] = schema.amount_code(out["amount"])
+    code["hour"] = hour_of_week(out["time_ms"])
+    code["category"], code["channel"] = category, channel
+    return out
+
+
+def factorise(values: Any) -> Words:
+    """Words column of a sequence of strings (None or "" = not given), words in sorted order."""
+    array = np.asarray(["" if v is None else v for v in values], dtype=np.str_)
+    words, index = np.unique(array, return_inverse=True)
+    if len(words) and words[0] == "":
+        return Words((index - 1).astype(np.int32), tuple(words[1:].tolist()))
+    return Words(index.astype(np.int32), tuple(words.tolist()))

@@ -1,0 +1,49 @@
+"""The topics (DESIGN section 5): names, and how each is configured.
+
+User-keyed topics share one partition count: a user's transactions, decisions and state meet in one partition, and
+that count can never change later, since state is kept by partition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TRANSACTIONS = "transactions"
+SCORES = "fraud.scores"
+ALERTS = "fraud.alerts"
+LABELS = "fraud.labels"
+DEAD_LETTERS = "transactions.dlq"
+MERCHANT_RISK = "merchant.risk"
+MODELS = "models.updates"
+
+_APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured against the append
+_LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive to be dead-lettered whole
+_COMPACT = {"cleanup.policy": "compact"}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic; `by_user`: keyed by user id, so it has the common partition count."""
+
+    name: str
+    by_user: bool = True
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def changelog_of(app_id: str, table: str = "state") -> str:
+    """Name that Faust gives the changelog topic of a table."""
+    return f"{app_id}-{table}-changelog"
+
+
+def all_topics(app_id: str) -> list[Topic]:
+    """Every topic of one application."""
+    return [
+        Topic(TRANSACTIONS, config=_LARGE),
+        Topic(SCORES, config=_APPENDED),
+        Topic(ALERTS, config=_APPENDED),
+        Topic(LABELS),
+        Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)}),
+        Topic(MERCHANT_RISK, by_user=False, config=_COMPACT),
+        Topic(MODELS, by_user=False, config=_COMPACT),
+        Topic(changelog_of(app_id), config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}),
+    ]

@@ -1,0 +1,1 @@
+"""The stream side: Faust agents, state in RocksDB, Triton client, publishing, replay. Never imports torch."""

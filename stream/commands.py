@@ -1,0 +1,62 @@
+"""Commands of the stream side, mounted by `infra.cli`. Heavy imports happen inside, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from panther_core.console import emit, progress_bar
+from panther_core.settings import KafkaSettings, PantherSettings
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+
+
+@app.command()
+def worker(
+    data_dir: Annotated[str | None, typer.Option(help="RocksDB folder of this worker (PANTHER_DATA_DIR).")] = None,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus end point on loopback; 0 = none.")] = 0,
+) -> None:
+    """Run one worker: transactions in, decisions and alerts out. One process a core, each with its own --data-dir."""
+    import mode.loop
+
+    mode.loop.use("uvloop")
+    from prometheus_client import start_http_server
+
+    from stream.triton_scorer import TritonScorer
+    from stream.worker import make_app
+
+    settings = PantherSettings(**({"data_dir": data_dir} if data_dir else {}))
+    if metrics_port:
+        start_http_server(metrics_port, addr="127.0.0.1")
+    scorer = TritonScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
+    faust_app = make_app(KafkaSettings(), settings, scorer)
+    raise SystemExit(faust_app.Worker(loglevel="info").execute_from_commandline())
+
+
+@app.command()
+def produce(
+    path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
+    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic.")],
+    rate: Annotated[float, typer.Option(help="Transactions a second; 0 = as fast as the broker takes them.")] = 1000,
+    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Stream a data set's transactions onto the `transactions` topic, in time order."""
+    from panther_core.formats import read
+    from stream.produce import produce as send
+
+    def rows() -> Any:
+        for table in read(format, path, start=start, end=end, limit=limit):
+            yield from table.rows()
+
+    with progress_bar() as bar:
+        task = bar.add_task("produce", total=limit, note="")
+        done = asyncio.run(send(KafkaSettings(), rows(), rate, lambda n: bar.update(task, completed=n)))
+    emit({"produced": done.count, "seconds": round(done.seconds, 2), "late_ms": round(done.late_ms, 1)}, as_json)

@@ -1,0 +1,128 @@
+"""Every private part of Faust and aiokafka that the worker touches stands here, and nowhere else.
+
+Written for faust-streaming 0.15.3, mode-streaming 0.7.1, aiokafka 0.14.0 (pinned exactly); tests/stream/
+test_faust_internals.py fails when one of the attributes used here moves.
+
+Why at all: the stock stream loop acks an event as soon as the agent asks for the next one, so a micro-batch could be
+committed before its decisions and states are durable; and it creates its consumer with a hard-coded 1.5 s long poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+logger = logging.getLogger(__name__)
+
+FETCH_MAX_WAIT_MS = 20  # longest long poll: the floor of the latency when traffic is thin
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+
+class _Consumer(driver.Consumer):
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class LowLatencyTransport(driver.Transport):
+    """Faust's aiokafka transport with a short long poll."""
+
+    Consumer = _Consumer
+
+
+async def micro_batches(stream: Any, max_events: int, within_s: float) -> AsyncIterator[list[Any]]:
+    """Bounded batches of events straight from the agent's channel; nothing is acked here.
+
+    A batch ends at `max_events`, or `within_s` after its first event when no more is queued. Events of an earlier
+    generation (fetched before a rebalance) are dropped: their new owner gets them.
+    """
+    await stream.maybe_start()
+    app, queue, loop = stream.app, stream.channel.queue, asyncio.get_running_loop()
+    unacked = app.consumer._unacked_messages
+    while not stream.should_stop:
+        try:
+            event = await queue.get()
+        except StopAsyncIteration:  # thrown into the channel on stop
+            return
+        batch: list[Any] = []
+        deadline = loop.time() + within_s
+        while True:
+            message = event.message
+            if app.flow_control.is_active() and message.generation_id == app.consumer_generation_id:
+                if not message.tracked:
+                    message.tracked = True
+                    unacked.add(message)
+                batch.append(event)
+            if len(batch) >= max_events:
+                break
+            if queue.empty():
+                left = deadline - loop.time()
+                if left <= 0:
+                    break
+                try:
+                    event = await asyncio.wait_for(queue.get(), left)
+                except TimeoutError:
+                    break
+            else:
+                event = queue.get_nowait()
+        if batch:
+            yield batch
+
+
+@dataclass
+class Written:
+    """A micro-batch whose states are in RocksDB and whose changelog records are on their way."""
+
+    generation: int
+    events: list[Any]
+    sends: list[asyncio.Future[Any]] = field(default_factory=list)
+    last_send: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by partition
+
+
+class Acker:
+    """Acks micro-batches in the order they were written, each only after its changelog is durable.
+
+    Strictly first in, first out: Faust's offset bookkeeping skips gaps, so an ack out of order loses data.
+    """
+
+    def __init__(self, app: Any, table: Any, depth: int = 64) -> None:
+        self._app, self._table = app, table
+        self._queue: asyncio.Queue[Written] = asyncio.Queue(depth)
+
+    async def put(self, written: Written) -> None:
+        """Queue a batch; waits when `depth` batches are on their way (back-pressure)."""
+        await self._queue.put(written)
+
+    async def run(self) -> None:
+        """Run for the life of the agent."""
+        while True:
+            written = await self._queue.get()
+            try:
+                await asyncio.gather(*written.sends)
+            except Exception as error:  # changelog not stored: never commit past it
+                logger.exception("changelog records could not be stored; stopping the worker")
+                await self._app.crash(error)
+                return
+            if written.generation != self._app.consumer_generation_id:
+                continue  # rebalanced: the events are redelivered to their new owner
+            for partition, sent in written.last_send.items():
+                tp = TP(self._table.changelog_topic_name, partition)
+                self._table.data.set_persisted_offset(tp, sent.result().offset)
+            for event in written.events:
+                event.ack()
+
+
+def partition_store(table: Any, partition: int) -> Any:
+    """The open RocksDB (rocksdict.Rdict, raw mode) of one partition of a table."""
+    return table.data._db_for_partition(partition)

@@ -1,0 +1,106 @@
+"""Reads what came out of the stream and keeps the books: one decision a transaction, none contradicted.
+
+For the demo's summary, benchmarks and crash tests: it looks at the topics as any consumer would, from outside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from panther_core.events import Alert, Decision
+from panther_core.settings import KafkaSettings
+from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES
+
+SCORE_TOLERANCE = 1e-5  # two decisions of one transaction further apart than this contradict each other
+_decision = msgspec.json.Decoder(Decision).decode
+_alert = msgspec.json.Decoder(Alert).decode
+
+
+@dataclass
+class Ledger:
+    """Decisions by transaction id, alerts by alert id, dead letters by code; appended_ms by transaction id."""
+
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    appended_ms: dict[str, int] = field(default_factory=dict)
+    repeated: int = 0
+    contradicted: list[tuple[Decision, Decision]] = field(default_factory=list)
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    dead: Counter[str] = field(default_factory=Counter)
+    versions: Counter[int] = field(default_factory=Counter)
+    degraded: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        """Enter one record of `fraud.scores`, `fraud.alerts` or `transactions.dlq`."""
+        if record.topic == SCORES:
+            self._add_decision(_decision(record.value or b""), record.timestamp)
+        elif record.topic == ALERTS:
+            alert = _alert(record.value or b"")
+            self.alerts.setdefault(alert.alert_id, alert)
+        else:
+            self.dead[dict(record.headers).get("code", b"unknown").decode()] += 1
+
+    def _add_decision(self, decision: Decision, appended_ms: int) -> None:
+        first = self.decisions.setdefault(decision.transaction_id, decision)
+        if first is decision:
+            self.appended_ms[decision.transaction_id] = appended_ms
+            self.versions[decision.model.version] += 1
+            if decision.degraded:
+                self.degraded[decision.degraded] += 1
+            return
+        self.repeated += 1
+        same = (first.alert, first.model) == (decision.alert, decision.model)
+        if not same or abs(first.score - decision.score) > SCORE_TOLERANCE:
+            self.contradicted.append((first, decision))
+
+    def latency_ms(self, due_ms: dict[str, float] | None = None) -> dict[str, float]:
+        """p50, p99, p999 of decision latency: from when a transaction was due (or the worker's own figure) to the append."""
+        if due_ms is None:
+            values = [float(d.latency_ms) for d in self.decisions.values()]
+        else:
+            values = [self.appended_ms[t] - due for t, due in due_ms.items() if t in self.appended_ms]
+        if not values:
+            return {"p50": 0.0, "p99": 0.0, "p999": 0.0}
+        p50, p99, p999 = np.percentile(values, [50, 99, 99.9])
+        return {"p50": round(float(p50), 2), "p99": round(float(p99), 2), "p999": round(float(p999), 2)}
+
+
+class LedgerReader:
+    """Follows the output topics from where they end now (or their beginning) into a Ledger."""
+
+    def __init__(self, kafka: KafkaSettings, from_beginning: bool = False) -> None:
+        self.ledger = Ledger()
+        self._from_beginning = from_beginning
+        self._consumer = AIOKafkaConsumer(**kafka.client_options(), enable_auto_commit=False, fetch_max_wait_ms=50)
+
+    async def __aenter__(self) -> LedgerReader:
+        await self._consumer.start()
+        await self._consumer._client.force_metadata_update()  # a client without a group knows no partitions yet
+        parts = [
+            TopicPartition(topic, p)
+            for topic in (SCORES, ALERTS, DEAD_LETTERS)
+            for p in sorted(self._consumer.partitions_for_topic(topic) or ())
+        ]
+        self._consumer.assign(parts)
+        await (self._consumer.seek_to_beginning() if self._from_beginning else self._consumer.seek_to_end())
+        for part in parts:
+            await self._consumer.position(part)  # resolves the seek now, not at the first poll
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def poll(self, timeout_s: float = 0.2) -> int:
+        """Enter what has arrived; returns how many records that were."""
+        batches = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=5000)
+        count = 0
+        for records in batches.values():
+            for record in records:
+                self.ledger.add(record)
+            count += len(records)
+        return count

@@ -1,0 +1,115 @@
+"""Which model version is live: follows the `models.updates` topic and holds what the worker needs of each version."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from panther_core import artifact
+from panther_core.engine import LiveModel
+from panther_core.errors import ArtifactError, FingerprintMismatch
+from panther_core.events import ModelUpdate
+from panther_core.merchant_risk import MerchantRisk
+from panther_core.schema import AttributeSchema
+from panther_core.settings import KafkaSettings
+from panther_core.state import StateCodec
+from panther_core.topics import MODELS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServingModel:
+    """One version, as the worker uses it."""
+
+    live: LiveModel
+    schema: AttributeSchema
+    risk: MerchantRisk
+    codec: StateCodec
+    tokenizer_version: str
+
+
+def load_serving_model(folder: Path) -> ServingModel:
+    """Read an artifact, checksums verified. Raises ArtifactError."""
+    manifest = artifact.load_manifest(folder)
+    schema = artifact.load_schema(folder)
+    return ServingModel(
+        live=LiveModel(
+            version=manifest.version,
+            threshold=manifest.threshold,
+            rules=artifact.load_rules(folder),
+            typical_surprise=np.asarray(manifest.typical_surprise, np.float32),
+        ),
+        schema=schema,
+        risk=artifact.load_merchant_risk(folder),
+        codec=StateCodec(schema, manifest.context_length, manifest.cached_width),
+        tokenizer_version=manifest.tokenizer_version,
+    )
+
+
+class LiveModels:
+    """Follows `models.updates` from its beginning, without a group: every worker sees every update."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._current: ServingModel | None = None
+        self._versions: dict[int, ServingModel] = {}
+        self._ready = asyncio.Event()
+
+    async def current(self) -> ServingModel:
+        """The live version; waits for the first one."""
+        if not self._ready.is_set():
+            logger.warning("no model is live yet: waiting for an update on topic %s (panther models deploy)", MODELS)
+            await self._ready.wait()
+        assert self._current is not None
+        return self._current
+
+    def version(self, number: int) -> ServingModel:
+        """The version a stored decision came from, if it is still known; else the live one."""
+        assert self._current is not None
+        return self._versions.get(number, self._current)
+
+    async def run(self) -> None:
+        """Follow the topic for the life of the worker."""
+        consumer = AIOKafkaConsumer(**self._kafka.client_options(), fetch_max_wait_ms=100)
+        await consumer.start()
+        try:
+            tp = TopicPartition(MODELS, 0)
+            consumer.assign([tp])
+            await consumer.seek_to_beginning(tp)
+            end = (await consumer.end_offsets([tp]))[tp]
+            last: bytes | None = None
+            async for record in consumer:
+                last = record.value
+                if record.offset + 1 >= end:  # on start only the newest update counts
+                    self._apply(last)
+        finally:
+            await consumer.stop()
+
+    def _apply(self, value: bytes | None) -> None:
+        try:
+            update = msgspec.json.decode(value or b"", type=ModelUpdate)
+            model = load_serving_model(Path(update.artifact))
+            if self._current and model.schema.fingerprint != self._current.schema.fingerprint:
+                raise FingerprintMismatch(
+                    f"model version {update.version} was made for attribute schema {model.schema.fingerprint[:12]}, the "
+                    f"stored states for {self._current.schema.fingerprint[:12]}; deploy it under a new PANTHER_APP_ID"
+                )
+            if model.codec.dtype != (self._current or model).codec.dtype:
+                raise FingerprintMismatch(
+                    f"model version {update.version} needs another state layout (context length or cached width) than "
+                    "the stored states have; deploy it under a new PANTHER_APP_ID"
+                )
+        except (msgspec.DecodeError, ArtifactError, OSError) as error:
+            # a bad update must not take the stream down: the version in service stays
+            logger.error("model update refused, staying on the current version: %s", error)
+            return
+        self._versions[update.version] = self._current = model
+        self._ready.set()
+        logger.info("model version %d is live (threshold %.4f)", update.version, model.live.threshold)

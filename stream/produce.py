@@ -1,0 +1,82 @@
+"""Sends transactions at a steady rate, open loop: a slow system does not slow the sender down.
+
+Each record's timestamp is the moment it was due, so latency measured from it includes any wait of the sender itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from panther_core.events import Transaction
+from panther_core.settings import KafkaSettings
+from panther_core.topics import TRANSACTIONS
+
+_TICK_S = 0.005
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What was sent; `late_ms` is how far behind its schedule the sender ended up at worst."""
+
+    count: int
+    seconds: float
+    late_ms: float
+
+
+def make_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
+    """Producer of transactions; a record larger than the broker takes raises when it is sent."""
+    return AIOKafkaProducer(
+        **kafka.client_options(), acks="all", enable_idempotence=True, linger_ms=2, max_batch_size=256 << 10, max_request_size=8 << 20
+    )
+
+
+async def produce(
+    kafka: KafkaSettings,
+    transactions: Iterable[Transaction],
+    rate: float,
+    progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Produced:
+    """Send `transactions` at `rate` a second (0 = as fast as the broker takes them), in order.
+
+    `progress` is called with the number sent so far; sending ends early when `stop` says so.
+    """
+    producer = make_producer(kafka)
+    await producer.start()
+    started, sent, late_s = time.time(), 0, 0.0
+    pending: list[asyncio.Future[object]] = []
+    try:
+        for transaction in transactions:
+            if rate:
+                due = started + sent / rate
+                ahead = due - time.time()
+                if ahead > 0:
+                    await asyncio.sleep(max(ahead, _TICK_S))
+                late_s = max(late_s, -ahead)
+            else:
+                due = time.time()
+            key = transaction.user_id.encode()
+            pending.append(
+                await producer.send(TRANSACTIONS, _encode(transaction), key=key, timestamp_ms=int(due * 1000))
+            )
+            sent += 1
+            if len(pending) >= 1000:
+                if progress:
+                    progress(sent)
+                if stop and stop():
+                    break
+                await asyncio.gather(*pending[:500])  # surfaces a failed send; waits only for records sent long ago
+                del pending[:500]
+        await asyncio.gather(*pending)
+    finally:
+        await producer.stop()
+    if progress:
+        progress(sent)
+    return Produced(sent, time.time() - started, 1000 * late_s)

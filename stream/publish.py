@@ -1,0 +1,78 @@
+"""Stored decisions to the JSON that goes on the topics: a pure function of decision and transaction.
+
+So a redelivered transaction is answered byte for byte as the first time.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+import numpy as np
+
+from panther_core.events import Alert, Decision, ModelRef, Transaction
+from panther_core.reasons import expected_of, reasons_of
+from panther_core.schema import AttributeSchema
+from panther_core.state import ALERT, COLD, DEGRADED, LATE
+
+MODEL_NAME = "panther"
+_ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids
+_LEVELS = ((0.9, "critical"), (0.7, "high"), (0.4, "medium"), (0.0, "low"))
+_encode = msgspec.json.Encoder().encode
+
+
+def alert_id(transaction_id: str) -> str:
+    """The same transaction gives the same alert id, whoever computes it and however often."""
+    return str(uuid.uuid5(_ALERTS, transaction_id))
+
+
+def decision_of(row: np.void, transaction: Transaction, event_time: int) -> Decision:
+    """Decision struct of one stored DECISION row."""
+    flags, version = int(row["flags"]), int(row["model_version"])
+    return Decision(
+        transaction_id=transaction.transaction_id,
+        user_id=transaction.user_id,
+        event_time=event_time,
+        scored_at=int(row["scored_at"]),
+        latency_ms=int(row["latency_ms"]),
+        score=float(row["score"]),
+        threshold=float(row["threshold"]),
+        alert=bool(flags & ALERT),
+        history_len=int(row["history_len"]),
+        cold_start=bool(flags & COLD),
+        late=bool(flags & LATE),
+        degraded=DEGRADED[int(row["degraded"])],
+        model=ModelRef(MODEL_NAME if version else "rules", version),
+    )
+
+
+def alert_of(
+    row: np.void, decision: Decision, transaction: Transaction, schema: AttributeSchema, tokenizer_version: str
+) -> Alert:
+    """Alert struct of a decision above its threshold."""
+    return Alert(
+        alert_id=alert_id(decision.transaction_id),
+        transaction_id=decision.transaction_id,
+        user_id=decision.user_id,
+        merchant_id=transaction.merchant_id,
+        event_time=decision.event_time,
+        scored_at=decision.scored_at,
+        latency_ms=decision.latency_ms,
+        score=decision.score,
+        risk_score=round(100 * decision.score),
+        risk_level=next(name for floor, name in _LEVELS if decision.score >= floor),
+        threshold=decision.threshold,
+        reasons=reasons_of(row["reason"], row["contribution"]),
+        expected=expected_of(row["expected"], schema),
+        history_len=decision.history_len,
+        cold_start=decision.cold_start,
+        late=decision.late,
+        degraded=decision.degraded,
+        model=decision.model,
+        tokenizer_version=tokenizer_version,
+    )
+
+
+def to_json(record: Decision | Alert) -> bytes:
+    """Value of the record."""
+    return _encode(record)
