@@ -25,7 +25,17 @@ from panther_core.rules import RuleModel
 from panther_core.schema import AttributeSchema
 from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from panther_core.state import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES
-from panther_core.transition import Events, States, append, code_array, complete, context, packed, recent
+from panther_core.transition import (
+    Events,
+    States,
+    append,
+    code_array,
+    complete,
+    context,
+    late_events,
+    packed,
+    recent,
+)
 
 SCORE_DECIMALS = 6  # published scores are rounded, so that float noise between batch shapes does not show
 
@@ -42,7 +52,10 @@ class LiveModel:
 
 @dataclass(frozen=True)
 class Decided:
-    """`decision[i]` (DECISION) is of event `event[i]` of the batch; `repeated`: made earlier, published again as it was."""
+    """`decision[i]` (DECISION) is of event `event[i]` of the batch.
+
+    `repeated`: they were made earlier and are published again as they were.
+    """
 
     event: NDArray[np.intp]
     decision: NDArray[np.void]
@@ -95,13 +108,16 @@ def _seen(states: States, events: Events) -> tuple[NDArray[np.bool_], NDArray[np
 
     One that was applied and whose decision is no longer held needs no answer: decisions are durable before states.
     """
-    found = (states["decisions"]["transaction"] == events["transaction"][:, None]).any(axis=1) & (states["n_decisions"] > 0)
+    found = (states["decisions"]["transaction"] == events["transaction"][:, None]).any(axis=1) & (
+        states["n_decisions"] > 0
+    )
     return found | (events["offset"] <= states["last_offset"]), found
 
 
 def _stored(states: States, events: Events) -> NDArray[np.void]:
     place = np.argmax(states["decisions"]["transaction"] == events["transaction"][:, None], axis=1)
-    return states["decisions"][np.arange(len(states)), place]
+    stored: NDArray[np.void] = states["decisions"][np.arange(len(states)), place]
+    return stored
 
 
 def _decide_wave(
@@ -122,11 +138,22 @@ def _decide_wave(
     events = complete(states, events, schema)
     features = context_features(states, events)
     usable = ~known | (states["model_version"] == model.version)
-    answer = None
+    scored: ScoreResponse | None = None
     if usable.any():
         answer = yield _score_request(states, events, features)
         assert answer is None or isinstance(answer, ScoreResponse)
-    decision = _make_decisions(states, events, features, usable, answer, model)
+        scored = answer
+    decision = make_decisions(
+        events,
+        features,
+        model,
+        scored,
+        live=usable & (scored is not None),
+        current=states["cached_n"] == states["n"],
+        history_len=states["n"],
+        late=late_events(states, events),
+        expected=states["expected"],
+    )
     decision["scored_at"] = clock()
     decision["latency_ms"] = np.clip(decision["scored_at"] - received_ms, 0, 2**31 - 1)
     yield Decided(wave, decision, repeated=False)
@@ -162,17 +189,22 @@ def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], vers
     states["model_version"][at] = version
 
 
-def _make_decisions(
-    states: States,
+def make_decisions(
     events: Events,
     features: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    answer: ScoreResponse | None,
     model: LiveModel,
+    answer: ScoreResponse | None,
+    *,
+    live: NDArray[np.bool_],
+    current: NDArray[np.bool_],
+    history_len: NDArray[np.int64],
+    late: NDArray[np.bool_],
+    expected: NDArray[np.void],
 ) -> NDArray[np.void]:
-    """DECISION rows, all but the clock fields."""
-    n = states["n"]
-    live = usable & (answer is not None)
+    """DECISION rows [B], all but the clock fields.
+
+    `live`: the model answered for this row; `current`: from outputs that had seen all events before this one.
+    """
     score = model.rules.score(features).astype(np.float64)
     surprise = None
     if answer is not None:
@@ -181,14 +213,13 @@ def _make_decisions(
     score = np.round(score, SCORE_DECIMALS)
     kinds, contributions = rank_reasons(surprise, model.rules.contributions(features))
     alert = score >= model.threshold
-    late = (n > 0) & (events["time_ms"] < states["last_time_ms"])
 
-    out = np.zeros(len(states), DECISION)
+    out = np.zeros(len(events), DECISION)
     out["transaction"] = events["transaction"]
     out["score"], out["threshold"] = score, model.threshold
-    out["history_len"] = np.minimum(n, 2**31 - 1)
+    out["history_len"] = np.minimum(history_len, 2**31 - 1)
     out["model_version"] = np.where(live, model.version, 0)
-    out["flags"] = alert * ALERT + (n == 0) * COLD + late * LATE
-    out["degraded"] = np.where(live, np.where(states["cached_n"] == n, LIVE, CACHED), RULES)
-    out["reason"], out["contribution"], out["expected"] = kinds, contributions, states["expected"]
+    out["flags"] = alert * ALERT + (history_len == 0) * COLD + late * LATE
+    out["degraded"] = np.where(live, np.where(current, LIVE, CACHED), RULES)
+    out["reason"], out["contribution"], out["expected"] = kinds, contributions, expected
     return out

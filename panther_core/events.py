@@ -150,7 +150,9 @@ def decode_transaction(payload: bytes | None) -> Transaction:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidEvent("malformed_json", f"expected a JSON object: {error}") from None
     if not (math.isfinite(tx.amount) and 0 <= tx.amount <= MAX_AMOUNT):
-        raise InvalidEvent("amount_out_of_range", f"expected 0 <= amount <= {MAX_AMOUNT:g}, got {tx.amount!r} at `$.amount`")
+        raise InvalidEvent(
+            "amount_out_of_range", f"expected 0 <= amount <= {MAX_AMOUNT:g}, got {tx.amount!r} at `$.amount`"
+        )
     return tx
 
 
@@ -173,6 +175,7 @@ def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
         raise InvalidEvent("time_out_of_range", f"expected a time after 2000-01-01, got {ms} ms at `$.event_time`")
     if now_ms is not None and ms > now_ms + MAX_AHEAD_MS:
         raise InvalidEvent(
-            "time_out_of_range", f"expected a time at most 24 h after {now_ms} ms (append time), got {ms} ms at `$.event_time`"
+            "time_out_of_range",
+            f"expected a time at most 24 h after {now_ms} ms (append time), got {ms} ms at `$.event_time`",
         )
     return ms

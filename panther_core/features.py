@@ -47,19 +47,17 @@ _TWO_PI = 2 * np.pi
 def decay(states: NDArray[np.void], time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
     """Factors [B, 4] that bring the state's counters forward to `time_ms`; 1 for late events, which wait for no one."""
     age = np.maximum(time_ms - states["last_time_ms"], 0).astype(np.float64)
-    factor: NDArray[np.float64] = np.exp2(-age[:, None] / HALF_LIVES_MS)
-    return factor
+    return np.asarray(np.exp2(-age[:, None] / HALF_LIVES_MS), np.float64)
 
 
 def change_flags(states: NDArray[np.void], events: NDArray[np.void]) -> NDArray[np.uint8]:
     """CODE flags of each event: which of merchant, country and device are new to the user. First events: none."""
     known = states["n"] > 0
-    merchant = ~(states["merchants"] == events["merchant"][:, None]).any(axis=1)
-    flags = merchant * NEW_MERCHANT
+    flags = ~(states["merchants"] == events["merchant"][:, None]).any(axis=1) * NEW_MERCHANT
     for name, bit in (("country", NEW_COUNTRY), ("device", NEW_DEVICE)):
         changed = (events[name] != 0) & (states[name] != 0) & (events[name] != states[name])
         flags = flags + changed * bit
-    return np.where(known, flags, 0).astype(np.uint8)
+    return np.asarray(np.where(known, flags, 0), np.uint8)
 
 
 def context_features(states: NDArray[np.void], events: NDArray[np.void]) -> NDArray[np.float32]:
@@ -79,7 +77,7 @@ def context_features(states: NDArray[np.void], events: NDArray[np.void]) -> NDAr
     merchants = np.minimum(np.maximum(n, 1), MERCHANTS)
 
     def share(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return (mask & filled).sum(axis=1) / held
+        return np.asarray((mask & filled).sum(axis=1) / held, np.float64)
 
     def typical(span: int) -> NDArray[np.float64]:
         return np.where(known, log_amount - np.log1p(sums[:, span] / np.maximum(counts[:, span], 1e-3)), 0)

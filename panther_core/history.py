@@ -15,7 +15,7 @@ from panther_core.engine import waves
 from panther_core.features import WIDTH, context_features
 from panther_core.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.state import DECISIONS, StateCodec
-from panther_core.transition import append, complete, packed
+from panther_core.transition import append, complete, late_events, packed
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class History:
     late: NDArray[np.bool_]  # [N]
     order: NDArray[np.int64]  # [kept] rows sorted by (user, arrival)
     bounds: NDArray[np.int64]  # [U + 1] user u's history is order[bounds[u]:bounds[u + 1]]
+    users: NDArray[np.uint64]  # [U] user hashes
+    states: NDArray[np.void]  # [U] state after the last event, without model outputs
 
 
 def prepare(events: NDArray[np.void], schema: AttributeSchema, length: int) -> History:
@@ -52,7 +54,7 @@ def prepare(events: NDArray[np.void], schema: AttributeSchema, length: int) -> H
         features[wave] = context_features(part, new)
         code[wave], profile[wave] = packed(new["code"]), new["profile"]
         history_len[wave] = part["n"]
-        late[wave] = (part["n"] > 0) & (new["time_ms"] < part["last_time_ms"])
+        late[wave] = late_events(part, new)
         kept[wave] = True
         append(part, new)
         part["decisions"]["transaction"][np.arange(len(part)), part["n_decisions"] % DECISIONS] = new["transaction"]
@@ -61,4 +63,6 @@ def prepare(events: NDArray[np.void], schema: AttributeSchema, length: int) -> H
     rows = np.flatnonzero(kept)
     order = rows[np.argsort(user[rows], kind="stable")]
     bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
-    return History(features, code, history_len, user.astype(np.int32), profile, kept, late, order, bounds)
+    return History(
+        features, code, history_len, user.astype(np.int32), profile, kept, late, order, bounds, users, states
+    )

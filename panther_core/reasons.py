@@ -18,7 +18,11 @@ from panther_core.state import REASONS
 #: (code, sentence, the surprises and features it sums up); the place in this list, plus 1, is stored in the state,
 #: so entries are appended and never moved
 KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("UNUSUAL_AMOUNT", "The amount is unlike what this user usually pays", ("amount", "amount_z", "amount_vs_1d", "amount_vs_30d")),
+    (
+        "UNUSUAL_AMOUNT",
+        "The amount is unlike what this user usually pays",
+        ("amount", "amount_z", "amount_vs_1d", "amount_vs_30d"),
+    ),
     ("UNUSUAL_CHANNEL", "The payment channel is unexpected for this user now", ("channel", "channel_share")),
     ("UNUSUAL_CATEGORY", "The kind of merchant is unexpected for this user now", ("category", "category_share")),
     ("RISKY_COUNTERPARTY", "The merchant has an elevated fraud history", ("risk",)),

@@ -44,7 +44,7 @@ _MONDAY_MS = 4 * 24 * 3_600_000  # 1970-01-05 was a Monday
 
 def hash64(text: str) -> int:
     """64-bit hash of an identifier: what state and columns hold in place of the raw one."""
-    return xxhash.xxh3_64_intdigest(text)
+    return xxhash.xxh3_64_intdigest(text.encode())
 
 
 def hour_of_week(time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -15,13 +15,13 @@ class KafkaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="KAFKA_")
 
-    bootstrap_servers: str = Field("127.0.0.1:19092", description="host:port, comma separated")
+    bootstrap_servers: str = Field(default="127.0.0.1:19092", description="host:port, comma separated")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
-    ssl_cafile: str | None = Field(None, description="CA certificates (PEM); the system's where not given")
-    ssl_certfile: str | None = Field(None, description="client certificate (PEM), for mutual TLS")
+    ssl_cafile: str | None = Field(default=None, description="CA certificates (PEM); the system's where not given")
+    ssl_certfile: str | None = Field(default=None, description="client certificate (PEM), for mutual TLS")
     ssl_keyfile: str | None = None
 
     @cached_property
@@ -36,7 +36,10 @@ class KafkaSettings(BaseSettings):
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments every aiokafka client takes."""
-        options: dict[str, Any] = {"bootstrap_servers": self.bootstrap_servers, "security_protocol": self.security_protocol}
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
         if self.ssl_context:
             options["ssl_context"] = self.ssl_context
         if self.security_protocol.startswith("SASL"):
@@ -53,17 +56,17 @@ class PantherSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PANTHER_", populate_by_name=True)
 
-    app_id: str = Field("panther", description="consumer group, and prefix of the changelog topic")
-    data_dir: str = Field("build/worker", description="RocksDB folder of one worker; never shared by two")
-    models_dir: str = Field("build/models", description="where model artifacts lie, one folder a version")
-    partitions: int = Field(8, description="of every user-keyed topic; can never change later", ge=1)
-    replication: int = Field(1, description="copies of every topic; 3 in production", ge=1)
+    app_id: str = Field(default="panther", description="consumer group, and prefix of the changelog topic")
+    data_dir: str = Field(default="build/worker", description="RocksDB folder of one worker; never shared by two")
+    models_dir: str = Field(default="build/models", description="where model artifacts lie, one folder a version")
+    partitions: int = Field(default=8, description="of every user-keyed topic; can never change later", ge=1)
+    replication: int = Field(default=1, description="copies of every topic; 3 in production", ge=1)
     triton_url: str = Field(
-        "127.0.0.1:18001",
+        default="127.0.0.1:18001",
         validation_alias=AliasChoices("TRITON_URL", "PANTHER_TRITON_URL"),
         description="host:port of Triton's gRPC end point",
     )
-    batch_max: int = Field(256, description="events of a micro-batch at most", ge=1)
-    batch_within_s: float = Field(0.003, description="longest wait to fill a micro-batch", gt=0)
-    score_deadline_s: float = Field(0.5, description="after it a decision is made by rules", gt=0)
-    encode_deadline_s: float = Field(5.0, description="after it the user is encoded at the next event", gt=0)
+    batch_max: int = Field(default=256, description="events of a micro-batch at most", ge=1)
+    batch_within_s: float = Field(default=0.003, description="longest wait to fill a micro-batch", gt=0)
+    score_deadline_s: float = Field(default=0.5, description="after it a decision is made by rules", gt=0)
+    encode_deadline_s: float = Field(default=5.0, description="after it the user is encoded at the next event", gt=0)

@@ -124,14 +124,14 @@ class StateCodec:
         wrong = next((v for v in values if v is not None and len(v) != size), None)
         if wrong is not None:
             raise FingerprintMismatch(
-                f"expected states of {size} bytes (layout {LAYOUT_VERSION}, L = {self.length}), got {len(wrong)} bytes: "
-                "this state folder or changelog was written for another model shape; "
+                f"expected states of {size} bytes (layout {LAYOUT_VERSION}, L = {self.length}), got {len(wrong)}: this "
+                " state folder or changelog was written for another model shape; "
                 "use a new application id (PANTHER_APP_ID) or reset the application's state"
             )
         states = np.frombuffer(b"".join([empty if v is None else v for v in values]), self.dtype).copy()
         if (states["version"] != LAYOUT_VERSION).any() or (states["schema"] != self.schema_id).any():
             raise FingerprintMismatch(
-                f"expected state layout {LAYOUT_VERSION} and schema {self.schema_id:016x}, got layouts "
+                f"expected layout {LAYOUT_VERSION} and schema {self.schema_id:016x}, got layouts "
                 f"{sorted(set(states['version'].tolist()))} and schemas "
                 f"{sorted({f'{s:016x}' for s in states['schema'].tolist()})}: start the worker with the schema the "
                 "state was built with, or under a new application id (PANTHER_APP_ID)"

@@ -6,14 +6,14 @@ that hashing and schema look-ups are done once a word and not once a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.events import Transaction
+from panther_core.events import Transaction, event_time_ms
 from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
 
 EVENT = np.dtype(
@@ -79,15 +79,21 @@ class TransactionTable:
 
         names = ("user", "merchant", "category", "channel", "currency", "country", "device", "fraud_kind")
         words: dict[str, Any] = {name: cut(getattr(self, name)) for name in names}
-        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in ("transaction_id", "amount", "time_ms", "label")}
+        arrays: dict[str, Any] = {
+            name: getattr(self, name)[rows] for name in ("transaction_id", "amount", "time_ms", "label")
+        }
         return replace(self, **words, **arrays)
 
     def rows(self) -> Iterator[Transaction]:
         """Each row as the record a producer sends; a user's profile rides on every transaction."""
-        profiles = [
-            {name: values[u] for name, values in self.profile.items() if values[u] is not None}
-            for u in range(len(self.user.words))
-        ] if self.profile else None
+        profiles = (
+            [
+                {name: values[u] for name, values in self.profile.items() if values[u] is not None}
+                for u in range(len(self.user.words))
+            ]
+            if self.profile
+            else None
+        )
         for i in range(len(self)):
             yield Transaction(
                 transaction_id=str(self.transaction_id[i]),
@@ -170,3 +176,33 @@ def factorise(values: Any) -> Words:
     if len(words) and words[0] == "":
         return Words((index - 1).astype(np.int32), tuple(words[1:].tolist()))
     return Words(index.astype(np.int32), tuple(words.tolist()))
+
+
+def from_transactions(transactions: Sequence[Transaction], label: Mapping[str, int] | None = None) -> TransactionTable:
+    """Table of decoded records in event-time order (ties in the order given); labels by transaction id, -1 if absent.
+
+    A user's profile is the last one given.
+    """
+    time_ms = np.array([event_time_ms(t.event_time) for t in transactions], np.int64)
+    order = np.argsort(time_ms, kind="stable")
+    rows = [transactions[i] for i in order]
+    user = factorise([t.user_id for t in rows])
+    place = {word: i for i, word in enumerate(user.words)}
+    profile: dict[str, list[Any]] = {}
+    for t in rows:
+        for name, value in (t.profile or {}).items():
+            profile.setdefault(name, [None] * len(user.words))[place[t.user_id]] = value
+    return TransactionTable(
+        transaction_id=np.array([t.transaction_id for t in rows], np.str_),
+        user=user,
+        merchant=factorise([t.merchant_id for t in rows]),
+        category=factorise([t.merchant_category for t in rows]),
+        channel=factorise([t.channel for t in rows]),
+        currency=factorise([t.currency for t in rows]),
+        amount=np.array([t.amount for t in rows], np.float64),
+        time_ms=time_ms[order],
+        label=np.array([(label or {}).get(t.transaction_id, -1) for t in rows], np.int8),
+        country=factorise([t.country for t in rows]),
+        device=factorise([t.device for t in rows]),
+        profile=profile,
+    )

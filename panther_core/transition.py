@@ -30,9 +30,15 @@ def complete(states: States, events: Events, schema: AttributeSchema) -> Events:
     gap = np.maximum(events["time_ms"] - states["last_time_ms"], 0)  # late events: appended with gap 0
     out["code"]["gap"] = np.where(states["n"] > 0, schema.gap_code(gap), 0)
     out["code"]["flags"] = change_flags(states, events)
-    given = events["profile"].any(axis=1)
-    out["profile"] = np.where(given[:, None], events["profile"], states["profile"])
+    given = events["profile"].any(axis=1, keepdims=True)
+    out["profile"] = np.where(given, events["profile"], states["profile"])
     return out
+
+
+def late_events(states: States, events: Events) -> NDArray[np.bool_]:
+    """Which events are older than their user's latest: scored, appended in arrival order, and marked."""
+    late: NDArray[np.bool_] = (states["n"] > 0) & (events["time_ms"] < states["last_time_ms"])
+    return late
 
 
 def recent(states: States) -> NDArray[np.uint64]:
@@ -46,11 +52,11 @@ def recent(states: States) -> NDArray[np.uint64]:
 def context(states: States) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Codes [B, L] of each user's context window, oldest first, zeros on the right, and its length [B]."""
     size = states["ring"].shape[1]
-    n = states["n"].astype(np.int64)
+    n: NDArray[np.int64] = states["n"]
     start, length = window_start(n, size), window_length(n, size)
-    codes = np.take_along_axis(packed(states["ring"]), (start[:, None] + np.arange(size)) % size, axis=1)
-    codes[np.arange(size) >= length[:, None]] = 0
-    return codes, length.astype(np.int32)
+    codes = np.take_along_axis(packed(states["ring"]), (np.asarray(start)[:, None] + np.arange(size)) % size, axis=1)
+    codes[np.arange(size)[None, :] >= np.asarray(length)[:, None]] = 0
+    return codes, np.asarray(length, np.int32)
 
 
 def extend_hash(before: NDArray[np.uint64], codes: NDArray[np.uint64]) -> NDArray[np.uint64]:

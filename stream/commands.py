@@ -30,7 +30,9 @@ def worker(
     from stream.triton_scorer import TritonScorer
     from stream.worker import make_app
 
-    settings = PantherSettings(**({"data_dir": data_dir} if data_dir else {}))
+    settings = PantherSettings()
+    if data_dir:
+        settings = settings.model_copy(update={"data_dir": data_dir})
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
     scorer = TritonScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)

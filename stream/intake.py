@@ -7,10 +7,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from panther_core.merchant_risk import MerchantRisk
 
 from panther_core.errors import InvalidEvent
 from panther_core.events import Transaction, decode_transaction, event_time_ms
-from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.table import assemble, hash_words
 
@@ -70,7 +70,11 @@ def read_batch(records: list[Record], schema: AttributeSchema, risk: MerchantRis
 
 
 def _events(
-    records: list[Record], transactions: list[Transaction], times: list[int], schema: AttributeSchema, risk: MerchantRisk
+    records: list[Record],
+    transactions: list[Transaction],
+    times: list[int],
+    schema: AttributeSchema,
+    risk: MerchantRisk,
 ) -> NDArray[np.void]:
     out = assemble(
         schema,

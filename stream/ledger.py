@@ -59,7 +59,10 @@ class Ledger:
             self.contradicted.append((first, decision))
 
     def latency_ms(self, due_ms: dict[str, float] | None = None) -> dict[str, float]:
-        """p50, p99, p999 of decision latency: from when a transaction was due (or the worker's own figure) to the append."""
+        """p50, p99, p999 of decision latency, from when a transaction was due to its decision's append.
+
+        Without `due_ms` (by transaction id): the worker's own figure, from the transaction's timestamp to the decision.
+        """
         if due_ms is None:
             values = [float(d.latency_ms) for d in self.decisions.values()]
         else:

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from panther_core.merchant_risk import MerchantRisk
 
 from panther_core import artifact
 from panther_core.engine import LiveModel
 from panther_core.errors import ArtifactError, FingerprintMismatch
 from panther_core.events import ModelUpdate
-from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import AttributeSchema
 from panther_core.settings import KafkaSettings
 from panther_core.state import StateCodec
@@ -98,8 +98,8 @@ class LiveModels:
             model = load_serving_model(Path(update.artifact))
             if self._current and model.schema.fingerprint != self._current.schema.fingerprint:
                 raise FingerprintMismatch(
-                    f"model version {update.version} was made for attribute schema {model.schema.fingerprint[:12]}, the "
-                    f"stored states for {self._current.schema.fingerprint[:12]}; deploy it under a new PANTHER_APP_ID"
+                    f"model version {update.version} was made for schema {model.schema.fingerprint[:12]}, "
+                    f"the stored states for {self._current.schema.fingerprint[:12]}; deploy it under a new PANTHER_APP_ID"
                 )
             if model.codec.dtype != (self._current or model).codec.dtype:
                 raise FingerprintMismatch(

@@ -33,7 +33,12 @@ class Produced:
 def make_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
     """Producer of transactions; a record larger than the broker takes raises when it is sent."""
     return AIOKafkaProducer(
-        **kafka.client_options(), acks="all", enable_idempotence=True, linger_ms=2, max_batch_size=256 << 10, max_request_size=8 << 20
+        **kafka.client_options(),
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=2,
+        max_batch_size=256 << 10,
+        max_request_size=8 << 20,
     )
 
 

@@ -28,12 +28,12 @@ from panther_core.errors import ScorerUnavailable
 from panther_core.scoring import EncodeRequest, EncodeResponse, Scorer, ScoreRequest, ScoreResponse
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.state import ALERT
+from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
+from stream import metrics
 from stream.faust_internals import Acker, LowLatencyTransport, Written, micro_batches, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
-from stream.metrics import METRICS
 from stream.publish import alert_of, decision_of, to_json
-from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Processor:
             return None
         written = Written(generation, events)
         await self._write(keys, partitions, states, model, written)
-        METRICS.transactions.inc(len(intake.events))
+        metrics.TRANSACTIONS.inc(len(intake.events))
         return written
 
     def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
@@ -114,13 +114,13 @@ class Processor:
     async def _ask(self, need: ScoreRequest | EncodeRequest, version: int) -> ScoreResponse | EncodeResponse | None:
         """One model call; None sends the engine one step down the degrade ladder."""
         step = "score" if isinstance(need, ScoreRequest) else "encode"
-        with METRICS.model_seconds.labels(step).time():
+        with metrics.MODEL_SECONDS.labels(step).time():
             try:
                 if isinstance(need, ScoreRequest):
                     return await self._scorer.score(need, version)
                 return await self._scorer.encode(need, version)
             except ScorerUnavailable as error:
-                METRICS.model_failures.labels(step).inc()
+                metrics.MODEL_FAILURES.labels(step).inc()
                 logger.warning("panther_%s is unavailable, degrading: %s", step, error)
                 return None
 
@@ -136,13 +136,13 @@ class Processor:
                 model = self._models.version(decision.model.version)
                 alert = alert_of(row, decision, transaction, model.schema, model.tokenizer_version)
                 sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
-                METRICS.alerts.inc()
+                metrics.ALERTS.inc()
             sends.append(await self._producer.send(SCORES, to_json(decision), **place))
-            METRICS.decisions.labels(decision.degraded or "live", "repeated" if decided.repeated else "new").inc()
+            metrics.DECISIONS.labels(decision.degraded or "live", "repeated" if decided.repeated else "new").inc()
         return sends
 
     async def _send_dead(self, dead: DeadLetter) -> Any:
-        METRICS.dead_letters.labels(dead.code).inc()
+        metrics.DEAD_LETTERS.labels(dead.code).inc()
         record = dead.record
         headers = [
             ("code", dead.code.encode()),
@@ -153,7 +153,9 @@ class Processor:
             DEAD_LETTERS, record.value, key=record.key, partition=record.partition, headers=headers
         )
 
-    async def _write(self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written) -> None:
+    async def _write(
+        self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written
+    ) -> None:
         changelog = self._table.changelog_topic_name
         batches: dict[int, WriteBatch] = {}
         for key, partition, value in zip(keys, partitions, model.codec.encode(states), strict=True):
@@ -216,7 +218,12 @@ def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) ->
     app.transport = LowLatencyTransport(app.conf.broker_consumer, app)
     transactions = app.topic(TRANSACTIONS, key_type=bytes, value_type=bytes, partitions=settings.partitions)
     table = app.Table(
-        "state", key_type=bytes, value_type=bytes, partitions=settings.partitions, recovery_buffer_size=5000, options=_STORE
+        "state",
+        key_type=bytes,
+        value_type=bytes,
+        partitions=settings.partitions,
+        recovery_buffer_size=5000,
+        options=_STORE,
     )
     assert table.changelog_topic_name == changelog_of(settings.app_id)
 

@@ -1,0 +1,289 @@
+"""The demo: the whole system on real parts, from nothing to explained alerts, and a summary that checks itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.live import Live
+from rich.table import Table
+
+from infra.stack import LocalStack
+from infra.system import System, fresh_app_id
+from panther_core.console import console, say
+from panther_core.events import Alert, Label
+from panther_core.generator import GeneratorConfig, generate
+from panther_core.generator.malformed import malformed
+from panther_core.settings import KafkaSettings
+from panther_core.table import TransactionTable
+from panther_core.topics import LABELS, TRANSACTIONS
+from stream.ledger import Ledger, LedgerReader
+from stream.produce import make_producer, produce
+
+DAY_MS = 86_400_000
+GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)
+LABEL_DELAY_MS = DAY_MS  # event time; a real one is longer than the few days that the demo streams
+_MALFORMED = 60
+_DRAIN_S = 90.0  # after the last transaction was sent, so long for the last decision
+
+
+@dataclass
+class Demo:
+    """What happened, for the summary."""
+
+    folder: Path
+    transactions: int
+    rate: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    refresh: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce and time one stage."""
+        say(f"[bold cyan]»[/] {name} ...")
+        started = time.time()
+        yield
+        self.seconds[name] = round(time.time() - started, 1)
+        say(f"  done in {self.seconds[name]} s")
+
+
+def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
+    """Run it all below `folder`; returns the summary, whose `ok` says whether everything held."""
+    demo = Demo(folder, transactions, rate)
+    with demo.stage("generate"):
+        table = generate(GENERATOR)
+        if len(table) <= 2 * transactions:
+            raise ValueError(f"expected fewer than {len(table) // 2} transactions to stream, got {transactions}")
+        history, live = (
+            table.take(slice(0, len(table) - transactions)),
+            table.take(slice(len(table) - transactions, None)),
+        )
+    with demo.stage("train"):
+        _train_once(demo, history)
+    shutil.rmtree(folder / "stack", ignore_errors=True)
+    stack = LocalStack(folder / "stack")
+    with demo.stage("start"), _entered(System(folder, stack, fresh_app_id("panther-demo"))) as system:
+        model = system.deploy(1)
+        users = system.seed(history, model)
+        say(f"  {users} users have a history of {len(history)} transactions")
+        ready = time.time()
+        shutil.rmtree(folder / "worker", ignore_errors=True)
+        system.start_worker()
+        ledger, injected = asyncio.run(_stream(demo, system, live))
+        demo.seconds["stream"] = round(time.time() - ready, 1)
+        memory = system.memory_mb()
+    return _summary(demo, live, ledger, injected, memory)
+
+
+@contextmanager
+def _entered(system: System) -> Iterator[System]:
+    with system:
+        yield system
+
+
+def _train_once(demo: Demo, history: TransactionTable) -> None:
+    """Train version 1, or reuse it if the same data and code made it; later versions of an earlier run go away."""
+    from trainer.pipeline import train
+
+    models = demo.folder / "models"
+    sources = sorted(Path(__file__).resolve().parents[1].glob("panther_core/**/*.py"))
+    sources += sorted(Path(__file__).resolve().parents[1].glob("trainer/*.py"))
+    digest = hashlib.sha256(msgspec.json.encode(GENERATOR) + str(demo.transactions).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    stamp = models / "cache.json"
+    key = {"sha256": digest.hexdigest()}
+    for old in models.glob("[0-9]*"):
+        if old.name != "1" or not stamp.exists() or json.loads(stamp.read_text()) != key:
+            shutil.rmtree(old)
+    if (models / "1").exists():
+        say("  reused: same generator, same code")
+        return
+    train(history, models / "1", preset="demo", version=1, label_delay_ms=LABEL_DELAY_MS, seed=0)
+    stamp.write_text(json.dumps(key))
+
+
+async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[Ledger, Counter[str]]:
+    """Stream `live` at the rate, with bad records in between and a refresh in the middle, until all are decided."""
+    truth = dict(zip(live.transaction_id.tolist(), live.label.tolist(), strict=True))
+    progress = {"sent": 0}
+    async with LedgerReader(system.kafka) as reader:
+        sender = asyncio.create_task(produce(system.kafka, live.rows(), demo.rate, lambda n: progress.update(sent=n)))
+        injected = await _inject_malformed(system.kafka)
+        await _send_labels(system.kafka, live)
+        refresh: asyncio.Task[dict[str, Any]] | None = None
+        deadline, shown = float("inf"), 0.0
+        with Live(console=console, auto_refresh=False) as screen:
+            while True:
+                await reader.poll()
+                if refresh is None and progress["sent"] >= len(live) // 2:
+                    refresh = asyncio.create_task(_refresh(demo, system))
+                if sender.done() and deadline == float("inf"):
+                    sender.result()
+                    deadline = time.time() + _DRAIN_S
+                complete = len(reader.ledger.decisions) >= len(live) and reader.ledger.dead.total() >= injected.total()
+                finished = sender.done() and complete and refresh is not None and refresh.done()
+                if time.time() - shown > 1 or finished:
+                    shown = time.time()
+                    screen.update(_status(reader.ledger, progress["sent"], len(live), truth, refresh), refresh=True)
+                if finished or time.time() > deadline + (_DRAIN_S if refresh and not refresh.done() else 0):
+                    break
+        demo.refresh = await refresh if refresh else {}
+        while await reader.poll(0.5):
+            pass
+        return reader.ledger, injected
+
+
+async def _inject_malformed(kafka: KafkaSettings) -> Counter[str]:
+    """Send records that must become dead letters; returns how many of each kind."""
+    producer = make_producer(kafka)
+    await producer.start()
+    try:
+        records = malformed(_MALFORMED, seed=1)
+        for kind, payload in records:
+            await producer.send(TRANSACTIONS, payload, key=f"malformed-{kind}".encode())
+        await producer.flush()
+        return Counter(kind for kind, _ in records)
+    finally:
+        await producer.stop()
+
+
+async def _send_labels(kafka: KafkaSettings, live: TransactionTable) -> None:
+    """The truth about every transaction, each with the time at which it becomes known."""
+    encode = msgspec.json.Encoder().encode
+    producer = make_producer(kafka)
+    await producer.start()
+    try:
+        for i in range(len(live)):
+            user = live.user.words[live.user.index[i]]
+            label = Label(
+                transaction_id=str(live.transaction_id[i]),
+                user_id=user,
+                label=int(live.label[i]),
+                label_time=int(live.time_ms[i]) + LABEL_DELAY_MS,
+                source="generator",
+            )
+            await producer.send(LABELS, encode(label), key=user.encode())
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+async def _refresh(demo: Demo, system: System) -> dict[str, Any]:
+    """`panther refresh --once`, as an operator would run it, at low priority beside the stream."""
+    started = time.time()
+    process = await asyncio.create_subprocess_exec(
+        *("nice", "-n", "10", str(Path(sys.prefix) / "bin" / "panther"), "refresh", "--once", "--json"),
+        *(
+            "--repository",
+            str(system.stack.model_repository),
+            "--label-delay-days",
+            str(LABEL_DELAY_MS / DAY_MS),
+        ),
+        env=system.environment,
+        stdout=subprocess.PIPE,
+        stderr=(demo.folder / "logs" / "refresh.log").open("wb"),
+    )
+    out, _ = await process.communicate()
+    demo.seconds["refresh"] = round(time.time() - started, 1)
+    if process.returncode:
+        return {"error": f"exit code {process.returncode}, see {demo.folder / 'logs' / 'refresh.log'}"}
+    return dict(json.loads(out))
+
+
+def _quality(ledger: Ledger, truth: dict[str, int]) -> tuple[float, float, int]:
+    """Recall and precision of the alerts against the known labels, and the number of alerts."""
+    alerted = {t for t, d in ledger.decisions.items() if d.alert}
+    frauds = {t for t in ledger.decisions if truth.get(t) == 1}
+    hits = len(alerted & frauds)
+    return hits / max(1, len(frauds)), hits / max(1, len(alerted)), len(alerted)
+
+
+def _status(
+    ledger: Ledger, sent: int, total: int, truth: dict[str, int], refresh: asyncio.Task[dict[str, Any]] | None
+) -> Table:
+    latency = ledger.latency_ms()
+    recall, precision, alerts = _quality(ledger, truth)
+    table = Table("sent", "decided", "p50 ms", "p99 ms", "alerts", "recall", "precision", "degraded", "dead", "models")
+    versions = " ".join(f"v{v}:{n}" for v, n in sorted(ledger.versions.items()))
+    table.add_row(
+        f"{sent}/{total}",
+        str(len(ledger.decisions)),
+        f"{latency['p50']:.0f}",
+        f"{latency['p99']:.0f}",
+        str(alerts),
+        f"{recall:.2f}",
+        f"{precision:.2f}",
+        str(ledger.degraded.total()),
+        str(ledger.dead.total()),
+        versions + (" (refreshing)" if refresh and not refresh.done() else ""),
+    )
+    return table
+
+
+def _show_alert(alert: Alert) -> None:
+    say(f"  [bold red]{alert.risk_level}[/] score {alert.score:.3f}  merchant {alert.merchant_id}  {alert.alert_id}")
+    for reason in alert.reasons:
+        say(f"      {reason.code:20} {reason.contribution:+.2f}  {reason.description}")
+    for usual in alert.expected[:1]:
+        top = f"{usual.amount_to:.2f}" if usual.amount_to is not None else "more"
+        say(f"      expected rather: {usual.category} by {usual.channel}, {usual.amount_from:.2f} to {top}")
+
+
+def _summary(
+    demo: Demo, live: TransactionTable, ledger: Ledger, injected: Counter[str], memory_mb: float
+) -> dict[str, Any]:
+    truth = dict(zip(live.transaction_id.tolist(), live.label.tolist(), strict=True))
+    for alert in sorted(ledger.alerts.values(), key=lambda a: -a.score)[:3]:
+        _show_alert(alert)
+    recall, precision, alerts = _quality(ledger, truth)
+    latency = ledger.latency_ms()
+    missing = sum(t not in ledger.decisions for t in truth)
+    unknown = sum(t not in truth for t in ledger.decisions)
+    versions = sorted(v for v in ledger.versions if v)
+    checks = {
+        "every transaction has a decision": missing == 0 and unknown == 0,
+        "no transaction has two different decisions": not ledger.contradicted,
+        "dead letters are exactly the malformed records": ledger.dead.total() == injected.total(),
+        "alerts are exactly the decisions above the threshold": alerts == len(ledger.alerts),
+        "the refreshed model took over in mid-stream": versions == [1, 2],
+    }
+    for text, held in checks.items():
+        say(f"  {'[green]ok[/]' if held else '[bold red]FAILED[/]'}  {text}")
+    span_s = (max(ledger.appended_ms.values()) - min(ledger.appended_ms.values())) / 1000 if ledger.appended_ms else 0
+    return {
+        "ok": all(checks.values()),
+        "checks": checks,
+        "transactions": len(truth),
+        "decisions": len(ledger.decisions),
+        "repeated": ledger.repeated,
+        "missing": missing,
+        "contradicted": len(ledger.contradicted),
+        "alerts": alerts,
+        "dead_letters": dict(ledger.dead),
+        "degraded": dict(ledger.degraded),
+        "recall": round(recall, 4),
+        "precision": round(precision, 4),
+        "frauds": int(np.sum(live.label == 1)),
+        "tps": round(len(ledger.decisions) / max(span_s, 1e-9), 1),
+        "decision_ms": latency,
+        "versions": {str(v): n for v, n in sorted(ledger.versions.items())},
+        "refresh": demo.refresh,
+        "worker_memory_mb": memory_mb,
+        "seconds": demo.seconds,
+        "cores": os.cpu_count(),
+    }

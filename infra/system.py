@@ -1,0 +1,120 @@
+"""A whole system on this machine: stack, deployed model, topics, seeded states, workers.
+
+For the demo, the benchmarks and the end-to-end tests, so that all three run what an operator runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from infra.process import ManagedProcess
+from infra.stack import LocalStack
+from infra.topics import create_topics
+from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.table import TransactionTable
+from stream.live_models import ServingModel, load_serving_model
+from stream.seed import seed_states
+from trainer.refresh import switch
+
+_WORKER_START_S = 60.0
+
+
+class System:
+    """Everything below `folder`; a context manager that leaves nothing running.
+
+    `app_id` names the consumer group and the changelog: a fresh one is a fresh application on the same brokers.
+    """
+
+    def __init__(self, folder: Path, stack: LocalStack, app_id: str, partitions: int = 8) -> None:
+        self.folder, self.stack = folder, stack
+        self.kafka = KafkaSettings()
+        self.settings = PantherSettings(app_id=app_id, models_dir=str(folder / "models"), partitions=partitions)
+        self.workers: dict[str, ManagedProcess] = {}
+        self._pids: dict[str, int] = {}
+        self._exit = ExitStack()
+
+    def __enter__(self) -> System:
+        self._exit.enter_context(self.stack)
+        self._exit.callback(self.stop_workers)
+        try:
+            parts = {part.name: part for part in self.stack.status()}
+            self._pids = {name: part.pid for name, part in parts.items() if part.pid}
+            self.kafka = KafkaSettings(bootstrap_servers=parts["kafka"].address)
+            self.settings = self.settings.model_copy(update={"triton_url": parts["triton"].address})
+            asyncio.run(create_topics(self.kafka, self.settings))
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment of a command that should act on this system."""
+        return os.environ | {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "TRITON_URL": self.settings.triton_url,
+            "PANTHER_APP_ID": self.settings.app_id,
+            "PANTHER_MODELS_DIR": self.settings.models_dir,
+            "PANTHER_PARTITIONS": str(self.settings.partitions),
+        }
+
+    def deploy(self, version: int) -> ServingModel:
+        """Load a trained version into Triton and make it live."""
+        switch(self.kafka, self.settings, self.stack.model_repository, version)
+        return load_serving_model(Path(self.settings.models_dir) / str(version))
+
+    def seed(self, log: TransactionTable, model: ServingModel) -> int:
+        """Give the users of `log` their past; before the first worker starts."""
+        return asyncio.run(seed_states(self.kafka, self.settings, log, model))
+
+    def start_worker(self, name: str = "worker") -> ManagedProcess:
+        """Start a worker process with its own RocksDB folder; does not wait until it has its partitions."""
+        process = ManagedProcess.start(
+            name,
+            [str(Path(sys.prefix) / "bin" / "panther"), "worker", "--data-dir", str(self.folder / name)],
+            self.folder / "logs" / f"{name}.log",
+            env=self.environment,
+        )
+        self.workers[name] = process
+        return process
+
+    def stop_workers(self) -> None:
+        """SIGTERM to every worker, and wait."""
+        for process in self.workers.values():
+            process.stop()
+        self.workers.clear()
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU seconds used so far by each part, its children included."""
+        pids = {name: p.ref.pid for name, p in self.workers.items()} | self._pids
+        out: dict[str, float] = {}
+        for name, pid in pids.items():
+            try:
+                root = psutil.Process(pid)
+                times = [p.cpu_times() for p in (root, *root.children(recursive=True))]
+            except psutil.NoSuchProcess:
+                continue
+            out[name] = round(sum(t.user + t.system for t in times), 2)
+        return out
+
+    def memory_mb(self, name: str = "worker") -> float:
+        """Resident memory of a worker, MB."""
+        return float(round(psutil.Process(self.workers[name].ref.pid).memory_info().rss / 1e6, 1))
+
+
+def fresh_app_id(prefix: str) -> str:
+    """An application id nobody has used."""
+    return f"{prefix}-{int(time.time())}"

@@ -1,0 +1,30 @@
+import numpy as np
+
+from panther_core.generator import GeneratorConfig, generate
+from panther_core.schema import fit_schema
+from panther_core.table import from_transactions
+
+TABLE = generate(GeneratorConfig(users=20, days=10, merchants=40, seed=3))
+
+
+def test_rows_and_back_give_the_same_events() -> None:
+    schema = fit_schema(TABLE.amount, TABLE.category.words, TABLE.channel.words)
+    again = from_transactions(
+        list(TABLE.rows()), dict(zip(TABLE.transaction_id.tolist(), TABLE.label.tolist(), strict=True))
+    )
+    assert again.events(schema).tobytes() == TABLE.events(schema).tobytes()
+    assert again.label.tolist() == TABLE.label.tolist()
+    assert set(again.profile) == set(TABLE.profile)
+
+
+def test_take_keeps_words() -> None:
+    part = TABLE.take(slice(5, 9))
+    assert len(part) == 4
+    assert [part.user[i] for i in range(4)] == [TABLE.user[i] for i in range(5, 9)]
+
+
+def test_words_not_given_have_hash_zero() -> None:
+    events = TABLE.events(fit_schema(TABLE.amount, TABLE.category.words, TABLE.channel.words))
+    assert TABLE.device is not None
+    assert ((events["device"] == 0) == (TABLE.device.index < 0)).all()
+    assert (np.diff(events["offset"]) == 1).all()
