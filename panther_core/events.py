@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 65_536  # a longer transaction is a dead letter: real ones are a few hundred bytes
 MAX_AMOUNT = 1e9  # in units of the currency
 MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: earlier is a broken clock, not a late event
+MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01T00:00:00Z
 MAX_AHEAD_MS = 24 * 3_600_000  # ahead of the broker's append time: a broken clock or time zone
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -159,7 +160,8 @@ def decode_transaction(payload: bytes | None) -> Transaction:
 def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
     """Epoch milliseconds of an `event_time`; `now_ms` is the broker's append time, if it is to be checked.
 
-    Raises InvalidEvent `invalid_time` (not a time) or `time_out_of_range` (before 2000, or more than 24 h ahead).
+    Raises InvalidEvent `invalid_time` (not a time) or `time_out_of_range` (before 2000, after 2100, or more than 24 h
+    ahead of the append).
     """
     if isinstance(value, int):
         ms = value
@@ -173,6 +175,8 @@ def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
         ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     if ms < MIN_TIME_MS:
         raise InvalidEvent("time_out_of_range", f"expected a time after 2000-01-01, got {ms} ms at `$.event_time`")
+    if ms > MAX_TIME_MS:
+        raise InvalidEvent("time_out_of_range", f"expected a time before 2100-01-01, got {ms} ms at `$.event_time`")
     if now_ms is not None and ms > now_ms + MAX_AHEAD_MS:
         raise InvalidEvent(
             "time_out_of_range",

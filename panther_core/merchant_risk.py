@@ -30,25 +30,25 @@ class MerchantRisk:
         at = np.minimum(np.searchsorted(self.merchant, merchant), len(self.merchant) - 1)
         return np.where(self.merchant[at] == merchant, self.levels[at], 0).astype(np.uint8)
 
+    @classmethod
+    def fit(cls, merchant: NDArray[np.uint64], label: NDArray[np.int8], risk_levels: int) -> MerchantRisk:
+        """Fit on matured labels: `merchant` [N] hashes, `label` [N] 1 fraud, 0 not, -1 unknown (ignored).
 
-def fit_merchant_risk(merchant: NDArray[np.uint64], label: NDArray[np.int8], risk_levels: int) -> MerchantRisk:
-    """Fit on matured labels: `merchant` [N] hashes, `label` [N] 1 fraud, 0 not, -1 unknown (ignored).
-
-    Rates are shrunk towards the average by a beta prior whose strength is estimated from the spread between
-    merchants (empirical Bayes, method of moments): one fraud in three sales is not yet a rate of a third.
-    """
-    known = (label >= 0) & (merchant != 0)
-    names, index, count = np.unique(merchant[known], return_inverse=True, return_counts=True)
-    if not len(names):
-        return MerchantRisk(names, np.zeros(0, np.uint8), np.zeros(0, np.float32))
-    fraud = np.bincount(index, weights=label[known], minlength=len(names))
-    base = float(fraud.sum() / count.sum())
-    strength = _prior_strength(fraud, count, base)
-    rate = (fraud + strength * base) / (count + strength)
-    edges = base * _STEP ** np.arange(risk_levels - 1)
-    # the tolerance keeps a merchant that sits on the average (no news at all) in the lowest level
-    levels = 1 + np.searchsorted(edges * (1 + 1e-9), rate, side="left")
-    return MerchantRisk(names, levels.astype(np.uint8), rate.astype(np.float32))
+        Rates are shrunk towards the average by a beta prior whose strength is estimated from the spread between
+        merchants (empirical Bayes, method of moments): one fraud in three sales is not yet a rate of a third.
+        """
+        known = (label >= 0) & (merchant != 0)
+        names, index, count = np.unique(merchant[known], return_inverse=True, return_counts=True)
+        if not len(names):
+            return cls(names, np.zeros(0, np.uint8), np.zeros(0, np.float32))
+        fraud = np.bincount(index, weights=label[known], minlength=len(names))
+        base = float(fraud.sum() / count.sum())
+        strength = _prior_strength(fraud, count, base)
+        rate = (fraud + strength * base) / (count + strength)
+        edges = base * _STEP ** np.arange(risk_levels - 1)
+        # the tolerance keeps a merchant that sits on the average (no news at all) in the lowest level
+        levels = 1 + np.searchsorted(edges * (1 + 1e-9), rate, side="left")
+        return cls(names, levels.astype(np.uint8), rate.astype(np.float32))
 
 
 def _prior_strength(fraud: NDArray[np.float64], count: NDArray[np.int64], base: float) -> float:

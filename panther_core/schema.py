@@ -16,7 +16,9 @@ CODE layout, 8 bytes, little endian, also readable as one uint64:
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
@@ -72,9 +74,10 @@ class ProfileField(msgspec.Struct, frozen=True):
             text = str(value)
             return 1 + self.values.index(text) if text in self.values else 0
         try:
-            return 1 + int(np.searchsorted(self.edges, float(value), side="right"))
-        except ValueError:
+            number = float(value)
+        except (ValueError, OverflowError):  # a word, or an integer beyond any float
             return 0
+        return 0 if math.isnan(number) else 1 + bisect.bisect_right(self.edges, number)
 
 
 class AttributeSchema(msgspec.Struct, frozen=True):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from panther_core.model.serving import PantherModel
 
 from panther_core.engine import make_decisions
 from panther_core.history import History, prepare
+from panther_core.model.serving import PantherModel
 from panther_core.scoring import RECENT, ScoreRequest, ScoreResponse
 from panther_core.state import DECISION
 from panther_core.table import TransactionTable

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from panther_core.engine import Decided, LiveModel, decide
-from panther_core.features import NAMES, WIDTH
+from panther_core.features import WIDTH
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.rules import RuleModel
 from panther_core.schema import AttributeSchema, fit_schema
@@ -16,7 +16,7 @@ from panther_core.state import StateCodec
 from panther_core.table import TransactionTable
 
 LENGTH, CACHED = 8, 4
-RULES = RuleModel(NAMES, (0.0,) * WIDTH, (1.0,) * WIDTH, (0.1,) * WIDTH, -2.0)
+RULES = RuleModel(np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32), np.full(WIDTH, 0.1, np.float32), bias=-2.0)
 MODEL = LiveModel(1, 0.6, RULES, np.zeros(len(SURPRISE), np.float32))
 
 

@@ -69,6 +69,7 @@ def test_times_in_both_forms(value: str | int, expected: int) -> None:
         ("1970-01-01T00:00:00Z", "time_out_of_range"),
         (0, "time_out_of_range"),
         ("2200-01-01T00:00:00Z", "time_out_of_range"),
+        (2**70, "time_out_of_range"),
         ("yesterday", "invalid_time"),
     ],
 )

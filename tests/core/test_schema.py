@@ -37,6 +37,8 @@ def test_amount_buckets_are_quantiles_including_their_lower_edge() -> None:
         ({"gender": "F", "age": 29}, [1, 1]),
         ({"gender": "M", "age": "61"}, [2, 3]),
         ({"gender": "x", "age": "old"}, [0, 0]),
+        ({"age": 10**400}, [0, 0]),
+        ({"age": "nan"}, [0, 0]),
         (None, [0, 0]),
     ],
 )

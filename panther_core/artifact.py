@@ -1,0 +1,163 @@
+"""A model version on disk: a folder of JSON and safetensors. Nothing in it is ever unpickled; no torch is needed here.
+
+manifest.json            everything about the version, and the sha256 of each other file
+schema.json              AttributeSchema
+vocabulary.json          Vocabulary
+model.safetensors        encoder and fraud head (panther_core.model)
+rules.safetensors        RuleModel
+merchant_risk.safetensors  MerchantRisk
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from panther_core.errors import ArtifactError, FingerprintMismatch
+from panther_core.features import NAMES
+from panther_core.merchant_risk import MerchantRisk
+from panther_core.model.config import ModelConfig
+from panther_core.rules import RuleModel
+from panther_core.schema import AttributeSchema, Vocabulary
+
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+_SCHEMA, _VOCABULARY, _RULES, _RISK = (
+    "schema.json",
+    "vocabulary.json",
+    "rules.safetensors",
+    "merchant_risk.safetensors",
+)
+T = TypeVar("T")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A model version. Times in epoch ms; `data_window` is the first and last event time trained on."""
+
+    name: str
+    version: int
+    created_at: int
+    config: ModelConfig
+    context_length: int
+    cached_width: int
+    feature_names: tuple[str, ...]
+    typical_surprise: tuple[float, ...]
+    """Mean surprise of each attribute (scoring.SURPRISE) on legitimate events, nats: what a reason is measured from."""
+    threshold: float
+    alert_budget: float
+    """Share of transactions that the threshold was set to alert on."""
+    schema_fingerprint: str
+    tokenizer_version: str
+    vocabulary_size: int
+    coverage: float
+    """Share of training events whose combination is in the vocabulary."""
+    metrics: dict[str, Any]
+    data_window: tuple[int, int]
+    seed: int
+    code_version: str
+    files: dict[str, str] = {}
+    """sha256 of each other file, hex."""
+
+
+def save(
+    folder: Path,
+    manifest: Manifest,
+    schema: AttributeSchema,
+    vocabulary: Vocabulary,
+    rules: RuleModel,
+    risk: MerchantRisk,
+) -> Manifest:
+    """Write everything but the weights, which must lie in `folder` by now; returns the manifest with its checksums."""
+    (folder / _SCHEMA).write_bytes(msgspec.json.encode(schema))
+    (folder / _VOCABULARY).write_bytes(msgspec.json.encode(vocabulary))
+    save_file(
+        {"mean": rules.mean, "std": rules.std, "weight": rules.weight, "bias": np.array([rules.bias], np.float64)},
+        folder / _RULES,
+    )
+    save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, folder / _RISK)
+    files = {name: _sha256(folder / name) for name in (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)}
+    manifest = msgspec.structs.replace(manifest, files=files)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    return manifest
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Manifest of the artifact in `folder`, every file's checksum verified.
+
+    Raises ArtifactError (missing or damaged) and FingerprintMismatch (made for other context features).
+    """
+    manifest = _json(folder / MANIFEST, Manifest)
+    for name, expected in manifest.files.items():
+        if (got := _sha256(folder / name)) != expected:
+            raise ArtifactError(
+                f"expected sha256 {expected[:12]} of {name}, got {got[:12]} in {folder}: the file was changed or cut "
+                "off after training; copy the artifact again or train anew"
+            )
+    if manifest.feature_names != NAMES:
+        differing = sorted(set(manifest.feature_names) ^ set(NAMES)) or "their order"
+        raise FingerprintMismatch(
+            f"expected a model for this code's {len(NAMES)} context features, got one for {len(manifest.feature_names)} "
+            f"in {folder} (differing: {differing}): use the code version {manifest.code_version} or train anew"
+        )
+    return manifest
+
+
+def load_schema(folder: Path) -> AttributeSchema:
+    """Attribute schema of the artifact. Raises ArtifactError, FingerprintMismatch."""
+    schema = _json(folder / _SCHEMA, AttributeSchema)
+    expected = _json(folder / MANIFEST, Manifest).schema_fingerprint
+    if schema.fingerprint != expected:
+        raise FingerprintMismatch(
+            f"expected schema {expected[:12]}, got {schema.fingerprint[:12]} in {folder / _SCHEMA}: "
+            "the folder mixes two artifacts; copy it again"
+        )
+    return schema
+
+
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """Vocabulary of the artifact. Raises ArtifactError."""
+    return _json(folder / _VOCABULARY, Vocabulary)
+
+
+def load_rules(folder: Path) -> RuleModel:
+    """Rule model of the artifact. Raises ArtifactError."""
+    parts = _tensors(folder / _RULES)
+    return RuleModel(parts["mean"], parts["std"], parts["weight"], float(parts["bias"][0]))
+
+
+def load_merchant_risk(folder: Path) -> MerchantRisk:
+    """Merchant risk table of the artifact. Raises ArtifactError."""
+    return MerchantRisk(**_tensors(folder / _RISK))
+
+
+def _json(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(_read(path), type=kind)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"expected a {kind.__name__} in {path}, got {error}: the file is damaged or of another code version; "
+            "copy the artifact again or train anew"
+        ) from None
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    _read(path)
+    tensors: dict[str, np.ndarray[Any, Any]] = load_file(path)
+    return tensors
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"expected the artifact file {path}, got {error.strerror}: point at a folder that `panther train` wrote"
+        ) from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()

@@ -1,0 +1,74 @@
+"""Readers of transaction files: each gives the same tables, in time order, so that nothing behind them knows the file.
+
+    for table in read("fdh", "data/fdh", start="2018-07-25", end="2018-08-01"):
+        ...
+
+Formats (docs of each in its module): `fdh` Fraud Detection Handbook, `sparkov` Sparkov simulator, `tabformer` IBM
+credit card transactions, `generic` any CSV or Parquet file by a small mapping file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+
+from panther_core.errors import BadInput, InvalidFile
+from panther_core.formats.period import Period
+from panther_core.schema import ProfileField
+from panther_core.table import TransactionTable
+
+FORMATS = ("fdh", "sparkov", "tabformer", "generic")
+
+
+def read(
+    format: str,
+    path: str | PathLike[str],
+    *,
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    limit: int | None = None,
+    batch_rows: int = 200_000,
+) -> Iterator[TransactionTable]:
+    """Tables of at most `batch_rows` rows, in time order within and across tables (ties in file order).
+
+    `path` is the folder of the data set or its transaction file (`generic`: the mapping file). `start` is inclusive,
+    `end` exclusive; dates are midnight UTC. `limit` rows at most, counted after start. Word lists may differ from
+    table to table. Nothing is opened before the first table is asked for, but options are checked at once.
+
+    Raises BadInput for a wrong option, InvalidFile (file, row, column, what to do) for a wrong file.
+    """
+    if format not in FORMATS:
+        raise BadInput(f"expected format to be one of {', '.join(FORMATS)}, got {format!r}")
+    if batch_rows < 1 or (limit is not None and limit < 0):
+        raise BadInput(f"expected batch_rows >= 1 and limit >= 0, got batch_rows={batch_rows}, limit={limit}")
+    return _limited(format, Path(path), Period.of(start, end), limit, batch_rows)
+
+
+def _limited(format: str, path: Path, period: Period, limit: int | None, batch_rows: int) -> Iterator[TransactionTable]:
+    if not path.exists():
+        raise InvalidFile(f"{path}: expected a file or folder in {format} format, found nothing: check the path")
+    tables: Iterator[TransactionTable] = _module(format).tables(path, period, batch_rows)  # pyarrow is loaded here
+    left = limit
+    for table in tables:
+        if left is not None and len(table) >= left:
+            if left:
+                yield table.take(slice(0, left))
+            return
+        if len(table):
+            yield table
+        left = None if left is None else left - len(table)
+
+
+def profile_fields(format: str) -> tuple[ProfileField, ...]:
+    """How to bucket the profile facts a format gives; empty for `generic`, whose facts are the user's own."""
+    if format not in FORMATS:
+        raise BadInput(f"expected format to be one of {', '.join(FORMATS)}, got {format!r}")
+    fields: tuple[ProfileField, ...] = _module(format).PROFILE
+    return fields
+
+
+def _module(format: str):  # type: ignore[no-untyped-def]  # a module has no useful type
+    return import_module(f"panther_core.formats.{format}")

@@ -1,0 +1,221 @@
+"""Columns out of CSV and Parquet files, checked: every failure is an InvalidFile with file, row, column and remedy.
+
+Rows are counted from 1, without the header line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from panther_core.errors import InvalidFile
+from panther_core.events import MAX_AMOUNT, MIN_TIME_MS
+from panther_core.table import Words
+
+CSV_BLOCK_BYTES = 4 << 20  # how much text of a CSV file is parsed at a time
+
+
+def locate(path: Path, names: Sequence[str]) -> Path:
+    """`path` if it is a file, else the first of `names` in that folder (also with .gz)."""
+    if path.is_file():
+        return path
+    for name in names:
+        for candidate in (path / name, path / f"{name}.gz"):
+            if candidate.is_file():
+                return candidate
+    raise InvalidFile(
+        f"{path}: expected one of {', '.join(names)} (.gz too) in this folder, found none: check the path"
+    )
+
+
+def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """The named columns of a whole file, for files that fit in memory. CSV columns come as text."""
+    batches = list(stream_columns(path, required, optional))
+    if not batches:
+        raise InvalidFile(f"{path}: expected transactions, found no row: check that the file is complete")
+    return pa.Table.from_batches(batches)
+
+
+def stream_columns(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """The named columns of a CSV (.csv, .csv.gz) or Parquet file, a part at a time; empty parts are left out."""
+    try:
+        parquet = ".parquet" in path.suffixes
+        for batch in (_parquet if parquet else _csv)(path, required, optional):
+            if batch.num_rows:
+                yield batch
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError) as error:
+        fail(path, f"{error}".splitlines()[0], "check that the file is complete and of the format it was said to be")
+    except OSError as error:
+        fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
+
+
+def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        names = _present(path, file.schema_arrow.names, required, optional)
+        yield from file.iter_batches(1 << 18, columns=names)
+
+
+def _csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pa.input_stream(path) as raw:
+        header = raw.read(1 << 16).split(b"\n")[0].decode("utf-8-sig").strip("\r").split(",")
+    names = _present(path, [name.strip('"') for name in header], required, optional)
+    # everything as text: our own conversions can say which row is wrong
+    convert = pacsv.ConvertOptions(
+        column_types={name: pa.string() for name in names}, include_columns=names, strings_can_be_null=False
+    )
+    options = pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)  # one thread: errors carry row numbers
+    with pa.input_stream(path) as raw, pacsv.open_csv(raw, read_options=options, convert_options=convert) as reader:
+        yield from reader
+
+
+def _present(path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    for name in required:
+        if name not in found:
+            got = ", ".join(found)[:300]
+            raise InvalidFile(
+                f"{path}: expected a column {name!r}, got the columns {got}: check the format or the mapping"
+            )
+    return list(dict.fromkeys([*required, *(name for name in optional if name in found)]))
+
+
+def fail(path: Path, problem: str, remedy: str, row: int | None = None, column: str | None = None) -> NoReturn:
+    """Raise InvalidFile with the place in front."""
+    place = (f", row {row}" if row is not None else "") + (f", column {column!r}" if column else "")
+    raise InvalidFile(f"{path}{place}: {problem}: {remedy}")
+
+
+class Part:
+    """Some rows of a file with the conversions that know where they are. `first_row` counts from 1."""
+
+    def __init__(self, path: Path, data: pa.RecordBatch | pa.Table, first_row: int) -> None:
+        self.path, self.data, self.first_row = path, data, first_row
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
+
+    def has(self, name: str) -> bool:
+        """Is the (optional) column there?"""
+        return name in self.data.schema.names
+
+    def array(self, name: str) -> pa.Array:
+        """The column as one array, dictionaries unpacked."""
+        column = self.data.column(name)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+    def text(self, name: str) -> pa.Array:
+        """The column as text."""
+        column = self.array(name)
+        return column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
+
+    def words(self, name: str, required: bool = False, edit: Callable[[str], str] | None = None) -> Words:
+        """The column factorised; null and "" are not given, an error if `required`. `edit` is applied once a word."""
+        coded = self.text(name).dictionary_encode()
+        words = coded.dictionary.to_pylist()
+        index = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+        if "" in words:
+            empty = words.index("")
+            index = np.where(index == empty, -1, index - (index > empty)).astype(np.int32)
+            del words[empty]
+        if required:
+            self.require(name, index >= 0, "a value")
+        return Words(index, tuple(edit(word) for word in words) if edit else tuple(words))
+
+    def numbers(self, name: str, dtype: type[np.number[Any]] = np.float64, strip: str = "") -> NDArray[Any]:
+        """The column as numbers; `strip` is removed first ("$")."""
+        column = self.array(name)
+        if strip:
+            column = pc.replace_substring(self.text(name), strip, "")
+        target = pa.from_numpy_dtype(dtype)
+        try:
+            cast = pc.cast(column, target)
+        except pa.ArrowInvalid:
+            self._blame(name, column, target)
+        self.require(name, ~cast.is_null().to_numpy(zero_copy_only=False), "a number")
+        out: NDArray[Any] = cast.to_numpy(zero_copy_only=False)
+        return out
+
+    def _blame(self, name: str, column: pa.Array, target: pa.DataType) -> NoReturn:
+        """Find the row that does not convert; slow, but only on the way out."""
+        for i in range(len(column)):
+            try:
+                pc.cast(column[i : i + 1], target)
+            except pa.ArrowInvalid:
+                fail(self.path, f"expected {_noun(target)}, got {column[i].as_py()!r}", *_FIX, self.first_row + i, name)
+        fail(self.path, f"expected {_noun(target)}s", "check the column's type", None, name)
+
+    def require(self, name: str, good: NDArray[np.bool_], expected: str) -> None:
+        """Raise InvalidFile at the first row that is not good."""
+        if not good.all():
+            i = int(np.argmin(good))
+            fail(
+                self.path, f"expected {expected}, got {self.array(name)[i].as_py()!r}", *_FIX, self.first_row + i, name
+            )
+
+    def amounts(self, name: str, strip: str = "", negative: bool = False) -> NDArray[np.float64]:
+        """Amounts within what the schema accepts; `negative` lets refunds pass as they are."""
+        amount = self.numbers(name, strip=strip).astype(np.float64)
+        low = -MAX_AMOUNT if negative else 0.0
+        self.require(name, (amount >= low) & (amount <= MAX_AMOUNT), f"{low:g} <= amount <= {MAX_AMOUNT:g}")
+        return amount
+
+    def times(self, name: str, unit: str) -> NDArray[np.int64]:
+        """Epoch ms; `unit` is "iso" (text or a timestamp column; no offset means UTC), "s" or "ms"."""
+        column = self.array(name)
+        self.require(name, ~column.is_null().to_numpy(zero_copy_only=False), "a time")
+        if pa.types.is_timestamp(column.type):
+            ms = pc.cast(pc.cast(column, pa.timestamp("ms"), safe=False), pa.int64()).to_numpy(zero_copy_only=False)
+        elif unit == "iso":
+            ms = self._iso(name, self.text(name))
+        else:
+            ms = np.round(self.numbers(name) * (1000 if unit == "s" else 1)).astype(np.int64)
+        self.require(name, ms >= MIN_TIME_MS, f"a time after 2000-01-01 ({unit})")
+        return np.asarray(ms, np.int64)
+
+    def _iso(self, name: str, text: pa.Array) -> NDArray[np.int64]:
+        zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$")
+        for pattern in (zoned, pc.invert(zoned)):  # arrow wants a column to be all zoned or all not
+            if pc.all(pattern, min_count=0).as_py():
+                target = pa.timestamp("us", "UTC") if pattern is zoned else pa.timestamp("us")
+                try:
+                    us = pc.cast(pc.cast(text, target), pa.int64()).to_numpy(zero_copy_only=False)
+                    return np.asarray(us // 1000, np.int64)
+                except pa.ArrowInvalid:
+                    self._blame(name, text, target)
+        fail(self.path, "expected times all with an offset or all without, got both", *_FIX, column=name)
+
+    def labels(self, name: str, fraud: Sequence[str] = ("1",), honest: Sequence[str] = ("0",)) -> NDArray[np.int8]:
+        """1 where the word is among `fraud`, 0 where among `honest`, -1 where not given; else InvalidFile."""
+        words = self.words(name)
+        code = {**{w.lower(): 1 for w in fraud}, **{w.lower(): 0 for w in honest}}
+        label = words.map(np.array([code.get(w.lower(), -2) for w in words.words], np.int8), missing=-1)
+        self.require(name, label != -2, f"one of {', '.join([*fraud, *honest])}")
+        return label.astype(np.int8)
+
+
+_FIX = ("correct or remove that row",)
+
+
+def _noun(target: pa.DataType) -> str:
+    if pa.types.is_timestamp(target):
+        return "an ISO 8601 time"
+    return "a whole number" if pa.types.is_integer(target) else "a number"
+
+
+def none_given(rows: int) -> Words:
+    """A words column of a format that does not have it."""
+    return Words(np.full(rows, -1, np.int32), ())
+
+
+def same(word: str, rows: int) -> Words:
+    """A words column with one word."""
+    return Words(np.zeros(rows, np.int32), (word,))

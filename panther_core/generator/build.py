@@ -1,0 +1,71 @@
+"""From a config to a table of payments in time order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.errors import BadInput
+from panther_core.generator.catalogue import CATEGORIES, CHANNELS, COUNTRIES
+from panther_core.generator.config import FRAUD_KINDS, GeneratorConfig
+from panther_core.generator.fraud import by_person, fraudulent
+from panther_core.generator.habits import legitimate
+from panther_core.generator.payments import OWN_DEVICES, make_world
+from panther_core.generator.people import make_people
+from panther_core.generator.rows import Ints, Rows
+from panther_core.table import TransactionTable, Words
+
+
+def generate(config: GeneratorConfig) -> TransactionTable:
+    """All payments of the config in time order (ties: legitimate first, then by person). Same config, same table.
+
+    Raises BadInput if the config is so small that nobody pays.
+    """
+    people = make_people(config)
+    world = make_world(config.seed, config.start_ms, people, config.merchants)
+    honest = by_person(legitimate(config, world), config.users)
+    if not len(honest.rows):
+        raise BadInput("the generator made no transaction: raise users, days or mean_transactions_per_day")
+    rows = np.concatenate([honest.rows, fraudulent(config, world, honest)])
+    rows = rows[np.argsort(rows["time_ms"], kind="stable")]
+    return _table(config, rows, people.profile, world.shared_devices)
+
+
+def _table(
+    config: GeneratorConfig, rows: Rows, profile: dict[str, list[object]], shared_devices: int
+) -> TransactionTable:
+    def words(column: str, names: tuple[str, ...]) -> Words:
+        return Words(rows[column].astype(np.int32), names)
+
+    devices = config.users * OWN_DEVICES + shared_devices
+    return TransactionTable(
+        transaction_id=numbered("t", np.arange(len(rows)), 10),
+        user=words("user", _names("u", config.users)),
+        merchant=words("merchant", _names("m", config.merchants)),
+        category=words("category", tuple(category.name for category in CATEGORIES)),
+        channel=words("channel", CHANNELS),
+        currency=Words(np.zeros(len(rows), np.int32), ("EUR",)),
+        amount=rows["amount"].copy(),
+        time_ms=rows["time_ms"].copy(),
+        label=(rows["kind"] >= 0).astype(np.int8),
+        country=words("country", COUNTRIES),
+        device=words("device", _names("d", devices)),
+        fraud_kind=words("kind", FRAUD_KINDS),
+        profile=profile,
+    )
+
+
+def _names(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(numbered(prefix, np.arange(count), max(5, len(str(count - 1)))).tolist())
+
+
+def numbered(prefix: str, numbers: Ints, digits: int) -> NDArray[np.str_]:
+    """`prefix` (one character) and the numbers with leading zeros; 30 times faster than formatting each."""
+    points = np.empty((len(numbers), digits + 1), np.uint32)  # UTF-32, as numpy stores strings
+    points[:, 0] = ord(prefix)
+    left = numbers.copy()
+    for place in range(digits, 0, -1):
+        points[:, place] = left % 10 + ord("0")
+        left //= 10
+    out: NDArray[np.str_] = points.view(f"<U{digits + 1}").ravel()
+    return out

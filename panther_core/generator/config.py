@@ -1,0 +1,80 @@
+"""What to generate: every knob of the generator, with its check."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+
+import msgspec
+
+from panther_core.errors import BadInput
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "users": (2, 5_000_000),
+    "days": (1, 3650),
+    "seed": (0, 2**63 - 1),
+    "merchants": (20, 1_000_000),
+    "mean_transactions_per_day": (0.01, 50),
+    "newcomer_share": (0, 1),
+    "account_takeover": (0, 0.05),
+    "card_testing": (0, 0.05),
+    "compromised_merchant": (0, 0.05),
+    "slow_mimicry": (0, 0.05),
+}
+
+
+class GeneratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size, period and fraud of a generated log. Fraud rates are shares of the legitimate transactions.
+
+    Raises BadInput when a value is out of its range. The same config gives the same bytes.
+    """
+
+    users: int = 5000
+    """People in the log, newcomers included."""
+    days: int = 180
+    """Length of the log in days."""
+    start: str = "2025-01-01"
+    """First day, ISO 8601; people live in UTC."""
+    seed: int = 0
+    """Seed of every random number."""
+    merchants: int = 2000
+    """Merchants, spread over 20 categories (so 20 at least)."""
+    mean_transactions_per_day: float = 2.0
+    """Legitimate transactions a day of an average active person."""
+    newcomer_share: float = 0.1
+    """Share of people whose first transaction comes after the start of the log."""
+    account_takeover: float = 0.0025
+    """Somebody else's ordinary shopping, on this account, mostly from a device new to it."""
+    card_testing: float = 0.0012
+    """Bursts of small online payments, then a large one."""
+    compromised_merchant: float = 0.0020
+    """Cards copied at a merchant in some weeks, used elsewhere days later."""
+    slow_mimicry: float = 0.0015
+    """The victim's own kinds of payment over weeks, in the wrong order, at other hours, to one other merchant."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                raise BadInput(
+                    f"expected {low:g} <= {name} <= {high:g}, got {value!r}: change it in the generator's config"
+                )
+        try:
+            first = date.fromisoformat(self.start)
+        except ValueError:
+            raise BadInput(f"expected start as a date like 2025-01-01, got {self.start!r}") from None
+        if not date(2000, 1, 1) <= first <= date(2100, 1, 1):
+            raise BadInput(f"expected start between 2000-01-01 and 2100-01-01, got {self.start}")
+
+    @property
+    def start_ms(self) -> int:
+        """Start of the log, epoch ms."""
+        return (date.fromisoformat(self.start) - date(1970, 1, 1)).days * 86_400_000
+
+    @property
+    def fraud_rates(self) -> dict[str, float]:
+        """Share of fraud by kind, of the legitimate transactions."""
+        return {name: getattr(self, name) for name in FRAUD_KINDS}
+
+
+FRAUD_KINDS = ("account_takeover", "card_testing", "compromised_merchant", "slow_mimicry")
