@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infra import commands_stack
+from infra import commands_run, commands_stack
 from panther_core.console import emit, say
 from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
@@ -17,7 +17,8 @@ from stream import commands as stream_commands
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
 app.add_typer(topics, name="topics")
-for part in (commands_stack.app, stream_commands.app):
+app.add_typer(commands_run.bench, name="bench")
+for part in (commands_stack.app, stream_commands.app, commands_run.app):
     app.registered_commands += part.registered_commands
 
 

@@ -26,7 +26,7 @@ from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from panther_core.console import console, say
 from panther_core.events import Alert, Label
-from panther_core.generator import GeneratorConfig, generate
+from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.generator.malformed import malformed
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
@@ -73,7 +73,7 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
             table.take(slice(len(table) - transactions, None)),
         )
     with demo.stage("train"):
-        _train_once(demo, history)
+        train_once(folder, history, key=f"{GENERATOR} {transactions}")
     shutil.rmtree(folder / "stack", ignore_errors=True)
     stack = LocalStack(folder / "stack")
     with demo.stage("start"), _entered(System(folder, stack, fresh_app_id("panther-demo"))) as system:
@@ -95,26 +95,27 @@ def _entered(system: System) -> Iterator[System]:
         yield system
 
 
-def _train_once(demo: Demo, history: TransactionTable) -> None:
-    """Train version 1, or reuse it if the same data and code made it; later versions of an earlier run go away."""
+def train_once(folder: Path, history: TransactionTable, key: str) -> None:
+    """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it; later versions go away."""
+    from trainer.config import preset
     from trainer.pipeline import train
 
-    models = demo.folder / "models"
-    sources = sorted(Path(__file__).resolve().parents[1].glob("panther_core/**/*.py"))
-    sources += sorted(Path(__file__).resolve().parents[1].glob("trainer/*.py"))
-    digest = hashlib.sha256(msgspec.json.encode(GENERATOR) + str(demo.transactions).encode())
-    for source in sources:
+    root, models = Path(__file__).resolve().parents[1], folder / "models"
+    digest = hashlib.sha256(key.encode())
+    for source in sorted([*root.glob("panther_core/**/*.py"), *root.glob("trainer/*.py")]):
         digest.update(source.read_bytes())
-    stamp = models / "cache.json"
-    key = {"sha256": digest.hexdigest()}
+    stamp = models / "made_by.txt"
+    fresh = not stamp.exists() or stamp.read_text() != digest.hexdigest()
     for old in models.glob("[0-9]*"):
-        if old.name != "1" or not stamp.exists() or json.loads(stamp.read_text()) != key:
+        if fresh or old.name != "1":
             shutil.rmtree(old)
-    if (models / "1").exists():
-        say("  reused: same generator, same code")
+    if not fresh:
+        say("  reused: same data, same code")
         return
-    train(history, models / "1", preset="demo", version=1, label_delay_ms=LABEL_DELAY_MS, seed=0)
-    stamp.write_text(json.dumps(key))
+    train(
+        history, models / "1", config=preset("demo"), version=1, label_delay_ms=LABEL_DELAY_MS, seed=0, profile=PROFILE
+    )
+    stamp.write_text(digest.hexdigest())
 
 
 async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[Ledger, Counter[str]]:

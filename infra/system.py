@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -90,6 +91,12 @@ class System:
         )
         self.workers[name] = process
         return process
+
+    def kill_worker(self, name: str = "worker") -> None:
+        """kill -9, for crash tests."""
+        process = self.workers.pop(name)
+        os.killpg(process.ref.pid, signal.SIGKILL)
+        process.stop()
 
     def stop_workers(self) -> None:
         """SIGTERM to every worker, and wait."""

@@ -1,0 +1,1 @@
+"""The local stack (Kafka and Triton without Docker), the command line, images and dashboards."""

@@ -1,0 +1,129 @@
+"""`panther bench e2e`: the whole path on real parts, under load, on this machine.
+
+Two phases on one running system. Capacity: a backlog is laid on the topic, and the rate at which decisions are
+appended while it lasts is `sustained_tps`. Latency: transactions are offered at a fixed share of that rate, open
+loop; each latency runs from the moment the transaction was due to the append of its decision, by the broker's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infra.demo import train_once
+from infra.stack import LocalStack
+from infra.system import System, fresh_app_id
+from panther_core.console import say
+from panther_core.generator import GeneratorConfig, generate
+from panther_core.table import TransactionTable
+from stream.ledger import Ledger, LedgerReader
+from stream.produce import produce
+
+_SETTLE_S = 5.0  # of each phase's start are not counted: caches fill, batches find their size
+
+
+@dataclass(frozen=True)
+class Load:
+    """Size of the run: users with `history` events each, then both phases' transactions."""
+
+    users: int = 2000
+    history: int = 256
+    backlog: int = 30_000
+    seconds: float = 60.0
+    share: float = 0.5
+    seed: int = 11
+
+
+def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
+    """Run both phases; see the module. Keys as issue and docs/benchmarks name them."""
+    needed = load.backlog + int(load.seconds * 20_000 * load.share)
+    table = _long_table(load, needed)
+    split = load.users * load.history
+    history, live = table.take(slice(0, split)), table.take(slice(split, None))
+    train_once(folder, history.take(slice(-400_000, None)), key=f"bench {load}")
+    stack = LocalStack.on_free_ports(folder / "stack")
+    with System(folder, stack, fresh_app_id("panther-bench")) as system:
+        system.seed(history, system.deploy(1))
+        system.start_worker()
+        return asyncio.run(_phases(system, live, load))
+
+
+def _long_table(load: Load, live: int) -> TransactionTable:
+    """A log with enough events a user before the stream begins."""
+    total = load.users * load.history + live
+    mean = 4.0
+    days = int(1.15 * total / (load.users * mean)) + 1
+    config = GeneratorConfig(
+        users=load.users,
+        days=days,
+        mean_transactions_per_day=mean,
+        newcomer_share=0,
+        seed=load.seed,
+        start="2010-01-01",
+    )
+    return generate(config).take(slice(0, total))
+
+
+async def _phases(system: System, live: TransactionTable, load: Load) -> dict[str, Any]:
+    backlog, rest = live.take(slice(0, load.backlog)), live.take(slice(load.backlog, None))
+    async with LedgerReader(system.kafka) as reader:
+        say(f"  capacity: a backlog of {len(backlog)} transactions")
+        cpu = system.cpu_seconds()
+        await produce(system.kafka, backlog.rows(), rate=0)
+        await _until(reader, len(backlog), patience_s=600)
+        sustained = _append_rate(reader.ledger, _SETTLE_S)
+        cpu_backlog = {name: round(s - cpu.get(name, 0), 2) for name, s in system.cpu_seconds().items()}
+
+        offered = sustained * load.share
+        count = min(len(rest), int(offered * load.seconds))
+        say(f"  latency: {count} transactions at {offered:.0f}/s, open loop")
+        timed = rest.take(slice(0, count))
+        started = time.time()
+        sender = asyncio.create_task(produce(system.kafka, timed.rows(), rate=offered))
+        lag_end = None
+        while not sender.done() or len(reader.ledger.decisions) < len(backlog) + count:
+            await reader.poll()
+            if sender.done() and lag_end is None:
+                lag_end = len(backlog) + count - len(reader.ledger.decisions)
+            if time.time() > started + 2 * load.seconds + 60:
+                break
+        due = {t: (started + i / offered) * 1000 for i, t in enumerate(timed.transaction_id.tolist())}
+        counted = {t: d for t, d in due.items() if d > (started + _SETTLE_S) * 1000}
+        ledger = reader.ledger
+        sent = set(backlog.transaction_id.tolist()) | set(due)
+        lengths = np.array([d.history_len for d in ledger.decisions.values()])
+        return {
+            "sustained_tps": round(sustained, 1),
+            "offered_tps": round(offered, 1),
+            "decision_ms": ledger.latency_ms(counted),
+            "lag_end": lag_end,
+            "missing": sum(t not in ledger.decisions for t in sent),
+            "contradicted": len(ledger.contradicted),
+            "repeated": ledger.repeated,
+            "degraded": dict(ledger.degraded),
+            "cpu_seconds": cpu_backlog,
+            "history_len": {"median": int(np.median(lengths)), "p10": int(np.percentile(lengths, 10))},
+            "worker_memory_mb": system.memory_mb(),
+            "transactions": len(sent),
+            "sender_late_ms": round(sender.result().late_ms, 1),
+        }
+
+
+async def _until(reader: LedgerReader, count: int, patience_s: float) -> None:
+    deadline = time.time() + patience_s
+    while len(reader.ledger.decisions) < count and time.time() < deadline:
+        await reader.poll()
+
+
+def _append_rate(ledger: Ledger, settle_s: float) -> float:
+    """Decisions appended a second, without the first `settle_s` seconds."""
+    appended = np.sort(np.array(list(ledger.appended_ms.values()), np.float64)) / 1000
+    counted = appended[appended > appended[0] + settle_s] if len(appended) else appended
+    if len(counted) < 2:
+        return float(len(appended) / max(1e-3, np.ptp(appended))) if len(appended) > 1 else 0.0
+    return float(len(counted) / (counted[-1] - counted[0]))

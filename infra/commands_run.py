@@ -1,0 +1,46 @@
+"""Commands that run a whole system: demo and benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panther_core.console import emit
+
+app = typer.Typer()
+bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/demo"),
+    transactions: Annotated[int, typer.Option(help="Transactions to stream.")] = 60_000,
+    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Train, stream, alert, refresh in mid-stream, and check that everything held (exit code 0 only then)."""
+    from infra.demo import run_demo
+
+    result = run_demo(folder, transactions, rate)
+    emit(result, as_json)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+@bench.command()
+def e2e(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
+    users: Annotated[int, typer.Option(help="Users, each with a history.")] = 2000,
+    history: Annotated[int, typer.Option(help="Events a user has before the stream begins, on average.")] = 256,
+    backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = 30_000,
+    seconds: Annotated[float, typer.Option(help="Length of the latency phase.")] = 60,
+    share: Annotated[float, typer.Option(help="Share of the capacity that the latency phase offers.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """End to end through Kafka, Faust, RocksDB and Triton: capacity, then open-loop latency."""
+    from infra.bench_e2e import Load, run_e2e
+
+    emit(run_e2e(folder, Load(users, history, backlog, seconds, share)), as_json)

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Triton in its container, with the options of infra/triton.py, over the models that have a version folder.
+# It listens on all addresses of the container; docker-compose.yml publishes them on loopback alone.
+set -eu
+repository=${MODEL_REPOSITORY:-/models}
+mkdir -p "$repository/canary"
+cp -R /opt/panther/seed/canary/. "$repository/canary/"
+set --
+for config in "$repository"/*/config.pbtxt; do
+    model=$(dirname "$config")
+    for version in "$model"/[0-9]*/; do
+        if [ -d "$version" ]; then
+            set -- "$@" "--load-model=$(basename "$model")"
+            break
+        fi
+    done
+done
+exec tritonserver \
+    --model-repository="$repository" \
+    --model-control-mode=explicit \
+    --strict-readiness=false \
+    --disable-auto-complete-config \
+    --exit-timeout-secs=3 \
+    --backend-config=python,shm-default-byte-size=4194304 \
+    --backend-config=python,shm-growth-byte-size=4194304 \
+    "$@"

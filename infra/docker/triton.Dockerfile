@@ -1,0 +1,24 @@
+# NVIDIA's server with what the Python models import. One image for CPU and GPU: the torch of the lock is the
+# CUDA build (Linux x86 has no other in the lock) and runs on the CPU where there is no GPU.
+#
+# 24.12 is server 2.53 on Python 3.12. The local stack's wheel is 2.51; panther_core needs Python 3.11 or newer,
+# which the wheel has stubs for and an image must bring itself.
+FROM nvcr.io/nvidia/tritonserver:24.12-py3
+
+ARG UV_VERSION=0.13.9
+ENV PIP_BREAK_SYSTEM_PACKAGES=1
+RUN pip install --no-cache-dir "uv==${UV_VERSION}"
+
+WORKDIR /opt/panther
+COPY pyproject.toml requirements.lock README.md ./
+COPY panther_core panther_core
+COPY stream stream
+COPY trainer trainer
+COPY infra infra
+RUN uv pip install --system --break-system-packages --no-cache --constraint requirements.lock ".[serving]"
+
+COPY triton_models/canary /opt/panther/seed/canary
+COPY infra/docker/canary_check.py infra/docker/serve.sh /opt/panther/
+# The stub puts its working directory first on sys.path: an empty one shadows nothing.
+WORKDIR /opt/panther/empty
+CMD ["/bin/sh", "/opt/panther/serve.sh"]

@@ -1,0 +1,19 @@
+# Worker and operator commands: no torch, no JVM, no Triton server.
+FROM python:3.11-slim-bookworm
+
+ARG UV_VERSION=0.13.9
+RUN pip install --no-cache-dir "uv==${UV_VERSION}"
+
+WORKDIR /opt/panther
+COPY pyproject.toml requirements.lock README.md ./
+COPY panther_core panther_core
+COPY stream stream
+COPY trainer trainer
+COPY infra infra
+# The lock as constraints: exactly its versions, each checked against its hashes, but only what is needed.
+RUN uv pip install --system --no-cache --constraint requirements.lock ".[stream]"
+
+RUN useradd --create-home panther && mkdir /data && chown panther /data
+USER panther
+WORKDIR /home/panther
+CMD ["panther", "--help"]

@@ -1,0 +1,51 @@
+"""Loopback ports: is one free, and which ones are."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from infra.errors import PortInUse, StackError
+
+LOOPBACK = "127.0.0.1"
+# Below Linux's ephemeral range (32768 up): a port picked here cannot be taken, between the check and the
+# server's own bind, by an outgoing connection of some other process.
+_PICK_FROM = range(20_000, 32_000)
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on `host:port` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the servers do: a port whose old connections are in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            # A bind next to a SO_REUSEPORT listener may succeed; listening then does not.
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def require_free(owner: str, port: int, option: str, host: str = LOOPBACK) -> None:
+    """Raise PortInUse, naming `option` as the way out, when `host:port` has a listener."""
+    if not is_free(port, host):
+        remedy = f"stop that process (`ss -ltnp 'sport = :{port}'` names it) or pass another {option}"
+        raise PortInUse(owner, host, port, remedy)
+
+
+def pick_free(count: int) -> list[int]:
+    """`count` distinct free loopback ports; raises StackError when 1,000 tries do not find them."""
+    picked: list[int] = []
+    # SystemRandom: test runs that seed the global generator would otherwise all pick the same ports.
+    generator = random.SystemRandom()
+    for _ in range(1_000):
+        if len(picked) == count:
+            return picked
+        port = generator.choice(_PICK_FROM)
+        if port not in picked and is_free(port):
+            picked.append(port)
+    raise StackError(
+        f"expected {count} free ports in {_PICK_FROM.start}-{_PICK_FROM.stop - 1} on {LOOPBACK}, "
+        f"found {len(picked)}; end processes that listen there"
+    )

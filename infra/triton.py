@@ -1,0 +1,202 @@
+"""A real Triton inference server on this machine, from the nvidia-pytriton wheel, over plain model folders.
+
+The wheel's `tritonserver` is used as it is; pytriton's own Python layer is never imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.errors import StackError, StartFailed
+from infra.ports import LOOPBACK, pick_free, require_free
+from infra.process import ManagedProcess
+from infra.triton_health import canary_problem, dead_instances
+
+CANARY = "canary"
+MODELS_IN_REPOSITORY = Path(__file__).resolve().parents[1] / "triton_models"
+_START_DEADLINE_S = 120.0
+# A micro-batch of 256 users with 2 KB each fits with its outputs; Triton's own 1 MB would grow under load.
+_SHM_BYTES = 4 * 1024 * 1024
+_EXIT_TIMEOUT_S = 3
+
+
+class TritonPorts(NamedTuple):
+    """The three loopback ports of a server."""
+
+    http: int = 18000
+    grpc: int = 18001
+    metrics: int = 18002
+
+    @classmethod
+    def free(cls) -> TritonPorts:
+        """Three ports that nobody listens on."""
+        return cls(*pick_free(3))
+
+
+class TritonServer:
+    """One server over `model_repository`, with its backend folder and log below `folder`."""
+
+    def __init__(
+        self,
+        model_repository: Path,
+        folder: Path,
+        ports: TritonPorts = TritonPorts(),  # noqa: B008 - immutable
+        load_models: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Nothing is started here.
+
+        load_models: names to load at the start; None loads every model that has a version folder.
+        env: variables for the server and its models, on top of this process's own.
+        """
+        self.model_repository, self.folder, self.ports = model_repository.resolve(), folder.resolve(), ports
+        self.load_models, self.env = load_models, dict(env or {})
+        self.grpc_url = f"{LOOPBACK}:{ports.grpc}"
+        self.http_url = f"http://{LOOPBACK}:{ports.http}"
+        self.metrics_url = f"http://{LOOPBACK}:{ports.metrics}/metrics"
+        # Names this server's shared memory, which a SIGKILL would otherwise leave in /dev/shm for ever.
+        self.shm_prefix = f"panther_{secrets.token_hex(4)}_"
+        self.process: ManagedProcess | None = None
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the server and of its Python models."""
+        return self.folder / "logs" / "triton.log"
+
+    def spawn(self) -> None:
+        """Prepare the folders and start the server without waiting for it. Raises PortInUse, StackError."""
+        for option, port in zip(("http", "grpc", "metrics"), self.ports, strict=True):
+            require_free(f"triton {option}", port, f"--triton-{option}-port")
+        seed_model(CANARY, self.model_repository)
+        package, libraries = _wheel()
+        backends = _prepare_backend(package, self.folder / "triton")
+        env = {**os.environ, **self.env}
+        # The stub's interpreter ignores PYTHONPATH and finds its environment by the first python3 on PATH.
+        env["PATH"] = f"{Path(sys.prefix) / 'bin'}:{env.get('PATH', os.defpath)}"
+        env["LD_LIBRARY_PATH"] = f"{libraries}:{sysconfig.get_config_var('LIBDIR')}"
+        argv = [str(package / "tritonserver" / "bin" / "tritonserver"), *self._options(backends)]
+        # The stub puts its working directory first on sys.path: an empty one shadows nothing.
+        cwd = self.folder / "triton" / "cwd"
+        cwd.mkdir(exist_ok=True)
+        self.process = ManagedProcess.start(
+            "triton", argv, self.log_path, env, cwd, leftovers=f"/dev/shm/{self.shm_prefix}*"
+        )
+
+    def wait_ready(self, deadline_s: float = _START_DEADLINE_S) -> None:
+        """Return once the canary answers; raises StartFailed."""
+        if self.process is None:
+            raise StartFailed("triton", "spawn() was not called", self.log_path, "")
+        self.process.wait_ready(lambda: canary_problem(self.grpc_url), deadline_s)
+
+    def start(self) -> None:
+        """spawn() and wait_ready(); whatever fails, nothing is left running."""
+        try:
+            self.spawn()
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def problem(self) -> str | None:
+        """None when the canary answers and every loaded model has all of its Python processes."""
+        if self.process is None or not self.process.alive():
+            return "its process does not run"
+        if problem := canary_problem(self.grpc_url):
+            return problem
+        if dead := dead_instances(self.grpc_url, self.process.ref.pid):
+            return f"reported ready, but with dead Python processes: {', '.join(dead)}; unload and load"
+        return None
+
+    def stop(self, grace_s: float = 15.0) -> bool:
+        """Stop the server and its models. True when it went without SIGKILL (or did not run)."""
+        process, self.process = self.process, None
+        clean = process is None or process.stop(grace_s)
+        for left in Path("/dev/shm").glob(f"{self.shm_prefix}*"):
+            left.unlink(missing_ok=True)
+        return clean
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _options(self, backends: Path) -> list[str]:
+        names = versioned_models(self.model_repository) if self.load_models is None else self.load_models
+        options = [
+            f"--model-repository={self.model_repository}",
+            f"--backend-directory={backends}",
+            "--model-control-mode=explicit",
+            "--strict-readiness=false",
+            # Otherwise every Python model is started twice, the first time only to ask it for its config.
+            "--disable-auto-complete-config",
+            f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+            f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
+            f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
+            f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
+        ]
+        for option, port in zip(("http", "grpc", "metrics"), self.ports, strict=True):
+            # The default address is 0.0.0.0.
+            options += [f"--{option}-address={LOOPBACK}", f"--{option}-port={port}"]
+        if not Path("/dev/nvidiactl").exists():
+            options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+        return options + [f"--load-model={name}" for name in dict.fromkeys((CANARY, *names))]
+
+
+def seed_model(name: str, model_repository: Path) -> Path:
+    """Copy model `name` as it stands in `triton_models/` into a repository; returns its folder there."""
+    source, target = MODELS_IN_REPOSITORY / name, model_repository / name
+    if not source.is_dir():
+        raise StackError(f"expected the model folder {source}, found none; is this a full checkout?")
+    if source.resolve() != target.resolve():
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def versioned_models(model_repository: Path) -> list[str]:
+    """Names of the models in a repository that have a version to load, sorted."""
+    configs = model_repository.glob("*/config.pbtxt")
+    return sorted(c.parent.name for c in configs if any(v.name.isdigit() for v in c.parent.iterdir()))
+
+
+def _wheel() -> tuple[Path, Path]:
+    """The `pytriton` package folder and the folder of its bundled libraries."""
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise StackError(
+            "expected the package nvidia-pytriton, found none; install the optional dependencies `local`, "
+            "or point TRITON_URL to a server that runs already"
+        )
+    package = Path(spec.origin).parent
+    return package, package.parent / "nvidia_pytriton.libs"
+
+
+def _prepare_backend(package: Path, folder: Path) -> Path:
+    """A backend folder of our own with the stub of this Python; nothing in site-packages changes."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stubs = package / "tritonserver" / "python_backend_stubs"
+    stub = stubs / python / "triton_python_backend_stub"
+    if not stub.exists():
+        found = ", ".join(sorted(entry.name for entry in stubs.iterdir()))
+        raise StackError(f"expected a Triton stub for Python {python}, found those for {found}; use one of them")
+    backend = folder / "backends" / "python"
+    # Removed first: writing over a stub that still runs somewhere fails with ETXTBSY.
+    shutil.rmtree(backend, ignore_errors=True)
+    shutil.copytree(package / "tritonserver" / "backends" / "python", backend)
+    shutil.copy2(stub, backend)
+    # The stub has its backend folder on sys.path. This link makes the very panther_core of this process
+    # importable by the models, installed or not.
+    core = importlib.util.find_spec("panther_core")
+    if core is None or core.origin is None:
+        raise StackError("expected the package panther_core to be importable; run from the repository root")
+    (backend / "panther_core").symlink_to(Path(core.origin).resolve().parent, target_is_directory=True)
+    return backend.parent

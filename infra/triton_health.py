@@ -1,0 +1,88 @@
+"""Can a Triton server infer? Its own readiness does not say: it stays ready with dead Python processes."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from infra.process import group_members
+
+_TIMEOUT_S = 3.0
+_STUB = "triton_python_backend_stub"
+
+
+def canary_problem(grpc_url: str) -> str | None:
+    """None when the canary model behind `grpc_url` (host:port) echoes within 3 s, else what is wrong."""
+    host, _, port = grpc_url.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        return f"nothing accepts connections at {grpc_url} ({error})"
+    import numpy as np
+    import tritonclient.grpc as triton
+    from tritonclient.utils import InferenceServerException
+
+    # several values: a broken numpy in the server repeats the first
+    sent = np.array([secrets.randbits(62) for _ in range(4)], np.int64)
+    ping = triton.InferInput("PING", [4], "INT64")
+    ping.set_data_from_numpy(sent)
+    try:
+        with _client(grpc_url) as client:
+            answer = client.infer("canary", [ping], client_timeout=_TIMEOUT_S).get_response()
+    except InferenceServerException as error:
+        return f"the canary inference failed at {grpc_url}: {error.message()}"
+    pong = b"".join(answer.raw_output_contents)
+    if pong != sent.tobytes():
+        return f"the canary at {grpc_url} answered the bytes {pong!r}, expected {sent.tobytes()!r}"
+    return None
+
+
+def dead_instances(grpc_url: str, server_pid: int) -> list[str]:
+    """Loaded `model/version`s with fewer live Python processes than instances, as `name/1 (0 of 1)`.
+
+    `server_pid` is the local server's, whose process group is searched. A server that does not answer is
+    reported as one entry.
+    """
+    from tritonclient.utils import InferenceServerException
+
+    alive = _live_stubs(server_pid)
+    dead = []
+    try:
+        with _client(grpc_url) as client:
+            for model in client.get_model_repository_index(client_timeout=_TIMEOUT_S).models:
+                if model.state != "READY":
+                    continue
+                config = client.get_model_config(model.name, model.version, client_timeout=_TIMEOUT_S).config
+                if config.backend != "python":
+                    continue
+                wanted = sum(g.count * max(1, len(g.gpus)) for g in config.instance_group)
+                got = alive[model.name, model.version]
+                if got < wanted:
+                    dead.append(f"{model.name}/{model.version} ({got} of {wanted})")
+    except InferenceServerException as error:
+        return [f"no answer from {grpc_url}: {error.message()}"]
+    return dead
+
+
+def _live_stubs(pgid: int) -> Counter[tuple[str, str]]:
+    """How many stubs of each (model, version) run: their first argument is .../MODEL/VERSION/model.py."""
+    found: Counter[tuple[str, str]] = Counter()
+    for pid in group_members(pgid):
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # ended since it was listed
+        if argv[0].endswith(_STUB) and len(argv) > 1:
+            version = Path(argv[1]).parent
+            found[version.parent.name, version.name] += 1
+    return found
+
+
+def _client(grpc_url: str) -> Any:
+    import tritonclient.grpc as triton
+
+    # With the shared pool, one refused connection makes the next probes fail for a second without trying.
+    return triton.InferenceServerClient(grpc_url, channel_args=[("grpc.use_local_subchannel_pool", 1)])
