@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 from aiokafka import AIOKafkaProducer
 
-from panther_core.events import Transaction
+from panther_core.events import Label, Transaction
 from panther_core.settings import KafkaSettings
-from panther_core.topics import TRANSACTIONS
+from panther_core.table import TransactionTable
+from panther_core.topics import LABELS, TRANSACTIONS
 
 _TICK_S = 0.005
 _encode = msgspec.json.Encoder().encode
@@ -85,3 +87,25 @@ async def produce(
     if progress:
         progress(sent)
     return Produced(sent, time.time() - started, 1000 * late_s)
+
+
+async def produce_labels(kafka: KafkaSettings, table: TransactionTable, delay_ms: int) -> int:
+    """Send the known labels of `table`, each due `delay_ms` after its transaction; returns how many."""
+    producer = make_producer(kafka)
+    await producer.start()
+    known = np.flatnonzero(table.label >= 0).tolist()
+    try:
+        for i in known:
+            user = table.user.words[table.user.index[i]]
+            label = Label(
+                transaction_id=str(table.transaction_id[i]),
+                user_id=user,
+                label=int(table.label[i]),
+                label_time=int(table.time_ms[i]) + delay_ms,
+                source="replay",
+            )
+            await producer.send(LABELS, _encode(label), key=user.encode())
+        await producer.flush()
+    finally:
+        await producer.stop()
+    return len(known)

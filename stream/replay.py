@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.engine import make_decisions
-from panther_core.history import History, prepare
+from panther_core.history import prepare
+from panther_core.model.bulk import places, score_request
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import RECENT, ScoreRequest, ScoreResponse
 from panther_core.state import DECISION
 from panther_core.table import TransactionTable
 from panther_core.transition import code_array
@@ -25,18 +25,10 @@ _CHUNK = 8192  # rows scored at once: bounds memory, large enough to keep the co
 
 @dataclass(frozen=True)
 class Replayed:
-    """DECISION rows [N] in the table's order; `kept` false = a redelivery, answered with the earlier decision."""
+    """DECISION rows [N] in the table's order; `kept` false = a redelivery: no decision of its own."""
 
     decision: NDArray[np.void]
     kept: NDArray[np.bool_]
-
-
-def previous(history: History) -> NDArray[np.int64]:
-    """Row of the same user's event before each event [N], -1 for first events and redeliveries."""
-    before = np.full(len(history.code), -1, np.int64)
-    before[history.order[1:]] = history.order[:-1]
-    before[history.order[history.bounds[:-1][np.diff(history.bounds) > 0]]] = -1
-    return before
 
 
 def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) -> Replayed:
@@ -44,47 +36,24 @@ def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) 
     events = table.events(serving.schema)
     events["code"]["risk"] = serving.risk.level(events["merchant"])
     history = prepare(events, serving.schema, serving.codec.length)
-    cached, expected = model.encode_history(history)
-    before = previous(history)
-    recent = _recent(history, before)
-    events["code"] = code_array(history.code)
-
-    decisions = []
-    for start in range(0, len(events), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        known = (before[part] >= 0)[:, None]
-        request = ScoreRequest(
-            features=history.features[part],
-            code=history.code[part],
-            recent=recent[part],
-            profile=history.profile[part],
-            cached=np.where(known, cached[before[part]], np.float32(0)),
-            history_len=history.history_len[part].astype(np.int32),
+    encoded = model.encode_history(history)
+    place = places(history)
+    decision = np.zeros(len(events), DECISION)
+    for rows in np.array_split(np.flatnonzero(history.kept), max(1, len(events) // _CHUNK)):
+        request = score_request(history, encoded, rows)
+        known = history.history_len[rows]
+        expected = np.where((known > 0)[:, None], encoded.expected[np.maximum(place[rows] - 1, 0)], np.uint64(0))
+        everything = np.ones(len(rows), np.bool_)
+        decision[rows] = make_decisions(
+            events[rows],
+            request.features,
+            serving.live,
+            model.score(request),
+            live=everything,
+            current=everything,
+            history_len=known,
+            late=history.late[rows],
+            expected=code_array(expected),
         )
-        answer = ScoreResponse(*model.score(request))
-        everything = np.ones(len(request.code), np.bool_)
-        decisions.append(
-            make_decisions(
-                events[part],
-                request.features,
-                serving.live,
-                answer,
-                live=everything,
-                current=everything,
-                history_len=history.history_len[part],
-                late=history.late[part],
-                expected=code_array(np.where(known, expected[before[part]], np.uint64(0))),
-            )
-        )
-    decision = np.concatenate(decisions) if decisions else np.zeros(0, DECISION)
     decision["scored_at"] = events["time_ms"]
     return Replayed(decision, history.kept)
-
-
-def _recent(history: History, before: NDArray[np.int64]) -> NDArray[np.uint64]:
-    out = np.zeros((len(before), RECENT), np.uint64)
-    at = before
-    for place in range(RECENT - 1, -1, -1):
-        out[:, place] = np.where(at >= 0, history.code[at], np.uint64(0))
-        at = np.where(at >= 0, before[at], -1)
-    return out

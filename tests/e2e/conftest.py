@@ -1,0 +1,80 @@
+"""One real system (Kafka, Triton, RocksDB, worker processes) with a tiny model trained on the spot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from infra.stack import LocalStack
+from infra.system import System, fresh_app_id
+from panther_core.generator import PROFILE, GeneratorConfig, generate
+from panther_core.model.config import ModelConfig
+from panther_core.table import TransactionTable
+from stream.ledger import Ledger, LedgerReader
+from stream.produce import make_producer, produce
+from trainer.config import TrainConfig
+from trainer.pipeline import train
+
+LABEL_DELAY_MS = 86_400_000
+TINY = TrainConfig(model=ModelConfig(d=16, layers=1, length=32, prototypes=8), epochs=1, head_epochs=2)
+
+
+@dataclass
+class Stage:
+    """A running system, the past its users were given, and what is left to stream."""
+
+    system: System
+    history: TransactionTable
+    live: TransactionTable
+
+    def produce(self, table: TransactionTable, rate: float = 0) -> None:
+        """Send every row of `table`."""
+        asyncio.run(produce(self.system.kafka, table.rows(), rate))
+
+    def send(self, records: list[tuple[bytes | None, bytes]]) -> None:
+        """Send raw (key, value) records."""
+
+        async def go() -> None:
+            producer = make_producer(self.system.kafka)
+            await producer.start()
+            try:
+                for key, value in records:
+                    await producer.send_and_wait("transactions", value, key=key)
+            finally:
+                await producer.stop()
+
+        asyncio.run(go())
+
+    def collect(self, decisions: set[str], dead: int = 0, patience_s: float = 30) -> Ledger:
+        """Everything published so far, once these transactions are decided and as many dead letters are there."""
+
+        async def go() -> Ledger:
+            async with LedgerReader(self.system.kafka, from_beginning=True) as reader:
+                deadline = asyncio.get_running_loop().time() + patience_s
+                while asyncio.get_running_loop().time() < deadline:
+                    quiet = not await reader.poll(0.5)
+                    done = decisions <= reader.ledger.decisions.keys() and reader.ledger.dead.total() >= dead
+                    if quiet and done:
+                        break
+                return reader.ledger
+
+        return asyncio.run(go())
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder: Path = tmp_path_factory.mktemp("system")
+    table = generate(GeneratorConfig(users=150, days=60, merchants=80, mean_transactions_per_day=2, seed=1))
+    cut = int(len(table) * 0.75)
+    history, live = table.take(slice(0, cut)), table.take(slice(cut, None))
+    train(
+        history, folder / "models" / "1", config=TINY, version=1, label_delay_ms=LABEL_DELAY_MS, seed=0, profile=PROFILE
+    )
+    with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("test"), partitions=4) as system:
+        system.seed(history, system.deploy(1))
+        system.start_worker()
+        yield Stage(system, history, live)

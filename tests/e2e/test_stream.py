@@ -1,0 +1,132 @@
+"""The path of a transaction on real parts; the tests share one stream and run in the order of the file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panther_core.artifact import load_manifest
+from panther_core.generator.malformed import malformed
+from panther_core.schema import hash64
+from panther_core.table_concat import concat
+from stream.live_models import load_serving_model
+from stream.produce import produce_labels
+from stream.publish import alert_id
+from tests.e2e.conftest import LABEL_DELAY_MS, Stage
+from trainer.refresh import refresh_once
+
+
+def record(user: str = "trouble", **changes: Any) -> tuple[bytes, bytes]:
+    """A valid record of one user, with changes."""
+    value = {
+        "transaction_id": "trouble-1",
+        "user_id": user,
+        "merchant_id": "m",
+        "merchant_category": "groceries",
+        "amount": 10.0,
+        "currency": "EUR",
+        "channel": "chip",
+        "event_time": "2025-03-01T10:00:00Z",
+    }
+    return user.encode(), json.dumps(value | changes).encode()
+
+
+def test_every_transaction_is_decided_once_and_alerts_explain_themselves(stage: Stage) -> None:
+    part = stage.live.take(slice(0, 1500))
+    stage.produce(part)
+    ids = set(part.transaction_id.tolist())
+    ledger = stage.collect(ids)
+    assert ledger.decisions.keys() == ids
+    assert not ledger.contradicted
+    assert not ledger.degraded
+    assert {d.model.version for d in ledger.decisions.values()} == {1}
+    assert {t for t, d in ledger.decisions.items() if d.alert} == {a.transaction_id for a in ledger.alerts.values()}
+    assert ledger.alerts
+    for alert in ledger.alerts.values():
+        assert alert.alert_id == alert_id(alert.transaction_id)
+        assert alert.score >= alert.threshold
+        assert alert.reasons
+    assert sum(d.history_len > 10 for d in ledger.decisions.values()) > 1000, "users were seeded with their past"
+
+
+def test_replay_equals_the_stream(stage: Stage) -> None:
+    from panther_core.model.serving import PantherModel
+    from stream.replay import replay
+
+    part = stage.live.take(slice(0, 1500))
+    folder = Path(stage.system.settings.models_dir) / "1"
+    ledger = stage.collect(set(part.transaction_id.tolist()))
+    replayed = replay(concat([stage.history, part]), load_serving_model(folder), PantherModel.load(folder))
+    rows = replayed.decision[len(stage.history) :]
+    assert rows["transaction"].tolist() == [hash64(t) for t in part.transaction_id.tolist()]
+    online = [ledger.decisions[t] for t in part.transaction_id.tolist()]
+    assert np.abs(rows["score"] - [d.score for d in online]).max() < 1e-5
+    assert rows["history_len"].tolist() == [d.history_len for d in online]
+    assert np.std(rows["score"]) > 0
+
+
+def test_every_trouble_has_its_outcome(stage: Stage) -> None:
+    bad = malformed(40, seed=3)
+    bad.append(("too_large", b"{" + b" " * 2_000_000 + b"}"))
+    stage.send([(b"bad", payload) for _, payload in bad])
+    stage.send([(b"somebody else", record()[1]), (None, record()[1])])
+    good = [
+        record(transaction_id="trouble-first"),
+        record(transaction_id="trouble-first"),
+        record(transaction_id="trouble-category", merchant_category="never seen before", channel="pigeon"),
+        record(transaction_id="trouble-late", event_time="2024-12-01T10:00:00Z"),
+    ]
+    stage.send(good)
+    wanted = {"trouble-first", "trouble-category", "trouble-late"}
+    ledger = stage.collect(wanted, dead=len(bad) + 2)
+    assert ledger.dead.total() == len(bad) + 2
+    assert ledger.dead["wrong_key"] == 2
+    assert ledger.dead["too_large"] >= 1
+    assert ledger.repeated == 1
+    assert not ledger.contradicted
+    assert wanted <= ledger.decisions.keys()
+    assert ledger.decisions["trouble-first"].cold_start
+    assert not ledger.decisions["trouble-first"].late
+    assert ledger.decisions["trouble-category"].history_len == 1
+    assert ledger.decisions["trouble-late"].late
+    assert ledger.decisions["trouble-late"].history_len == 2
+
+
+def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
+    part = stage.live.take(slice(1500, 3500))
+    stage.produce(part.take(slice(0, 1000)))
+    time.sleep(1.0)  # in the middle of the backlog
+    stage.system.kill_worker()
+    stage.produce(part.take(slice(1000, None)))
+    stage.system.start_worker()
+    ids = set(part.transaction_id.tolist())
+    ledger = stage.collect(ids, patience_s=90)
+    assert ids <= ledger.decisions.keys()
+    assert not ledger.contradicted
+    # every state went on exactly once per event: history lengths count up without gap or repeat
+    lengths: dict[str, list[int]] = {}
+    for i, t in enumerate(part.transaction_id.tolist()):
+        lengths.setdefault(part.user[i] or "", []).append(ledger.decisions[t].history_len)
+    assert all(np.diff(v).tolist() == [1] * (len(v) - 1) for v in lengths.values())
+
+
+def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
+    system = stage.system
+    first = stage.live.take(slice(3500, 3700))
+    stage.produce(first)
+    stage.collect(set(first.transaction_id.tolist()))
+    asyncio.run(produce_labels(system.kafka, stage.live.take(slice(0, 3700)), LABEL_DELAY_MS))
+    done = refresh_once(system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS)
+    assert (done.previous, done.version) == (1, 2)
+    assert load_manifest(Path(system.settings.models_dir) / "2").version == 2
+    time.sleep(2)
+    second = stage.live.take(slice(3700, 4000))
+    stage.produce(second)
+    ledger = stage.collect(set(second.transaction_id.tolist()))
+    assert {ledger.decisions[t].model.version for t in second.transaction_id.tolist()} == {2}
+    assert not ledger.degraded
