@@ -13,12 +13,15 @@ from panther_core.console import emit, say
 from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
 from stream import commands as stream_commands
+from trainer import commands as trainer_commands
+from trainer.cli import app as models
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
 app.add_typer(topics, name="topics")
 app.add_typer(commands_run.bench, name="bench")
-for part in (commands_stack.app, stream_commands.app, commands_run.app):
+app.add_typer(models, name="models")
+for part in (commands_stack.app, stream_commands.app, trainer_commands.app, commands_run.app):
     app.registered_commands += part.registered_commands
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from rich.live import Live
 from rich.table import Table
@@ -25,14 +24,14 @@ from rich.table import Table
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from panther_core.console import console, say
-from panther_core.events import Alert, Label
+from panther_core.events import Alert
 from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.generator.malformed import malformed
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
-from panther_core.topics import LABELS, TRANSACTIONS
+from panther_core.topics import TRANSACTIONS
 from stream.ledger import Ledger, LedgerReader
-from stream.produce import make_producer, produce
+from stream.produce import make_producer, produce, produce_labels
 
 DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)
@@ -125,7 +124,7 @@ async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[L
     async with LedgerReader(system.kafka) as reader:
         sender = asyncio.create_task(produce(system.kafka, live.rows(), demo.rate, lambda n: progress.update(sent=n)))
         injected = await _inject_malformed(system.kafka)
-        await _send_labels(system.kafka, live)
+        await produce_labels(system.kafka, live, LABEL_DELAY_MS)
         refresh: asyncio.Task[dict[str, Any]] | None = None
         deadline, shown = float("inf"), 0.0
         with Live(console=console, auto_refresh=False) as screen:
@@ -159,27 +158,6 @@ async def _inject_malformed(kafka: KafkaSettings) -> Counter[str]:
             await producer.send(TRANSACTIONS, payload, key=f"malformed-{kind}".encode())
         await producer.flush()
         return Counter(kind for kind, _ in records)
-    finally:
-        await producer.stop()
-
-
-async def _send_labels(kafka: KafkaSettings, live: TransactionTable) -> None:
-    """The truth about every transaction, each with the time at which it becomes known."""
-    encode = msgspec.json.Encoder().encode
-    producer = make_producer(kafka)
-    await producer.start()
-    try:
-        for i in range(len(live)):
-            user = live.user.words[live.user.index[i]]
-            label = Label(
-                transaction_id=str(live.transaction_id[i]),
-                user_id=user,
-                label=int(live.label[i]),
-                label_time=int(live.time_ms[i]) + LABEL_DELAY_MS,
-                source="generator",
-            )
-            await producer.send(LABELS, encode(label), key=user.encode())
-        await producer.flush()
     finally:
         await producer.stop()
 

@@ -79,7 +79,7 @@ def save(
         folder / _RULES,
     )
     save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, folder / _RISK)
-    files = {name: _sha256(folder / name) for name in (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)}
+    files = {name: sha256(folder / name) for name in (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)}
     manifest = msgspec.structs.replace(manifest, files=files)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
     return manifest
@@ -92,7 +92,7 @@ def load_manifest(folder: Path) -> Manifest:
     """
     manifest = _json(folder / MANIFEST, Manifest)
     for name, expected in manifest.files.items():
-        if (got := _sha256(folder / name)) != expected:
+        if (got := sha256(folder / name)) != expected:
             raise ArtifactError(
                 f"expected sha256 {expected[:12]} of {name}, got {got[:12]} in {folder}: the file was changed or cut "
                 "off after training; copy the artifact again or train anew"
@@ -100,8 +100,9 @@ def load_manifest(folder: Path) -> Manifest:
     if manifest.feature_names != NAMES:
         differing = sorted(set(manifest.feature_names) ^ set(NAMES)) or "their order"
         raise FingerprintMismatch(
-            f"expected a model for this code's {len(NAMES)} context features, got one for {len(manifest.feature_names)} "
-            f"in {folder} (differing: {differing}): use the code version {manifest.code_version} or train anew"
+            f"expected a model for this code's {len(NAMES)} context features, got one for "
+            f"{len(manifest.feature_names)} in {folder} (differing: {differing}): "
+            f"use the code version {manifest.code_version} or train anew"
         )
     return manifest
 
@@ -159,5 +160,6 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Checksum of a file, hex. Raises ArtifactError when it cannot be read."""
     return hashlib.sha256(_read(path)).hexdigest()

@@ -41,7 +41,7 @@ class MerchantRisk:
         names, index, count = np.unique(merchant[known], return_inverse=True, return_counts=True)
         if not len(names):
             return cls(names, np.zeros(0, np.uint8), np.zeros(0, np.float32))
-        fraud = np.bincount(index, weights=label[known], minlength=len(names))
+        fraud = np.bincount(index, weights=label[known], minlength=len(names)).astype(np.float64)
         base = float(fraud.sum() / count.sum())
         strength = _prior_strength(fraud, count, base)
         rate = (fraud + strength * base) / (count + strength)

@@ -108,7 +108,8 @@ class AttributeSchema(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """Hex sha256 of the canonical JSON; states and artifacts with another one do not fit."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        stored = msgspec.json.decode(msgspec.json.encode(self), type=AttributeSchema)  # an edge of 1 is stored as 1.0
+        return hashlib.sha256(msgspec.json.encode(stored, order="sorted")).hexdigest()
 
     def amount_code(self, amount: NDArray[np.float64]) -> NDArray[np.uint8]:
         """1 + bucket of each amount; a bucket includes its lower edge."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,3 +63,29 @@ def produce(
         task = bar.add_task("produce", total=limit, note="")
         done = asyncio.run(send(KafkaSettings(), rows(), rate, lambda n: bar.update(task, completed=n)))
     emit({"produced": done.count, "seconds": round(done.seconds, 2), "late_ms": round(done.late_ms, 1)}, as_json)
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
+    model: Annotated[int, typer.Option(help="Model version, out of PANTHER_MODELS_DIR.")],
+    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic.")] = "fdh",
+    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a data set through the worker's own code in process, and measure what would have been decided."""
+    from panther_core.formats import read
+    from panther_core.model.serving import PantherModel
+    from panther_core.table_concat import concat
+    from stream.live_models import load_serving_model
+    from stream.replay import measure
+    from stream.replay import replay as run
+
+    folder = Path(PantherSettings().models_dir) / str(model)
+    table = concat(list(read(format, path, start=start, end=end, limit=limit)))
+    started = time.perf_counter()
+    replayed = run(table, load_serving_model(folder), PantherModel.load(folder))
+    seconds = time.perf_counter() - started
+    emit({"model": model, "seconds": round(seconds, 2), "tps": round(len(table) / seconds)} | measure(table, replayed), as_json)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from panther_core.artifact import Manifest
 
+from panther_core.artifact import Manifest
 from panther_core.events import ModelUpdate
 from panther_core.settings import KafkaSettings
 from panther_core.topics import MODELS

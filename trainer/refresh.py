@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from panther_core.artifact import load_manifest
-from trainer.pipeline import train
-
 from panther_core.errors import BadInput
 from panther_core.settings import KafkaSettings, PantherSettings
 from trainer import deploy
 from trainer.announce import announce
+from trainer.config import preset
 from trainer.kafka_log import read_log
+from trainer.pipeline import train
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,15 @@ def refresh_once(
     manifest = train(
         log,
         models / str(version),
+        config=preset("refresh"),
         version=version,
         label_delay_ms=label_delay_ms,
         seed=seed,
         continue_from=models / str(previous),
     )
     switch(kafka, settings, triton_repository, version)
-    for old in known[:-1]:  # the previous one stays: users still encoded with it, and the way back
-        deploy.unload(settings.triton_url, old)
+    for old in known[:-1]:  # the previous one stays: it is the way back
+        deploy.unload(settings.triton_url, triton_repository, old)
     labelled = int((log.label >= 0).sum())
     return Refreshed(previous, version, len(log), labelled, manifest.threshold, manifest.metrics)
 
@@ -74,9 +75,9 @@ def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: P
     manifest = load_manifest(folder)
     deploy.export(folder, triton_repository)
     try:
-        deploy.load(settings.triton_url, version)
+        deploy.load(settings.triton_url, manifest)
     except BaseException:
-        for name in ("panther_encode", "panther_score"):
+        for name in deploy.MODELS:  # a version that does not load must not be found by the next load either
             shutil.rmtree(triton_repository / name / str(version), ignore_errors=True)
         raise
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))

@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +56,8 @@ def test_fingerprint_changes_with_any_edge() -> None:
     other = AttributeSchema(SCHEMA.amount_edges[:-1], SCHEMA.categories, SCHEMA.channels)
     assert other.fingerprint != SCHEMA.fingerprint
     assert len(SCHEMA.fingerprint) == 64
+    stored = msgspec.json.decode(msgspec.json.encode(SCHEMA), type=AttributeSchema)
+    assert stored.fingerprint == SCHEMA.fingerprint, "also with whole-number edges, as SCHEMA has them"
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))

@@ -1,0 +1,102 @@
+"""Known histories, in as few forwards as possible: which windows to encode, and what to ask of each event's score.
+
+Plain numpy. K cached floats, L context length; places are positions in `History.order`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.history import History
+from panther_core.scoring import RECENT, ScoreRequest
+from panther_core.window import blocks
+
+
+@dataclass(frozen=True)
+class EncodedHistory:
+    """Outputs after each kept event, by place (position in `History.order`)."""
+
+    cached: NDArray[np.float32]  # [kept, K]
+    expected: NDArray[np.uint64]  # [kept, 3]
+    codes: NDArray[np.uint64]  # [kept] CODE of the event
+    place: NDArray[np.int64]  # [N] place of each event, -1 for one that was not kept
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W forwards: window w holds the events at places begin..end-1, of whose outputs those from `first` on count.
+
+    An output is what the stream had after that event: the window is cut where the profile changes, because the
+    profile in force enters at every position.
+    """
+
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def take(self, index: NDArray[np.intp]) -> Windows:
+        """Some of them."""
+        return Windows(self.begin[index], self.end[index], self.first[index])
+
+
+def plan(history: History, length: int) -> Windows:
+    """Windows that yield the outputs after every kept event exactly once."""
+    out: list[tuple[int, int, int]] = []
+    profile = np.ascontiguousarray(history.profile[history.order]).view(np.uint64)[:, 0]
+    changes = np.flatnonzero(profile[1:] != profile[:-1]) + 1
+    for low, high in pairwise(history.bounds.tolist()):
+        for start, stop, first in blocks(high - low, length):
+            a, b = np.searchsorted(changes, (low + first, low + stop), side="right")
+            cuts = [low + first, *(c for c in changes[a:b].tolist() if c < low + stop), low + stop]
+            out.extend((low + start, end, begin) for begin, end in pairwise(cuts))
+    begin, end, first_ = np.array(out, np.int64).reshape(-1, 3).T
+    return Windows(begin, end, first_)
+
+
+def chunks(length: NDArray[np.int64], positions: int) -> Iterator[NDArray[np.intp]]:
+    """Indices by ascending length, in groups whose padded size is at most `positions` (or one row)."""
+    order = np.argsort(length, kind="stable")
+    low = 0
+    while low < len(order):
+        high = low + 1
+        while high < len(order) and (high - low + 1) * length[order[high]] <= positions:
+            high += 1
+        yield order[low:high]
+        low = high
+
+
+def padded(values: NDArray[np.uint64], begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Rows values[begin:end], [W, longest], zeros on the right."""
+    at = begin[:, None] + np.arange(int((end - begin).max(initial=0)))
+    return np.where(at < end[:, None], values[np.minimum(at, len(values) - 1)], np.uint64(0))
+
+
+def places(history: History) -> NDArray[np.int64]:
+    """Place of each event, [N]; -1 for one that was not kept."""
+    place = np.full(len(history.code), -1, np.int64)
+    place[history.order] = np.arange(len(history.order))
+    return place
+
+
+def score_request(history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> ScoreRequest:
+    """What the stream asked when these (kept) events arrived: their users' outputs after the event before."""
+    place, known = encoded.place[rows], history.history_len[rows]
+    back = np.arange(RECENT, 0, -1)
+    recent = np.where(back <= known[:, None], encoded.codes[np.maximum(place[:, None] - back, 0)], np.uint64(0))
+    cached = np.where((known > 0)[:, None], encoded.cached[np.maximum(place - 1, 0)], np.float32(0))
+    return ScoreRequest(
+        features=history.features[rows],
+        code=history.code[rows],
+        recent=recent,
+        profile=history.profile[rows],
+        cached=cached,
+        history_len=known.astype(np.int32),
+    )

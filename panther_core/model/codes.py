@@ -1,0 +1,58 @@
+"""CODE records on the model's device: attribute indices and token ids of packed codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from panther_core.schema import CODE, AttributeSchema, Vocabulary
+
+#: the attributes that make up a token, then those that only accompany it; CODE order
+TOKEN_ATTRIBUTES = ("amount", "channel", "category", "risk")
+ATTRIBUTES = (*TOKEN_ATTRIBUTES, "gap", "hour", "flags")
+
+
+def as_tensor(codes: NDArray[np.uint64], device: torch.device) -> Tensor:
+    """uint64 codes as int64 bits: torch has few uint64 operations."""
+    return torch.from_numpy(np.ascontiguousarray(codes).view(np.int64)).to(device)
+
+
+def attributes(codes: Tensor) -> Tensor:
+    """Attribute codes [..., 7] (ATTRIBUTES order) of packed codes [...]."""
+    parts = []
+    for name in ATTRIBUTES:
+        dtype, offset = CODE.fields[name][:2]  # type: ignore[index]
+        parts.append((codes >> (8 * offset)) & ((1 << (8 * dtype.itemsize)) - 1))
+    return torch.stack(parts, dim=-1)
+
+
+def sizes(schema: AttributeSchema) -> list[int]:
+    """Number of codes of each attribute, ATTRIBUTES order."""
+    return [schema.sizes[name] for name in ATTRIBUTES]
+
+
+class Tokeniser(nn.Module):
+    """`Vocabulary.tokens` where the model runs; tests hold the two equal."""
+
+    keys: Tensor
+    codes: Tensor
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.radix = vocabulary.radix
+        self.size = vocabulary.size
+        # a sentinel keeps the look-up in range for an empty vocabulary, and behind the last key
+        keys = torch.tensor([*vocabulary.keys, torch.iinfo(torch.int64).max], dtype=torch.int64)
+        self.register_buffer("keys", keys, persistent=False)
+        codes = as_tensor(vocabulary.codes().view(np.uint64), torch.device("cpu"))
+        self.register_buffer("codes", codes, persistent=False)
+
+    def forward(self, attributes_: Tensor) -> Tensor:
+        """Token ids [...] of attribute codes [..., 7]."""
+        number = attributes_[..., 0]
+        for i, size in enumerate(self.radix[1:], 1):
+            number = number * size + attributes_[..., i]
+        at = torch.searchsorted(self.keys, number.contiguous())
+        return torch.where(self.keys[at] == number, at + 1, 0)

@@ -1,0 +1,144 @@
+"""The fraud head (paper eq. 3): p = g(psi(c), e_u, Delta, f_enc(last S events)), g a DCN-v2, f_enc a text convolution.
+
+Shapes: B rows, S events (the newest last), C width of the event embedding, P pooled features, F context features,
+W = RECENT + 1 events under the widest window.
+
+The text convolution is decomposable. A window counts only when all of its events exist, and activations are >= 0
+with 0 for "no window at all"; so the maximum over the last S events is max(cached maximum over the windows inside the
+S - 1 events before, the few windows that end at the new event), exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from panther_core.model.codes import ATTRIBUTES, attributes, sizes
+from panther_core.model.config import ModelConfig
+from panther_core.schema import AttributeSchema
+from panther_core.scoring import RECENT, SURPRISE
+
+_CLIP = 8.0  # standard deviations
+_MAX_Z, _MIN_SIGMA = 1e6, 1e-9
+
+
+class TextCnn(nn.Module):
+    """Convolution windows of several widths over event embeddings, as one matrix over the newest W events."""
+
+    taps_PW: Tensor
+
+    def __init__(self, config: ModelConfig, schema: AttributeSchema) -> None:
+        super().__init__()
+        counts = sizes(schema)
+        self.span, self.widths = config.span, [w for w in config.cnn_widths for _ in range(config.cnn_filters)]
+        self.offsets = [sum(counts[:i]) for i in range(len(counts))]
+        self.table = nn.Parameter(torch.randn(sum(counts), config.cnn_dim) * 0.3)
+        taps = torch.tensor([[RECENT + 1 - i <= w for i in range(RECENT + 1)] for w in self.widths])
+        self.register_buffer("taps_PW", taps, persistent=False)
+        self.weight_PWC = nn.Parameter(torch.randn(config.pooled, RECENT + 1, config.cnn_dim) * 0.2)
+        self.bias_P = nn.Parameter(torch.zeros(config.pooled))
+
+    def activations(self, codes: Tensor) -> Tensor:
+        """Activations [B, T - RECENT, P] of the windows that end at events RECENT.. of codes [B, T]; 0 = none."""
+        parts = attributes(codes)
+        rows = parts + torch.tensor(self.offsets, device=codes.device)
+        e_BTC = F.embedding_bag(rows.flatten(0, -2), self.table, mode="sum").view(*codes.shape, -1)
+        there_BT = parts[..., ATTRIBUTES.index("amount")] > 0  # every real event has an amount code of 1 or more
+        windows = e_BTC.unfold(1, RECENT + 1, 1).transpose(2, 3)  # [B, T - RECENT, W, C]
+        weight = self.weight_PWC * self.taps_PW[..., None]
+        out = F.relu(F.linear(windows.flatten(2), weight.flatten(1), self.bias_P))
+        complete = there_BT.unfold(1, RECENT + 1, 1)[..., [RECENT + 1 - w for w in self.widths]]
+        return out * (complete & there_BT[:, RECENT:, None])
+
+    def pooled(self, codes_BT: Tensor) -> Tensor:
+        """What to cache after each event, [B, T, P]: for every position the maximum over the S - 1 events up to it."""
+        a_BTP = self.activations(F.pad(codes_BT, (RECENT, 0)))
+        widths = sorted(set(self.widths))
+        parts = torch.split(a_BTP, len(self.widths) // len(widths), dim=2)
+        # a window of w events that ends at t lies inside the last S - 1 events of t' when t' - t <= S - 1 - w
+        return torch.cat([running_max(a, self.span - w) for a, w in zip(parts, widths, strict=True)], dim=2)
+
+    def newest(self, recent_B3: Tensor, code_B: Tensor) -> Tensor:
+        """Activations [B, P] of the windows that end at the new event."""
+        return self.activations(torch.cat([recent_B3, code_B[:, None]], dim=1))[:, 0]
+
+
+def running_max(a_BTP: Tensor, reach: int) -> Tensor:
+    """Maximum over the newest `reach` positions up to each one, values >= 0, in log2(reach) steps."""
+    if reach <= 0:
+        return torch.zeros_like(a_BTP)
+    done = 1
+    while done < reach:
+        shift = min(done, reach - done)
+        a_BTP = torch.maximum(a_BTP, F.pad(a_BTP, (0, 0, shift, 0))[:, : a_BTP.shape[1]])
+        done += shift
+    return a_BTP
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Delta: how the new event relates to what was predicted (paper 4.1.3)."""
+
+    log_p_B: Tensor
+    mu_B: Tensor
+    sigma_B: Tensor
+    surprise_BA: Tensor
+
+    @property
+    def z_B(self) -> Tensor:
+        """(p - mu) / sigma; bounded, since sigma can be next to nothing."""
+        z = (self.log_p_B.exp() - self.mu_B) / self.sigma_B.clamp(min=_MIN_SIGMA)
+        return z.clamp(-_MAX_Z, _MAX_Z)
+
+
+class FraudHead(nn.Module):
+    """DCN-v2 over standardised features, e_u, deviation and pooled text convolution; calibrated by scale and bias."""
+
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, config: ModelConfig, schema: AttributeSchema, features: int) -> None:
+        super().__init__()
+        self.text = TextCnn(config, schema)
+        dense = features + len(SURPRISE) + 4  # log p, z, spread of the prediction, cold
+        self.register_buffer("mean", torch.zeros(dense))
+        self.register_buffer("std", torch.ones(dense))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("bias", torch.zeros(()))
+        width = dense + config.user_dim + config.pooled
+        self.cross = nn.ModuleList([nn.Linear(width, width) for _ in range(config.cross_layers)])
+        self.deep = nn.Sequential(
+            nn.Linear(width, config.head_hidden),
+            nn.ReLU(),
+            nn.Dropout(config.head_dropout),
+            nn.Linear(config.head_hidden, config.head_hidden),
+            nn.ReLU(),
+            nn.Dropout(config.head_dropout),
+        )
+        self.out = nn.Linear(width + config.head_hidden, 1)
+        self.dropout = nn.Dropout(config.head_dropout)
+
+    @staticmethod
+    def dense(features_BF: Tensor, delta: Deviation, cold_B: Tensor) -> Tensor:
+        """psi and Delta side by side, not yet standardised; z and sigma on a logarithmic scale."""
+        columns = [delta.log_p_B, torch.asinh(delta.z_B), delta.sigma_B.clamp(min=_MIN_SIGMA).log(), cold_B.float()]
+        return torch.cat([features_BF, torch.stack(columns, dim=1), delta.surprise_BA], dim=1)
+
+    def logit(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
+        """Fraud logit [B] as trained, before calibration; `pooled_BP` includes the new event's windows."""
+        standard = ((dense_BX - self.mean) / self.std).clamp(-_CLIP, _CLIP)
+        x0 = torch.cat([standard, self.dropout(e_BU), self.dropout(pooled_BP)], dim=1)
+        x = x0
+        for cross in self.cross:
+            x = x0 * cross(x) + x
+        out: Tensor = self.out(torch.cat([x, self.deep(x0)], dim=1))
+        return out[:, 0]
+
+    def probability(self, logit_B: Tensor) -> Tensor:
+        """Calibrated fraud probability [B] (Platt)."""
+        return torch.sigmoid(self.scale * logit_B + self.bias)

@@ -1,0 +1,171 @@
+"""Encoding that continues where it stopped: one new event costs one position of transformer work.
+
+For each user of a request: the slab holds the window's beginning (its hash, extended by the events it has not seen,
+gives the hash in the request) -> advance by those events; the very same window -> answer from the slab; anything
+else -> recompute, filling the slab. All three give what `PantherModel.encode` gives, to 1e-5 in float32.
+
+Shapes as in panther_core.model.pool; B rows, T window positions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from panther_core.engine import waves
+from panther_core.model import kernels
+from panther_core.model.bulk import chunks
+from panther_core.model.codes import as_tensor
+from panther_core.model.layers import TAPS, Layer
+from panther_core.model.outputs import cached_width
+from panther_core.model.pool import RING, Precision, SlabPool, decode_table
+from panther_core.model.serving import POSITIONS, PantherModel
+from panther_core.scoring import RECENT, EncodeRequest, EncodeResponse
+from panther_core.transition import extend_hash
+
+#: with more new events than this, one full forward is cheaper than as many single steps
+MAX_SUFFIX = 16
+
+
+class IncrementalEncoder:
+    """`PantherModel.encode` with a memory. Not safe for concurrent calls."""
+
+    def __init__(self, model: PantherModel, budget_bytes: int, precision: Precision = "float32") -> None:
+        """Raises BadInput when the budget holds not one user."""
+        self.model, self.config = model, model.config
+        self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision)
+        self._decode = decode_table(self.pool.dtype) if precision != "float32" else None
+        self._table_DV = model.panther.token_table().detach()
+        self._first = int(model.config.profile == "first")
+        widths = np.array(model.head.text.widths)
+        self._reach_P = np.maximum(model.config.span - widths, 0).astype(np.int64)
+
+    @torch.inference_mode()
+    def encode(self, request: EncodeRequest) -> EncodeResponse:
+        """Outputs after the newest event of each window; rows with the same user are answered one after the other."""
+        cached = np.empty((len(request.user), cached_width(self.config)), np.float32)
+        expected = np.empty((len(request.user), 3), np.uint64)
+        _, rows = np.unique(request.user, return_inverse=True)
+        for wave in waves(rows):
+            for start in range(0, len(wave), self.pool.capacity):
+                part = wave[start : start + self.pool.capacity]
+                slots = self._bring_up(request, part)
+                cached[part], expected[part] = self.pool.cached[slots], self.pool.expected[slots]
+        return EncodeResponse(cached, expected)
+
+    def _bring_up(self, request: EncodeRequest, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Make every row's slab hold its window; returns the slots."""
+        pool, stats = self.pool, self.pool.stats
+        slots = pool.slots(request.user[rows])
+        known, wanted = pool.length[slots], request.length[rows].astype(np.int64)
+        new = wanted - known
+        usable = (known > 0) & (new >= 0) & (new <= MAX_SUFFIX)
+        hashes = pool.hash[slots]
+        for step in range(int(new[usable].max(initial=0))):
+            at = np.flatnonzero(usable & (step < new))
+            hashes[at] = extend_hash(hashes[at], request.codes[rows[at], known[at] + step])
+        usable &= hashes == request.window_hash[rows]
+        stats.hits += int(usable.sum())
+        stats.misses += int((known == 0).sum())
+        stats.stale += int((~usable & (known > 0)).sum())
+        stats.suffix += int(new[usable].sum())
+        fresh = np.flatnonzero(~usable)
+        pool.length[slots[fresh]] = 0  # whatever happens below, a half-written slab is never taken for a good one
+        for part in chunks(wanted[fresh], POSITIONS):
+            self._recompute(request, rows[fresh[part]], slots[fresh[part]])
+        self._advance(request, rows[usable], slots[usable])
+        return slots
+
+    def _recompute(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:
+        """One full forward over the windows, keeping keys, values, convolution inputs and activations."""
+        model, pool = self.model.panther, self.pool
+        length = torch.from_numpy(request.length[rows].astype(np.int64))
+        at = torch.from_numpy(slots)
+        longest = int(length.max())
+        codes_BT = as_tensor(request.codes[rows][:, :longest], self.model.device)
+        x_BTD = model.inputs(codes_BT, torch.from_numpy(request.profile[rows]))
+        positions = x_BTD.shape[1]
+        last = length - 1 + self._first
+        ring_BR = last[:, None] - (last[:, None] - torch.arange(RING)) % RING  # position that each ring place holds
+        for n, module in enumerate(model.layers):
+            layer: Layer = module
+            u_BTD = layer.norm(x_BTD)
+            attended, k_BHTK, v_BHTK = layer.attend(u_BTD)
+            pool.keys[n][at, :, :positions] = k_BHTK.to(pool.dtype)
+            pool.values[n][at, :, :positions] = v_BHTK.to(pool.dtype)
+            kept = u_BTD.gather(1, ring_BR.clamp(min=0)[..., None].expand(-1, -1, u_BTD.shape[2]))
+            pool.ring_NURD[n][at] = kept * (ring_BR >= 0)[..., None]
+            x_BTD = layer.combine(x_BTD, attended, layer.pattern(u_BTD))
+        h_BD = model.norm(x_BTD[torch.arange(len(rows)), last])
+        text = self.model.head.text
+        pool.active_UTP[at, :longest] = text.every(codes_BT)
+        pooled_BTP = text.pooled(codes_BT)
+        self._finish(request, rows, slots, h_BD, pooled_BTP[torch.arange(len(rows)), length - 1])
+
+    def _advance(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:
+        """Append what is new, position by position."""
+        behind = self.pool.length[slots] < request.length[rows]
+        rows, slots = rows[behind], slots[behind]
+        while len(rows):
+            at = self.pool.length[slots].copy()
+            h_BD, pooled_BP = self._step(request, rows, slots, at)
+            self.pool.length[slots] = at + 1
+            done = at + 1 == request.length[rows]
+            if done.any():
+                keep = torch.from_numpy(done)
+                self._finish(request, rows[done], slots[done], h_BD[keep], pooled_BP[keep])
+            rows, slots = rows[~done], slots[~done]
+
+    def _step(
+        self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """One event of each row, at window position `at`: h [B, D] and the pooled text features [B, P] after it."""
+        model, pool = self.model.panther, self.pool
+        back = at[:, None] + np.arange(-RECENT, 1)
+        codes = np.where(back >= 0, request.codes[rows[:, None], np.maximum(back, 0)], np.uint64(0))
+        codes_B4 = as_tensor(codes, self.model.device)
+        x_BD = model.embed(codes_B4[:, -1:], torch.from_numpy(at)[:, None])[:, 0]
+        if not self._first:
+            x_BD = x_BD + model.profile_vector(torch.from_numpy(request.profile[rows]))
+        place = at + self._first
+        slot_B, place_B = torch.from_numpy(slots), torch.from_numpy(place)
+        for n, module in enumerate(model.layers):
+            layer: Layer = module
+            u_BD = layer.norm(x_BD)
+            ring_URD = pool.ring_NURD[n]
+            ring_URD[slot_B, place_B % RING] = u_BD
+            pattern = None
+            if layer.sprm is not None:
+                # positions before the window's first hold zeros: the ring is cleared when a slab is filled
+                taps = [u_BD, *(ring_URD[slot_B, (place_B - tap) % RING] for tap in TAPS[1:])]
+                pattern = layer.sprm.mix(taps)
+            x_BD = layer.combine(x_BD, self._attend(layer, n, u_BD, slots, place), pattern)
+        new_BP = self.model.head.text.activations(codes_B4)[:, 0]
+        pooled = np.empty(new_BP.shape, np.float32)
+        kernels.pooled_maximum(pool.active_UTP.numpy(), slots, at, new_BP.numpy(), self._reach_P, pooled)
+        h_BD: Tensor = model.norm(x_BD)
+        return h_BD, torch.from_numpy(pooled)
+
+    def _attend(self, layer: Layer, n: int, u_BD: Tensor, slots: NDArray[np.int64], place: NDArray[np.int64]) -> Tensor:
+        pool = self.pool
+        q_BHK, k_BHK, v_BHK = (part.contiguous() for part in layer.project(u_BD))
+        out = np.empty(tuple(q_BHK.shape), np.float32)
+        keys, values = pool.bits(pool.keys[n]), pool.bits(pool.values[n])
+        k, v = pool.bits(k_BHK.to(pool.dtype)), pool.bits(v_BHK.to(pool.dtype))
+        if self._decode is None:
+            kernels.append_and_attend(keys, values, slots, place, q_BHK.numpy(), k, v, out)
+        else:
+            kernels.append_and_attend_16(keys, values, slots, place, q_BHK.numpy(), k, v, out, self._decode)
+        return torch.from_numpy(out).flatten(1)
+
+    def _finish(
+        self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], h_BD: Tensor, pooled_BP: Tensor
+    ) -> None:
+        """Outputs of rows whose slab now holds their whole window."""
+        outputs, likely = self.model.outputs(h_BD, pooled_BP, self._table_DV)
+        self.pool.cached[slots] = outputs.numpy()
+        self.pool.expected[slots] = likely.numpy().view(np.uint64)
+        self.pool.hash[slots] = request.window_hash[rows]
+        self.pool.length[slots] = request.length[rows]

@@ -1,0 +1,118 @@
+"""Decode kernels on CPU: they read each user's slab in place, where a gather would copy all of it first.
+
+Shapes: B rows, U slots, H heads, T positions of a slab, K width of a head, D width, R positions of a conv ring,
+P pooled features. numba compiles on first use (some seconds) and keeps the result on disk.
+
+Plain-torch twins of these functions stand in the tests; both must agree.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+U16 = NDArray[np.uint16]
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def append_and_attend(
+    keys_UHTK: F32,
+    values_UHTK: F32,
+    slot_B: I64,
+    at_B: I64,
+    q_BHK: F32,
+    k_BHK: F32,
+    v_BHK: F32,
+    out_BHK: F32,
+) -> None:
+    """Write one new key and value a row at position `at`, then attend over positions 0..at; result in `out`."""
+    heads, width = keys_UHTK.shape[1], keys_UHTK.shape[3]
+    scale = np.float32(1.0 / np.sqrt(width))
+    for b in numba.prange(len(slot_B)):
+        slot, at = slot_B[b], at_B[b]
+        weight = np.empty(at + 1, np.float32)
+        for h in range(heads):
+            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], q_BHK[b, h]
+            for j in range(width):
+                keys[at, j] = k_BHK[b, h, j]
+                values[at, j] = v_BHK[b, h, j]
+            top = np.float32(-np.inf)
+            for t in range(at + 1):
+                dot = np.float32(0)
+                for j in range(width):
+                    dot += keys[t, j] * q[j]
+                dot *= scale
+                weight[t] = dot
+                top = max(top, dot)
+            total = np.float32(0)
+            for t in range(at + 1):
+                weight[t] = np.exp(weight[t] - top)
+                total += weight[t]
+            out = out_BHK[b, h]
+            out[:] = 0
+            for t in range(at + 1):
+                share = weight[t] / total
+                for j in range(width):
+                    out[j] += share * values[t, j]
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def append_and_attend_16(
+    keys_UHTK: U16,
+    values_UHTK: U16,
+    slot_B: I64,
+    at_B: I64,
+    q_BHK: F32,
+    k_BHK: U16,
+    v_BHK: U16,
+    out_BHK: F32,
+    decode: F32,
+) -> None:
+    """The same over 16-bit slabs (float16 or bfloat16, as their bits); `decode` [65536] turns bits into float32."""
+    heads, width = keys_UHTK.shape[1], keys_UHTK.shape[3]
+    scale = np.float32(1.0 / np.sqrt(width))
+    for b in numba.prange(len(slot_B)):
+        slot, at = slot_B[b], at_B[b]
+        weight = np.empty(at + 1, np.float32)
+        for h in range(heads):
+            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], q_BHK[b, h]
+            for j in range(width):
+                keys[at, j] = k_BHK[b, h, j]
+                values[at, j] = v_BHK[b, h, j]
+            top = np.float32(-np.inf)
+            for t in range(at + 1):
+                dot = np.float32(0)
+                for j in range(width):
+                    dot += decode[keys[t, j]] * q[j]
+                dot *= scale
+                weight[t] = dot
+                top = max(top, dot)
+            total = np.float32(0)
+            for t in range(at + 1):
+                weight[t] = np.exp(weight[t] - top)
+                total += weight[t]
+            out = out_BHK[b, h]
+            out[:] = 0
+            for t in range(at + 1):
+                share = weight[t] / total
+                for j in range(width):
+                    out[j] += share * decode[values[t, j]]
+
+
+@numba.njit(parallel=True, cache=True)
+def pooled_maximum(active_UTP: F32, slot_B: I64, at_B: I64, new_BP: F32, reach_P: I64, out_BP: F32) -> None:
+    """Write the newest activations at position `at`, then the maximum over each filter's newest `reach` positions."""
+    filters = active_UTP.shape[2]
+    longest = reach_P.max()
+    for b in numba.prange(len(slot_B)):
+        slab, at = active_UTP[slot_B[b]], at_B[b]
+        for p in range(filters):
+            slab[at, p] = new_BP[b, p]
+            out_BP[b, p] = 0
+        for t in range(max(0, at - longest + 1), at + 1):
+            for p in range(filters):
+                if at - t < reach_P[p] and slab[t, p] > out_BP[b, p]:
+                    out_BP[b, p] = slab[t, p]

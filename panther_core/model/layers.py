@@ -1,0 +1,91 @@
+"""One PANTHER layer (paper 3.3): causal attention in parallel with SPRM, then feed-forward.
+
+Shapes: B rows, T positions, D width, H heads, K = D / H, M prototypes. Padding is on the right, where causality makes
+it harmless. Everything but `attend` and the taps of the convolution works on any leading shape, so that a cached
+step for one new position (keys and values, and the last REACH inputs, kept a user) shares all weights and code:
+`project`, its own attention over the slab, `Sprm.mix` of the taps it kept, `combine`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from panther_core.model.config import ModelConfig
+
+#: how far back the causal convolutions look: kernel 3 with dilation 2
+REACH = 4
+TAPS = (0, 1, 2, 4)  # distances that kernel 3 reaches with dilations 1 (0, 1, 2) and 2 (0, 2, 4)
+
+
+class Sprm(nn.Module):
+    """Structured pattern recognition: depthwise causal convolutions, then attention over learned prototypes."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d = config.d
+        self.near_3D = nn.Parameter(torch.randn(3, d) / 3)
+        self.far_3D = nn.Parameter(torch.randn(3, d) / 3)
+        self.bias_D = nn.Parameter(torch.zeros(d))
+        self.prototypes_MD = nn.Parameter(torch.randn(config.prototypes, d))
+        self.out = nn.Linear(d, d, bias=False)
+
+    def taps(self, u_BTD: Tensor) -> list[Tensor]:
+        """The inputs at distances TAPS before each position; zeros before the first."""
+        padded, length = F.pad(u_BTD, (0, 0, REACH, 0)), u_BTD.shape[1]
+        return [padded[:, REACH - tap : REACH - tap + length] for tap in TAPS]
+
+    def mix(self, taps: list[Tensor]) -> Tensor:
+        """Output [..., D] from inputs [..., D] at distances 0, 1, 2 and 4."""
+        near, far = self.near_3D, self.far_3D
+        # both dilations at once: the sum of two convolutions is one with the sum of their kernels
+        c = self.bias_D + taps[0] * (near[0] + far[0]) + taps[1] * near[1]
+        c = c + taps[2] * (near[2] + far[1]) + taps[3] * far[2]
+        weight = torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
+        out: Tensor = self.out(weight @ self.prototypes_MD)
+        return out
+
+
+class Layer(nn.Module):
+    """x = x + Attn(u) + SPRM(u) with u = LN(x), then x = x + FFN(LN(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d = config.d
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        self.sprm = Sprm(config) if config.sprm else None
+        self.ffn_norm = nn.LayerNorm(d)
+        self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def project(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each [..., H, K]."""
+        q, k, v = self.qkv(u).view(*u.shape[:-1], 3, self.heads, -1).unbind(-3)
+        return q, k, v
+
+    def attend(self, u_BTD: Tensor) -> Tensor:
+        """Causal self-attention over whole sequences, before the output projection, [B, T, D]."""
+        q_BTHK, k_BTHK, v_BTHK = self.project(u_BTD)
+        a_BHTK = F.scaled_dot_product_attention(
+            q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2), is_causal=True
+        )
+        return a_BHTK.transpose(1, 2).flatten(2)
+
+    def combine(self, x: Tensor, attended: Tensor, pattern: Tensor | None) -> Tensor:
+        """Close the layer, [..., D]: residuals of attention and pattern branch, then feed-forward."""
+        branch = self.out(attended)
+        if pattern is not None:
+            branch = branch + pattern
+        x = x + self.dropout(branch)
+        out: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
+        return out
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D]; position t sees positions up to t only."""
+        u_BTD = self.norm(x_BTD)
+        pattern = None if self.sprm is None else self.sprm.mix(self.sprm.taps(u_BTD))
+        return self.combine(x_BTD, self.attend(u_BTD), pattern)

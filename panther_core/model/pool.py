@@ -1,0 +1,106 @@
+"""The server's memory of users: one slab a user within a byte budget, least recently used first to go.
+
+Only an optimisation that any request can miss. What a slab holds is named by the hash of the events it has seen
+(profile included), so a stale or foreign slab is noticed and recomputed, never used.
+
+Shapes: U slots, N layers, H heads, T slab positions, K head width, D width, R ring positions, P pooled features.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from panther_core.errors import BadInput
+from panther_core.model.config import ModelConfig
+
+Precision = Literal["float32", "float16", "bfloat16"]
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+#: positions of the ring of convolution inputs: the furthest tap (4) and the newest, rounded up to a power of two
+RING = 8
+
+
+@dataclass
+class PoolStats:
+    """Counters since the start; `bytes` is what the slabs take."""
+
+    hits: int = 0
+    misses: int = 0
+    stale: int = 0
+    evictions: int = 0
+    suffix: int = 0
+    bytes: int = 0
+
+
+class SlabPool:
+    """Fixed arrays for as many users as the budget allows; slots are given out and taken back, never moved."""
+
+    def __init__(self, config: ModelConfig, outputs: int, budget_bytes: int, precision: Precision = "float32") -> None:
+        """`outputs`: K of the cached block, kept to answer a repeated request.
+
+        Raises BadInput when not one slab fits into the budget.
+        """
+        positions = config.length + (config.profile == "first")
+        width = config.d // config.heads
+        self.dtype = _DTYPES[precision]
+        slab = 2 * config.layers * positions * config.d * self.dtype.itemsize
+        rest = 4 * (config.layers * RING * config.d + config.length * config.pooled + outputs) + 3 * 8 + 24
+        self.slot_bytes = slab + rest
+        self.capacity = budget_bytes // self.slot_bytes
+        if not self.capacity:
+            raise BadInput(
+                f"expected a cache budget of at least {self.slot_bytes} bytes (one user of this model), "
+                f"got {budget_bytes}: raise PANTHER_CACHE_BYTES"
+            )
+        shape = (self.capacity, config.heads, positions, width)
+        self.keys = [torch.empty(shape, dtype=self.dtype) for _ in range(config.layers)]
+        self.values = [torch.empty(shape, dtype=self.dtype) for _ in range(config.layers)]
+        self.ring_NURD = torch.zeros(config.layers, self.capacity, RING, config.d)
+        self.active_UTP = torch.empty(self.capacity, config.length, config.pooled)
+        self.cached = np.empty((self.capacity, outputs), np.float32)
+        self.expected = np.empty((self.capacity, 3), np.uint64)
+        self.hash = np.zeros(self.capacity, np.uint64)
+        self.length = np.zeros(self.capacity, np.int64)  # 0 = nothing usable
+        self.stats = PoolStats(bytes=self.capacity * self.slot_bytes)
+        self._slot: OrderedDict[int, int] = OrderedDict()  # user -> slot, least recently used first
+        self._free = list(range(self.capacity - 1, -1, -1))
+
+    def slots(self, users: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Slot of each (distinct) user, at most `capacity` of them; newcomers evict who was not used for longest."""
+        out = np.empty(len(users), np.int64)
+        missing = []
+        for i, user in enumerate(users.tolist()):
+            slot = self._slot.get(user)
+            if slot is None:
+                missing.append(i)
+                continue
+            self._slot.move_to_end(user)
+            out[i] = slot
+        for i in missing:
+            if self._free:
+                slot = self._free.pop()
+            else:
+                _, slot = self._slot.popitem(last=False)
+                self.stats.evictions += 1
+            self._slot[int(users[i])] = slot
+            self.length[slot] = 0
+            out[i] = slot
+        return out
+
+    def bits(self, slabs: Tensor) -> NDArray[np.generic]:
+        """Numpy view of a slab tensor for the kernels: float32, or the bits of a 16-bit type."""
+        view: NDArray[np.generic] = (slabs if self.dtype == torch.float32 else slabs.view(torch.uint16)).numpy()
+        return view
+
+
+def decode_table(dtype: torch.dtype) -> NDArray[np.float32]:
+    """float32 value of each of the 65,536 bit patterns of a 16-bit type."""
+    bits = torch.arange(65536, dtype=torch.int32).to(torch.uint16)
+    table: NDArray[np.float32] = bits.view(dtype).float().numpy()
+    return table

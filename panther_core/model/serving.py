@@ -1,0 +1,155 @@
+"""A loaded model version: numpy in, numpy out. Triton, the in-process scorer, replay and the trainer all call this.
+
+Shapes as in panther_core.scoring; N rows of any number: work is cut into chunks, so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from panther_core import artifact
+from panther_core.errors import ArtifactError
+from panther_core.features import WIDTH
+from panther_core.history import History
+from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
+from panther_core.model.codes import as_tensor, attributes
+from panther_core.model.config import ModelConfig
+from panther_core.model.head import Deviation, FraudHead
+from panther_core.model.outputs import Outputs, cached_width, unpack
+from panther_core.model.panther import Panther
+from panther_core.schema import AttributeSchema, Vocabulary
+from panther_core.scoring import EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.state import EXPECTED
+
+POSITIONS = 8192  # padded window positions a forward: activations stay in cache
+_LOGITS = 8 << 20  # next-token logits held at a time
+
+
+class PantherModel(torch.nn.Module):
+    """Encoder and fraud head of one version."""
+
+    def __init__(self, config: ModelConfig, schema: AttributeSchema, vocabulary: Vocabulary) -> None:
+        """With fresh weights; see `load`."""
+        super().__init__()
+        self.config = config
+        self.panther = Panther(config, schema, vocabulary)
+        self.head = FraudHead(config, schema, WIDTH)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> PantherModel:
+        """The version in `folder`, ready to serve. Raises ArtifactError, FingerprintMismatch."""
+        manifest = artifact.load_manifest(folder)
+        model = cls(manifest.config, artifact.load_schema(folder), artifact.load_vocabulary(folder))
+        try:
+            model.load_state_dict(load_file(folder / artifact.WEIGHTS))
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"expected weights of code version {manifest.code_version} in {folder / artifact.WEIGHTS}, "
+                f"got others: {error}; train anew with this code"
+            ) from None
+        return model.to(device).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.panther.start_D.device
+
+    @torch.inference_mode()
+    def encode(
+        self, codes: NDArray[np.uint64], length: NDArray[np.int32], profile: NDArray[np.uint8]
+    ) -> EncodeResponse:
+        """Outputs after the newest event of each window, all recomputed: codes [N, <= L], length [N] >= 1."""
+        cached = np.empty((len(codes), cached_width(self.config)), np.float32)
+        expected = np.empty((len(codes), EXPECTED), np.uint64)
+        table = self.panther.token_table()
+        for at in chunks(length.astype(np.int64), POSITIONS):
+            part = as_tensor(codes[at][:, : int(length[at].max())], self.device)
+            h_BTD = self.panther(part, self._tensor(profile[at]))
+            pooled_BTP = self.head.text.pooled(part)
+            last = torch.arange(len(at), device=self.device), self._tensor(length[at]).long() - 1
+            outputs, likely = self._outputs(h_BTD[last], pooled_BTP[last], table)
+            cached[at], expected[at] = outputs.cpu().numpy(), _unsigned(likely)
+        return EncodeResponse(cached, expected)
+
+    @torch.inference_mode()
+    def encode_history(self, history: History) -> EncodedHistory:
+        """What `encode` gave after every kept event of `history`, to 1e-5, a whole window at a time."""
+        codes, count = history.code[history.order], len(history.order)
+        cached = np.empty((count, cached_width(self.config)), np.float32)
+        expected = np.empty((count, EXPECTED), np.uint64)
+        windows, table = plan(history, self.config.length), self.panther.token_table()
+        for index in chunks(windows.end - windows.begin, POSITIONS):
+            w = windows.take(index)
+            part = as_tensor(padded(codes, w.begin, w.end), self.device)
+            # the profile in force at the newest event was in force when each of the counted outputs was made
+            h_BTD = self.panther(part, self._tensor(history.profile[history.order[w.end - 1]]))
+            pooled_BTP = self.head.text.pooled(part)
+            place = w.begin[:, None] + np.arange(part.shape[1])
+            counts = (place >= w.first[:, None]) & (place < w.end[:, None])
+            mask = self._tensor(counts)
+            outputs, likely = self._outputs(h_BTD[mask], pooled_BTP[mask], table)
+            cached[place[counts]], expected[place[counts]] = outputs.cpu().numpy(), _unsigned(likely)
+        return EncodedHistory(cached, expected, codes, places(history))
+
+    @torch.inference_mode()
+    def score(self, request: ScoreRequest) -> ScoreResponse:
+        """Score new events against the cached outputs of their users."""
+        known = unpack(self._tensor(request.cached), self.config)
+        cold = self._tensor(request.history_len == 0)
+        code = as_tensor(request.code, self.device)
+        known = self.with_cold(known, cold, self._tensor(request.profile))
+        delta = self.deviation(known, code)
+        newest = self.head.text.newest(as_tensor(request.recent, self.device), code)
+        dense = self.head.dense(self._tensor(request.features), delta, cold)
+        logit = self.head.logit(dense, known.e_BU, torch.maximum(known.pooled_BP, newest))
+        parts = (self.head.probability(logit), delta.log_p_B, delta.z_B, delta.surprise_BA)
+        return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
+
+    def deviation(self, known: Outputs, code_B: Tensor) -> Deviation:
+        """Delta of new events `code_B` against the outputs after the event before."""
+        parts = attributes(code_B)
+        token = self.panther.tokeniser(parts)
+        logit = (self.panther.query(known.h_BD) * self.panther.token_rows(token)).sum(dim=1)
+        surprise = self.panther.surprise(known.h_BD, parts)
+        return Deviation(logit - known.log_z_B, known.mu_B, known.sigma_B, surprise)
+
+    def with_cold(self, known: Outputs, cold_B: Tensor, profile_B8: Tensor) -> Outputs:
+        """Rows without a history get what the profile alone lets expect."""
+        rows = cold_B.nonzero()[:, 0]
+        if not len(rows):
+            return known
+        h = self.panther.start(profile_B8[rows])
+        pooled = known.pooled_BP.new_zeros(len(rows), self.config.pooled)
+        outputs, _ = self._outputs(h, pooled, self.panther.token_table())
+        return unpack(known.pack().index_copy(0, rows, outputs), self.config)
+
+    def _outputs(self, h_ND: Tensor, pooled_NP: Tensor, table_DV: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed cached blocks [N, K] and codes [N, 3] of the likeliest next tokens, [UNK] left out."""
+        size = table_DV.shape[1]
+        log_z, square, likely = [], [], []
+        for part in torch.split(self.panther.query(h_ND), max(1, _LOGITS // size)):
+            logits = part @ table_DV
+            log_z.append(logits.logsumexp(dim=1))
+            square.append((logits * 2).logsumexp(dim=1))
+            top = logits[:, 1:].topk(min(EXPECTED, size - 1), dim=1).indices + 1
+            likely.append(torch.nn.functional.pad(self.panther.tokeniser.codes[top], (0, EXPECTED - top.shape[1])))
+        z = torch.cat(log_z)
+        mu = torch.full_like(z, 1 / size)
+        variance = (torch.cat(square) - 2 * z).exp() / size - mu**2
+        sigma = variance.clamp(min=0).sqrt()
+        outputs = Outputs(h_ND, self.panther.user_embedding(h_ND), pooled_NP, z, mu, sigma)
+        return outputs.pack(), torch.cat(likely)
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _unsigned(codes: Tensor) -> NDArray[np.uint64]:
+    packed: NDArray[np.uint64] = codes.cpu().numpy().view(np.uint64)
+    return packed

@@ -1,0 +1,56 @@
+"""Joining tables that a reader gave in batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.errors import BadInput
+from panther_core.table import TransactionTable, Words
+
+_COLUMNS = ("user", "merchant", "category", "channel", "currency", "country", "device", "fraud_kind")
+
+
+def concat(tables: list[TransactionTable]) -> TransactionTable:
+    """One table in time order (stable). A user's profile facts are the first known ones. Raises BadInput for none."""
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        raise BadInput("expected transactions, got none: check the path and the first and last day")
+    if len(tables) == 1:
+        return tables[0]
+    words: dict[str, Any] = {name: _join([getattr(table, name) for table in tables], tables) for name in _COLUMNS}
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables])
+        for name in ("transaction_id", "amount", "time_ms", "label")
+    }
+    facts = {name: _facts(name, tables, words["user"].words) for name in {n: None for t in tables for n in t.profile}}
+    joined = replace(tables[0], **words, **arrays, profile=facts)
+    if (np.diff(joined.time_ms) < 0).any():
+        joined = joined.take(np.argsort(joined.time_ms, kind="stable"))
+    return joined
+
+
+def _join(columns: list[Words | None], tables: list[TransactionTable]) -> Words | None:
+    if all(column is None for column in columns):
+        return None
+    numbers: dict[str, int] = {}
+    parts: list[NDArray[np.int32]] = []
+    for column, table in zip(columns, tables, strict=True):
+        if column is None:
+            parts.append(np.full(len(table), -1, np.int32))
+            continue
+        places = np.array([numbers.setdefault(word, len(numbers)) for word in column.words], np.int32)
+        parts.append(column.map(places, missing=-1))
+    return Words(np.concatenate(parts), tuple(numbers))
+
+
+def _facts(name: str, tables: list[TransactionTable], users: tuple[str, ...]) -> list[Any]:
+    known: dict[str, Any] = {}
+    for table in tables:
+        for user, value in zip(table.user.words, table.profile.get(name, []), strict=False):
+            if value is not None:
+                known.setdefault(user, value)
+    return [known.get(user) for user in users]

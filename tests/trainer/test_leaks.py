@@ -1,0 +1,88 @@
+"""Nothing that was not known at the time gets into training: slices, label delay, merchant risk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from panther_core.errors import BadInput
+from panther_core.generator import PROFILE
+from panther_core.merchant_risk import MerchantRisk
+from panther_core.schema import fit_schema
+from panther_core.table import TransactionTable
+from tests.fixtures_model import DAY_MS
+from trainer.config import preset
+from trainer.dataset import before, prepare_events, split
+
+CONFIG = preset("tiny")
+
+
+def test_each_slice_uses_only_labels_matured_before_the_next(log: TransactionTable) -> None:
+    rows = split(log, CONFIG, DAY_MS)
+    finetune_from = int(len(log) * CONFIG.finetune_from)
+    for part, next_slice in (
+        (rows.risk, finetune_from),
+        (rows.finetune, rows.validation_from),
+        (rows.validation, rows.test_from),
+    ):
+        assert (log.time_ms[part] + DAY_MS <= log.time_ms[next_slice]).all()
+    assert rows.finetune.min() >= finetune_from
+    assert rows.validation.min() >= rows.validation_from
+    assert rows.test.min() >= rows.test_from
+
+
+def test_labels_that_were_not_known_yet_change_no_code(log: TransactionTable) -> None:
+    rows = split(log, CONFIG, DAY_MS)
+    schema = fit_schema(log.amount, log.category.words, log.channel.words, PROFILE)
+    label = log.label.copy()
+    label[rows.risk.max() + 1 :] = 1 - label[rows.risk.max() + 1 :]
+    histories = [prepare_events(table, schema, rows, 16)[0] for table in (log, replace(log, label=label))]
+    np.testing.assert_array_equal(histories[0].code, histories[1].code)
+    np.testing.assert_array_equal(histories[0].features, histories[1].features)
+
+
+def test_unknown_labels_are_left_out(log: TransactionTable) -> None:
+    label = log.label.copy()
+    label[::2] = -1
+    rows = split(replace(log, label=label), CONFIG, DAY_MS)
+    assert (np.concatenate([rows.risk, rows.finetune, rows.validation, rows.test]) % 2 == 1).all()
+
+
+def test_a_slice_without_fraud_says_so(log: TransactionTable) -> None:
+    with pytest.raises(BadInput, match="fine-tuning slice"):
+        split(replace(log, label=np.zeros_like(log.label)), CONFIG, DAY_MS)
+    with pytest.raises(BadInput, match="shorter label delay"):
+        split(log, CONFIG, 365 * DAY_MS)
+
+
+def test_history_before_a_row_has_no_later_event(log: TransactionTable) -> None:
+    rows = split(log, CONFIG, DAY_MS)
+    schema = fit_schema(log.amount, log.category.words, log.channel.words)
+    history, _ = prepare_events(log, schema, rows, 16)
+    early = before(history, rows.validation_from)
+    assert early.order.max() < rows.validation_from
+    assert len(early.order) == rows.validation_from
+    for low, high in zip(early.bounds[:-1], early.bounds[1:], strict=True):
+        assert len(set(early.user[early.order[low:high]].tolist())) <= 1
+
+
+def test_merchant_risk_shrinks_small_samples_and_orders_levels() -> None:
+    merchant = np.repeat(np.array([5, 9, 7, 3], np.uint64), [3, 2000, 2000, 5000])
+    label = np.zeros(len(merchant), np.int8)
+    label[0] = 1  # one fraud in three
+    label[3:103] = 1  # 5 %
+    label[2003:2013] = 1  # 0.5 %
+    risk = MerchantRisk.fit(merchant, label, 4)
+    level = dict(zip(risk.merchant.tolist(), risk.levels.tolist(), strict=True))
+    rate = dict(zip(risk.merchant.tolist(), risk.rate.tolist(), strict=True))
+    assert level[3] == level[7] == 1
+    assert level[9] >= 3
+    assert rate[5] < 0.15
+    assert risk.level(np.array([9, 1], np.uint64)).tolist() == [level[9], 0]
+
+
+def test_merchant_risk_without_labels_knows_nobody() -> None:
+    risk = MerchantRisk.fit(np.array([1, 2], np.uint64), np.array([-1, -1], np.int8), 4)
+    assert risk.level(np.array([1, 2, 3], np.uint64)).tolist() == [0, 0, 0]

@@ -1,0 +1,1 @@
+"""Datasets, pretraining, fine-tuning, evaluation, export and promotion of model versions."""

@@ -1,0 +1,27 @@
+"""From logits to probabilities (Platt), and from an alert budget to a threshold. On validation, never sampled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from panther_core.engine import SCORE_DECIMALS
+
+
+def platt(logit: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, float]:
+    """Scale (positive) and bias such that sigmoid(scale * logit + bias) is calibrated on these rows."""
+    fit = LogisticRegression(C=1e6).fit(logit[:, None], label)
+    scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    if scale <= 0:  # no better than chance here: keep the order of scores, match the rate
+        rate = float(np.clip(label.mean(), 1e-6, 1 - 1e-6))
+        return 1.0, float(np.log(rate / (1 - rate)) - logit.mean())
+    return scale, bias
+
+
+def threshold_for(score: NDArray[np.float64], alert_budget: float) -> float:
+    """Lowest threshold at which at most `alert_budget` of these scores alert (score >= threshold)."""
+    allowed = int(len(score) * alert_budget)
+    rounded = np.sort(np.round(score, SCORE_DECIMALS))[::-1]
+    step = 10.0**-SCORE_DECIMALS
+    return float(np.round(rounded[min(allowed, len(rounded) - 1)] + step, SCORE_DECIMALS))

@@ -1,0 +1,106 @@
+"""How a model version is trained: every knob with its check, and presets by name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from panther_core.errors import BadInput
+from panther_core.model.config import ModelConfig
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "vocabulary": (1, 1_000_000),
+    "amount_buckets": (2, 253),
+    "epochs": (0, 1000),
+    "minutes": (0, 10_000),
+    "batch_positions": (64, 1_000_000),
+    "learning_rate": (1e-6, 1),
+    "head_epochs": (1, 1000),
+    "head_batch": (8, 1_000_000),
+    "head_learning_rate": (1e-6, 1),
+    "negatives": (1, 10_000),
+    "alert_budget": (1e-6, 0.5),
+    "finetune_from": (0, 0.9),
+    "validation_from": (0.1, 0.98),
+    "test_from": (0.11, 0.99),
+}
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time split is by share of transactions: history | fine-tuning | validation | test. Raises BadInput."""
+
+    model: ModelConfig = ModelConfig()
+    """Shape and losses."""
+    vocabulary: int = 60_000
+    """K, most frequent combinations that become tokens (paper 3.2)."""
+    amount_buckets: int = 20
+    """Quantile buckets of the amount."""
+    epochs: int = 10
+    """Passes of pretraining over the training events; 0 leaves the weights as they are (with continue_from)."""
+    minutes: float = 0
+    """Pretraining stops after so long even if epochs are left; 0 = no limit."""
+    batch_positions: int = 8192
+    """Padded window positions of a pretraining batch."""
+    learning_rate: float = 1e-3
+    """Peak of pretraining (AdamW, warm-up then cosine)."""
+    head_epochs: int = 10
+    """Passes of fine-tuning; the one with the best validation average precision is kept."""
+    head_batch: int = 1024
+    """Rows of a fine-tuning batch."""
+    head_learning_rate: float = 3e-3
+    """Peak of fine-tuning."""
+    negatives: int = 40
+    """Legitimate rows sampled for each fraud; calibration undoes the sampling."""
+    alert_budget: float = 0.005
+    """Share of transactions the threshold lets through as alerts."""
+    finetune_from: float = 0.3
+    """Labels before it feed the merchant risk table, labels after it the fraud head."""
+    validation_from: float = 0.7
+    """Start of the slice that picks the epoch, calibrates and sets the threshold."""
+    test_from: float = 0.85
+    """Start of the slice that metrics are measured on."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise BadInput(f"expected {low:g} <= {name} <= {high:g}, got {value!r} in the training config")
+        if not self.finetune_from < self.validation_from < self.test_from:
+            raise BadInput(
+                "expected finetune_from < validation_from < test_from, got "
+                f"{self.finetune_from}, {self.validation_from}, {self.test_from} in the training config"
+            )
+
+
+PRESETS: dict[str, TrainConfig] = {
+    # sized for 5,000 users and half a million events in under four minutes on two cores
+    "demo": TrainConfig(
+        model=ModelConfig(layers=2, dropout=0.05),
+        epochs=8,
+        batch_positions=4096,
+        learning_rate=2e-3,
+        head_epochs=6,
+        negatives=30,
+    ),
+    # for tests: seconds
+    "tiny": TrainConfig(
+        model=ModelConfig(
+            d=16, layers=1, length=16, prototypes=8, user_dim=8, cnn_dim=4, cnn_filters=4, head_hidden=16
+        ),
+        epochs=2,
+        batch_positions=2048,
+        learning_rate=5e-3,
+        head_epochs=3,
+        head_batch=128,
+        head_learning_rate=5e-3,
+    ),
+    "default": TrainConfig(),
+    # goes on from the version in service, on what came since: few passes, small steps
+    "refresh": TrainConfig(epochs=1, learning_rate=3e-4, head_epochs=3, head_learning_rate=3e-4),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """Config by name. Raises BadInput."""
+    if name not in PRESETS:
+        raise BadInput(f"expected a preset out of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]

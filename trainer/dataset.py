@@ -1,0 +1,77 @@
+"""From a table to what training works on: the time split, events with risk codes, and their history.
+
+Leak rule (see panther_core.merchant_risk): in each slice only labels are used that had matured, one label delay after
+the event, before the next slice began. So the risk table has seen no label of a fine-tuning event, the head none of
+a validation event, and the threshold none of a test event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.errors import BadInput
+from panther_core.history import History, prepare
+from panther_core.merchant_risk import MerchantRisk
+from panther_core.schema import AttributeSchema
+from panther_core.table import TransactionTable
+from trainer.config import TrainConfig
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers (rows are in time order) where slices begin, and which rows' labels each may use."""
+
+    validation_from: int
+    test_from: int
+    risk: Rows
+    finetune: Rows
+    validation: Rows
+    test: Rows
+
+
+def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
+    """Cut the table by time. Raises BadInput when a slice has no matured fraud or no matured legitimate row."""
+    count = len(table)
+    cuts = [int(count * share) for share in (config.finetune_from, config.validation_from, config.test_from)]
+    finetune, validation, test = cuts
+
+    def matured(begin: int, end: int) -> Rows:
+        rows = np.arange(begin, end)
+        known = table.label[begin:end] >= 0
+        if end < count:
+            known &= table.time_ms[begin:end] + label_delay_ms <= table.time_ms[end]
+        return rows[known]
+
+    parts = {"fine-tuning": matured(finetune, validation), "validation": matured(validation, test)}
+    parts["test"] = matured(test, count)
+    for name, rows in parts.items():
+        frauds = int(table.label[rows].sum())
+        if frauds == 0 or frauds == len(rows):
+            raise BadInput(
+                f"expected fraud and legitimate labels in the {name} slice that had matured ({label_delay_ms} ms) "
+                f"before the next slice, got {frauds} frauds in {len(rows)} rows of {count}: give a longer log or "
+                "a shorter label delay"
+            )
+    return Split(validation, test, matured(0, finetune), *parts.values())
+
+
+def prepare_events(
+    table: TransactionTable, schema: AttributeSchema, rows: Split, length: int
+) -> tuple[History, MerchantRisk]:
+    """History of the whole table, counterparty risk filled in, and the risk table that filled it."""
+    events = table.events(schema)
+    risk = MerchantRisk.fit(events["merchant"][rows.risk], table.label[rows.risk], schema.risk_levels)
+    events["code"]["risk"] = risk.level(events["merchant"])
+    return prepare(events, schema, length), risk
+
+
+def before(history: History, row: int) -> History:
+    """The same history without the events from `row` on; columns are shared."""
+    early = history.order < row
+    bounds = np.concatenate([[0], np.cumsum(early)])[history.bounds]
+    return replace(history, order=history.order[early], bounds=bounds)

@@ -1,0 +1,148 @@
+"""Model versions into and out of a Triton server: export to its repository, explicit load, canary, unload."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from panther_core.artifact import Manifest, load_manifest
+from panther_core.errors import ArtifactError, PantherError
+
+MODELS = ("panther_encode", "panther_score")
+TEMPLATES = Path(__file__).resolve().parents[1] / "triton_models"
+_LOAD_S, _CANARY_S = 120.0, 30.0
+
+
+class DeployError(PantherError):
+    """The server did not take the version into service; the versions it served before are not touched."""
+
+
+def export(artifact: Path, repository: Path) -> int:
+    """Put the artifact's version into the model repository, each folder whole or not at all; returns the version.
+
+    Raises ArtifactError for a damaged artifact, and for a version that is there already with other content: a
+    version never changes.
+    """
+    manifest = load_manifest(artifact)
+    for model in MODELS:
+        home = repository / model
+        home.mkdir(parents=True, exist_ok=True)
+        _copy_atomically(TEMPLATES / model / "config.pbtxt", home / "config.pbtxt")
+        target = home / str(manifest.version)
+        if target.exists():
+            if load_manifest(target / "artifact").files != manifest.files:
+                raise ArtifactError(
+                    f"expected a new version number, got {manifest.version}, which {target} holds with other content: "
+                    "train under another --version"
+                )
+            continue
+        part = home / f".{manifest.version}.part"  # Triton reads folders with numbers for names only
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        shutil.copy2(TEMPLATES / model / "model.py", part / "model.py")
+        (part / "artifact").mkdir()
+        for name in ("manifest.json", *manifest.files):
+            _link_or_copy(artifact / name, part / "artifact" / name)
+        part.rename(target)
+    return manifest.version
+
+
+def load(triton_url: str, manifest: Manifest, deadline_s: float = _LOAD_S) -> float:
+    """Load the exported version beside those that serve; returns the seconds it took. Raises DeployError.
+
+    The server warms the version up while it loads. "Ready" does not say that it can infer, so a request decides.
+    """
+    started = time.perf_counter()
+    with triton.InferenceServerClient(triton_url) as client:
+        try:
+            for model in MODELS:
+                client.load_model(model, client_timeout=deadline_s)
+            _canary(client, manifest)
+        except InferenceServerException as error:
+            raise DeployError(
+                f"expected version {manifest.version} to load and answer at {triton_url}, got {error}: see the "
+                "server's log; the versions before it go on serving"
+            ) from None
+    return time.perf_counter() - started
+
+
+def unload(triton_url: str, repository: Path, version: int) -> None:
+    """Take a version out of service and out of the repository; others go on serving. Raises DeployError."""
+    with triton.InferenceServerClient(triton_url) as client:
+        try:
+            for model in MODELS:
+                folder = repository / model / str(version)
+                left = [path for path in folder.parent.iterdir() if path.name.isdigit() and path != folder]
+                if folder.exists():
+                    trash = folder.with_name(f".{version}.removed")
+                    folder.rename(trash)
+                    shutil.rmtree(trash)
+                # loading again makes the server compare the folder with what it serves, and drop what is gone
+                if left:
+                    client.load_model(model, client_timeout=_LOAD_S)
+                else:
+                    client.unload_model(model)
+        except InferenceServerException as error:
+            raise DeployError(f"expected {triton_url} to unload version {version}, got {error}") from None
+
+
+def _canary(client: triton.InferenceServerClient, manifest: Manifest) -> None:
+    """One made-up cold row through both models of this version."""
+    one, profile = np.ones(1, np.uint64), np.zeros((1, 8), np.uint8)
+    length = np.ones(1, np.int32)
+    codes = np.zeros((1, manifest.context_length), np.uint64)
+    codes[:, 0] = 1
+    encoded = _infer(
+        client, manifest, "panther_encode", user=one, codes=codes, length=length, window_hash=one, profile=profile
+    )
+    cached = encoded.as_numpy("cached")
+    features = np.zeros((1, len(manifest.feature_names)), np.float32)
+    recent = np.zeros((1, 3), np.uint64)
+    scored = _infer(
+        client,
+        manifest,
+        "panther_score",
+        features=features,
+        code=one,
+        recent=recent,
+        profile=profile,
+        cached=cached,
+        history_len=length,
+    )
+    score = scored.as_numpy("score")
+    if cached.shape != (1, manifest.cached_width) or not (0 <= score[0] <= 1):
+        raise DeployError(
+            f"expected cached outputs of width {manifest.cached_width} and a score in 0..1 from version "
+            f"{manifest.version}, got shape {cached.shape} and score {score}: the repository holds another artifact"
+        )
+
+
+def _infer(
+    client: triton.InferenceServerClient, manifest: Manifest, model: str, **tensors: np.ndarray
+) -> triton.InferResult:
+    inputs = []
+    for name, tensor in tensors.items():
+        inputs.append(triton.InferInput(name, tensor.shape, np_to_triton_dtype(tensor.dtype)))
+        inputs[-1].set_data_from_numpy(tensor)
+    return client.infer(model, inputs, model_version=str(manifest.version), client_timeout=_CANARY_S)
+
+
+def _copy_atomically(source: Path, target: Path) -> None:
+    if target.exists() and target.read_bytes() == source.read_bytes():
+        return  # an unchanged config keeps its time stamp: Triton would reload every version
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, part)
+    os.replace(part, target)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

@@ -1,0 +1,133 @@
+"""Fine-tuning: the fraud head on matured labels, encoder frozen (paper eq. 3).
+
+The encoder's outputs before every event are computed once (encode_history); an epoch then costs the head alone.
+N rows, X dense inputs, U width of e_u, S span of the text convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from panther_core.console import progress_bar
+from panther_core.history import History
+from panther_core.model.bulk import EncodedHistory, score_request
+from panther_core.model.codes import as_tensor
+from panther_core.model.head import FraudHead
+from panther_core.model.outputs import unpack
+from panther_core.model.serving import PantherModel
+from panther_core.scoring import RECENT
+from trainer.config import TrainConfig
+
+_CHUNK = 4096
+_WEIGHT_DECAY = 0.3  # strong: a few hundred frauds are a small data set
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """What the head sees of N rows; `surprise` [N, A] only for the manifest."""
+
+    dense_NX: Tensor
+    e_NU: Tensor
+    codes_NS: Tensor
+    surprise: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.dense_NX)
+
+
+@torch.inference_mode()
+def head_inputs(model: PantherModel, history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> HeadInputs:
+    """Inputs of kept rows."""
+    dense, e, surprise = [], [], []
+    for low in range(0, len(rows), _CHUNK):
+        request = score_request(history, encoded, rows[low : low + _CHUNK])
+        cold = torch.from_numpy(request.history_len == 0)
+        known = model.with_cold(
+            unpack(torch.from_numpy(request.cached), model.config), cold, torch.from_numpy(request.profile)
+        )
+        delta = model.deviation(known, as_tensor(request.code, model.device))
+        dense.append(model.head.dense(torch.from_numpy(request.features), delta, cold))
+        e.append(known.e_BU.clone())
+        surprise.append(delta.surprise_BA)
+    return HeadInputs(
+        torch.cat(dense),
+        torch.cat(e),
+        as_tensor(_spans(history, encoded, rows, model.config.span), model.device),
+        torch.cat(surprise).numpy(),
+    )
+
+
+def _spans(history: History, encoded: EncodedHistory, rows: NDArray[np.int64], span: int) -> NDArray[np.uint64]:
+    """CODEs [N, S] of the last S events up to and including each row's, zeros on the left."""
+    back = np.arange(span - 1, -1, -1)
+    codes = encoded.codes[np.maximum(encoded.place[rows][:, None] - back, 0)]
+    return np.where(back <= history.history_len[rows][:, None], codes, np.uint64(0))
+
+
+def head_logits(head: FraudHead, inputs: HeadInputs, index: Tensor) -> Tensor:
+    """Uncalibrated logits of some rows, the text convolution computed in full."""
+    pooled = head.text.activations(F.pad(inputs.codes_NS[index], (RECENT, 0))).amax(dim=1)
+    return head.logit(inputs.dense_NX[index], inputs.e_NU[index], pooled)
+
+
+@torch.inference_mode()
+def all_logits(head: FraudHead, inputs: HeadInputs) -> NDArray[np.float64]:
+    """Uncalibrated logits [N]."""
+    parts = [head_logits(head, inputs, index) for index in torch.split(torch.arange(len(inputs)), _CHUNK)]
+    return torch.cat(parts).double().numpy()
+
+
+def sample_negatives(label: NDArray[np.int8], rows: NDArray[np.int64], negatives: int, seed: int) -> NDArray[np.int64]:
+    """All fraud rows and `negatives` legitimate rows for each, in order."""
+    fraud, honest = rows[label[rows] == 1], rows[label[rows] == 0]
+    count = min(len(honest), negatives * len(fraud))
+    return np.sort(np.concatenate([fraud, np.random.default_rng(seed).choice(honest, count, replace=False)]))
+
+
+def finetune(
+    head: FraudHead,
+    train: HeadInputs,
+    label: NDArray[np.int8],
+    validation: HeadInputs,
+    validation_label: NDArray[np.int8],
+    config: TrainConfig,
+    seed: int,
+) -> list[float]:
+    """Train in place and keep the epoch with the best validation average precision; returns that of each epoch."""
+    torch.manual_seed(seed)
+    head.mean.copy_(train.dense_NX.mean(dim=0))
+    head.std.copy_(train.dense_NX.std(dim=0).clamp(min=1e-3))
+    target = torch.from_numpy(label).float()
+    optimiser = torch.optim.AdamW(head.parameters(), lr=config.head_learning_rate, weight_decay=_WEIGHT_DECAY)
+    batches = max(1, len(train) // config.head_batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.head_learning_rate, total_steps=config.head_epochs * batches + 1
+    )
+    history: list[float] = []
+    best = copy.deepcopy(head.state_dict())
+    with progress_bar() as bar:
+        task = bar.add_task("fine-tune", total=config.head_epochs * batches, note="")
+        for _ in range(config.head_epochs):
+            head.train()
+            for index in torch.randperm(len(train)).tensor_split(batches):
+                loss = F.binary_cross_entropy_with_logits(head_logits(head, train, index), target[index])
+                optimiser.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                optimiser.step()
+                schedule.step()
+                bar.update(task, advance=1)
+            head.eval()
+            history.append(float(average_precision_score(validation_label, all_logits(head, validation))))
+            bar.update(task, note=f"validation AP {history[-1]:.3f}")
+            if history[-1] == max(history):
+                best = copy.deepcopy(head.state_dict())
+    head.load_state_dict(best)
+    return history

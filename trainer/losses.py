@@ -1,0 +1,51 @@
+"""Losses of pretraining (paper 3.3 and 3.4): next transaction, its attributes, InfoNCE over profiles.
+
+N predictions, D width, V tokens, B users.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from panther_core.model.codes import attributes
+from panther_core.model.panther import Panther
+
+FULL_SOFTMAX = 8192  # tokens; with more, the denominator is estimated from as many uniform samples
+_LOGITS = 8 << 20
+
+
+def next_token(panther: Panther, h_ND: Tensor, code_N: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean cross-entropy of the transaction that came, nats; over the full vocabulary, or sampled if it is large."""
+    target = panther.tokeniser(attributes(code_N))
+    query, size = panther.query(h_ND), panther.tokeniser.size
+    if size <= FULL_SOFTMAX:
+        table = panther.token_table()
+        pieces = zip(
+            torch.split(query, max(1, _LOGITS // size)), torch.split(target, max(1, _LOGITS // size)), strict=True
+        )
+        return torch.stack([F.cross_entropy(q @ table, t, reduction="sum") for q, t in pieces]).sum() / len(target)
+    sample = torch.randint(size, (FULL_SOFTMAX,), generator=generator).to(h_ND.device)
+    own = (query * panther.token_rows(target)).sum(dim=1, keepdim=True)
+    # uniform negatives stand for all others: each counts (V - 1) / S times; the own token among them not at all
+    others = query @ panther.token_rows(sample).T + torch.tensor((size - 1) / FULL_SOFTMAX).log()
+    others = others.masked_fill(sample == target[:, None], -torch.inf)
+    return (torch.cat([own, others], dim=1).logsumexp(dim=1) - own[:, 0]).mean()
+
+
+def profile_contrast(e_BU: Tensor, profile_B8: Tensor, temperature: float) -> Tensor:
+    """InfoNCE: positives agree in more than half of the profile facts known of both; the rest are negatives.
+
+    With several positives their log-likelihoods are averaged. Zero when nobody has a positive.
+    """
+    known = profile_B8 > 0
+    same = ((profile_B8[:, None] == profile_B8[None]) & known[:, None] & known[None]).sum(dim=2)
+    positive = (2 * same > known.sum(dim=1)[:, None]).fill_diagonal_(False)
+    self_mask = torch.eye(len(e_BU), dtype=torch.bool, device=e_BU.device)
+    log_p = (e_BU @ e_BU.T / temperature).masked_fill(self_mask, -torch.inf).log_softmax(dim=1)
+    anchors = positive.any(dim=1)
+    if not bool(anchors.any()):
+        return e_BU.new_zeros(())
+    mean = torch.where(positive, log_p, 0).sum(dim=1)[anchors] / positive.sum(dim=1)[anchors]
+    return -mean.mean()

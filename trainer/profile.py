@@ -1,0 +1,26 @@
+"""How profile facts get codes, when nobody says: quantile buckets for numbers, the most frequent words otherwise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from panther_core.schema import PROFILE_FIELDS, ProfileField
+
+_BUCKETS = 5
+_WORDS = 50
+
+
+def fit_profile(facts: dict[str, list[Any]]) -> tuple[ProfileField, ...]:
+    """Fields for the first PROFILE_FIELDS facts of `facts` (name -> value of each user, None = not known)."""
+    return tuple(_field(name, [v for v in values if v is not None]) for name, values in facts.items())[:PROFILE_FIELDS]
+
+
+def _field(name: str, values: list[Any]) -> ProfileField:
+    if values and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, _BUCKETS + 1)[1:-1]))
+        return ProfileField(name, edges=tuple(float(f"{edge:.6g}") for edge in edges))
+    common = Counter(str(v) for v in values).most_common(_WORDS)
+    return ProfileField(name, values=tuple(sorted(word for word, _ in common)))

@@ -1,0 +1,27 @@
+"""Fitting the rule model: logistic regression on context features, calibrated like the fraud head."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from panther_core.rules import RuleModel
+from trainer.calibrate import platt
+
+
+def fit_rules(
+    features: NDArray[np.float32],
+    label: NDArray[np.int8],
+    validation: NDArray[np.float32],
+    validation_label: NDArray[np.int8],
+) -> RuleModel:
+    """Fit on sampled rows [N, F], calibrate on unsampled validation rows."""
+    mean = features.mean(axis=0)
+    std = np.maximum(features.std(axis=0), 1e-3).astype(np.float32)
+    plain = RuleModel(mean, std, np.ones(features.shape[1], np.float32), 0.0)
+    fit = LogisticRegression(C=0.1, max_iter=500).fit(plain.standardise(features), label)
+    weight = fit.coef_[0].astype(np.float32)
+    logit = (plain.standardise(validation) * weight).sum(axis=1).astype(np.float64)
+    scale, bias = platt(logit, validation_label)
+    return RuleModel(mean, std, (weight * scale).astype(np.float32), bias)
