@@ -53,9 +53,12 @@ class TextCnn(nn.Module):
         complete = there_BT.unfold(1, RECENT + 1, 1)[..., [RECENT + 1 - w for w in self.widths]]
         return out * (complete & there_BT[:, RECENT:, None])
 
-    def pooled(self, codes_BT: Tensor) -> Tensor:
-        """What to cache after each event, [B, T, P]: for every position the maximum over the S - 1 events up to it."""
-        a_BTP = self.activations(F.pad(codes_BT, (RECENT, 0)))
+    def every(self, codes_BT: Tensor) -> Tensor:
+        """Activations [B, T, P] of the windows that end at each event."""
+        return self.activations(F.pad(codes_BT, (RECENT, 0)))
+
+    def pooled(self, a_BTP: Tensor) -> Tensor:
+        """What to cache after each event, [B, T, P], from `every`: the maximum over the S - 1 events up to it."""
         widths = sorted(set(self.widths))
         parts = torch.split(a_BTP, len(self.widths) // len(widths), dim=2)
         # a window of w events that ends at t lies inside the last S - 1 events of t' when t' - t <= S - 1 - w

@@ -99,9 +99,9 @@ class IncrementalEncoder:
             pool.ring_NURD[n][at] = kept * (ring_BR >= 0)[..., None]
             x_BTD = layer.combine(x_BTD, attended, layer.pattern(u_BTD))
         h_BD = model.norm(x_BTD[torch.arange(len(rows)), last])
-        text = self.model.head.text
-        pool.active_UTP[at, :longest] = text.every(codes_BT)
-        pooled_BTP = text.pooled(codes_BT)
+        a_BTP = self.model.head.text.every(codes_BT)
+        pool.active_UTP[at, :longest] = a_BTP
+        pooled_BTP = self.model.head.text.pooled(a_BTP)
         self._finish(request, rows, slots, h_BD, pooled_BTP[torch.arange(len(rows)), length - 1])
 
     def _advance(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:

@@ -67,13 +67,16 @@ class Layer(nn.Module):
         q, k, v = self.qkv(u).view(*u.shape[:-1], 3, self.heads, -1).unbind(-3)
         return q, k, v
 
-    def attend(self, u_BTD: Tensor) -> Tensor:
-        """Causal self-attention over whole sequences, before the output projection, [B, T, D]."""
-        q_BTHK, k_BTHK, v_BTHK = self.project(u_BTD)
-        a_BHTK = F.scaled_dot_product_attention(
-            q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2), is_causal=True
-        )
-        return a_BHTK.transpose(1, 2).flatten(2)
+    def attend(self, u_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Causal self-attention over whole sequences: result [B, T, D] before the output projection, keys and values
+        [B, H, T, K]."""
+        q_BHTK, k_BHTK, v_BHTK = (part.transpose(1, 2) for part in self.project(u_BTD))
+        a_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+        return a_BHTK.transpose(1, 2).flatten(2), k_BHTK, v_BHTK
+
+    def pattern(self, u_BTD: Tensor) -> Tensor | None:
+        """The pattern branch [B, T, D]; None for the plain transformer."""
+        return None if self.sprm is None else self.sprm.mix(self.sprm.taps(u_BTD))
 
     def combine(self, x: Tensor, attended: Tensor, pattern: Tensor | None) -> Tensor:
         """Close the layer, [..., D]: residuals of attention and pattern branch, then feed-forward."""
@@ -87,5 +90,4 @@ class Layer(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]; position t sees positions up to t only."""
         u_BTD = self.norm(x_BTD)
-        pattern = None if self.sprm is None else self.sprm.mix(self.sprm.taps(u_BTD))
-        return self.combine(x_BTD, self.attend(u_BTD), pattern)
+        return self.combine(x_BTD, self.attend(u_BTD)[0], self.pattern(u_BTD))

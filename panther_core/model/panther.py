@@ -73,17 +73,21 @@ class Panther(nn.Module):
         out: Tensor = self.profile_mlp(F.embedding_bag(rows, self.profile_table, mode="sum"))
         return out
 
-    def forward(self, codes_BT: Tensor, profile_B8: Tensor) -> Tensor:
-        """h [B, T, D] after each event of the windows `codes_BT` (int64 bits of CODE)."""
+    def inputs(self, codes_BT: Tensor, profile_B8: Tensor) -> Tensor:
+        """What enters the first layer, [B, T, D]; [B, T + 1, D] where the profile is a token of its own."""
         p_BD = self.profile_vector(profile_B8)
         x_BTD = self.embed(codes_BT, torch.arange(codes_BT.shape[1], device=codes_BT.device))
-        first = self.config.profile == "first"
-        x_BTD = torch.cat([p_BD[:, None], x_BTD], dim=1) if first else x_BTD + p_BD[:, None]
-        x_BTD = self.dropout(x_BTD)
+        if self.config.profile == "first":
+            return torch.cat([p_BD[:, None], x_BTD], dim=1)
+        return x_BTD + p_BD[:, None]
+
+    def forward(self, codes_BT: Tensor, profile_B8: Tensor) -> Tensor:
+        """h [B, T, D] after each event of the windows `codes_BT` (int64 bits of CODE)."""
+        x_BTD = self.dropout(self.inputs(codes_BT, profile_B8))
         for layer in self.layers:
             x_BTD = layer(x_BTD)
         h_BTD: Tensor = self.norm(x_BTD)
-        return h_BTD[:, 1:] if first else h_BTD
+        return h_BTD[:, 1:] if self.config.profile == "first" else h_BTD
 
     def start(self, profile_N8: Tensor) -> Tensor:
         """h [N, D] of users without a single event: what the profile alone lets expect."""

@@ -71,9 +71,9 @@ class PantherModel(torch.nn.Module):
         for at in chunks(length.astype(np.int64), POSITIONS):
             part = as_tensor(codes[at][:, : int(length[at].max())], self.device)
             h_BTD = self.panther(part, self._tensor(profile[at]))
-            pooled_BTP = self.head.text.pooled(part)
+            pooled_BTP = self.head.text.pooled(self.head.text.every(part))
             last = torch.arange(len(at), device=self.device), self._tensor(length[at]).long() - 1
-            outputs, likely = self._outputs(h_BTD[last], pooled_BTP[last], table)
+            outputs, likely = self.outputs(h_BTD[last], pooled_BTP[last], table)
             cached[at], expected[at] = outputs.cpu().numpy(), _unsigned(likely)
         return EncodeResponse(cached, expected)
 
@@ -89,11 +89,11 @@ class PantherModel(torch.nn.Module):
             part = as_tensor(padded(codes, w.begin, w.end), self.device)
             # the profile in force at the newest event was in force when each of the counted outputs was made
             h_BTD = self.panther(part, self._tensor(history.profile[history.order[w.end - 1]]))
-            pooled_BTP = self.head.text.pooled(part)
+            pooled_BTP = self.head.text.pooled(self.head.text.every(part))
             place = w.begin[:, None] + np.arange(part.shape[1])
             counts = (place >= w.first[:, None]) & (place < w.end[:, None])
             mask = self._tensor(counts)
-            outputs, likely = self._outputs(h_BTD[mask], pooled_BTP[mask], table)
+            outputs, likely = self.outputs(h_BTD[mask], pooled_BTP[mask], table)
             cached[place[counts]], expected[place[counts]] = outputs.cpu().numpy(), _unsigned(likely)
         return EncodedHistory(cached, expected, codes, places(history))
 
@@ -126,10 +126,10 @@ class PantherModel(torch.nn.Module):
             return known
         h = self.panther.start(profile_B8[rows])
         pooled = known.pooled_BP.new_zeros(len(rows), self.config.pooled)
-        outputs, _ = self._outputs(h, pooled, self.panther.token_table())
+        outputs, _ = self.outputs(h, pooled, self.panther.token_table())
         return unpack(known.pack().index_copy(0, rows, outputs), self.config)
 
-    def _outputs(self, h_ND: Tensor, pooled_NP: Tensor, table_DV: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, h_ND: Tensor, pooled_NP: Tensor, table_DV: Tensor) -> tuple[Tensor, Tensor]:
         """Packed cached blocks [N, K] and codes [N, 3] of the likeliest next tokens, [UNK] left out."""
         size = table_DV.shape[1]
         log_z, square, likely = [], [], []

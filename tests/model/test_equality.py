@@ -125,7 +125,7 @@ def test_pooled_is_the_maximum_over_complete_windows_of_the_last_events(model: P
     text, span = model.head.text, CONFIG.span
     codes = as_tensor(random_codes(np.random.default_rng(6), 3 * span)[None], CPU)
     with torch.inference_mode():
-        pooled = text.pooled(codes)[0]
+        pooled = text.pooled(text.every(codes))[0]
         for t in (0, 1, 2, 5, span - 2, span, 3 * span - 1):
             last = codes[:, max(0, t + 1 - (span - 1)) : t + 1]
             want = text.activations(F.pad(last, (RECENT, 0))).amax(dim=1)[0]
