@@ -22,8 +22,9 @@ from panther_core.model.layers import TAPS, Layer
 from panther_core.model.outputs import cached_width
 from panther_core.model.pool import RING, Precision, SlabPool, decode_table
 from panther_core.model.serving import POSITIONS, PantherModel
+from panther_core.schema import PROFILE_FIELDS
 from panther_core.scoring import RECENT, EncodeRequest, EncodeResponse
-from panther_core.transition import extend_hash
+from panther_core.transition import extend_hash, hash_codes
 
 #: with more new events than this, one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16
@@ -54,6 +55,15 @@ class IncrementalEncoder:
                 slots = self._bring_up(request, part)
                 cached[part], expected[part] = self.pool.cached[slots], self.pool.expected[slots]
         return EncodeResponse(cached, expected)
+
+    def warm_up(self) -> None:
+        """One full and one incremental step of a made-up user, who leaves no trace: compiles the kernels."""
+        codes = np.zeros((1, self.config.length), np.uint64)
+        codes[0, :2] = 1
+        user, profile = np.ones(1, np.uint64), np.zeros((1, PROFILE_FIELDS), np.uint8)
+        for length in (np.ones(1, np.int32), np.full(1, 2, np.int32)):
+            self.encode(EncodeRequest(user, codes, length, hash_codes(codes, length, profile), profile))
+        self.pool.forget()
 
     def _bring_up(self, request: EncodeRequest, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Make every row's slab hold its window; returns the slots."""

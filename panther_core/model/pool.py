@@ -93,6 +93,13 @@ class SlabPool:
             out[i] = slot
         return out
 
+    def forget(self) -> None:
+        """Empty the pool and its counters; the memory stays."""
+        self._slot.clear()
+        self._free = list(range(self.capacity - 1, -1, -1))
+        self.length[:] = 0
+        self.stats = PoolStats(bytes=self.stats.bytes)
+
     def bits(self, slabs: Tensor) -> NDArray[np.generic]:
         """Numpy view of a slab tensor for the kernels: float32, or the bits of a 16-bit type."""
         view: NDArray[np.generic] = (slabs if self.dtype == torch.float32 else slabs.view(torch.uint16)).numpy()

@@ -1,17 +1,26 @@
-"""panther_encode on Triton's Python backend: a thin adapter over panther_core.model.serving."""
+"""panther_encode on Triton's Python backend: a thin adapter over panther_core.model.incremental."""
 
 import os
 from pathlib import Path
 
-import numpy as np
+import numba
 import torch
 import triton_python_backend_utils as pb_utils
 
+from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel
 from panther_core.model.tensors import read, wrap
+from panther_core.scoring import EncodeRequest
 
-_INPUTS = ("codes", "length", "profile")
+_INPUTS = ("user", "codes", "length", "window_hash", "profile")
 _OUTPUTS = ("cached", "expected")
+_METRICS = {
+    "hits": "Users answered by continuing from their slab",
+    "misses": "Users without a slab, recomputed",
+    "stale": "Users whose slab held another history, recomputed",
+    "evictions": "Slabs given to another user",
+    "suffix": "Events appended to slabs",
+}
 
 
 class TritonPythonModel:
@@ -19,18 +28,39 @@ class TritonPythonModel:
 
     def initialize(self, args):
         """Load the version, and run it once, so that the first request is as quick as the others."""
-        torch.set_num_threads(int(os.environ.get("PANTHER_TORCH_THREADS", "1")))
-        self.model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
-        self.model.encode(np.ones((2, 8), np.uint64), np.full(2, 8, np.int32), np.zeros((2, 8), np.uint8))
+        threads = int(os.environ.get("PANTHER_TORCH_THREADS", "1"))
+        torch.set_num_threads(threads)
+        numba.set_num_threads(threads)
+        model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
+        budget = int(os.environ.get("PANTHER_CACHE_BYTES", str(2 << 30)))
+        self.encoder = IncrementalEncoder(model, budget, os.environ.get("PANTHER_CACHE_PRECISION", "float32"))
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        counters = {
+            name: pb_utils.MetricFamily(
+                name=f"panther_cache_{name}", description=text, kind=pb_utils.MetricFamily.COUNTER
+            )
+            for name, text in _METRICS.items()
+        }
+        gauge = pb_utils.MetricFamily(
+            name="panther_cache_bytes", description="Bytes of the slab pool", kind=pb_utils.MetricFamily.GAUGE
+        )
+        self.metrics = {name: family.Metric(labels=labels) for name, family in counters.items()}
+        self.families = (*counters.values(), gauge)  # a family that is collected takes its metrics along
+        self.bytes = gauge.Metric(labels=labels)
+        self.bytes.set(self.encoder.pool.stats.bytes)
+        self.encoder.warm_up()  # kernels are compiled here, not under the first request
 
     def execute(self, requests):
         """One response a request, in order; a failure is that request's alone."""
-        return [self._answer(request) for request in requests]
+        answers = [self._answer(request) for request in requests]
+        for name, metric in self.metrics.items():
+            metric.increment(getattr(self.encoder.pool.stats, name) - metric.value())
+        return answers
 
     def _answer(self, request):
         columns = [read(pb_utils.get_input_tensor_by_name(request, name)) for name in _INPUTS]
         try:
-            answer = self.model.encode(*columns)
+            answer = self.encoder.encode(EncodeRequest(*columns))
         except Exception as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"panther_encode failed: {error!r}"))
         return pb_utils.InferenceResponse([wrap(pb_utils, name, getattr(answer, name)) for name in _OUTPUTS])

@@ -1,0 +1,168 @@
+"""`panther bench incremental`: one new event against recomputing the whole window, same model, one run, medians.
+
+Throughput in process at the given window lengths; the effect of a long past; then encode and score through a real
+Triton with the client's cost included. Random weights: speed does not depend on them, equality is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panther_core.console import say
+from panther_core.model.config import ModelConfig
+from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.serving import PantherModel
+from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema, fit_vocabulary
+from panther_core.scoring import EncodeRequest
+from panther_core.transition import hash_codes
+from panther_core.window import window_length
+
+_BATCH = 64
+
+
+def make_model(length: int, seed: int = 0) -> tuple[PantherModel, AttributeSchema]:
+    """The default shape (d = 64, 4 layers, 2 heads, 64 prototypes), random weights, some 2,000 tokens."""
+    rng = np.random.default_rng(seed)
+    words = [f"c{i}" for i in range(20)]
+    schema = fit_schema(rng.lognormal(3, 1, 10_000), words, ["chip", "online", "contactless", "atm", "transfer"])
+    codes = random_codes(rng, schema, 20_000)
+    torch.manual_seed(seed)
+    return PantherModel(ModelConfig(length=length), schema, fit_vocabulary(schema, codes, 2000)[0]).eval(), schema
+
+
+def random_codes(rng: np.random.Generator, schema: AttributeSchema, count: int) -> NDArray[np.void]:
+    """CODE records within the schema's ranges."""
+    codes = np.zeros(count, CODE)
+    for name, size in schema.sizes.items():
+        codes[name] = rng.integers(1 if name == "amount" else 0, size, count)
+    return codes
+
+
+def windows(rng: np.random.Generator, schema: AttributeSchema, users: int, filled: int, length: int) -> EncodeRequest:
+    """Requests of `users` users whose windows hold `filled` events."""
+    codes = np.zeros((users, length), np.uint64)
+    codes[:, :filled] = random_codes(rng, schema, users * filled).view(np.uint64).reshape(users, filled)
+    lengths, profile = np.full(users, filled, np.int32), np.zeros((users, PROFILE_FIELDS), np.uint8)
+    return EncodeRequest(
+        np.arange(1, users + 1, dtype=np.uint64), codes, lengths, hash_codes(codes, lengths, profile), profile
+    )
+
+
+def median_s(call: Callable[[], object], runs: int) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    call()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def compare(events: int, batch: int = _BATCH, users: int = 1024) -> dict[str, Any]:
+    """Incremental against full at windows of `events` events: the newest of them is new."""
+    model, schema = make_model(events + 2)
+    rng = np.random.default_rng(1)
+    before = windows(rng, schema, users, events - 1, events + 2)
+    encoder = IncrementalEncoder(model, 4 << 30)
+    for start in range(0, users, batch):
+        encoder.encode(_rows(before, slice(start, start + batch)))
+    after = _appended(before, rng, schema)
+    parts = [_rows(after, slice(start, start + batch)) for start in range(0, users, batch)]
+    times, error = [], 0.0
+    for part in parts:
+        started = time.perf_counter()
+        got = encoder.encode(part)
+        times.append(time.perf_counter() - started)
+        if len(times) % 8 == 1:
+            full = model.encode(part.codes, part.length, part.profile)
+            error = max(error, float(np.abs(got.cached - full.cached).max()))
+    part = parts[0]
+    full_s = median_s(lambda: model.encode(part.codes, part.length, part.profile), 5)
+    plain_s = median_s(_plain_transformer(events, batch), 5)
+    incremental_s = float(np.median(times[1:]))
+    return {
+        "events": events,
+        "batch": batch,
+        "incremental_tps": round(batch / incremental_s),
+        "full_tps": round(batch / full_s),
+        "plain_transformer_tps": round(batch / plain_s),
+        "ratio": round(full_s / incremental_s, 1),
+        "max_abs_error": error,
+    }
+
+
+def flatness(
+    pasts: tuple[int, ...] = (64, 1000, 100_000), length: int = 256, batch: int = _BATCH
+) -> list[dict[str, Any]]:
+    """Microseconds an event for users with so many past events, over one whole cycle of the window (falls included)."""
+    model, schema = make_model(length)
+    rng, out = np.random.default_rng(2), []
+    for past in pasts:
+        encoder = IncrementalEncoder(model, 1 << 30)
+        stream = random_codes(rng, schema, batch * (length + length // 2)).view(np.uint64).reshape(batch, -1)
+        start = int(window_length(past, length))
+        request = windows(rng, schema, batch, start, length)
+        encoder.encode(request)
+        spent, count, n = 0.0, 0, past
+        for i in range(length // 2):
+            n += 1
+            request = _step(request, stream[:, i], int(window_length(n, length)))
+            began = time.perf_counter()
+            encoder.encode(request)
+            spent, count = spent + time.perf_counter() - began, count + batch
+        out.append({"past_events": past, "us_per_event": round(1e6 * spent / count, 2)})
+    return out
+
+
+def _step(request: EncodeRequest, new: NDArray[np.uint64], length: int) -> EncodeRequest:
+    """The same users one event later; the window falls when the new length says so."""
+    filled = int(request.length[0])
+    codes = request.codes.copy()
+    if length <= filled:
+        kept = codes[:, filled - length + 1 : filled].copy()
+        codes[:] = 0
+        codes[:, : length - 1] = kept
+    codes[:, length - 1] = new
+    lengths = np.full(len(codes), length, np.int32)
+    return EncodeRequest(request.user, codes, lengths, hash_codes(codes, lengths, request.profile), request.profile)
+
+
+def _rows(request: EncodeRequest, rows: slice) -> EncodeRequest:
+    return EncodeRequest(
+        request.user[rows], request.codes[rows], request.length[rows], request.window_hash[rows], request.profile[rows]
+    )
+
+
+def _appended(request: EncodeRequest, rng: np.random.Generator, schema: AttributeSchema) -> EncodeRequest:
+    new = random_codes(rng, schema, len(request.user)).view(np.uint64)
+    return _step(request, new, int(request.length[0]) + 1)
+
+
+def _plain_transformer(events: int, batch: int) -> Callable[[], object]:
+    """torch.nn.TransformerEncoder of the same size, full recompute, as it comes."""
+    layer = torch.nn.TransformerEncoderLayer(64, 2, 256, activation="gelu", batch_first=True, norm_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(events)
+    x = torch.randn(batch, events, 64)
+
+    @torch.inference_mode()
+    def run() -> object:
+        return encoder(x, mask=mask, is_causal=True)
+
+    return run
+
+
+def run_incremental(lengths: tuple[int, ...] = (128, 256, 512)) -> dict[str, Any]:
+    """All figures but Triton's."""
+    results = []
+    for events in lengths:
+        results.append(compare(events))
+        say(f"  {results[-1]}")
+    return {"results": results, "flatness": flatness(), "torch_threads": torch.get_num_threads()}
