@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import Annotated
 
@@ -37,6 +38,8 @@ def topics_create(
 
 def main() -> None:
     """Entry point: errors raised on purpose are one readable line and exit code 1, without a traceback."""
+    # Threads that wait must not spin: beside another busy process that costs a factor of ten (docs/log.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except PantherError as error:

@@ -35,7 +35,8 @@ from stream.produce import make_producer, produce, produce_labels
 
 DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)
-LABEL_DELAY_MS = DAY_MS  # event time; a real one is longer than the few days that the demo streams
+LABEL_DELAY_MS = DAY_MS  # event time
+_REFRESH_AT = 0.2  # share of the stream after which the refresh starts: it takes a while beside the stream
 _MALFORMED = 60
 _DRAIN_S = 90.0  # after the last transaction was sent, so long for the last decision
 
@@ -77,6 +78,7 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
     stack = LocalStack(folder / "stack")
     with demo.stage("start"), _entered(System(folder, stack, fresh_app_id("panther-demo"))) as system:
         model = system.deploy(1)
+        asyncio.run(_lay_log(system.kafka, history))
         users = system.seed(history, model)
         say(f"  {users} users have a history of {len(history)} transactions")
         ready = time.time()
@@ -130,22 +132,32 @@ async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[L
         with Live(console=console, auto_refresh=False) as screen:
             while True:
                 await reader.poll()
-                if refresh is None and progress["sent"] >= len(live) // 2:
+                if refresh is None and progress["sent"] >= len(live) * _REFRESH_AT:
                     refresh = asyncio.create_task(_refresh(demo, system))
                 if sender.done() and deadline == float("inf"):
                     sender.result()
                     deadline = time.time() + _DRAIN_S
                 complete = len(reader.ledger.decisions) >= len(live) and reader.ledger.dead.total() >= injected.total()
                 finished = sender.done() and complete and refresh is not None and refresh.done()
-                if time.time() - shown > 1 or finished:
+                if time.time() - shown > (1 if console.is_terminal else 15) or finished:
                     shown = time.time()
-                    screen.update(_status(reader.ledger, progress["sent"], len(live), truth, refresh), refresh=True)
+                    table = _status(reader.ledger, progress["sent"], len(live), truth, refresh)
+                    if console.is_terminal:
+                        screen.update(table, refresh=True)
+                    else:
+                        console.print(table)
                 if finished or time.time() > deadline + (_DRAIN_S if refresh and not refresh.done() else 0):
                     break
         demo.refresh = await refresh if refresh else {}
         while await reader.poll(0.5):
             pass
         return reader.ledger, injected
+
+
+async def _lay_log(kafka: KafkaSettings, history: TransactionTable) -> None:
+    """Put the past onto the topics: what a refresh reads back."""
+    await produce(kafka, history.rows(), rate=0)
+    await produce_labels(kafka, history, LABEL_DELAY_MS)
 
 
 async def _inject_malformed(kafka: KafkaSettings) -> Counter[str]:

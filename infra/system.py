@@ -22,7 +22,8 @@ from infra.topics import create_topics
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.table import TransactionTable
 from stream.live_models import ServingModel, load_serving_model
-from stream.seed import seed_states
+from stream.seed import seed_states, start_after_log
+from stream.triton_scorer import TritonScorer
 from trainer.refresh import switch
 
 _WORKER_START_S = 60.0
@@ -78,8 +79,21 @@ class System:
         return load_serving_model(Path(self.settings.models_dir) / str(version))
 
     def seed(self, log: TransactionTable, model: ServingModel) -> int:
-        """Give the users of `log` their past; before the first worker starts."""
-        return asyncio.run(seed_states(self.kafka, self.settings, log, model))
+        """Give the users of `log` their past, and let the application begin after what Kafka holds by now.
+
+        Before the first worker starts; returns the number of users.
+        """
+
+        async def go() -> int:
+            scorer = TritonScorer(self.settings.triton_url, encode_deadline_s=60)
+            try:
+                users = await seed_states(self.kafka, self.settings, log, model, scorer)
+            finally:
+                await scorer.close()
+            await start_after_log(self.kafka, self.settings)
+            return users
+
+        return asyncio.run(go())
 
     def start_worker(self, name: str = "worker") -> ManagedProcess:
         """Start a worker process with its own RocksDB folder; does not wait until it has its partitions."""

@@ -78,7 +78,8 @@ class TritonServer:
         seed_model(CANARY, self.model_repository)
         package, libraries = _wheel()
         backends = _prepare_backend(package, self.folder / "triton")
-        env = {**os.environ, **self.env}
+        # Threads of the models that wait must not spin: broker and worker share these cores.
+        env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.env}
         # The stub's interpreter ignores PYTHONPATH and finds its environment by the first python3 on PATH.
         env["PATH"] = f"{Path(sys.prefix) / 'bin'}:{env.get('PATH', os.defpath)}"
         env["LD_LIBRARY_PATH"] = f"{libraries}:{sysconfig.get_config_var('LIBDIR')}"

@@ -176,10 +176,15 @@ def _score_request(states: States, events: Events, features: NDArray[np.float32]
     )
 
 
+def encode_request(states: States, user: NDArray[np.uint64]) -> EncodeRequest:
+    """What the encoder needs to know of these users as they stand; `user` are their hashes [B]."""
+    codes, length = context(states)
+    return EncodeRequest(user, codes, length, states["window_hash"].copy(), states["profile"].copy())
+
+
 def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], version: int) -> Steps:
     part = states[at]
-    codes, length = context(part)
-    answer = yield EncodeRequest(user[at], codes, length, part["window_hash"].copy(), part["profile"].copy())
+    answer = yield encode_request(part, user[at])
     if answer is None:
         return  # `cached_n` stays behind: tried again at the user's next event
     assert isinstance(answer, EncodeResponse)

@@ -88,4 +88,5 @@ def replay(
     started = time.perf_counter()
     replayed = run(table, load_serving_model(folder), PantherModel.load(folder))
     seconds = time.perf_counter() - started
-    emit({"model": model, "seconds": round(seconds, 2), "tps": round(len(table) / seconds)} | measure(table, replayed), as_json)
+    speed = {"model": model, "seconds": round(seconds, 2), "tps": round(len(table) / seconds)}
+    emit(speed | measure(table, replayed), as_json)

@@ -99,7 +99,8 @@ class LiveModels:
             if self._current and model.schema.fingerprint != self._current.schema.fingerprint:
                 raise FingerprintMismatch(
                     f"model version {update.version} was made for schema {model.schema.fingerprint[:12]}, "
-                    f"the stored states for {self._current.schema.fingerprint[:12]}; deploy it under a new PANTHER_APP_ID"
+                    f"the stored states for {self._current.schema.fingerprint[:12]}; deploy it under a new "
+                    "PANTHER_APP_ID"
                 )
             if model.codec.dtype != (self._current or model).codec.dtype:
                 raise FingerprintMismatch(

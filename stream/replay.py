@@ -7,15 +7,17 @@ feeds back into a model's inputs, so this equals the stream to float rounding (D
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.engine import make_decisions
+from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.history import prepare
 from panther_core.model.bulk import places, score_request
 from panther_core.model.serving import PantherModel
-from panther_core.state import DECISION
+from panther_core.state import ALERT, DECISION
 from panther_core.table import TransactionTable
 from panther_core.transition import code_array
 from stream.live_models import ServingModel
@@ -57,3 +59,14 @@ def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) 
         )
     decision["scored_at"] = events["time_ms"]
     return Replayed(decision, history.kept)
+
+
+def measure(table: TransactionTable, replayed: Replayed) -> dict[str, Any]:
+    """What the decisions were worth, over the transactions whose label is known."""
+    known = replayed.kept & (table.label >= 0)
+    label, decision = table.label[known], replayed.decision[known]
+    out = {"transactions": len(table), "labelled": int(known.sum()), "frauds": int(label.sum())}
+    if not 0 < label.sum() < len(label):
+        return out  # nothing to tell apart
+    alert = (decision["flags"] & ALERT) > 0
+    return out | fraud_metrics(decision["score"], label) | alert_metrics(alert, label)

@@ -1,6 +1,7 @@
 """Gives users a past: states computed from a known log, written to the changelog before the first worker starts.
 
-The worker restores them as it restores its own. Model outputs are left out: the first event of a user re-encodes.
+The worker restores them as it restores its own, and goes on after the log. The model outputs come from the server
+that will serve, whose cache is warm afterwards.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from panther_core.engine import encode_request
 from panther_core.history import prepare
 from panther_core.schema import hash64
+from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.table import TransactionTable
-from panther_core.topics import changelog_of
+from panther_core.topics import TRANSACTIONS, changelog_of
+from panther_core.transition import code_array
 from stream.live_models import ServingModel
 from stream.worker import make_producer
 
@@ -22,14 +27,16 @@ _FIELDS = (
     *("n", "first_time_ms", "last_time_ms", "window_hash", "amount_mean", "amount_var", "counts", "sums"),
     *("merchants", "country", "device", "profile", "ring"),
 )
+_CHUNK = 256
 
 
 async def seed_states(
-    kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, model: ServingModel
+    kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, model: ServingModel, scorer: Scorer
 ) -> int:
     """Write the state of every user of `log` to the application's changelog; returns how many.
 
-    Only for an application that has not processed anything yet: it would overwrite what was learnt since.
+    Only for an application that has not processed anything yet: it would overwrite what was learnt since. Raises
+    ScorerUnavailable.
     """
     events = log.events(model.schema)
     events["code"]["risk"] = model.risk.level(events["merchant"])
@@ -37,18 +44,28 @@ async def seed_states(
     states = model.codec.fresh(len(history.users))
     for name in _FIELDS:
         states[name] = history.states[name]
+    for low in range(0, len(states), _CHUNK):
+        part = states[low : low + _CHUNK]
+        answer = await scorer.encode(encode_request(part, history.users[low : low + _CHUNK]), model.live.version)
+        part["cached"], part["expected"] = answer.cached, code_array(answer.expected)
+        part["cached_n"], part["model_version"] = part["n"], model.live.version
     row = {int(h): i for i, h in enumerate(history.users)}
-    producer = make_producer(kafka)
-    await producer.start()
-    try:
-        values = model.codec.encode(states)
+    values = model.codec.encode(states)
+    async with make_producer(kafka) as producer:
         sends = []
         for user in np.array(log.user.words)[np.unique(log.user.index)].tolist():
             # the default partitioner puts a state where the user's transactions go
-            sends.append(
-                await producer.send(changelog_of(settings.app_id), values[row[hash64(user)]], key=user.encode())
-            )
+            value = values[row[hash64(user)]]
+            sends.append(await producer.send(changelog_of(settings.app_id), value, key=user.encode()))
         await asyncio.gather(*sends)
-        return len(sends)
-    finally:
-        await producer.stop()
+    return len(sends)
+
+
+async def start_after_log(kafka: KafkaSettings, settings: PantherSettings) -> None:
+    """Let the application's group begin after what the transactions topic holds now: the seeded states know it."""
+    async with AIOKafkaConsumer(
+        **kafka.client_options(), group_id=settings.app_id, enable_auto_commit=False
+    ) as consumer:
+        parts = [TopicPartition(TRANSACTIONS, p) for p in range(settings.partitions)]
+        consumer.assign(parts)
+        await consumer.commit(await consumer.end_offsets(parts))

@@ -95,7 +95,14 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "default": TrainConfig(),
     # goes on from the version in service, on what came since: few passes, small steps
-    "refresh": TrainConfig(epochs=1, learning_rate=3e-4, head_epochs=3, head_learning_rate=3e-4),
+    "refresh": TrainConfig(
+        epochs=1,
+        learning_rate=3e-4,
+        head_epochs=3,
+        head_learning_rate=3e-4,
+        validation_from=0.9,
+        test_from=0.95,
+    ),
 }
 
 

@@ -61,11 +61,15 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
 
 
 def prepare_events(
-    table: TransactionTable, schema: AttributeSchema, rows: Split, length: int
+    table: TransactionTable, schema: AttributeSchema, rows: Split, length: int, risk: MerchantRisk | None = None
 ) -> tuple[History, MerchantRisk]:
-    """History of the whole table, counterparty risk filled in, and the risk table that filled it."""
+    """History of the whole table, counterparty risk filled in, and the risk table that filled it.
+
+    `risk`: the table to use; fitted on the slice set aside for it when not given.
+    """
     events = table.events(schema)
-    risk = MerchantRisk.fit(events["merchant"][rows.risk], table.label[rows.risk], schema.risk_levels)
+    if risk is None:
+        risk = MerchantRisk.fit(events["merchant"][rows.risk], table.label[rows.risk], schema.risk_levels)
     events["code"]["risk"] = risk.level(events["merchant"])
     return prepare(events, schema, length), risk
 

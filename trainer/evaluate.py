@@ -1,33 +1,18 @@
-"""Metrics by name, of fraud scores and of next-transaction prediction (paper 4)."""
+"""Metrics of next-transaction prediction (paper 4); those of fraud scores are in panther_core.evaluation."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.serving import PantherModel
 
-TOP_SHARES = (0.0001, 0.001, 0.01)
 HITS = (1, 5, 10)
 _CHUNK = 4096
-
-
-def fraud_metrics(score: NDArray[np.float64], label: NDArray[np.int8]) -> dict[str, float]:
-    """Average precision, ROC AUC, and recall among the top 0.01 %, 0.1 % and 1 % of scores (at least one row)."""
-    order, frauds = np.argsort(-score, kind="stable"), int(label.sum())
-    out = {
-        "average_precision": float(average_precision_score(label, score)),
-        "auc": float(roc_auc_score(label, score)),
-    }
-    for share in TOP_SHARES:
-        top = order[: max(1, round(len(order) * share))]
-        out[f"recall_top_{share * 100:g}pct"] = float(label[top].sum() / frauds)
-    return out
 
 
 @torch.inference_mode()

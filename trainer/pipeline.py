@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from panther_core import artifact
 from panther_core.artifact import Manifest
 from panther_core.console import say
+from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.features import NAMES
 from panther_core.history import History
 from panther_core.model.outputs import cached_width
@@ -29,7 +30,7 @@ from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig
 from trainer.dataset import Split, before, prepare_events, split
-from trainer.evaluate import fraud_metrics, hit_rates
+from trainer.evaluate import hit_rates
 from trainer.finetune import all_logits, finetune, head_inputs, sample_negatives
 from trainer.pretrain import pretrain
 from trainer.profile import fit_profile
@@ -65,7 +66,9 @@ def train(
         schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
     if schema is None:
         schema = _schema(table, rows, config, profile)
-    history, risk = prepare_events(table, schema, rows, config.model.length)
+    # a refresh keeps the risk table: codes in users' histories and the head's weights were made with it
+    risk = None if continue_from is None else artifact.load_merchant_risk(continue_from)
+    history, risk = prepare_events(table, schema, rows, config.model.length, risk)
     early = before(history, rows.validation_from)
     codes = history.code[early.order].view(CODE)
     if vocabulary is None:
@@ -160,8 +163,8 @@ def _fraud_head(
     by_rules = rules.score(history.features[test]).astype(np.float64)
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
-        "test": fraud_metrics(tested, label[test]) | _at_threshold(tested, label[test], threshold),
-        "test_rules": fraud_metrics(by_rules, label[test]) | _at_threshold(by_rules, label[test], threshold),
+        "test": fraud_metrics(tested, label[test]) | alert_metrics(tested >= threshold, label[test]),
+        "test_rules": fraud_metrics(by_rules, label[test]) | alert_metrics(by_rules >= threshold, label[test]),
         "test_next": hit_rates(model, history, encoded, test),
         "validation_ap_by_epoch": epochs,
     }
@@ -169,16 +172,6 @@ def _fraud_head(
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
     return metrics, threshold, typical, rules
-
-
-def _at_threshold(score: Floats, label: NDArray[np.int8], threshold: float) -> dict[str, float]:
-    alert = score >= threshold
-    caught = float(label[alert].sum())
-    return {
-        "alert_rate": float(alert.mean()),
-        "precision_at_threshold": caught / max(1, int(alert.sum())),
-        "recall_at_threshold": caught / max(1, int(label.sum())),
-    }
 
 
 def _sigmoid(logit: Floats) -> Floats:

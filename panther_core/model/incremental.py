@@ -9,6 +9,8 @@ Shapes as in panther_core.model.pool; B rows, T window positions.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -100,7 +102,7 @@ class IncrementalEncoder:
         last = length - 1 + self._first
         ring_BR = last[:, None] - (last[:, None] - torch.arange(RING)) % RING  # position that each ring place holds
         for n, module in enumerate(model.layers):
-            layer: Layer = module
+            layer = cast(Layer, module)
             u_BTD = layer.norm(x_BTD)
             attended, k_BHTK, v_BHTK = layer.attend(u_BTD)
             pool.keys[n][at, :, :positions] = k_BHTK.to(pool.dtype)
@@ -142,7 +144,7 @@ class IncrementalEncoder:
         place = at + self._first
         slot_B, place_B = torch.from_numpy(slots), torch.from_numpy(place)
         for n, module in enumerate(model.layers):
-            layer: Layer = module
+            layer = cast(Layer, module)
             u_BD = layer.norm(x_BD)
             ring_URD = pool.ring_NURD[n]
             ring_URD[slot_B, place_B % RING] = u_BD

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 from numpy.typing import NDArray
 
 
 def read(tensor: Any) -> NDArray[Any]:
     """Values of a `pb_utils.Tensor`; a view that is valid while the request lives."""
-    array: NDArray[Any] = torch.from_dlpack(tensor.to_dlpack()).numpy()
+    array: NDArray[Any] = torch.utils.dlpack.from_dlpack(tensor.to_dlpack()).numpy()
     return array
 
 

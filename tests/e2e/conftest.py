@@ -12,15 +12,13 @@ import pytest
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from panther_core.generator import PROFILE, GeneratorConfig, generate
-from panther_core.model.config import ModelConfig
 from panther_core.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader
-from stream.produce import make_producer, produce
-from trainer.config import TrainConfig
+from stream.produce import make_producer, produce, produce_labels
+from trainer.config import preset
 from trainer.pipeline import train
 
 LABEL_DELAY_MS = 86_400_000
-TINY = TrainConfig(model=ModelConfig(d=16, layers=1, length=32, prototypes=8), epochs=1, head_epochs=2)
 
 
 @dataclass
@@ -72,9 +70,18 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     cut = int(len(table) * 0.75)
     history, live = table.take(slice(0, cut)), table.take(slice(cut, None))
     train(
-        history, folder / "models" / "1", config=TINY, version=1, label_delay_ms=LABEL_DELAY_MS, seed=0, profile=PROFILE
+        history,
+        folder / "models" / "1",
+        config=preset("tiny"),
+        version=1,
+        label_delay_ms=LABEL_DELAY_MS,
+        seed=0,
+        profile=PROFILE,
     )
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("test"), partitions=4) as system:
-        system.seed(history, system.deploy(1))
+        model = system.deploy(1)
+        asyncio.run(produce(system.kafka, history.rows(), rate=0))
+        asyncio.run(produce_labels(system.kafka, history, LABEL_DELAY_MS))
+        system.seed(history, model)
         system.start_worker()
         yield Stage(system, history, live)

@@ -1,0 +1,32 @@
+"""Metrics of fraud scores, by name (paper 4): the same in training, replay and reports."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+TOP_SHARES = (0.0001, 0.001, 0.01)
+
+
+def fraud_metrics(score: NDArray[np.float64], label: NDArray[np.int8]) -> dict[str, float]:
+    """Average precision, ROC AUC, and recall among the top 0.01 %, 0.1 % and 1 % of scores (at least one row)."""
+    order, frauds = np.argsort(-score, kind="stable"), int(label.sum())
+    out = {
+        "average_precision": float(average_precision_score(label, score)),
+        "auc": float(roc_auc_score(label, score)),
+    }
+    for share in TOP_SHARES:
+        top = order[: max(1, round(len(order) * share))]
+        out[f"recall_top_{share * 100:g}pct"] = float(label[top].sum() / frauds)
+    return out
+
+
+def alert_metrics(alert: NDArray[np.bool_], label: NDArray[np.int8]) -> dict[str, float]:
+    """Share of transactions alerted, and precision and recall of the alerts."""
+    caught = float(label[alert].sum())
+    return {
+        "alert_rate": float(alert.mean()),
+        "precision": caught / max(1, int(alert.sum())),
+        "recall": caught / max(1, int(label.sum())),
+    }
