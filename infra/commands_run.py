@@ -44,3 +44,23 @@ def e2e(
     from infra.bench_e2e import Load, run_e2e
 
     emit(run_e2e(folder, Load(users, history, backlog, seconds, share)), as_json)
+
+
+@bench.command()
+def stream(
+    data: Annotated[Path, typer.Option(help="File or folder of the data set.")],
+    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic.")],
+    train_until: Annotated[str, typer.Option(help="The model is trained on the days before, YYYY-MM-DD.")],
+    folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/stream-FORMAT if not given.")] = None,
+    transactions: Annotated[int, typer.Option(help="Transactions to stream from that day on.")] = 100_000,
+    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 1000,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
+    as_json: Json = False,
+) -> None:
+    """Public data end to end: train on an earlier window, stream what follows, score it against the labels."""
+    from infra.bench_stream import run_stream
+
+    place = folder or Path(f"build/stream-{format}")
+    result = run_stream(place, data, format, train_until, transactions, rate, label_delay_days)
+    emit(result, as_json)
+    raise typer.Exit(0 if result["missing"] == result["contradicted"] == 0 else 1)

@@ -27,6 +27,7 @@ from panther_core.console import console, say
 from panther_core.events import Alert
 from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.generator.malformed import malformed
+from panther_core.schema import ProfileField
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS
@@ -96,7 +97,13 @@ def _entered(system: System) -> Iterator[System]:
         yield system
 
 
-def train_once(folder: Path, history: TransactionTable, key: str) -> None:
+def train_once(
+    folder: Path,
+    history: TransactionTable,
+    key: str,
+    label_delay_ms: int = LABEL_DELAY_MS,
+    profile: tuple[ProfileField, ...] | None = PROFILE,
+) -> None:
     """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it; later versions go away."""
     from trainer.config import preset
     from trainer.pipeline import train
@@ -113,9 +120,8 @@ def train_once(folder: Path, history: TransactionTable, key: str) -> None:
     if not fresh:
         say("  reused: same data, same code")
         return
-    train(
-        history, models / "1", config=preset("demo"), version=1, label_delay_ms=LABEL_DELAY_MS, seed=0, profile=PROFILE
-    )
+    out, config = models / "1", preset("demo")
+    train(history, out, config=config, version=1, label_delay_ms=label_delay_ms, seed=0, profile=profile)
     stamp.write_text(digest.hexdigest())
 
 

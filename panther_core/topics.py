@@ -18,6 +18,7 @@ MODELS = "models.updates"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured against the append
 _LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive to be dead-lettered whole
+_FOREVER = {"retention.ms": "-1"}  # a handful of records, and the way back to every earlier version
 _COMPACT = {"cleanup.policy": "compact"}
 
 
@@ -44,6 +45,6 @@ def all_topics(app_id: str) -> list[Topic]:
         Topic(LABELS),
         Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)}),
         Topic(MERCHANT_RISK, by_user=False, config=_COMPACT),
-        Topic(MODELS, by_user=False, config=_COMPACT),
+        Topic(MODELS, by_user=False, config=_FOREVER),
         Topic(changelog_of(app_id), config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}),
     ]

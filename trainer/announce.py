@@ -1,4 +1,4 @@
-"""Tells the workers which model version is live: one record on `models.updates`."""
+"""Which model version is live: the history on `models.updates`, and the next record of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from panther_core.artifact import Manifest
+from panther_core.errors import BadInput
 from panther_core.events import ModelUpdate
 from panther_core.settings import KafkaSettings
 from panther_core.topics import MODELS
+from trainer.kafka_log import read_topic
 
 
 async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str) -> None:
@@ -23,5 +25,26 @@ async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str) -> N
         schema_fingerprint=manifest.schema_fingerprint,
         artifact=artifact,
     )
+    await _send(kafka, update)
+
+
+async def updates(kafka: KafkaSettings) -> list[ModelUpdate]:
+    """Every switch so far, oldest first; the last one is live."""
+    decode = msgspec.json.Decoder(ModelUpdate).decode
+    return [decode(record.value or b"") for record in await read_topic(kafka, MODELS)]
+
+
+async def roll_back(kafka: KafkaSettings) -> ModelUpdate:
+    """Announce the version that was live before the present one; returns it. Raises BadInput when there is none."""
+    history = await updates(kafka)
+    live = history[-1].version if history else None
+    before = next((update for update in reversed(history) if update.version != live), None)
+    if before is None:
+        raise BadInput(f"expected an earlier version on {MODELS} to go back to, found none (live: {live})")
+    await _send(kafka, before)
+    return before
+
+
+async def _send(kafka: KafkaSettings, update: ModelUpdate) -> None:
     async with AIOKafkaProducer(**kafka.client_options(), acks="all", enable_idempotence=True) as producer:
-        await producer.send_and_wait(MODELS, msgspec.json.encode(update), key=manifest.name.encode())
+        await producer.send_and_wait(MODELS, msgspec.json.encode(update), key=update.name.encode())

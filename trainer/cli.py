@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import msgspec
 import typer
 
 from panther_core.console import emit
+from panther_core.settings import KafkaSettings, PantherSettings
 
 app = typer.Typer()
 
@@ -68,34 +70,66 @@ def train(
     emit({"artifact": str(out), "version": version, "transactions": len(table), **manifest.metrics}, as_json)
 
 
+Repository = Annotated[Path, typer.Option(help="Triton's model repository.")]
+REPOSITORY = Path("build/stack/models")
+
+
+@app.command("list")
+def list_versions(as_json: Json = False) -> None:
+    """Versions that Triton serves, and which one is live."""
+    from trainer.announce import updates
+    from trainer.deploy import served
+
+    history = asyncio.run(updates(KafkaSettings()))
+    loaded = served(PantherSettings().triton_url)
+    emit({"live": history[-1].version if history else None, "loaded": loaded}, as_json)
+
+
 @app.command()
-def deploy(
+def load(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
-    repository: Annotated[Path, typer.Option(help="Triton model repository.")] = Path("build/triton"),
-    triton_url: Annotated[str, typer.Option(help="host:port of Triton's gRPC end point.", envvar="TRITON_URL")] = (
-        "127.0.0.1:18001"
-    ),
+    repository: Repository = REPOSITORY,
     as_json: Json = False,
 ) -> None:
-    """Export an artifact into the model repository and load it, with a canary inference of the new version."""
+    """Export an artifact into the model repository and load it; a canary inference of the new version decides."""
     from panther_core.artifact import load_manifest
-    from trainer.deploy import export, load
+    from trainer import deploy
 
     manifest = load_manifest(artifact)
-    export(artifact, repository)
-    seconds = load(triton_url, manifest)
+    deploy.export(artifact, repository)
+    seconds = deploy.load(PantherSettings().triton_url, manifest)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
 
 
 @app.command()
-def undeploy(
-    version: Annotated[int, typer.Argument(help="Version number.")],
-    repository: Annotated[Path, typer.Option(help="Triton model repository.")] = Path("build/triton"),
-    triton_url: Annotated[str, typer.Option(help="host:port of Triton's gRPC end point.", envvar="TRITON_URL")] = (
-        "127.0.0.1:18001"
-    ),
+def promote(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder of a loaded version, as the workers see it.")],
+    as_json: Json = False,
+) -> None:
+    """Make a loaded version the live one: users move to it at their next event."""
+    from panther_core.artifact import load_manifest
+    from trainer.announce import announce
+    from trainer.deploy import check_serves
+
+    manifest = load_manifest(artifact)
+    check_serves(PantherSettings().triton_url, manifest)
+    asyncio.run(announce(KafkaSettings(), manifest, str(artifact.resolve())))
+    emit({"live": manifest.version}, as_json)
+
+
+@app.command()
+def rollback(as_json: Json = False) -> None:
+    """Make the version that was live before the present one live again."""
+    from trainer.announce import roll_back
+
+    emit({"live": asyncio.run(roll_back(KafkaSettings())).version}, as_json)
+
+
+@app.command()
+def unload(
+    version: Annotated[int, typer.Argument(help="Version number.")], repository: Repository = REPOSITORY
 ) -> None:
     """Take a version out of service and out of the model repository."""
-    from trainer.deploy import unload
+    from trainer import deploy
 
-    unload(triton_url, repository, version)
+    deploy.unload(PantherSettings().triton_url, repository, version)

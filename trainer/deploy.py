@@ -46,6 +46,9 @@ def export(artifact: Path, repository: Path) -> int:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         shutil.copy2(TEMPLATES / model / "model.py", part / "model.py")
+        # A file where Python would put its bytecode, so that it writes none: a folder that changed after its load is
+        # reloaded with the next version, and Triton aborts when a request is under way in the one it replaces.
+        (part / "__pycache__").touch()
         (part / "artifact").mkdir()
         for name in ("manifest.json", *manifest.files):
             _link_or_copy(artifact / name, part / "artifact" / name)
@@ -70,6 +73,30 @@ def load(triton_url: str, manifest: Manifest, deadline_s: float = _LOAD_S) -> fl
                 "server's log; the versions before it go on serving"
             ) from None
     return time.perf_counter() - started
+
+
+def check_serves(triton_url: str, manifest: Manifest) -> None:
+    """Return if the version answers. Raises DeployError."""
+    with triton.InferenceServerClient(triton_url) as client:
+        try:
+            _canary(client, manifest)
+        except InferenceServerException as error:
+            raise DeployError(
+                f"expected version {manifest.version} to answer at {triton_url}, got {error}: load it first"
+            ) from None
+
+
+def served(triton_url: str) -> dict[str, list[int]]:
+    """Versions in service by model. Raises DeployError."""
+    out: dict[str, list[int]] = {model: [] for model in MODELS}
+    with triton.InferenceServerClient(triton_url) as client:
+        try:
+            for entry in client.get_model_repository_index().models:
+                if entry.name in out and entry.state == "READY":
+                    out[entry.name].append(int(entry.version))
+        except InferenceServerException as error:
+            raise DeployError(f"expected {triton_url} to list its models, got {error}: is it up?") from None
+    return {model: sorted(versions) for model, versions in out.items()}
 
 
 def unload(triton_url: str, repository: Path, version: int) -> None:

@@ -19,7 +19,7 @@ async def read_log(kafka: KafkaSettings) -> TransactionTable:
     Raises BadInput when there is none.
     """
     transactions: dict[str, Transaction] = {}
-    for record in await _read_topic(kafka, TRANSACTIONS):
+    for record in await read_topic(kafka, TRANSACTIONS):
         try:
             transaction = decode_transaction(record.value)
             event_time_ms(transaction.event_time, record.timestamp)
@@ -31,14 +31,14 @@ async def read_log(kafka: KafkaSettings) -> TransactionTable:
     newest = max(event_time_ms(t.event_time) for t in transactions.values())
     decode = msgspec.json.Decoder(Label).decode
     labels: dict[str, int] = {}
-    for record in await _read_topic(kafka, LABELS):
+    for record in await read_topic(kafka, LABELS):
         label = decode(record.value or b"")
         if label.label_time <= newest:
             labels[label.transaction_id] = label.label
     return from_transactions(list(transactions.values()), labels)
 
 
-async def _read_topic(kafka: KafkaSettings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
+async def read_topic(kafka: KafkaSettings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
     """All records of a topic up to its end as of now, partition by partition."""
     consumer = AIOKafkaConsumer(topic, **kafka.client_options(), enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()

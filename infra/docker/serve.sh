@@ -15,6 +15,8 @@ for config in "$repository"/*/config.pbtxt; do
         fi
     done
 done
+# As in infra/triton.py, which says why.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 exec tritonserver \
     --model-repository="$repository" \
     --model-control-mode=explicit \

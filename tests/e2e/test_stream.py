@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,16 +118,20 @@ def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
 
 def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
     system = stage.system
-    first = stage.live.take(slice(3500, 3700))
-    stage.produce(first)
-    stage.collect(set(first.transaction_id.tolist()))
-    asyncio.run(produce_labels(system.kafka, stage.live.take(slice(0, 3700)), LABEL_DELAY_MS))
-    done = refresh_once(system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS)
+    past = stage.live.take(slice(0, 3500))
+    asyncio.run(produce_labels(system.kafka, past, LABEL_DELAY_MS))
+    during, after = stage.live.take(slice(3500, 4000)), stage.live.take(slice(4000, 4200))
+    with ThreadPoolExecutor() as threads:
+        sending = threads.submit(stage.produce, during, 40)
+        done = refresh_once(system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS)
+        sending.result()
     assert (done.previous, done.version) == (1, 2)
     assert load_manifest(Path(system.settings.models_dir) / "2").version == 2
-    time.sleep(2)
-    second = stage.live.take(slice(3700, 4000))
-    stage.produce(second)
-    ledger = stage.collect(set(second.transaction_id.tolist()))
-    assert {ledger.decisions[t].model.version for t in second.transaction_id.tolist()} == {2}
+    stage.produce(after)
+    ledger = stage.collect(set(after.transaction_id.tolist()) | set(during.transaction_id.tolist()))
+    assert {ledger.decisions[t].model.version for t in during.transaction_id.tolist()} == {1, 2}
+    assert {ledger.decisions[t].model.version for t in after.transaction_id.tolist()} == {2}
     assert not ledger.degraded
+    assert not ledger.contradicted
+    log = (system.stack.folder / "logs" / "triton.log").read_text()
+    assert log.count("ModelInstanceInitialize: panther_encode") == 2, "a version in service was reloaded"
