@@ -72,9 +72,9 @@ def compare(events: int, batch: int = _BATCH, users: int = 1024) -> dict[str, An
     before = windows(rng, schema, users, events - 1, events + 2)
     encoder = IncrementalEncoder(model, 4 << 30)
     for start in range(0, users, batch):
-        encoder.encode(_rows(before, slice(start, start + batch)))
-    after = _appended(before, rng, schema)
-    parts = [_rows(after, slice(start, start + batch)) for start in range(0, users, batch)]
+        encoder.encode(rows(before, slice(start, start + batch)))
+    after = appended(before, rng, schema)
+    parts = [rows(after, slice(start, start + batch)) for start in range(0, users, batch)]
     times, error = [], 0.0
     for part in parts:
         started = time.perf_counter()
@@ -134,13 +134,15 @@ def _step(request: EncodeRequest, new: NDArray[np.uint64], length: int) -> Encod
     return EncodeRequest(request.user, codes, lengths, hash_codes(codes, lengths, request.profile), request.profile)
 
 
-def _rows(request: EncodeRequest, rows: slice) -> EncodeRequest:
+def rows(request: EncodeRequest, at: slice) -> EncodeRequest:
+    """Some of a request's rows."""
     return EncodeRequest(
-        request.user[rows], request.codes[rows], request.length[rows], request.window_hash[rows], request.profile[rows]
+        request.user[at], request.codes[at], request.length[at], request.window_hash[at], request.profile[at]
     )
 
 
-def _appended(request: EncodeRequest, rng: np.random.Generator, schema: AttributeSchema) -> EncodeRequest:
+def appended(request: EncodeRequest, rng: np.random.Generator, schema: AttributeSchema) -> EncodeRequest:
+    """The same users one random event later."""
     new = random_codes(rng, schema, len(request.user)).view(np.uint64)
     return _step(request, new, int(request.length[0]) + 1)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from infra.demo import train_once
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
+from infra.training import train_once
 from panther_core.console import say
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.table import TransactionTable
@@ -79,6 +79,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         sustained = _append_rate(reader.ledger, _SETTLE_S)
         cpu_backlog = {name: round(s - cpu.get(name, 0), 2) for name, s in system.cpu_seconds().items()}
 
+        memory = {"after_backlog": system.memory_mb()}
         offered = sustained * load.share
         count = min(len(rest), int(offered * load.seconds))
         say(f"  latency: {count} transactions at {offered:.0f}/s, open loop")
@@ -108,7 +109,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
             "degraded": dict(ledger.degraded),
             "cpu_seconds": cpu_backlog,
             "history_len": {"median": int(np.median(lengths)), "p10": int(np.percentile(lengths, 10))},
-            "worker_memory_mb": system.memory_mb(),
+            "worker_memory_mb": memory | {"end": system.memory_mb()},
             "transactions": len(sent),
             "sender_late_ms": round(sender.result().late_ms, 1),
         }

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from infra.demo import train_once
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
+from infra.training import train_once
 from panther_core.errors import BadInput
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.formats import read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from typing import Annotated
@@ -34,6 +35,14 @@ def topics_create(
     from infra.topics import create_topics
 
     emit(asyncio.run(create_topics(KafkaSettings(), PantherSettings())), as_json)
+
+
+@topics.command("describe")
+def topics_describe() -> None:
+    """The topics and their records as an AsyncAPI document, on stdout."""
+    from infra.asyncapi import document
+
+    sys.stdout.write(json.dumps(document(), indent=1) + "\n")
 
 
 def main() -> None:

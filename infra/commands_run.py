@@ -64,3 +64,12 @@ def stream(
     result = run_stream(place, data, format, train_until, transactions, rate, label_delay_days)
     emit(result, as_json)
     raise typer.Exit(0 if result["missing"] == result["contradicted"] == 0 else 1)
+
+
+@bench.command()
+def incremental(as_json: Json = False) -> None:
+    """One new event against recomputing the whole window, in process and through Triton; flatness in the past."""
+    from benchmarks.incremental import run_incremental
+    from benchmarks.triton import run_triton
+
+    emit(run_incremental() | {"triton": run_triton()}, as_json)

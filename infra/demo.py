@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from rich.table import Table
 
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
+from infra.training import LABEL_DELAY_MS, train_once
 from panther_core.console import console, say
+from panther_core.errors import BadInput
 from panther_core.events import Alert
-from panther_core.generator import PROFILE, GeneratorConfig, generate
+from panther_core.generator import GeneratorConfig, generate
 from panther_core.generator.malformed import malformed
-from panther_core.schema import ProfileField
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS
@@ -36,10 +36,11 @@ from stream.produce import make_producer, produce, produce_labels
 
 DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)
-LABEL_DELAY_MS = DAY_MS  # event time
-_REFRESH_AT = 0.2  # share of the stream after which the refresh starts: it takes a while beside the stream
+_REFRESH_AT = 0.1  # share of the stream after which the refresh starts: it takes a while beside the stream
+_RESERVE = 0.75  # streamed on, as a share of what was asked for, until the refreshed model has taken over
+_MOVED = 2000  # decisions of the refreshed model that end the stream
 _MALFORMED = 60
-_DRAIN_S = 90.0  # after the last transaction was sent, so long for the last decision
+_PATIENCE_S = 90.0  # for the worker to start, and after the last transaction for the last decision
 
 
 @dataclass
@@ -67,97 +68,79 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
     demo = Demo(folder, transactions, rate)
     with demo.stage("generate"):
         table = generate(GENERATOR)
-        if len(table) <= 2 * transactions:
-            raise ValueError(f"expected fewer than {len(table) // 2} transactions to stream, got {transactions}")
-        history, live = (
-            table.take(slice(0, len(table) - transactions)),
-            table.take(slice(len(table) - transactions, None)),
-        )
+        reserve = int(transactions * (1 + _RESERVE))
+        if len(table) <= 2 * reserve:
+            raise BadInput(f"expected at most {int(len(table) / 2 / (1 + _RESERVE))} transactions, got {transactions}")
+        history, live = table.take(slice(0, len(table) - reserve)), table.take(slice(len(table) - reserve, None))
     with demo.stage("train"):
         train_once(folder, history, key=f"{GENERATOR} {transactions}")
     shutil.rmtree(folder / "stack", ignore_errors=True)
-    stack = LocalStack(folder / "stack")
-    with demo.stage("start"), _entered(System(folder, stack, fresh_app_id("panther-demo"))) as system:
-        model = system.deploy(1)
-        asyncio.run(_lay_log(system.kafka, history))
-        users = system.seed(history, model)
-        say(f"  {users} users have a history of {len(history)} transactions")
-        ready = time.time()
-        shutil.rmtree(folder / "worker", ignore_errors=True)
-        system.start_worker()
-        ledger, injected = asyncio.run(_stream(demo, system, live))
-        demo.seconds["stream"] = round(time.time() - ready, 1)
-        memory = system.memory_mb()
-    return _summary(demo, live, ledger, injected, memory)
+    shutil.rmtree(folder / "worker", ignore_errors=True)
+    with ExitStack() as running:
+        with demo.stage("start"):
+            system = running.enter_context(System(folder, LocalStack(folder / "stack"), fresh_app_id("panther-demo")))
+            model = system.deploy(1)
+            asyncio.run(_lay_log(system.kafka, history))
+            users = system.seed(history, model)
+            say(f"  {users} users have a history of {len(history)} transactions")
+            system.start_worker()
+        with demo.stage("stream"):
+            ledger, injected, sent = asyncio.run(_stream(demo, system, live))
+            memory = system.memory_mb()
+    return _summary(demo, live.take(slice(0, sent)), ledger, injected, memory)
 
 
-@contextmanager
-def _entered(system: System) -> Iterator[System]:
-    with system:
-        yield system
+async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[Ledger, Counter[str], int]:
+    """Stream until enough is sent and the refreshed model has decided some of it; all decisions are waited for.
 
-
-def train_once(
-    folder: Path,
-    history: TransactionTable,
-    key: str,
-    label_delay_ms: int = LABEL_DELAY_MS,
-    profile: tuple[ProfileField, ...] | None = PROFILE,
-) -> None:
-    """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it; later versions go away."""
-    from trainer.config import preset
-    from trainer.pipeline import train
-
-    root, models = Path(__file__).resolve().parents[1], folder / "models"
-    digest = hashlib.sha256(key.encode())
-    for source in sorted([*root.glob("panther_core/**/*.py"), *root.glob("trainer/*.py")]):
-        digest.update(source.read_bytes())
-    stamp = models / "made_by.txt"
-    fresh = not stamp.exists() or stamp.read_text() != digest.hexdigest()
-    for old in models.glob("[0-9]*"):
-        if fresh or old.name != "1":
-            shutil.rmtree(old)
-    if not fresh:
-        say("  reused: same data, same code")
-        return
-    out, config = models / "1", preset("demo")
-    train(history, out, config=config, version=1, label_delay_ms=label_delay_ms, seed=0, profile=profile)
-    stamp.write_text(digest.hexdigest())
-
-
-async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[Ledger, Counter[str]]:
-    """Stream `live` at the rate, with bad records in between and a refresh in the middle, until all are decided."""
+    Returns the books, the bad records sent by code, and how many transactions were sent.
+    """
     truth = dict(zip(live.transaction_id.tolist(), live.label.tolist(), strict=True))
-    progress = {"sent": 0}
+    sent = 0
+    refresh: asyncio.Task[dict[str, Any]] | None = None
+
+    def progress(count: int) -> None:
+        nonlocal sent
+        sent = count
+
     async with LedgerReader(system.kafka) as reader:
-        sender = asyncio.create_task(produce(system.kafka, live.rows(), demo.rate, lambda n: progress.update(sent=n)))
+        ledger = reader.ledger
         injected = await _inject_malformed(system.kafka)
-        await produce_labels(system.kafka, live, LABEL_DELAY_MS)
-        refresh: asyncio.Task[dict[str, Any]] | None = None
-        deadline, shown = float("inf"), 0.0
+        deadline = time.time() + _PATIENCE_S
+        while ledger.dead.total() < injected.total() and time.time() < deadline:
+            await reader.poll()  # the dead letters show that the worker is at work: from here on latency counts
+
+        def enough() -> bool:
+            moved = ledger.versions[2] >= _MOVED or (
+                refresh is not None and refresh.done() and "error" in refresh.result()
+            )
+            return sent >= demo.transactions and moved
+
+        sender = asyncio.create_task(produce(system.kafka, live.rows(), demo.rate, progress, enough))
+        shown, deadline = 0.0, float("inf")
         with Live(console=console, auto_refresh=False) as screen:
             while True:
                 await reader.poll()
-                if refresh is None and progress["sent"] >= len(live) * _REFRESH_AT:
+                if refresh is None and sent >= demo.transactions * _REFRESH_AT:
+                    await produce_labels(system.kafka, live.take(slice(0, sent)), LABEL_DELAY_MS)
                     refresh = asyncio.create_task(_refresh(demo, system))
                 if sender.done() and deadline == float("inf"):
-                    sender.result()
-                    deadline = time.time() + _DRAIN_S
-                complete = len(reader.ledger.decisions) >= len(live) and reader.ledger.dead.total() >= injected.total()
-                finished = sender.done() and complete and refresh is not None and refresh.done()
+                    sent = sender.result().count
+                    deadline = time.time() + _PATIENCE_S
+                finished = sender.done() and len(ledger.decisions) >= sent and refresh is not None and refresh.done()
                 if time.time() - shown > (1 if console.is_terminal else 15) or finished:
                     shown = time.time()
-                    table = _status(reader.ledger, progress["sent"], len(live), truth, refresh)
+                    table = _status(ledger, sent, truth, refresh)
                     if console.is_terminal:
                         screen.update(table, refresh=True)
                     else:
                         console.print(table)
-                if finished or time.time() > deadline + (_DRAIN_S if refresh and not refresh.done() else 0):
+                if finished or time.time() > deadline:
                     break
         demo.refresh = await refresh if refresh else {}
         while await reader.poll(0.5):
             pass
-        return reader.ledger, injected
+        return ledger, injected, sent
 
 
 async def _lay_log(kafka: KafkaSettings, history: TransactionTable) -> None:
@@ -210,15 +193,13 @@ def _quality(ledger: Ledger, truth: dict[str, int]) -> tuple[float, float, int]:
     return hits / max(1, len(frauds)), hits / max(1, len(alerted)), len(alerted)
 
 
-def _status(
-    ledger: Ledger, sent: int, total: int, truth: dict[str, int], refresh: asyncio.Task[dict[str, Any]] | None
-) -> Table:
+def _status(ledger: Ledger, sent: int, truth: dict[str, int], refresh: asyncio.Task[dict[str, Any]] | None) -> Table:
     latency = ledger.latency_ms()
     recall, precision, alerts = _quality(ledger, truth)
     table = Table("sent", "decided", "p50 ms", "p99 ms", "alerts", "recall", "precision", "degraded", "dead", "models")
     versions = " ".join(f"v{v}:{n}" for v, n in sorted(ledger.versions.items()))
     table.add_row(
-        f"{sent}/{total}",
+        str(sent),
         str(len(ledger.decisions)),
         f"{latency['p50']:.0f}",
         f"{latency['p99']:.0f}",

@@ -1,0 +1,58 @@
+"""AsyncAPI document of the topics, generated from the structs: field by field, never written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from panther_core.events import SCHEMA_VERSION, Alert, Decision, Label, ModelUpdate, Transaction
+from panther_core.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, SCORES, TRANSACTIONS
+
+_RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
+    TRANSACTIONS: ("receive", Transaction),
+    SCORES: ("send", Decision),
+    ALERTS: ("send", Alert),
+    LABELS: ("receive", Label),
+    MODELS: ("receive", ModelUpdate),
+    DEAD_LETTERS: ("send", None),
+}
+_DEAD_LETTER = {
+    "name": "DeadLetter",
+    "summary": "A transaction record that cannot be scored: its key and bytes as they came.",
+    "payload": {"description": "the original bytes, of any form"},
+    "headers": {
+        "type": "object",
+        "required": ["code", "reason", "source"],
+        "properties": {
+            "code": {"type": "string", "description": "stable reason, docs/outcomes.md"},
+            "reason": {"type": "string", "description": "which field, what was expected, what came"},
+            "source": {"type": "string", "description": "topic:partition:offset of the record"},
+        },
+    },
+}
+
+
+def document() -> dict[str, Any]:
+    """AsyncAPI 3.0 document; keys are user ids on every topic but models.updates (the model's name)."""
+    structs = [struct for _, struct in _RECORDS.values() if struct is not None]
+    _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    messages: dict[str, Any] = {"DeadLetter": _DEAD_LETTER}
+    for struct in structs:
+        messages[struct.__name__] = {
+            "name": struct.__name__,
+            "contentType": "application/json",
+            "payload": {"$ref": f"#/components/schemas/{struct.__name__}"},
+        }
+    channels, operations = {}, {}
+    for topic, (action, struct) in _RECORDS.items():
+        name = struct.__name__ if struct else "DeadLetter"
+        channels[topic] = {"address": topic, "messages": {name: {"$ref": f"#/components/messages/{name}"}}}
+        operations[f"{action}{name}"] = {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "panther-stream", "version": str(SCHEMA_VERSION)},
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": schemas},
+    }

@@ -1,0 +1,23 @@
+"""What must hold of the packages as such."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", ["panther_core", "stream", "trainer", "infra"])
+def test_each_package_is_ours(name: str) -> None:
+    """PyPI has distributions that install top-level `trainer` and `stream`; one of those would shadow ours."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert Path(spec.origin or "").is_relative_to(ROOT)
+
+
+def test_the_worker_never_loads_torch() -> None:
+    code = "import sys, stream.worker, stream.triton_scorer, stream.live_models; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
