@@ -44,9 +44,10 @@ def document() -> dict[str, Any]:
             "contentType": "application/json",
             "payload": {"$ref": f"#/components/schemas/{struct.__name__}"},
         }
-    channels, operations = {}, {}
-    for topic, (action, struct) in _RECORDS.items():
-        name = struct.__name__ if struct else "DeadLetter"
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for topic, (action, record) in _RECORDS.items():
+        name = record.__name__ if record else "DeadLetter"
         channels[topic] = {"address": topic, "messages": {name: {"$ref": f"#/components/messages/{name}"}}}
         operations[f"{action}{name}"] = {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
     return {

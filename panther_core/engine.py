@@ -3,9 +3,10 @@
 `decide` is a generator that does no I/O: it yields what it needs and is sent the answer, so that the asynchronous
 worker, the synchronous replay and the tests run the very same code:
 
-    EncodeRequest -> send an EncodeResponse, or None when no scorer answered in time
-    ScoreRequest  -> send a ScoreResponse, or None
-    Decided       -> publish these decisions; send None
+    EncodeRequest  -> send an EncodeResponse, or None when no scorer answered in time
+    ScoreRequest   -> send a ScoreResponse, or None
+    ExplainRequest -> send an ExplainResponse, or None: for the alerts among the rows just scored
+    Decided        -> publish these decisions; send None
 
 When it returns, `states` holds what is to be stored. The caller makes the decisions durable before it stores the
 states: a stored state answers a redelivery with the decision it holds.
@@ -20,10 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.features import context_features
-from panther_core.reasons import rank_reasons
+from panther_core.reasons import rank_reasons, strongest
 from panther_core.rules import RuleModel
 from panther_core.schema import AttributeSchema
-from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.scoring import (
+    EncodeRequest,
+    EncodeResponse,
+    ExplainRequest,
+    ExplainResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
 from panther_core.state import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES
 from panther_core.transition import (
     Events,
@@ -62,8 +70,9 @@ class Decided:
     repeated: bool
 
 
-Answer = ScoreResponse | EncodeResponse | None
-Steps = Generator[ScoreRequest | EncodeRequest | Decided, Answer, None]
+Request = ScoreRequest | ExplainRequest | EncodeRequest
+Answer = ScoreResponse | ExplainResponse | EncodeResponse | None
+Steps = Generator[Request | Decided, Answer, None]
 
 
 def waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -138,9 +147,10 @@ def _decide_wave(
     events = complete(states, events, schema)
     features = context_features(states, events)
     usable = ~known | (states["model_version"] == model.version)
+    request = _score_request(states, events, features)
     scored: ScoreResponse | None = None
     if usable.any():
-        answer = yield _score_request(states, events, features)
+        answer = yield request
         assert answer is None or isinstance(answer, ScoreResponse)
         scored = answer
     decision = make_decisions(
@@ -154,6 +164,11 @@ def _decide_wave(
         late=late_events(states, events),
         expected=states["expected"],
     )
+    alerts = to_explain(decision)
+    if len(alerts):
+        why = yield ExplainRequest(request.take(alerts))
+        assert why is None or isinstance(why, ExplainResponse)
+        give_reasons(decision, alerts, why)
     decision["scored_at"] = clock()
     decision["latency_ms"] = np.clip(decision["scored_at"] - received_ms, 0, 2**31 - 1)
     yield Decided(wave, decision, repeated=False)
@@ -171,7 +186,7 @@ def _score_request(states: States, events: Events, features: NDArray[np.float32]
         code=packed(events["code"]),
         recent=recent(states),
         profile=np.ascontiguousarray(events["profile"]),
-        cached=np.ascontiguousarray(states["cached"]),
+        cached=states["cached"].copy(),  # one row of a record array counts as contiguous, with strides torch refuses
         history_len=states["n"].astype(np.int32),
     )
 
@@ -228,3 +243,18 @@ def make_decisions(
     out["degraded"] = np.where(live, np.where(current, LIVE, CACHED), RULES)
     out["reason"], out["contribution"], out["expected"] = kinds, contributions, expected
     return out
+
+
+def to_explain(decision: NDArray[np.void]) -> NDArray[np.intp]:
+    """Rows whose reasons panther_explain is to give: alerts that the model scored."""
+    return np.flatnonzero(((decision["flags"] & ALERT) > 0) & (decision["degraded"] != RULES))
+
+
+def give_reasons(decision: NDArray[np.void], rows: NDArray[np.intp], why: ExplainResponse | None) -> None:
+    """Put the model's reasons into these rows; they keep those they have where it gives none."""
+    if why is None:
+        return
+    kinds, contributions = strongest(why.contribution)
+    found = kinds[:, 0] > 0
+    decision["reason"][rows[found]] = kinds[found]
+    decision["contribution"][rows[found]] = contributions[found]

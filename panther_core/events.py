@@ -52,7 +52,7 @@ class ModelRef(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why an alert was raised: a stable code, a sentence for the analyst, a signed contribution (nats or z)."""
+    """Why an alert was raised: a stable code, a sentence for the analyst, its contribution in nats of the logit."""
 
     code: str
     description: str

@@ -1,7 +1,9 @@
 """Why a transaction looked like fraud, as a short list an analyst can read.
 
-Two sources, both in nats (so that they can be ranked together): how much more surprising than usual an attribute
-was to the behaviour model, and the additive logit contributions of the rule model on the context features.
+A reason's contribution is the additive term of its kind in the calibrated logit (panther_core.model.explain), against
+an average transaction of a user of whom nothing is known: the terms of all kinds and that base sum up to the logit.
+Without an answer of panther_explain it is the term in the rule model's logit plus how much more surprising than usual
+an attribute was to the behaviour model; both are in nats too, but sum up to nothing.
 """
 
 from __future__ import annotations
@@ -10,61 +12,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.events import Expected, Reason
-from panther_core.features import NAMES
+from panther_core.features import NAMES, WIDTH
 from panther_core.schema import AttributeSchema
 from panther_core.scoring import SURPRISE
 from panther_core.state import REASONS
 
-#: (code, sentence, the surprises and features it sums up); the place in this list, plus 1, is stored in the state,
-#: so entries are appended and never moved
+#: (code, sentence, the inputs of the fraud head it sums up); the place in this list, plus 1, is stored in the state,
+#: so entries are appended and never moved. Every input stands in exactly one entry. Names are of context features, of
+#: attributes (their surprise), and `log_p`, `z`, `sigma`, `cold`, `e_u`, `text`. "risk" is a feature and an attribute:
+#: a risky merchant that is usual here is still risky.
 KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "UNUSUAL_AMOUNT",
         "The amount is unlike what this user usually pays",
-        ("amount", "amount_z", "amount_vs_1d", "amount_vs_30d"),
+        ("amount", "log_amount", "amount_z", "amount_mean", "amount_vs_1d", "amount_vs_30d"),
     ),
     ("UNUSUAL_CHANNEL", "The payment channel is unexpected for this user now", ("channel", "channel_share")),
     ("UNUSUAL_CATEGORY", "The kind of merchant is unexpected for this user now", ("category", "category_share")),
     ("RISKY_COUNTERPARTY", "The merchant has an elevated fraud history", ("risk",)),
-    ("UNUSUAL_TIMING", "The time since the last payment is unexpected for this user", ("gap", "log_gap_s")),
-    ("UNUSUAL_HOUR", "The hour is unexpected for this user", ("hour", "hour_share")),
+    ("UNUSUAL_TIMING", "The time since the last payment is unexpected for this user", ("gap", "log_gap_s", "late")),
+    (
+        "UNUSUAL_HOUR",
+        "The hour is unexpected for this user",
+        ("hour", "hour_share", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
+    ),
     ("NEW_MERCHANT", "The user has not paid this merchant recently", ("merchant_new", "merchant_share")),
     ("NEW_COUNTRY", "The country differs from the last one", ("country_new",)),
     ("NEW_DEVICE", "The device differs from the last one", ("device_new",)),
-    ("HIGH_VELOCITY", "Many payments in a short time", ("count_1h", "count_1d", "sum_1h", "sum_1d")),
+    (
+        "HIGH_VELOCITY",
+        "Many payments in a short time",
+        ("count_1h", "count_1d", "count_7d", "count_30d", "sum_1h", "sum_1d", "sum_7d", "sum_30d"),
+    ),
+    ("UNEXPECTED_BEHAVIOUR", "This is not what the user was expected to do next", ("log_p", "z", "sigma")),
+    ("UNUSUAL_SEQUENCE", "The last payments in a row look like a fraud pattern", ("text",)),
+    (
+        "USER_PROFILE",
+        "What is known of this user: learned profile, length of the history",
+        ("e_u", "log_history", "log_age_d", "cold"),
+    ),
 )
 
-
-def _members() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    surprises = np.zeros((len(SURPRISE), len(KINDS)), np.float32)
-    features = np.zeros((len(NAMES), len(KINDS)), np.float32)
-    for kind, (_, _, parts) in enumerate(KINDS):
-        for part in parts:
-            # "risk" names both a surprise and a feature: a risky merchant that is usual here is still risky
-            if part in SURPRISE:
-                surprises[SURPRISE.index(part), kind] = 1
-            if part in NAMES:
-                features[NAMES.index(part), kind] = 1
-    return surprises, features
+_KIND_OF = {part: kind for kind, (_, _, parts) in enumerate(KINDS) for part in parts}
+#: kind of each column of FraudHead.dense; a feature that no kind names stops the import
+DENSE_KIND: NDArray[np.intp] = np.array([_KIND_OF[n] for n in (*NAMES, "log_p", "z", "sigma", "cold", *SURPRISE)])
+EMBEDDING_KIND, TEXT_KIND = _KIND_OF["e_u"], _KIND_OF["text"]
+_TO_KIND = np.eye(len(KINDS), dtype=np.float32)[DENSE_KIND]
 
 
-_SURPRISE_TO_KIND, _FEATURE_TO_KIND = _members()
+def strongest(strength: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The REASONS largest positive terms of [B, G]: (kind + 1, or 0 for none; the term)."""
+    strength = strength[:, : len(KINDS)]  # a newer server may know more kinds
+    order = np.argsort(-strength, axis=1, kind="stable")[:, :REASONS]
+    top = np.take_along_axis(strength, order, axis=1).astype(np.float32)
+    return np.where(top > 0, order + 1, 0).astype(np.uint8), np.where(top > 0, top, 0)
 
 
 def rank_reasons(
     surprise: NDArray[np.float32] | None, contributions: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The REASONS strongest kinds of each row: (kind + 1, or 0 for none; contribution in nats).
+    """Reasons without panther_explain: the REASONS strongest kinds of each row, as `strongest` gives them.
 
     `surprise` [B, A] is relative to what is usual for the attribute (None when no model answered);
     `contributions` [B, F] are the rule model's additive logit terms.
     """
-    strength = contributions @ _FEATURE_TO_KIND
+    strength = contributions @ _TO_KIND[:WIDTH]
     if surprise is not None:
-        strength = strength + surprise @ _SURPRISE_TO_KIND
-    order = np.argsort(-strength, axis=1, kind="stable")[:, :REASONS]
-    top = np.take_along_axis(strength, order, axis=1).astype(np.float32)
-    return np.where(top > 0, order + 1, 0).astype(np.uint8), np.where(top > 0, top, 0)
+        strength = strength + surprise @ _TO_KIND[-len(SURPRISE) :]
+    return strongest(strength)
 
 
 def reasons_of(kinds: NDArray[np.uint8], contributions: NDArray[np.float32]) -> list[Reason]:

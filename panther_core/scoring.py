@@ -1,12 +1,13 @@
 """What the engine asks of a model, and the interface every scorer implements.
 
-Shapes: B rows of a micro-batch (unique users), L context length, F context features, A attributes, K cached floats.
+Shapes: B rows of a micro-batch (unique users), L context length, F context features, A attributes, K cached floats,
+G kinds of reasons (panther_core.reasons.KINDS).
 The same arrays travel to Triton as tensors of the same names, so an in-process scorer and Triton are one contract.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,10 @@ class ScoreRequest:
     cached: NDArray[np.float32]  # [B, K] outputs of `encode` after the event before, zeros for cold users
     history_len: NDArray[np.int32]  # [B] events known before this one; 0 = cold
 
+    def take(self, rows: NDArray[np.intp]) -> ScoreRequest:
+        """Some of the rows."""
+        return ScoreRequest(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class ScoreResponse:
@@ -38,6 +43,22 @@ class ScoreResponse:
     log_p: NDArray[np.float32]  # [B] log probability of the new behaviour
     z: NDArray[np.float32]  # [B] Delta of paper 4.1.3: (p - mu) / sigma
     surprise: NDArray[np.float32]  # [B, A] -log p of each attribute's code, nats
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """Explain the scores of rows that were asked before; on the wire it is their ScoreRequest."""
+
+    scored: ScoreRequest
+
+
+@dataclass(frozen=True)
+class ExplainResponse:
+    """Why each row has its score: contribution.sum(axis=1) + base == logit, to float rounding (1e-4)."""
+
+    contribution: NDArray[np.float32]  # [B, G] additive terms of the calibrated logit, nats; negative = against fraud
+    base: NDArray[np.float32]  # [B] logit of an average transaction of a user of whom nothing is known
+    logit: NDArray[np.float32]  # [B] log(score / (1 - score))
 
 
 @dataclass(frozen=True)
@@ -62,13 +83,17 @@ class EncodeResponse:
 class Scorer(Protocol):
     """A model, somewhere.
 
-    Both calls raise ScorerUnavailable when no answer came within the scorer's deadline; they may be retried, and
+    All calls raise ScorerUnavailable when no answer came within the scorer's deadline; they may be retried, and
     never change anything the caller can see. Row order of answers is row order of requests; rows do not influence
     each other beyond float rounding (1e-5).
     """
 
     async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
         """Score new events with model `version`."""
+        ...
+
+    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
+        """Why `score` answers this request as it does; for alerts only, within the deadline of `score`."""
         ...
 
     async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:

@@ -64,7 +64,7 @@ class PantherSettings(BaseSettings):
     triton_url: str = Field(
         default="127.0.0.1:18001",
         validation_alias=AliasChoices("TRITON_URL", "PANTHER_TRITON_URL"),
-        description="host:port of Triton's gRPC end point",
+        description="host:port of Triton's gRPC end point; several replicas comma separated",
     )
     batch_max: int = Field(default=256, description="events of a micro-batch at most", ge=1)
     batch_within_s: float = Field(default=0.003, description="longest wait to fill a micro-batch", gt=0)

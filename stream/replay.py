@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.engine import make_decisions
+from panther_core.engine import give_reasons, make_decisions, to_explain
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.history import prepare
 from panther_core.model.bulk import places, score_request
@@ -46,7 +46,7 @@ def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) 
         known = history.history_len[rows]
         expected = np.where((known > 0)[:, None], encoded.expected[np.maximum(place[rows] - 1, 0)], np.uint64(0))
         everything = np.ones(len(rows), np.bool_)
-        decision[rows] = make_decisions(
+        made = make_decisions(
             events[rows],
             request.features,
             serving.live,
@@ -57,6 +57,10 @@ def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) 
             late=history.late[rows],
             expected=code_array(expected),
         )
+        alerts = to_explain(made)
+        if len(alerts):
+            give_reasons(made, alerts, model.explain(request.take(alerts)))
+        decision[rows] = made
     decision["scored_at"] = events["time_ms"]
     return Replayed(decision, history.kept)
 

@@ -12,10 +12,10 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from panther_core.errors import ScorerUnavailable
-from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 
 # gRPC's own back-off grows to two minutes: a restarted server must be found within a second
-_CHANNEL = [
+CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -31,12 +31,20 @@ class TritonScorer:
     def __init__(self, url: str, score_deadline_s: float = 0.5, encode_deadline_s: float = 5.0) -> None:
         """`url` is host:port. Nothing is connected yet; calls must come from one event loop."""
         self._url = url
-        self._deadline_s = {"panther_score": score_deadline_s, "panther_encode": encode_deadline_s}
+        self._deadline_s = {
+            "panther_score": score_deadline_s,
+            "panther_explain": score_deadline_s,
+            "panther_encode": encode_deadline_s,
+        }
         self._client: InferenceServerClient | None = None
 
     async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
         """Score new events with model `version`."""
         return ScoreResponse(*await self._infer("panther_score", request, version, ScoreResponse))
+
+    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
+        """Why `score` answers this request as it does."""
+        return ExplainResponse(*await self._infer("panther_explain", request, version, ExplainResponse))
 
     async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
         """Encode context windows with model `version`."""
@@ -51,7 +59,7 @@ class TritonScorer:
     async def _infer(self, model: str, request: Any, version: int, response: type[Any]) -> list[Any]:
         deadline_s = self._deadline_s[model]
         if self._client is None:
-            self._client = InferenceServerClient(self._url, channel_args=_CHANNEL)
+            self._client = InferenceServerClient(self._url, channel_args=CHANNEL)
         inputs = []
         for field in dataclasses.fields(request):
             tensor = np.ascontiguousarray(getattr(request, field.name))

@@ -23,9 +23,9 @@ from aiokafka import AIOKafkaProducer
 from faust.types.auth import CredentialsT
 from rocksdict import WriteBatch
 
-from panther_core.engine import Decided, decide
+from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
-from panther_core.scoring import EncodeRequest, EncodeResponse, Scorer, ScoreRequest, ScoreResponse
+from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.state import ALERT
 from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
@@ -46,6 +46,7 @@ _STORE = {
     "bloom_filter_size": 10,
     "max_open_files": 128,
 }
+_STEPS: dict[type, str] = {ScoreRequest: "score", ExplainRequest: "explain", EncodeRequest: "encode"}
 
 
 def now_ms() -> int:
@@ -99,7 +100,7 @@ class Processor:
 
     async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms)
-        answer: ScoreResponse | EncodeResponse | None = None
+        answer: Answer = None
         while True:
             try:
                 need = steps.send(answer)
@@ -111,13 +112,15 @@ class Processor:
             else:
                 answer = await self._ask(need, model.live.version)
 
-    async def _ask(self, need: ScoreRequest | EncodeRequest, version: int) -> ScoreResponse | EncodeResponse | None:
+    async def _ask(self, need: Request, version: int) -> Answer:
         """One model call; None sends the engine one step down the degrade ladder."""
-        step = "score" if isinstance(need, ScoreRequest) else "encode"
+        step = _STEPS[type(need)]
         with metrics.MODEL_SECONDS.labels(step).time():
             try:
                 if isinstance(need, ScoreRequest):
                     return await self._scorer.score(need, version)
+                if isinstance(need, ExplainRequest):
+                    return await self._scorer.explain(need.scored, version)
                 return await self._scorer.encode(need, version)
             except ScorerUnavailable as error:
                 metrics.MODEL_FAILURES.labels(step).inc()

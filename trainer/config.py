@@ -98,8 +98,9 @@ PRESETS: dict[str, TrainConfig] = {
     "refresh": TrainConfig(
         epochs=1,
         learning_rate=3e-4,
-        head_epochs=3,
+        head_epochs=2,
         head_learning_rate=3e-4,
+        negatives=10,
         validation_from=0.9,
         test_from=0.95,
     ),

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.errors import ArtifactError, PantherError
 
-MODELS = ("panther_encode", "panther_score")
+MODELS = ("panther_encode", "panther_score", "panther_explain")
 TEMPLATES = Path(__file__).resolve().parents[1] / "triton_models"
 _LOAD_S, _CANARY_S = 120.0, 30.0
 
@@ -120,7 +120,7 @@ def unload(triton_url: str, repository: Path, version: int) -> None:
 
 
 def _canary(client: triton.InferenceServerClient, manifest: Manifest) -> None:
-    """One made-up cold row through both models of this version."""
+    """One made-up cold row through all models of this version."""
     one, profile = np.ones(1, np.uint64), np.zeros((1, 8), np.uint8)
     length = np.ones(1, np.int32)
     codes = np.zeros((1, manifest.context_length), np.uint64)
@@ -131,22 +131,15 @@ def _canary(client: triton.InferenceServerClient, manifest: Manifest) -> None:
     cached = encoded.as_numpy("cached")
     features = np.zeros((1, len(manifest.feature_names)), np.float32)
     recent = np.zeros((1, 3), np.uint64)
-    scored = _infer(
-        client,
-        manifest,
-        "panther_score",
-        features=features,
-        code=one,
-        recent=recent,
-        profile=profile,
-        cached=cached,
-        history_len=length,
-    )
-    score = scored.as_numpy("score")
-    if cached.shape != (1, manifest.cached_width) or not (0 <= score[0] <= 1):
+    row = {"features": features, "code": one, "recent": recent, "profile": profile, "cached": cached}
+    score = _infer(client, manifest, "panther_score", **row, history_len=length).as_numpy("score")
+    logit = _infer(client, manifest, "panther_explain", **row, history_len=length).as_numpy("logit")
+    explained = 1 / (1 + np.exp(-logit.astype(np.float64)))
+    if cached.shape != (1, manifest.cached_width) or not (0 <= score[0] <= 1) or abs(score[0] - explained[0]) > 1e-3:
         raise DeployError(
-            f"expected cached outputs of width {manifest.cached_width} and a score in 0..1 from version "
-            f"{manifest.version}, got shape {cached.shape} and score {score}: the repository holds another artifact"
+            f"expected cached outputs of width {manifest.cached_width}, and the same score in 0..1 from panther_score "
+            f"and panther_explain version {manifest.version}, got shape {cached.shape} and scores {score} and "
+            f"{explained}: the repository holds another artifact"
         )
 
 

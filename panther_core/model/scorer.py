@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from panther_core.errors import ScorerUnavailable
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 
 
 class InProcessScorer:
@@ -18,6 +18,10 @@ class InProcessScorer:
     async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
         """Score new events with model `version`."""
         return self._model(version).score(request)
+
+    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
+        """Why `score` answers this request as it does."""
+        return self._model(version).explain(request)
 
     async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
         """Encode context windows with model `version`."""

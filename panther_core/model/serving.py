@@ -20,11 +20,12 @@ from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.config import ModelConfig
+from panther_core.model.explain import explain
 from panther_core.model.head import Deviation, FraudHead
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
-from panther_core.schema import AttributeSchema, Vocabulary
-from panther_core.scoring import EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
+from panther_core.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.state import EXPECTED
 
 POSITIONS = 8192  # padded window positions a forward: activations stay in cache
@@ -100,6 +101,20 @@ class PantherModel(torch.nn.Module):
     @torch.inference_mode()
     def score(self, request: ScoreRequest) -> ScoreResponse:
         """Score new events against the cached outputs of their users."""
+        delta, dense, e, pooled = self._head_inputs(request)
+        parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.log_p_B, delta.z_B, delta.surprise_BA)
+        return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
+
+    @torch.inference_mode()
+    def explain(self, request: ScoreRequest) -> ExplainResponse:
+        """Why `score` answers this request as it does."""
+        _, dense, e, pooled = self._head_inputs(request)
+        unknown = self.panther.start(torch.zeros(1, PROFILE_FIELDS, dtype=torch.uint8, device=self.device))
+        parts = explain(self.head, dense, e, pooled, self.panther.user_embedding(unknown)[0])
+        return ExplainResponse(*(part.float().cpu().numpy() for part in parts))
+
+    def _head_inputs(self, request: ScoreRequest) -> tuple[Deviation, Tensor, Tensor, Tensor]:
+        """Delta, and what FraudHead.logit takes of each row."""
         known = unpack(self._tensor(request.cached), self.config)
         cold = self._tensor(request.history_len == 0)
         code = as_tensor(request.code, self.device)
@@ -107,9 +122,7 @@ class PantherModel(torch.nn.Module):
         delta = self.deviation(known, code)
         newest = self.head.text.newest(as_tensor(request.recent, self.device), code)
         dense = self.head.dense(self._tensor(request.features), delta, cold)
-        logit = self.head.logit(dense, known.e_BU, torch.maximum(known.pooled_BP, newest))
-        parts = (self.head.probability(logit), delta.log_p_B, delta.z_B, delta.surprise_BA)
-        return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
+        return delta, dense, known.e_BU, torch.maximum(known.pooled_BP, newest)
 
     def deviation(self, known: Outputs, code_B: Tensor) -> Deviation:
         """Delta of new events `code_B` against the outputs after the event before."""

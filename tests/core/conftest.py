@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from panther_core.engine import Decided, LiveModel, decide
+from panther_core.engine import Answer, Decided, LiveModel, Request, decide
 from panther_core.features import WIDTH
 from panther_core.generator import GeneratorConfig, generate
+from panther_core.reasons import KINDS
 from panther_core.rules import RuleModel
 from panther_core.schema import AttributeSchema, fit_schema
-from panther_core.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.scoring import (
+    SURPRISE,
+    EncodeRequest,
+    EncodeResponse,
+    ExplainRequest,
+    ExplainResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
 from panther_core.state import StateCodec
 from panther_core.table import TransactionTable
 
@@ -37,6 +46,20 @@ def score(request: ScoreRequest) -> ScoreResponse:
     return ScoreResponse(p.astype(np.float32), zero, zero, np.ones((len(p), len(SURPRISE)), np.float32))
 
 
+def explain(request: ScoreRequest) -> ExplainResponse:
+    """Terms that depend on the new code alone, some of them negative, some equal."""
+    shift = np.arange(len(KINDS), dtype=np.uint64)
+    terms = ((request.code[:, None] >> shift) % np.uint64(7)).astype(np.float32) - 3
+    return ExplainResponse(terms, np.zeros(len(terms), np.float32), terms.sum(axis=1))
+
+
+def answer_of(need: Request) -> Answer:
+    """What the scorer answers."""
+    if isinstance(need, ScoreRequest):
+        return score(need)
+    return explain(need.scored) if isinstance(need, ExplainRequest) else encode(need)
+
+
 class Stream:
     """Drives the engine over a table as a worker would, states by user in a dictionary."""
 
@@ -53,7 +76,7 @@ class Stream:
         users, rows = np.unique(events["user"], return_inverse=True)
         states = self.codec.decode([self.states.get(int(u)) for u in users])
         steps = decide(states, rows, events, self.schema, model, lambda: 10**12, events["time_ms"])
-        answer: ScoreResponse | EncodeResponse | None = None
+        answer: Answer = None
         while True:
             try:
                 need = steps.send(answer)
@@ -70,7 +93,7 @@ class Stream:
                 continue
             self.requests.append(need)
             if type(need) not in self.down:
-                answer = score(need) if isinstance(need, ScoreRequest) else encode(need)
+                answer = answer_of(need)
         for user, value in zip(users.tolist(), self.codec.encode(states), strict=True):
             self.states[user] = value
 

@@ -17,8 +17,9 @@ from panther_core.errors import ScorerUnavailable
 from panther_core.features import WIDTH
 from panther_core.model.scorer import InProcessScorer
 from panther_core.model.serving import PantherModel
+from panther_core.reasons import KINDS
 from panther_core.schema import CODE
-from panther_core.scoring import EncodeRequest, EncodeResponse, Scorer, ScoreRequest, ScoreResponse
+from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
 from panther_core.transition import hash_codes
 from stream.triton_scorer import TritonScorer
 from trainer.deploy import export, load, unload
@@ -118,11 +119,25 @@ def test_score_gives_the_model_s_answers_in_row_order(subject: Subject, rows: in
     assert_same(answer, subject.model.score(request))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+def test_explain_adds_up_to_the_score_it_explains(subject: Subject, rows: int) -> None:
+    request = score_request(subject.model, rows)
+    answer = subject.run(lambda s: s.explain(request, 1))
+    assert isinstance(answer, ExplainResponse)
+    assert answer.contribution.shape == (rows, len(KINDS))
+    assert_same(answer, subject.model.explain(request))
+    np.testing.assert_allclose(answer.contribution.sum(axis=1) + answer.base, answer.logit, atol=1e-4)
+    score = subject.run(lambda s: s.score(request, 1)).score
+    np.testing.assert_allclose(1 / (1 + np.exp(-answer.logit)), score, atol=1e-5)
+
+
 def test_rows_do_not_influence_each_other(subject: Subject) -> None:
     request = score_request(subject.model, 9)
     part = replace(request, **{f.name: getattr(request, f.name)[4:6] for f in fields(request)})
     whole, alone = subject.run(lambda s: s.score(request, 1)), subject.run(lambda s: s.score(part, 1))
     np.testing.assert_allclose(whole.score[4:6], alone.score, atol=1e-5)
+    whole, alone = subject.run(lambda s: s.explain(request, 1)), subject.run(lambda s: s.explain(part, 1))
+    np.testing.assert_allclose(whole.contribution[4:6], alone.contribution, atol=1e-5)
 
 
 def test_calls_may_overlap_and_be_repeated(subject: Subject) -> None:
@@ -140,10 +155,13 @@ def test_versions_are_served_beside_each_other(subject: Subject) -> None:
     request = score_request(subject.model, 3)
     for version in (1, 2):
         assert_same(subject.run(lambda s, v=version: s.score(request, v)), subject.model.score(request))
+        assert_same(subject.run(lambda s, v=version: s.explain(request, v)), subject.model.explain(request))
 
 
 def test_a_version_that_is_not_served_is_unavailable(subject: Subject) -> None:
     with pytest.raises(ScorerUnavailable, match="99"):
         subject.run(lambda s: s.score(score_request(subject.model, 1), 99))
+    with pytest.raises(ScorerUnavailable, match="99"):
+        subject.run(lambda s: s.explain(score_request(subject.model, 1), 99))
     with pytest.raises(ScorerUnavailable, match="99"):
         subject.run(lambda s: s.encode(encode_request(subject.model, 1), 99))

@@ -51,6 +51,8 @@ def test_a_server_that_never_answers_is_left_at_the_deadline() -> None:
         started = time.perf_counter()
         with pytest.raises(ScorerUnavailable, match=r"0\.3 s"):
             await scorer.score(request(), 1)
+        with pytest.raises(ScorerUnavailable, match=r"panther_explain.*0\.3 s"):
+            await scorer.explain(request(), 1)
         assert time.perf_counter() - started < 1
         await scorer.close()
         server.close()

@@ -44,6 +44,7 @@ class TritonPythonModel:
         gauge = pb_utils.MetricFamily(
             name="panther_cache_bytes", description="Bytes of the slab pool", kind=pb_utils.MetricFamily.GAUGE
         )
+        self.told = dict.fromkeys(_METRICS, 0)
         self.metrics = {name: family.Metric(labels=labels) for name, family in counters.items()}
         self.families = (*counters.values(), gauge)  # a family that is collected takes its metrics along
         self.bytes = gauge.Metric(labels=labels)
@@ -54,7 +55,9 @@ class TritonPythonModel:
         """One response a request, in order; a failure is that request's alone."""
         answers = [self._answer(request) for request in requests]
         for name, metric in self.metrics.items():
-            metric.increment(getattr(self.encoder.pool.stats, name) - metric.value())
+            count = getattr(self.encoder.pool.stats, name)
+            metric.increment(count - self.told[name])  # not metric.value(): the server's counter outlives this process
+            self.told[name] = count
         return answers
 
     def _answer(self, request):

@@ -1,0 +1,59 @@
+"""Replay gives the reasons that the stream gave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from panther_core.engine import Answer, Decided, decide
+from panther_core.model.serving import PantherModel
+from panther_core.scoring import ExplainRequest, ScoreRequest
+from panther_core.state import ALERT, DECISION
+from panther_core.table import TransactionTable
+from stream.live_models import load_serving_model
+from stream.replay import replay
+
+_EVENTS, _BATCH = 400, 50
+
+
+def test_replay_gives_the_reasons_of_the_stream(log: TransactionTable, artifact_folder: Path) -> None:
+    model, serving = PantherModel.load(artifact_folder), load_serving_model(artifact_folder)
+    table = log.take(slice(0, _EVENTS))
+    # low enough for many alerts
+    floor = float(np.quantile(replay(table, serving, model).decision["score"], 0.7))
+    serving = replace(serving, live=replace(serving.live, threshold=floor))
+    replayed = replay(table, serving, model).decision
+
+    events = table.events(serving.schema)
+    events["code"]["risk"] = serving.risk.level(events["merchant"])
+    users, row = np.unique(events["user"], return_inverse=True)
+    states, online = serving.codec.fresh(len(users)), np.zeros(len(events), DECISION)
+    for low in range(0, len(events), _BATCH):
+        part = events[low : low + _BATCH]
+        steps = decide(states, row[low : low + _BATCH], part, serving.schema, serving.live, lambda: 0, part["time_ms"])
+        answer: Answer = None
+        while True:
+            try:
+                need = steps.send(answer)
+            except StopIteration:
+                break
+            answer = None
+            if isinstance(need, Decided):
+                online[low + need.event] = need.decision
+            elif isinstance(need, ScoreRequest):
+                answer = model.score(need)
+            elif isinstance(need, ExplainRequest):
+                answer = model.explain(need.scored)
+            else:
+                answer = model.encode(need.codes, need.length, need.profile)
+
+    alert = (online["flags"] & ALERT) > 0
+    assert alert.sum() > 50
+    np.testing.assert_array_equal(online["flags"], replayed["flags"])
+    np.testing.assert_allclose(online["contribution"][alert], replayed["contribution"][alert], atol=1e-4)
+    # terms that are equal to rounding may change places
+    clear = (np.abs(np.diff(online["contribution"], axis=1)) > 1e-3).all(axis=1) & alert
+    np.testing.assert_array_equal(online["reason"][clear], replayed["reason"][clear])
+    assert len(np.unique(online["reason"][alert, 0])) > 1

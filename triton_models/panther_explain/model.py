@@ -1,0 +1,41 @@
+"""panther_explain on Triton's Python backend: a thin adapter over panther_core.model.serving."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import triton_python_backend_utils as pb_utils
+
+from panther_core.features import WIDTH
+from panther_core.model.outputs import cached_width
+from panther_core.model.serving import PantherModel
+from panther_core.model.tensors import read, wrap
+from panther_core.scoring import RECENT, ScoreRequest
+
+_INPUTS = ("features", "code", "recent", "profile", "cached", "history_len")
+_OUTPUTS = ("contribution", "base", "logit")
+
+
+class TritonPythonModel:
+    """One process a version; the artifact lies beside this file."""
+
+    def initialize(self, args):
+        """Load the version, and run it once, so that the first request is as quick as the others."""
+        torch.set_num_threads(int(os.environ.get("PANTHER_TORCH_THREADS", "1")))
+        self.model = model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
+        features, cached = np.zeros((2, WIDTH), np.float32), np.zeros((2, cached_width(model.config)), np.float32)
+        codes, profile = np.ones((2, RECENT), np.uint64), np.zeros((2, 8), np.uint8)
+        model.explain(ScoreRequest(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32)))
+
+    def execute(self, requests):
+        """One response a request, in order; a failure is that request's alone."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        columns = [read(pb_utils.get_input_tensor_by_name(request, name)) for name in _INPUTS]
+        try:
+            answer = self.model.explain(ScoreRequest(*columns))
+        except Exception as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"panther_explain failed: {error!r}"))
+        return pb_utils.InferenceResponse([wrap(pb_utils, name, getattr(answer, name)) for name in _OUTPUTS])
