@@ -28,7 +28,7 @@ def worker(
     mode.loop.use("uvloop")
     from prometheus_client import start_http_server
 
-    from stream.triton_scorer import TritonScorer
+    from stream.replicas import ReplicaScorer
     from stream.worker import make_app
 
     settings = PantherSettings()
@@ -36,7 +36,7 @@ def worker(
         settings = settings.model_copy(update={"data_dir": data_dir})
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
-    scorer = TritonScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
+    scorer = ReplicaScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
     faust_app = make_app(KafkaSettings(), settings, scorer)
     raise SystemExit(faust_app.Worker(loglevel="info").execute_from_commandline())
 

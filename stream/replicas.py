@@ -1,0 +1,416 @@
+"""Several Triton servers as one scorer: who gets which rows, who is well, and what is done about a dead model.
+
+Every replica can answer for every user. Encode rows go by rendezvous hashing of the user, so that each server's cache
+keeps meeting its own users and a replica that leaves or returns moves no others; the rest goes where least is under
+way. A failed call is tried once more, elsewhere: once, so that a request that kills servers cannot walk through all.
+
+Health is by inference, since servers and models report ready while their Python process (the stub) is dead. Per
+replica a canary runs all the time; per model and version in use (a lane) the answers to real calls are the proof, and
+a made-up row where there are none. What failed is skipped until its probe answers, so calls fail at once instead of
+queueing before a server that cannot answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from panther_core.errors import ScorerUnavailable
+from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
+from stream import metrics
+from stream.triton_scorer import CHANNEL, TritonScorer
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 0.5
+_PROBE_S = 1.3  # a dead stub takes 1.0 s to say so; with _EVERY_S this is below the 2 s of detection
+_DIAGNOSE_S = 10.0  # of what failed: a dead stub takes 1 s for each request before, other workers' probes too
+_FORGET_S = 10.0  # a lane that fails and that nobody asks for: its version was taken out of service
+_JITTER_S = 0.3  # several workers see the same dead stub
+_DRAIN_S = 10.0
+_LOAD_S = 120.0
+#: part of the deadline that the first of two attempts may use
+_FIRST = 2 / 3
+
+
+class TritonControl:
+    """The canary and the repository commands of one server."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._made: InferenceServerClient | None = None
+
+    @property
+    def _client(self) -> InferenceServerClient:
+        if self._made is None:
+            self._made = InferenceServerClient(self._url, channel_args=CHANNEL)
+        return self._made
+
+    async def canary(self, within_s: float) -> str | None:
+        """None when the canary model echoed, else what is wrong."""
+        # several values: a broken numpy in the server repeats the first
+        sent = np.array([secrets.randbits(62) for _ in range(4)], np.int64)
+        ping = InferInput("PING", [4], "INT64")
+        ping.set_data_from_numpy(sent)
+        try:
+            answer = await self._client.infer("canary", [ping], client_timeout=within_s)
+        except (InferenceServerException, grpc.RpcError, OSError) as error:
+            # a server without the canary has answered; lanes are watched all the same
+            return None if "unknown model" in str(error) else str(error)
+        same = b"".join(answer.get_response().raw_output_contents) == sent.tobytes()
+        return None if same else "the canary answered other bytes than it was sent"
+
+    async def loading(self, model: str) -> bool:
+        """Whether somebody is loading the model at this moment."""
+        index = await self._client.get_model_repository_index(client_timeout=_PROBE_S)
+        return any(entry.name == model and entry.state == "LOADING" for entry in index.models)
+
+    async def reload(self, model: str) -> None:
+        """Unload, then load: loading alone changes nothing when the folder has not."""
+        await self._client.unload_model(model, client_timeout=_LOAD_S)
+        await self._client.load_model(model, client_timeout=_LOAD_S)
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        if self._made is not None:
+            await self._made.close()
+            self._made = None
+
+
+@dataclasses.dataclass(eq=False)
+class _Lane:
+    """One model version on one replica."""
+
+    step: str  # method of Scorer
+    version: int
+    tiny: Any  # a made-up row, as the probe
+    ok: bool = True
+    busy: int = 0  # calls under way
+    answered: bool = True  # since the last look; a new lane is not probed at once
+    used_s: float = 0.0
+    watch: asyncio.Task[None] | None = None
+
+    @property
+    def model(self) -> str:
+        return f"panther_{self.step}"
+
+
+class _Replica:
+    """One server: its lanes, and the task that watches it."""
+
+    def __init__(self, url: str, client: Scorer, prober: Scorer, control: TritonControl, heal: bool) -> None:
+        self.url, self.client, self.prober, self.control, self.heal = url, client, prober, control, heal
+        self.up, self.lanes, self.healing = True, dict[tuple[str, int], _Lane](), set[str]()
+        self.task: asyncio.Task[None] | None = None
+        metrics.REPLICA_UP.labels(url).set(1)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stop watching, and disconnect."""
+        tasks = [t for t in (self.task, *(lane.watch for lane in self.lanes.values())) if t]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for part in (self.client, self.prober, self.control):
+            if isinstance(part, TritonScorer | TritonControl):
+                await part.close()
+
+    def lane(self, step: str, request: Any, version: int) -> _Lane:
+        """The lane of a call."""
+        lane = self.lanes.get((step, version))
+        if lane is None:
+            lane = self.lanes[step, version] = _Lane(step, version, _made_up(request))
+        lane.used_s = time.monotonic()
+        return lane
+
+    def takes(self, lane: _Lane) -> bool:
+        """Whether calls may go there."""
+        return self.up and lane.ok and lane.model not in self.healing
+
+    async def call(self, lane: _Lane, request: Any) -> Any:
+        """One call. Raises ScorerUnavailable, and then the lane is skipped until its probe answers."""
+        if not self.takes(lane):
+            raise ScorerUnavailable(
+                f"expected {lane.model} version {lane.version} in health at {self.url}, got a replica that failed and "
+                "has not answered a probe since: see the log above, and the server's"
+            )
+        lane.busy += 1
+        try:
+            answer = await getattr(self.client, lane.step)(request, lane.version)
+        except ScorerUnavailable as error:
+            self.suspect(lane, str(error))
+            raise
+        finally:
+            lane.busy -= 1
+        lane.answered = True
+        return answer
+
+    def suspect(self, lane: _Lane, problem: str | None = None) -> None:
+        """Skip the lane, and see to it that it is probed."""
+        if lane.ok:
+            lane.ok = False
+            self._show()
+        if self.task and (lane.watch is None or lane.watch.done()):
+            lane.watch = asyncio.create_task(self._probe_until_well(lane, problem))
+
+    async def _watch(self) -> None:
+        ailing = False
+        while True:
+            for lane in self.lanes.values():
+                if lane.ok and not lane.busy and not lane.answered and (lane.watch is None or lane.watch.done()):
+                    lane.watch = asyncio.create_task(self._probe_until_well(lane))
+                lane.answered = False
+            problem = await self.control.canary(_DIAGNOSE_S if ailing else _PROBE_S)
+            ailing = problem is not None
+            if problem and _is_dead_stub(problem):
+                await self._heal("canary", lambda: self.control.canary(_DIAGNOSE_S))
+            # models that answered meanwhile prove the server alive: only its canary is not
+            alive = not problem or _is_dead_stub(problem) or any(lane.answered for lane in self.lanes.values())
+            if alive != self.up:
+                self.up = alive
+                logger.warning("replica %s is %s", self.url, "up again" if alive else f"down: {problem}")
+                if not alive:  # a server that comes back may come back without a model
+                    for lane in self.lanes.values():
+                        self.suspect(lane)
+                self._show()
+            await asyncio.sleep(_EVERY_S)
+
+    async def _probe_until_well(self, lane: _Lane, problem: str | None = None) -> None:
+        if problem is None or not _is_dead_stub(problem):
+            problem = await self._probe(lane, _PROBE_S if lane.ok else _DIAGNOSE_S)
+        while problem:
+            if lane.ok:
+                lane.ok = False
+                self._show()
+            if _is_dead_stub(problem):
+                await self._heal(lane.model, lambda: self._probe(lane, _DIAGNOSE_S))
+            else:
+                if time.monotonic() - lane.used_s > _FORGET_S and self.up:
+                    self.lanes.pop((lane.step, lane.version), None)
+                    break
+                await asyncio.sleep(_EVERY_S)
+            problem = await self._probe(lane, _DIAGNOSE_S)
+        else:
+            lane.ok = lane.answered = True
+        self._show()
+
+    async def _probe(self, lane: _Lane, within_s: float) -> str | None:
+        """None when the lane answered a made-up row, else what is wrong."""
+        try:
+            async with asyncio.timeout(within_s):
+                await getattr(self.prober, lane.step)(lane.tiny, lane.version)
+        except TimeoutError:
+            return f"no answer within {within_s} s"
+        except ScorerUnavailable as error:
+            return str(error)
+        return None
+
+    async def _heal(self, model: str, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
+        """Unload and load a model whose stub is dead. Nobody else does, except other workers like this one."""
+        if not self.heal or model in self.healing:
+            return
+        self.healing.add(model)
+        try:
+            # Asked again after a random while: another worker may have done it meanwhile, and a model in health must
+            # not be reloaded.
+            await asyncio.sleep(random.uniform(0, _JITTER_S))
+            problem = await again()
+            if problem is None or not _is_dead_stub(problem) or await self.control.loading(model):
+                return
+            # Triton can abort when a model is replaced below a request (docs/log.md)
+            end_s = time.monotonic() + _DRAIN_S
+            while any(lane.busy for lane in self.lanes.values() if lane.model == model):
+                if time.monotonic() > end_s:
+                    return
+                await asyncio.sleep(0.02)
+            logger.error("the Python process of %s at %s is dead: unloading and loading the model", model, self.url)
+            started_s = time.monotonic()
+            await asyncio.shield(self.control.reload(model))  # never left unloaded by a worker that stops
+            metrics.REPLICA_HEALS.labels(self.url, model).inc()
+            logger.warning("%s at %s is loaded again after %.1f s", model, self.url, time.monotonic() - started_s)
+        except (InferenceServerException, grpc.RpcError, OSError) as error:
+            logger.error("%s at %s could not be loaded again, next try follows: %s", model, self.url, error)
+        finally:
+            self.healing.discard(model)
+
+    def _show(self) -> None:
+        metrics.REPLICA_UP.labels(self.url).set(self.up and all(lane.ok for lane in self.lanes.values()))
+
+
+class ReplicaScorer:
+    """Implements scoring.Scorer over one or more Triton servers; calls must come from one event loop."""
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        score_deadline_s: float = 0.5,
+        encode_deadline_s: float = 5.0,
+        heal: bool = True,
+        client: Callable[[str, float, float], Scorer] = TritonScorer,
+        control: Callable[[str], TritonControl] = TritonControl,
+    ) -> None:
+        """`urls`: host:port, comma separated or a sequence; spelled alike in every worker, since they are hashed.
+
+        heal: unload and load a model whose Python process is dead. Nothing is connected yet.
+        """
+        names = [u.strip() for u in urls.split(",")] if isinstance(urls, str) else list(urls)
+        if not all(names) or len(set(names)) != len(names) or not names:
+            raise ValueError(f"expected distinct host:port, comma separated, got {urls!r}: correct TRITON_URL")
+        self._deadline_s = {"encode": encode_deadline_s}
+        self._score_deadline_s = score_deadline_s
+        self._replicas = [
+            _Replica(
+                name,
+                client(name, score_deadline_s, encode_deadline_s),
+                client(name, _DIAGNOSE_S, _DIAGNOSE_S),
+                control(name),
+                heal,
+            )
+            for name in names
+        ]
+        self._seeds = {replica: xxhash.xxh64_intdigest(replica.url.encode()) for replica in self._replicas}
+        self._watching = False
+
+    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
+        """Score new events with model `version`."""
+        answer: ScoreResponse = await self._call("score", request, version)
+        return answer
+
+    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
+        """Encode context windows with model `version`."""
+        answer: EncodeResponse = await self._call("encode", request, version)
+        return answer
+
+    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
+        """Why `score` answers this request as it does."""
+        answer: ExplainResponse = await self._call("explain", request, version)
+        return answer
+
+    async def close(self) -> None:
+        """Stop watching, and drop every connection."""
+        await asyncio.gather(*(replica.stop() for replica in self._replicas))
+        self._watching = False
+
+    async def _call(self, step: str, request: Any, version: int) -> Any:
+        if not self._watching:
+            self._watching = True
+            for replica in self._replicas:
+                replica.start()
+        if len(self._replicas) == 1:
+            replica = self._replicas[0]
+            return await replica.call(replica.lane(step, request, version), request)
+        end_s = time.monotonic() + self._deadline_s.get(step, self._score_deadline_s)
+        return await self._spread(step, request, version, end_s)
+
+    async def _spread(self, step: str, request: Any, version: int, end_s: float, failed: _Replica | None = None) -> Any:
+        """A call over every replica in health but `failed`, whose rows these are."""
+        lanes = {r: r.lane(step, request, version) for r in self._replicas if r is not failed}
+        well = [replica for replica, lane in lanes.items() if replica.takes(lane)]
+        if not well:
+            raise ScorerUnavailable(
+                f"expected a replica in health for panther_{step} version {version}, got none of "
+                f"{', '.join(r.url for r in self._replicas)}: see the log above, and the servers'"
+            )
+        last = failed is not None or len(well) == 1
+        within_s = (end_s - time.monotonic()) * (1 if last else _FIRST)
+
+        async def part(replica: _Replica, rows: Any) -> Any:
+            mine = request if rows is None else _take(request, rows)
+            try:
+                return await self._within(replica, lanes[replica], mine, within_s)
+            except ScorerUnavailable:
+                if last:
+                    raise
+                metrics.MODEL_RETRIES.labels(step).inc()
+                return await self._spread(step, mine, version, end_s, failed=replica)
+
+        groups = self._groups(step, request, well, lanes)
+        if len(groups) == 1:
+            return await part(groups[0][0], None)
+        answers = await asyncio.gather(*(part(*group) for group in groups), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return _join([rows for _, rows in groups], answers)
+
+    async def _within(self, replica: _Replica, lane: _Lane, request: Any, within_s: float) -> Any:
+        try:
+            async with asyncio.timeout(within_s):
+                return await replica.call(lane, request)
+        except TimeoutError:
+            replica.suspect(lane)
+            raise ScorerUnavailable(
+                f"expected an answer of {lane.model} version {lane.version} at {replica.url} within {within_s:.2f} s, "
+                "got none: is the server up?"
+            ) from None
+
+    def _groups(
+        self, step: str, request: Any, well: list[_Replica], lanes: dict[_Replica, _Lane]
+    ) -> list[tuple[_Replica, Any]]:
+        """Replicas with the rows they get."""
+        if step != "encode":
+            least = min(lanes[r].busy for r in well)
+            return [(random.choice([r for r in well if lanes[r].busy == least]), None)]
+        if len(well) == 1:
+            return [(well[0], None)]
+        place = rendezvous(request.user, [self._seeds[r] for r in well])
+        groups = [(replica, np.flatnonzero(place == i)) for i, replica in enumerate(well)]
+        return [group for group in groups if len(group[1])] or [(well[0], None)]
+
+
+def rendezvous(users: NDArray[np.uint64], seeds: Sequence[int]) -> NDArray[np.intp]:
+    """Position in `seeds` of the replica that each user goes to: the one with the highest hash of both.
+
+    Taking a seed away moves its own users only, evenly over the others. The order of seeds does not matter.
+    """
+    x = users[None, :] ^ np.asarray(seeds, np.uint64)[:, None]
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    highest: NDArray[np.intp] = (x ^ (x >> np.uint64(31))).argmax(axis=0)
+    return highest
+
+
+def _is_dead_stub(problem: str) -> bool:
+    return "Stub process" in problem and "not healthy" in problem
+
+
+def _made_up(request: Any) -> Any:
+    """One row of zeros in the shapes of `request`; no data of anybody."""
+    fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    row = {name: np.zeros((1, *tensor.shape[1:]), tensor.dtype) for name, tensor in fields.items()}
+    if "length" in row:  # of a window: one event
+        row["length"][0] = row["codes"][0, 0] = 1
+    return dataclasses.replace(request, **row)
+
+
+def _take(request: Any, rows: Any) -> Any:
+    return dataclasses.replace(request, **{f.name: getattr(request, f.name)[rows] for f in dataclasses.fields(request)})
+
+
+def _join(places: list[NDArray[np.intp]], answers: list[Any]) -> Any:
+    """One answer in row order, from those to the rows at `places`."""
+    count, columns = sum(map(len, places)), {}
+    for field in dataclasses.fields(answers[0]):
+        parts = [getattr(answer, field.name) for answer in answers]
+        whole = np.empty((count, *parts[0].shape[1:]), parts[0].dtype)
+        for rows, part in zip(places, parts, strict=True):
+            whole[rows] = part
+        columns[field.name] = whole
+    return type(answers[0])(**columns)
