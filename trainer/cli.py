@@ -127,9 +127,12 @@ def rollback(as_json: Json = False) -> None:
 
 @app.command()
 def unload(
-    version: Annotated[int, typer.Argument(help="Version number.")], repository: Repository = REPOSITORY
+    version: Annotated[int, typer.Argument(help="Version number.")],
+    repository: Repository = REPOSITORY,
+    as_json: Json = False,
 ) -> None:
     """Take a version out of service and out of the model repository."""
     from trainer import deploy
 
     deploy.unload(PantherSettings().triton_url, repository, version)
+    emit({"unloaded": version}, as_json)

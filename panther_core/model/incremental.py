@@ -162,14 +162,14 @@ class IncrementalEncoder:
 
     def _attend(self, layer: Layer, n: int, u_BD: Tensor, slots: NDArray[np.int64], place: NDArray[np.int64]) -> Tensor:
         pool = self.pool
-        q_BHK, k_BHK, v_BHK = (part.contiguous() for part in layer.project(u_BD))
-        out = np.empty(tuple(q_BHK.shape), np.float32)
+        qkv_B3HK = layer.qkv(u_BD).unflatten(-1, (3, layer.heads, -1))
+        out = np.empty((len(slots), layer.heads, qkv_B3HK.shape[3]), np.float32)
         keys, values = pool.bits(pool.keys[n]), pool.bits(pool.values[n])
-        k, v = pool.bits(k_BHK.to(pool.dtype)), pool.bits(v_BHK.to(pool.dtype))
         if self._decode is None:
-            kernels.append_and_attend(keys, values, slots, place, q_BHK.numpy(), k, v, out)
+            kernels.append_and_attend(keys, values, slots, place, qkv_B3HK.numpy(), out)
         else:
-            kernels.append_and_attend_16(keys, values, slots, place, q_BHK.numpy(), k, v, out, self._decode)
+            bits = pool.bits(qkv_B3HK.to(pool.dtype))
+            kernels.append_and_attend_16(keys, values, slots, place, qkv_B3HK.numpy(), bits, out, self._decode)
         return torch.from_numpy(out).flatten(1)
 
     def _finish(

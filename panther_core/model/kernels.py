@@ -23,22 +23,23 @@ def append_and_attend(
     values_UHTK: F32,
     slot_B: I64,
     at_B: I64,
-    q_BHK: F32,
-    k_BHK: F32,
-    v_BHK: F32,
+    qkv_B3HK: F32,
     out_BHK: F32,
 ) -> None:
-    """Write one new key and value a row at position `at`, then attend over positions 0..at; result in `out`."""
+    """Write one new key and value a row at position `at`, then attend over positions 0..at; result in `out`.
+
+    `qkv` holds query, key and value side by side, as one projection gives them.
+    """
     heads, width = keys_UHTK.shape[1], keys_UHTK.shape[3]
     scale = np.float32(1.0 / np.sqrt(width))
     for b in numba.prange(len(slot_B)):
         slot, at = slot_B[b], at_B[b]
         weight = np.empty(at + 1, np.float32)
         for h in range(heads):
-            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], q_BHK[b, h]
+            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], qkv_B3HK[b, 0, h]
             for j in range(width):
-                keys[at, j] = k_BHK[b, h, j]
-                values[at, j] = v_BHK[b, h, j]
+                keys[at, j] = qkv_B3HK[b, 1, h, j]
+                values[at, j] = qkv_B3HK[b, 2, h, j]
             top = np.float32(-np.inf)
             for t in range(at + 1):
                 dot = np.float32(0)
@@ -65,23 +66,25 @@ def append_and_attend_16(
     values_UHTK: U16,
     slot_B: I64,
     at_B: I64,
-    q_BHK: F32,
-    k_BHK: U16,
-    v_BHK: U16,
+    qkv_B3HK: F32,
+    bits_B3HK: U16,
     out_BHK: F32,
     decode: F32,
 ) -> None:
-    """The same over 16-bit slabs (float16 or bfloat16, as their bits); `decode` [65536] turns bits into float32."""
+    """The same over 16-bit slabs (float16 or bfloat16, as their bits).
+
+    `bits` is `qkv` in that type; `decode` [65536] turns bits into float32.
+    """
     heads, width = keys_UHTK.shape[1], keys_UHTK.shape[3]
     scale = np.float32(1.0 / np.sqrt(width))
     for b in numba.prange(len(slot_B)):
         slot, at = slot_B[b], at_B[b]
         weight = np.empty(at + 1, np.float32)
         for h in range(heads):
-            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], q_BHK[b, h]
+            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], qkv_B3HK[b, 0, h]
             for j in range(width):
-                keys[at, j] = k_BHK[b, h, j]
-                values[at, j] = v_BHK[b, h, j]
+                keys[at, j] = bits_B3HK[b, 1, h, j]
+                values[at, j] = bits_B3HK[b, 2, h, j]
             top = np.float32(-np.inf)
             for t in range(at + 1):
                 dot = np.float32(0)

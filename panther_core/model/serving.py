@@ -149,12 +149,12 @@ class PantherModel(torch.nn.Module):
         for part in torch.split(self.panther.query(h_ND), max(1, _LOGITS // size)):
             logits = part @ table_DV
             log_z.append(logits.logsumexp(dim=1))
-            square.append((logits * 2).logsumexp(dim=1))
+            square.append((logits - log_z[-1][:, None]).exp_().square_().sum(dim=1))
             top = logits[:, 1:].topk(min(EXPECTED, size - 1), dim=1).indices + 1
             likely.append(torch.nn.functional.pad(self.panther.tokeniser.codes[top], (0, EXPECTED - top.shape[1])))
         z = torch.cat(log_z)
         mu = torch.full_like(z, 1 / size)
-        variance = (torch.cat(square) - 2 * z).exp() / size - mu**2
+        variance = torch.cat(square) / size - mu**2
         sigma = variance.clamp(min=0).sqrt()
         outputs = Outputs(h_ND, self.panther.user_embedding(h_ND), pooled_NP, z, mu, sigma)
         return outputs.pack(), torch.cat(likely)

@@ -146,8 +146,9 @@ def test_attention_kernels_equal_plain_torch(precision: Precision) -> None:
         want.append((weight[:, None] @ values)[:, 0])
     out = np.empty((3, 2, 8), np.float32)
     if precision == "float32":
-        kernels.append_and_attend(*(s.numpy() for s in slabs), slot, at, q.numpy(), k.numpy(), v.numpy(), out)
+        kernels.append_and_attend(*(s.numpy() for s in slabs), slot, at, torch.stack([q, k, v], 1).numpy(), out)
     else:
-        bits = [t.to(dtype).view(torch.uint16).numpy() for t in (*slabs, k, v)]
-        kernels.append_and_attend_16(*bits[:2], slot, at, q.numpy(), *bits[2:], out, decode_table(dtype))
+        qkv = torch.stack([q, k, v], 1)
+        keys, values, bits = (t.to(dtype).view(torch.uint16).numpy() for t in (*slabs, qkv))
+        kernels.append_and_attend_16(keys, values, slot, at, qkv.numpy(), bits, out, decode_table(dtype))
     assert np.abs(out - torch.stack(want).numpy()).max() < 1e-6
