@@ -11,6 +11,7 @@ import torch
 
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
 from panther_core.errors import BadInput
+from panther_core.evaluation import fraud_metrics
 from panther_core.history import History
 from panther_core.model.codes import as_tensor
 from panther_core.model.panther import Panther
@@ -24,7 +25,7 @@ from trainer import losses
 from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig, preset
-from trainer.evaluate import fraud_metrics, hit_rates
+from trainer.evaluate import hit_rates
 from trainer.pipeline import train
 from trainer.pretrain import Batches, pretrain
 
