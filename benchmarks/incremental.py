@@ -6,6 +6,8 @@ Triton with the client's cost included. Random weights: speed does not depend on
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -168,3 +170,7 @@ def run_incremental(lengths: tuple[int, ...] = (128, 256, 512)) -> dict[str, Any
         results.append(compare(events))
         say(f"  {results[-1]}")
     return {"results": results, "flatness": flatness(), "torch_threads": torch.get_num_threads()}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(run_incremental()))

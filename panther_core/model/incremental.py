@@ -28,6 +28,7 @@ from panther_core.schema import PROFILE_FIELDS
 from panther_core.scoring import RECENT, EncodeRequest, EncodeResponse
 from panther_core.transition import extend_hash, hash_codes
 
+_DISTANCES = np.array(TAPS, np.int64)
 #: with more new events than this, one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16
 
@@ -41,6 +42,8 @@ class IncrementalEncoder:
         self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision)
         self._decode = decode_table(self.pool.dtype) if precision != "float32" else None
         self._table_DV = model.panther.token_table().detach()
+        sprms = [cast(Layer, layer).sprm for layer in model.panther.layers]
+        self._convolutions = [(s.taps_4D().detach().numpy(), s.bias_D.detach().numpy()) for s in sprms if s is not None]
         self._first = int(model.config.profile == "first")
         widths = np.array(model.head.text.widths)
         self._reach_P = np.maximum(model.config.span - widths, 0).astype(np.int64)
@@ -142,23 +145,25 @@ class IncrementalEncoder:
         if not self._first:
             x_BD = x_BD + model.profile_vector(torch.from_numpy(request.profile[rows]))
         place = at + self._first
-        slot_B, place_B = torch.from_numpy(slots), torch.from_numpy(place)
         for n, module in enumerate(model.layers):
             layer = cast(Layer, module)
             u_BD = layer.norm(x_BD)
-            ring_URD = pool.ring_NURD[n]
-            ring_URD[slot_B, place_B % RING] = u_BD
-            pattern = None
-            if layer.sprm is not None:
-                # positions before the window's first hold zeros: the ring is cleared when a slab is filled
-                taps = [u_BD, *(ring_URD[slot_B, (place_B - tap) % RING] for tap in TAPS[1:])]
-                pattern = layer.sprm.mix(taps)
-            x_BD = layer.combine(x_BD, self._attend(layer, n, u_BD, slots, place), pattern)
+            x_BD = layer.combine(x_BD, self._attend(layer, n, u_BD, slots, place), self._pattern(n, u_BD, slots, place))
         new_BP = self.model.head.text.activations(codes_B4)[:, 0]
         pooled = np.empty(new_BP.shape, np.float32)
         kernels.pooled_maximum(pool.active_UTP.numpy(), slots, at, new_BP.numpy(), self._reach_P, pooled)
         h_BD: Tensor = model.norm(x_BD)
         return h_BD, torch.from_numpy(pooled)
+
+    def _pattern(self, n: int, u_BD: Tensor, slots: NDArray[np.int64], place: NDArray[np.int64]) -> Tensor | None:
+        sprm = cast(Layer, self.model.panther.layers[n]).sprm
+        if sprm is None:
+            return None
+        weight_4D, bias_D = self._convolutions[n]
+        c = np.empty(tuple(u_BD.shape), np.float32)
+        ring = self.pool.ring_NURD[n].numpy()
+        kernels.convolve(ring, slots, place, u_BD.numpy(), weight_4D, bias_D, _DISTANCES, c)
+        return sprm.look_up(torch.from_numpy(c))
 
     def _attend(self, layer: Layer, n: int, u_BD: Tensor, slots: NDArray[np.int64], place: NDArray[np.int64]) -> Tensor:
         pool = self.pool

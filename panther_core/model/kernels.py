@@ -119,3 +119,21 @@ def pooled_maximum(active_UTP: F32, slot_B: I64, at_B: I64, new_BP: F32, reach_P
             for p in range(filters):
                 if at - t < reach_P[p] and slab[t, p] > out_BP[b, p]:
                     out_BP[b, p] = slab[t, p]
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def convolve(
+    ring_URD: F32, slot_B: I64, at_B: I64, u_BD: F32, weight_4D: F32, bias_D: F32, distance_4: I64, out_BD: F32
+) -> None:
+    """Put the newest input into its user's ring (position modulo R), then convolve over the distances."""
+    places, width = ring_URD.shape[1], ring_URD.shape[2]
+    for b in numba.prange(len(slot_B)):
+        ring, at, out = ring_URD[slot_B[b]], at_B[b], out_BD[b]
+        for j in range(width):
+            ring[at % places, j] = u_BD[b, j]
+            out[j] = bias_D[j]
+        for i in range(len(distance_4)):
+            # positions before the window's first hold zeros: the ring is cleared when a slab is filled
+            tap = ring[(at - distance_4[i]) % places]
+            for j in range(width):
+                out[j] += tap[j] * weight_4D[i, j]

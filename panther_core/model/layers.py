@@ -3,7 +3,7 @@
 Shapes: B rows, T positions, D width, H heads, K = D / H, M prototypes. Padding is on the right, where causality makes
 it harmless. Everything but `attend` and the taps of the convolution works on any leading shape, so that a cached
 step for one new position (keys and values, and the last REACH inputs, kept a user) shares all weights and code:
-`project`, its own attention over the slab, `Sprm.mix` of the taps it kept, `combine`.
+its own attention over the slab, its own convolution over the inputs it kept, `Sprm.look_up`, `combine`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,20 @@ class Sprm(nn.Module):
         padded, length = F.pad(u_BTD, (0, 0, REACH, 0)), u_BTD.shape[1]
         return [padded[:, REACH - tap : REACH - tap + length] for tap in TAPS]
 
-    def mix(self, taps: list[Tensor]) -> Tensor:
-        """Output [..., D] from inputs [..., D] at distances 0, 1, 2 and 4."""
+    def taps_4D(self) -> Tensor:
+        """Weights at distances TAPS: two convolutions that are added are one, with the sum of their kernels."""
         near, far = self.near_3D, self.far_3D
-        # both dilations at once: the sum of two convolutions is one with the sum of their kernels
-        c = self.bias_D + taps[0] * (near[0] + far[0]) + taps[1] * near[1]
-        c = c + taps[2] * (near[2] + far[1]) + taps[3] * far[2]
+        return torch.stack([near[0] + far[0], near[1], near[2] + far[1], far[2]])
+
+    def convolve(self, taps: list[Tensor]) -> Tensor:
+        """H' [..., D] from inputs [..., D] at distances TAPS."""
+        c = self.bias_D
+        for tap, weight in zip(taps, self.taps_4D(), strict=True):
+            c = c + tap * weight
+        return c
+
+    def look_up(self, c: Tensor) -> Tensor:
+        """Output [..., D] of attention over the prototypes."""
         weight = torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
         out: Tensor = self.out(weight @ self.prototypes_MD)
         return out
@@ -76,7 +84,7 @@ class Layer(nn.Module):
 
     def pattern(self, u_BTD: Tensor) -> Tensor | None:
         """The pattern branch [B, T, D]; None for the plain transformer."""
-        return None if self.sprm is None else self.sprm.mix(self.sprm.taps(u_BTD))
+        return None if self.sprm is None else self.sprm.look_up(self.sprm.convolve(self.sprm.taps(u_BTD)))
 
     def combine(self, x: Tensor, attended: Tensor, pattern: Tensor | None) -> Tensor:
         """Close the layer, [..., D]: residuals of attention and pattern branch, then feed-forward."""

@@ -48,7 +48,7 @@ def test_sprm_convolutions_equal_torch_s() -> None:
         convolved = convolved + torch.conv1d(padded, weight, dilation=dilation, groups=CONFIG.d).transpose(1, 2)
     p = sprm.prototypes_MD
     want = sprm.out(torch.softmax(convolved @ p.T / CONFIG.d**0.5, dim=-1) @ p)
-    torch.testing.assert_close(sprm.mix(sprm.taps(u)), want)
+    torch.testing.assert_close(sprm.look_up(sprm.convolve(sprm.taps(u))), want)
 
 
 def test_log_z_mu_sigma_describe_the_prediction(model: PantherModel) -> None:
