@@ -16,7 +16,6 @@ import asyncio
 import dataclasses
 import logging
 import random
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -25,14 +24,13 @@ import grpc  # type: ignore[import-untyped]
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from panther_core.errors import ScorerUnavailable
 from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
 from stream import metrics
-from stream.triton_scorer import CHANNEL, TritonScorer
+from stream.triton_control import TritonControl
+from stream.triton_scorer import TritonScorer
 
 logger = logging.getLogger(__name__)
 
@@ -42,53 +40,8 @@ _DIAGNOSE_S = 10.0  # of what failed: a dead stub takes 1 s for each request bef
 _FORGET_S = 10.0  # a lane that fails and that nobody asks for: its version was taken out of service
 _JITTER_S = 0.3  # several workers see the same dead stub
 _DRAIN_S = 10.0
-_LOAD_S = 120.0
 #: part of the deadline that the first of two attempts may use
 _FIRST = 2 / 3
-
-
-class TritonControl:
-    """The canary and the repository commands of one server."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._made: InferenceServerClient | None = None
-
-    @property
-    def _client(self) -> InferenceServerClient:
-        if self._made is None:
-            self._made = InferenceServerClient(self._url, channel_args=CHANNEL)
-        return self._made
-
-    async def canary(self, within_s: float) -> str | None:
-        """None when the canary model echoed, else what is wrong."""
-        # several values: a broken numpy in the server repeats the first
-        sent = np.array([secrets.randbits(62) for _ in range(4)], np.int64)
-        ping = InferInput("PING", [4], "INT64")
-        ping.set_data_from_numpy(sent)
-        try:
-            answer = await self._client.infer("canary", [ping], client_timeout=within_s)
-        except (InferenceServerException, grpc.RpcError, OSError) as error:
-            # a server without the canary has answered; lanes are watched all the same
-            return None if "unknown model" in str(error) else str(error)
-        same = b"".join(answer.get_response().raw_output_contents) == sent.tobytes()
-        return None if same else "the canary answered other bytes than it was sent"
-
-    async def loading(self, model: str) -> bool:
-        """Whether somebody is loading the model at this moment."""
-        index = await self._client.get_model_repository_index(client_timeout=_PROBE_S)
-        return any(entry.name == model and entry.state == "LOADING" for entry in index.models)
-
-    async def reload(self, model: str) -> None:
-        """Unload, then load: loading alone changes nothing when the folder has not."""
-        await self._client.unload_model(model, client_timeout=_LOAD_S)
-        await self._client.load_model(model, client_timeout=_LOAD_S)
-
-    async def close(self) -> None:
-        """Drop the connection."""
-        if self._made is not None:
-            await self._made.close()
-            self._made = None
 
 
 @dataclasses.dataclass(eq=False)
