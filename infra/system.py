@@ -22,8 +22,8 @@ from infra.topics import create_topics
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.table import TransactionTable
 from stream.live_models import ServingModel, load_serving_model
+from stream.replicas import ReplicaScorer
 from stream.seed import seed_states, start_after_log
-from stream.triton_scorer import TritonScorer
 from trainer.refresh import switch
 
 _WORKER_START_S = 60.0
@@ -85,7 +85,7 @@ class System:
         """
 
         async def go() -> int:
-            scorer = TritonScorer(self.settings.triton_url, encode_deadline_s=60)
+            scorer = ReplicaScorer(self.settings.triton_url, encode_deadline_s=60)
             try:
                 users = await seed_states(self.kafka, self.settings, log, model, scorer)
             finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,64 +61,67 @@ def export(artifact: Path, repository: Path) -> int:
 def load(triton_url: str, manifest: Manifest, deadline_s: float = _LOAD_S) -> float:
     """Load the exported version beside those that serve; returns the seconds it took. Raises DeployError.
 
-    The server warms the version up while it loads. "Ready" does not say that it can infer, so a request decides.
+    `triton_url`: host:port of every server over the repository, comma separated, here and below. A server warms the
+    version up while it loads. "Ready" does not say that it can infer, so a request decides.
     """
     started = time.perf_counter()
-    with triton.InferenceServerClient(triton_url) as client:
-        try:
+    for url in _each(triton_url):
+        wanted = f"version {manifest.version} to load and answer (if not, the versions before it go on serving)"
+        with _client(url, wanted) as client:
             for model in MODELS:
                 client.load_model(model, client_timeout=deadline_s)
             _canary(client, manifest)
-        except InferenceServerException as error:
-            raise DeployError(
-                f"expected version {manifest.version} to load and answer at {triton_url}, got {error}: see the "
-                "server's log; the versions before it go on serving"
-            ) from None
     return time.perf_counter() - started
 
 
 def check_serves(triton_url: str, manifest: Manifest) -> None:
-    """Return if the version answers. Raises DeployError."""
-    with triton.InferenceServerClient(triton_url) as client:
-        try:
+    """Return if the version answers on every server. Raises DeployError."""
+    for url in _each(triton_url):
+        with _client(url, f"version {manifest.version} to answer (load it first)") as client:
             _canary(client, manifest)
-        except InferenceServerException as error:
-            raise DeployError(
-                f"expected version {manifest.version} to answer at {triton_url}, got {error}: load it first"
-            ) from None
 
 
 def served(triton_url: str) -> dict[str, list[int]]:
-    """Versions in service by model. Raises DeployError."""
-    out: dict[str, list[int]] = {model: [] for model in MODELS}
-    with triton.InferenceServerClient(triton_url) as client:
-        try:
-            for entry in client.get_model_repository_index().models:
-                if entry.name in out and entry.state == "READY":
-                    out[entry.name].append(int(entry.version))
-        except InferenceServerException as error:
-            raise DeployError(f"expected {triton_url} to list its models, got {error}: is it up?") from None
-    return {model: sorted(versions) for model, versions in out.items()}
+    """Versions that every server has in service, by model. Raises DeployError."""
+    found: list[set[tuple[str, int]]] = []
+    for url in _each(triton_url):
+        with _client(url, "a list of models") as client:
+            index = client.get_model_repository_index().models
+            found.append({(e.name, int(e.version)) for e in index if e.name in MODELS and e.state == "READY"})
+    common = set.intersection(*found)
+    return {model: sorted(version for name, version in common if name == model) for model in MODELS}
 
 
 def unload(triton_url: str, repository: Path, version: int) -> None:
-    """Take a version out of service and out of the repository; others go on serving. Raises DeployError."""
-    with triton.InferenceServerClient(triton_url) as client:
-        try:
+    """Take a version out of the repository and out of service; others go on serving. Raises DeployError."""
+    for model in MODELS:
+        folder = repository / model / str(version)
+        if folder.exists():
+            trash = folder.with_name(f".{version}.removed")
+            folder.rename(trash)
+            shutil.rmtree(trash)
+    for url in _each(triton_url):
+        with _client(url, f"version {version} to be unloaded") as client:
             for model in MODELS:
-                folder = repository / model / str(version)
-                left = [path for path in folder.parent.iterdir() if path.name.isdigit() and path != folder]
-                if folder.exists():
-                    trash = folder.with_name(f".{version}.removed")
-                    folder.rename(trash)
-                    shutil.rmtree(trash)
-                # loading again makes the server compare the folder with what it serves, and drop what is gone
-                if left:
+                home = repository / model
+                if home.is_dir() and any(path.name.isdigit() for path in home.iterdir()):
+                    # loading again makes the server compare the folder with what it serves, and drop what is gone
                     client.load_model(model, client_timeout=_LOAD_S)
                 else:
                     client.unload_model(model)
+
+
+def _each(triton_url: str) -> list[str]:
+    return [url.strip() for url in triton_url.split(",")]
+
+
+@contextmanager
+def _client(url: str, wanted: str) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(url) as client:
+        try:
+            yield client
         except InferenceServerException as error:
-            raise DeployError(f"expected {triton_url} to unload version {version}, got {error}") from None
+            raise DeployError(f"expected {wanted} at {url}, got {error}: see the server's log") from None
 
 
 def _canary(client: triton.InferenceServerClient, manifest: Manifest) -> None:

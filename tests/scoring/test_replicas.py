@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from infra.process import group_members
 from infra.triton import TritonPorts, TritonServer
+from panther_core.artifact import load_manifest
 from panther_core.errors import ScorerUnavailable
 from panther_core.model.serving import PantherModel
 from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from stream.replicas import ReplicaScorer, rendezvous
 from tests.scoring.test_contract import assert_same, encode_request, score_request
 from tests.scoring.test_triton_scorer import request as made_up_score
-from trainer.deploy import export
+from trainer.deploy import DeployError, check_serves, export, load, served
 
 # ---- routing ----
 
@@ -220,6 +221,16 @@ def pair(artifact_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     finally:
         for server in servers:
             server.stop()
+
+
+def test_commands_reach_every_server_and_name_the_one_that_fails(pair: Pair, artifact_folder: Path) -> None:
+    both = ", ".join(server.grpc_url for server in pair.servers)
+    manifest = load_manifest(artifact_folder)
+    load(both, manifest)  # there already: stays as it is
+    check_serves(both, manifest)
+    assert set(map(tuple, served(both).values())) == {(1,)}
+    with pytest.raises(DeployError, match=r"127\.0\.0\.1:1,.*server's log"):
+        served(f"{both},127.0.0.1:1")
 
 
 def kill_stub(server: TritonServer, model: str) -> None:
