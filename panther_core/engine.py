@@ -203,10 +203,14 @@ def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], vers
     if answer is None:
         return  # `cached_n` stays behind: tried again at the user's next event
     assert isinstance(answer, EncodeResponse)
-    states["cached"][at] = answer.cached
-    states["expected"][at] = code_array(answer.expected)
-    states["cached_n"][at] = part["n"]
-    states["model_version"][at] = version
+    take_outputs(part, answer, version)
+    states[at] = part
+
+
+def take_outputs(states: States, answer: EncodeResponse, version: int) -> None:
+    """Keep the outputs of model `version` in the states, in place: they have seen every event so far."""
+    states["cached"], states["expected"] = answer.cached, code_array(answer.expected)
+    states["cached_n"], states["model_version"] = states["n"], version
 
 
 def make_decisions(

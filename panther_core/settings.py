@@ -70,3 +70,6 @@ class PantherSettings(BaseSettings):
     batch_within_s: float = Field(default=0.003, description="longest wait to fill a micro-batch", gt=0)
     score_deadline_s: float = Field(default=0.5, description="after it a decision is made by rules", gt=0)
     encode_deadline_s: float = Field(default=5.0, description="after it the user is encoded at the next event", gt=0)
+    sweep_users_per_s: float = Field(
+        default=200, description="users a worker moves to a new model version in the background; 0 = none", ge=0
+    )

@@ -70,6 +70,11 @@ class LiveModels:
         assert self._current is not None
         return self._current
 
+    @property
+    def now(self) -> ServingModel | None:
+        """The live version, None before the first one."""
+        return self._current
+
     def version(self, number: int) -> ServingModel:
         """The version a stored decision came from, if it is still known; else the live one."""
         assert self._current is not None

@@ -15,3 +15,4 @@ MODEL_FAILURES = Counter("panther_model_failures", "Model calls that got no answ
 MODEL_RETRIES = Counter("panther_model_retries", "Model calls tried again on another Triton replica, by step", ["step"])
 REPLICA_UP = Gauge("panther_replica_up", "1 where a Triton replica and all models asked of it answer", ["replica"])
 REPLICA_HEALS = Counter("panther_replica_heals", "Models loaded again as their process was dead", ["replica", "model"])
+SWEPT = Counter("panther_users_swept", "Users moved to the live model version without an event of theirs")

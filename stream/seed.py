@@ -11,14 +11,13 @@ import asyncio
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from panther_core.engine import encode_request
+from panther_core.engine import encode_request, take_outputs
 from panther_core.history import prepare
 from panther_core.schema import hash64
 from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS, changelog_of
-from panther_core.transition import code_array
 from stream.live_models import ServingModel
 from stream.worker import make_producer
 
@@ -47,8 +46,7 @@ async def seed_states(
     for low in range(0, len(states), _CHUNK):
         part = states[low : low + _CHUNK]
         answer = await scorer.encode(encode_request(part, history.users[low : low + _CHUNK]), model.live.version)
-        part["cached"], part["expected"] = answer.cached, code_array(answer.expected)
-        part["cached_n"], part["model_version"] = part["n"], model.live.version
+        take_outputs(part, answer, model.live.version)
     row = {int(h): i for i, h in enumerate(history.users)}
     values = model.codec.encode(states)
     async with make_producer(kafka) as producer:

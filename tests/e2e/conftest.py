@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.table import TransactionTable
+from panther_core.topics import changelog_of
 from stream.ledger import Ledger, LedgerReader
+from stream.live_models import load_serving_model
 from stream.produce import make_producer, produce, produce_labels
 from trainer.config import preset
+from trainer.kafka_log import read_topic
 from trainer.pipeline import train
 
 LABEL_DELAY_MS = 86_400_000
@@ -46,6 +50,14 @@ class Stage:
                 await producer.stop()
 
         asyncio.run(go())
+
+    def states(self) -> dict[str, np.void]:
+        """Every user's newest state on the changelog."""
+        topic = changelog_of(self.system.settings.app_id)
+        newest = {r.key.decode(): r.value for r in asyncio.run(read_topic(self.system.kafka, topic)) if r.key}
+        folder = Path(self.system.settings.models_dir) / "1"
+        states = load_serving_model(folder).codec.decode(list(newest.values()))
+        return dict(zip(newest, states, strict=True))
 
     def collect(self, decisions: set[str], dead: int = 0, patience_s: float = 30) -> Ledger:
         """Everything published so far, once these transactions are decided and as many dead letters are there."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from panther_core.artifact import load_manifest
 from panther_core.generator.malformed import malformed
+from panther_core.history import prepare
 from panther_core.schema import hash64
 from panther_core.table_concat import concat
 from stream.live_models import load_serving_model
@@ -135,3 +136,27 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
     assert not ledger.contradicted
     log = (system.stack.folder / "logs" / "triton.log").read_text()
     assert log.count("ModelInstanceInitialize: panther_encode") == 2, "a version in service was reloaded"
+
+    # users without an event are moved by the sweep, and lose nothing by it
+    deadline, states = time.time() + 30, stage.states()
+    while any(s["model_version"] != 2 for s in states.values()) and time.time() < deadline:
+        time.sleep(0.5)
+        states = stage.states()
+    assert {int(s["model_version"]) for s in states.values()} == {2}
+    assert all(s["cached_n"] == s["n"] for s in states.values())
+    active = set(np.array(stage.live.user.words)[np.unique(after.user.index)].tolist())
+    assert set(states) - active, "there are users who had no event since the switch"
+
+
+def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage) -> None:
+    """After kill -9, redeliveries, a refresh and a sweep: every user's history is what the log says, exactly."""
+    part = stage.live.take(slice(0, 4200))
+    stage.collect(set(part.transaction_id.tolist()))
+    model = load_serving_model(Path(stage.system.settings.models_dir) / "2")
+    events = concat([stage.history, part]).events(model.schema)
+    events["code"]["risk"] = model.risk.level(events["merchant"])
+    history = prepare(events, model.schema, model.codec.length)
+    stored = {hash64(user): state for user, state in stage.states().items()}
+    for user, state in zip(history.users.tolist(), history.states, strict=True):
+        for name in ("n", "ring", "window_hash", "last_time_ms", "merchants", "profile"):
+            assert np.asarray(stored[user][name]).tobytes() == np.asarray(state[name]).tobytes(), name
