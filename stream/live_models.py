@@ -65,7 +65,7 @@ class LiveModels:
     async def current(self) -> ServingModel:
         """The live version; waits for the first one."""
         if not self._ready.is_set():
-            logger.warning("no model is live yet: waiting for an update on topic %s (panther models deploy)", MODELS)
+            logger.warning("no model is live yet: waiting for an update on topic %s (panther models promote)", MODELS)
             await self._ready.wait()
         assert self._current is not None
         return self._current
