@@ -27,7 +27,7 @@ from panther_core.console import console, say
 from panther_core.errors import BadInput
 from panther_core.events import Alert
 from panther_core.generator import GeneratorConfig, generate
-from panther_core.generator.malformed import malformed
+from panther_core.generator.malformed import KINDS, malformed
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS
@@ -150,7 +150,7 @@ async def _lay_log(kafka: KafkaSettings, history: TransactionTable) -> None:
 
 
 async def _inject_malformed(kafka: KafkaSettings) -> Counter[str]:
-    """Send records that must become dead letters; returns how many of each kind."""
+    """Send records that must become dead letters; returns how many of each reason code."""
     producer = make_producer(kafka)
     await producer.start()
     try:
@@ -158,7 +158,7 @@ async def _inject_malformed(kafka: KafkaSettings) -> Counter[str]:
         for kind, payload in records:
             await producer.send(TRANSACTIONS, payload, key=f"malformed-{kind}".encode())
         await producer.flush()
-        return Counter(kind for kind, _ in records)
+        return Counter(KINDS[kind][0] for kind, _ in records)
     finally:
         await producer.stop()
 
@@ -236,7 +236,7 @@ def _summary(
     checks = {
         "every transaction has a decision": missing == 0 and unknown == 0,
         "no transaction has two different decisions": not ledger.contradicted,
-        "dead letters are exactly the malformed records": ledger.dead.total() == injected.total(),
+        "dead letters are exactly the malformed records": ledger.dead == injected,
         "alerts are exactly the decisions above the threshold": alerts == len(ledger.alerts),
         "the refreshed model took over in mid-stream": versions == [1, 2],
     }
