@@ -37,7 +37,7 @@ from stream.produce import make_producer, produce, produce_labels
 DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)
 _REFRESH_AT = 0.1  # share of the stream after which the refresh starts: it takes a while beside the stream
-_RESERVE = 0.75  # streamed on, as a share of what was asked for, until the refreshed model has taken over
+_RESERVE_S = 90  # of transactions are kept to stream on, until the refreshed model has taken over
 _MOVED = 2000  # decisions of the refreshed model that end the stream
 _MALFORMED = 60
 _PATIENCE_S = 90.0  # for the worker to start, and after the last transaction for the last decision
@@ -68,9 +68,12 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
     demo = Demo(folder, transactions, rate)
     with demo.stage("generate"):
         table = generate(GENERATOR)
-        reserve = int(transactions * (1 + _RESERVE))
+        reserve = transactions + int(rate * _RESERVE_S)
         if len(table) <= 2 * reserve:
-            raise BadInput(f"expected at most {int(len(table) / 2 / (1 + _RESERVE))} transactions, got {transactions}")
+            raise BadInput(
+                f"expected transactions + {_RESERVE_S} s of the rate to be at most {len(table) // 2}, got {reserve}: "
+                "ask for fewer --transactions or a lower --rate"
+            )
         history, live = table.take(slice(0, len(table) - reserve)), table.take(slice(len(table) - reserve, None))
     with demo.stage("train"):
         train_once(folder, history, key=f"{GENERATOR} {transactions}")
