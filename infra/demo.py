@@ -76,7 +76,7 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
             )
         history, live = table.take(slice(0, len(table) - reserve)), table.take(slice(len(table) - reserve, None))
     with demo.stage("train"):
-        train_once(folder, history, key=f"{GENERATOR} {transactions}")
+        train_once(folder, history, key=f"{GENERATOR} {reserve}")
     shutil.rmtree(folder / "stack", ignore_errors=True)
     shutil.rmtree(folder / "worker", ignore_errors=True)
     with ExitStack() as running:
