@@ -32,7 +32,8 @@ from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS
 from stream.ledger import Ledger, LedgerReader
-from stream.produce import make_producer, produce, produce_labels
+from stream.produce import produce, produce_labels
+from stream.producer import make_producer
 
 DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)

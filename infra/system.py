@@ -26,8 +26,6 @@ from stream.replicas import ReplicaScorer
 from stream.seed import seed_states, start_after_log
 from trainer.refresh import switch
 
-_WORKER_START_S = 60.0
-
 
 class System:
     """Everything below `folder`; a context manager that leaves nothing running.

@@ -156,7 +156,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"expected the artifact file {path}, got {error.strerror}: point at a folder that `panther train` wrote"
+            f"expected the artifact file {path}, got {error.strerror}: point at a folder that "
+            "`panther models train` wrote"
         ) from None
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaProducer
 
 from panther_core.events import Label, Transaction
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import LABELS, TRANSACTIONS
+from stream.producer import make_producer
 
 _TICK_S = 0.005
 _encode = msgspec.json.Encoder().encode
@@ -30,18 +30,6 @@ class Produced:
     count: int
     seconds: float
     late_ms: float
-
-
-def make_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
-    """Producer of transactions; a record larger than the broker takes raises when it is sent."""
-    return AIOKafkaProducer(
-        **kafka.client_options(),
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=2,
-        max_batch_size=256 << 10,
-        max_request_size=8 << 20,
-    )
 
 
 async def produce(

@@ -19,7 +19,7 @@ from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.live_models import ServingModel
-from stream.worker import make_producer
+from stream.producer import make_producer
 
 #: what a log tells of a user; offsets and decisions belong to the stream the log came from, not to this one
 _FIELDS = (

@@ -17,7 +17,6 @@ import logging
 from typing import Any
 
 import faust
-from aiokafka import AIOKafkaProducer
 from faust.types.auth import CredentialsT
 
 from panther_core.scoring import Scorer
@@ -26,6 +25,7 @@ from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.faust_internals import Acker, LowLatencyTransport, micro_batches
 from stream.live_models import LiveModels
 from stream.processor import Processor
+from stream.producer import make_producer
 from stream.sweep import Sweep
 
 logger = logging.getLogger(__name__)
@@ -39,18 +39,6 @@ _STORE = {
     "bloom_filter_size": 10,
     "max_open_files": 128,
 }
-
-
-def make_producer(kafka: KafkaSettings) -> AIOKafkaProducer:
-    """Producer for decisions, alerts, dead letters and changelog: no duplicates and no reordering on retries."""
-    return AIOKafkaProducer(
-        **kafka.client_options(),
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=2,
-        max_batch_size=256 << 10,
-        max_request_size=8 << 20,
-    )
 
 
 def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:

@@ -50,7 +50,7 @@ def refresh_once(
     models = Path(settings.models_dir)
     known = versions(models)
     if not known:
-        raise BadInput(f"expected a trained model in {models}, found none: run `panther train` first")
+        raise BadInput(f"expected a trained model in {models}, found none: run `panther models train` first")
     previous, version = known[-1], known[-1] + 1
     log = asyncio.run(read_log(kafka))
     manifest = train(

@@ -17,7 +17,8 @@ from panther_core.table import TransactionTable
 from panther_core.topics import changelog_of
 from stream.ledger import Ledger, LedgerReader
 from stream.live_models import load_serving_model
-from stream.produce import make_producer, produce, produce_labels
+from stream.produce import produce, produce_labels
+from stream.producer import make_producer
 from trainer.config import preset
 from trainer.kafka_log import read_topic
 from trainer.pipeline import train

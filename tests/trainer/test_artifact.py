@@ -48,7 +48,7 @@ def test_a_missing_file_is_named(copy: Path) -> None:
 
 
 def test_a_folder_without_an_artifact_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="panther train"):
+    with pytest.raises(ArtifactError, match="panther models train"):
         artifact.load_manifest(tmp_path)
 
 
