@@ -100,27 +100,33 @@ def compare(events: int, batch: int = _BATCH, users: int = 1024) -> dict[str, An
     }
 
 
-def flatness(
-    pasts: tuple[int, ...] = (64, 1000, 100_000), length: int = 256, batch: int = _BATCH
-) -> list[dict[str, Any]]:
-    """Microseconds an event for users with so many past events, over one whole cycle of the window (falls included)."""
+def flatness(pasts: tuple[int, ...] = (64, 1000, 100_000), length: int = 256, rounds: int = 3) -> list[dict[str, Any]]:
+    """Microseconds an event for users with so many past events, over their next L events (falls included); medians."""
     model, schema = make_model(length)
-    rng, out = np.random.default_rng(2), []
-    for past in pasts:
-        encoder = IncrementalEncoder(model, 1 << 30)
-        stream = random_codes(rng, schema, batch * (length + length // 2)).view(np.uint64).reshape(batch, -1)
-        start = int(window_length(past, length))
-        request = windows(rng, schema, batch, start, length)
+    spent: dict[int, list[float]] = {past: [] for past in pasts}
+    for _ in range(rounds):
+        for past in pasts:
+            spent[past].append(_life(model, schema, past))
+    return [
+        {"past_events": past, "next_events": length, "us_per_event": round(1e6 * float(np.median(times)), 2)}
+        for past, times in spent.items()
+    ]
+
+
+def _life(model: PantherModel, schema: AttributeSchema, past: int) -> float:
+    """Seconds an event over the next L events of a batch of users with so many past events."""
+    rng, length = np.random.default_rng(2), model.config.length
+    encoder = IncrementalEncoder(model, 1 << 30)
+    stream = random_codes(rng, schema, _BATCH * length).view(np.uint64).reshape(_BATCH, -1)
+    request = windows(rng, schema, _BATCH, int(window_length(past, length)), length)
+    encoder.encode(request)
+    spent = 0.0
+    for i in range(length):
+        request = _step(request, stream[:, i], int(window_length(past + 1 + i, length)))
+        began = time.perf_counter()
         encoder.encode(request)
-        spent, count, n = 0.0, 0, past
-        for i in range(length // 2):
-            n += 1
-            request = _step(request, stream[:, i], int(window_length(n, length)))
-            began = time.perf_counter()
-            encoder.encode(request)
-            spent, count = spent + time.perf_counter() - began, count + batch
-        out.append({"past_events": past, "us_per_event": round(1e6 * spent / count, 2)})
-    return out
+        spent += time.perf_counter() - began
+    return spent / (length * _BATCH)
 
 
 def _step(request: EncodeRequest, new: NDArray[np.uint64], length: int) -> EncodeRequest:

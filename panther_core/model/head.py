@@ -43,9 +43,12 @@ class TextCnn(nn.Module):
 
     def activations(self, codes: Tensor) -> Tensor:
         """Activations [B, T - RECENT, P] of the windows that end at events RECENT.. of codes [B, T]; 0 = none."""
-        parts = attributes(codes)
-        rows = parts + torch.tensor(self.offsets, device=codes.device)
-        e_BTC = F.embedding_bag(rows.flatten(0, -2), self.table, mode="sum").view(*codes.shape, -1)
+        return self.activations_of(attributes(codes))
+
+    def activations_of(self, parts: Tensor) -> Tensor:
+        """The same of attribute codes [B, T, 7]."""
+        rows = parts + torch.tensor(self.offsets, device=parts.device)
+        e_BTC = F.embedding_bag(rows.flatten(0, -2), self.table, mode="sum").view(*parts.shape[:-1], -1)
         there_BT = parts[..., ATTRIBUTES.index("amount")] > 0  # every real event has an amount code of 1 or more
         windows = e_BTC.unfold(1, RECENT + 1, 1).transpose(2, 3)  # [B, T - RECENT, W, C]
         weight = self.weight_PWC * self.taps_PW[..., None]

@@ -19,8 +19,8 @@ from torch import Tensor
 from panther_core.engine import waves
 from panther_core.model import kernels
 from panther_core.model.bulk import chunks
-from panther_core.model.codes import as_tensor
-from panther_core.model.layers import TAPS, Layer
+from panther_core.model.codes import as_tensor, attributes
+from panther_core.model.layers import Layer
 from panther_core.model.outputs import cached_width
 from panther_core.model.pool import RING, Precision, SlabPool, decode_table
 from panther_core.model.serving import POSITIONS, PantherModel
@@ -28,7 +28,6 @@ from panther_core.schema import PROFILE_FIELDS
 from panther_core.scoring import RECENT, EncodeRequest, EncodeResponse
 from panther_core.transition import extend_hash, hash_codes
 
-_DISTANCES = np.array(TAPS, np.int64)
 #: with more new events than this, one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16
 
@@ -40,10 +39,11 @@ class IncrementalEncoder:
         """Raises BadInput when the budget holds not one user."""
         self.model, self.config = model, model.config
         self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision)
-        self._decode = decode_table(self.pool.dtype) if precision != "float32" else None
+        self._decode = None if precision == "float32" else decode_table(self.pool.dtype)
+        self._encode = kernels.BITS[precision]
         self._table_DV = model.panther.token_table().detach()
-        sprms = [cast(Layer, layer).sprm for layer in model.panther.layers]
-        self._convolutions = [(s.taps_4D().detach().numpy(), s.bias_D.detach().numpy()) for s in sprms if s is not None]
+        self._weights = [kernels.layer_weights(cast(Layer, layer)) for layer in model.panther.layers]
+        self._slabs = self.pool.arrays()
         self._first = int(model.config.profile == "first")
         widths = np.array(model.head.text.widths)
         self._reach_P = np.maximum(model.config.span - widths, 0).astype(np.int64)
@@ -107,13 +107,16 @@ class IncrementalEncoder:
         for n, module in enumerate(model.layers):
             layer = cast(Layer, module)
             u_BTD = layer.norm(x_BTD)
-            attended, k_BHTK, v_BHTK = layer.attend(u_BTD)
+            if n + 1 < len(model.layers):
+                attended, k_BHTK, v_BHTK = layer.attend(u_BTD)
+                x_BTD = layer.combine(x_BTD, attended, layer.pattern(u_BTD))
+            else:
+                x_BD, k_BHTK, v_BHTK = layer.newest(x_BTD, u_BTD, last)
             pool.keys[n][at, :, :positions] = k_BHTK.to(pool.dtype)
             pool.values[n][at, :, :positions] = v_BHTK.to(pool.dtype)
             kept = u_BTD.gather(1, ring_BR.clamp(min=0)[..., None].expand(-1, -1, u_BTD.shape[2]))
             pool.ring_NURD[n][at] = kept * (ring_BR >= 0)[..., None]
-            x_BTD = layer.combine(x_BTD, attended, layer.pattern(u_BTD))
-        h_BD = model.norm(x_BTD[torch.arange(len(rows)), last])
+        h_BD = model.norm(x_BD)
         a_BTP = self.model.head.text.every(codes_BT)
         pool.active_UTP[at, :longest] = a_BTP
         pooled_BTP = self.model.head.text.pooled(a_BTP)
@@ -140,42 +143,18 @@ class IncrementalEncoder:
         model, pool = self.model.panther, self.pool
         back = at[:, None] + np.arange(-RECENT, 1)
         codes = np.where(back >= 0, request.codes[rows[:, None], np.maximum(back, 0)], np.uint64(0))
-        codes_B4 = as_tensor(codes, self.model.device)
-        x_BD = model.embed(codes_B4[:, -1:], torch.from_numpy(at)[:, None])[:, 0]
+        parts_B47 = attributes(as_tensor(codes, self.model.device))
+        x_BD = model.embed_parts(parts_B47[:, -1:], torch.from_numpy(at)[:, None])[:, 0]
         if not self._first:
             x_BD = x_BD + model.profile_vector(torch.from_numpy(request.profile[rows]))
-        place = at + self._first
-        for n, module in enumerate(model.layers):
-            layer = cast(Layer, module)
-            u_BD = layer.norm(x_BD)
-            x_BD = layer.combine(x_BD, self._attend(layer, n, u_BD, slots, place), self._pattern(n, u_BD, slots, place))
-        new_BP = self.model.head.text.activations(codes_B4)[:, 0]
+        x_array, where = x_BD.numpy(), (slots, at + self._first)
+        for weights, slabs in zip(self._weights, self._slabs, strict=True):
+            kernels.layer_step(x_array, where, slabs, weights, self._decode, self._encode)
+        new_BP = self.model.head.text.activations_of(parts_B47)[:, 0]
         pooled = np.empty(new_BP.shape, np.float32)
         kernels.pooled_maximum(pool.active_UTP.numpy(), slots, at, new_BP.numpy(), self._reach_P, pooled)
         h_BD: Tensor = model.norm(x_BD)
         return h_BD, torch.from_numpy(pooled)
-
-    def _pattern(self, n: int, u_BD: Tensor, slots: NDArray[np.int64], place: NDArray[np.int64]) -> Tensor | None:
-        sprm = cast(Layer, self.model.panther.layers[n]).sprm
-        if sprm is None:
-            return None
-        weight_4D, bias_D = self._convolutions[n]
-        c = np.empty(tuple(u_BD.shape), np.float32)
-        ring = self.pool.ring_NURD[n].numpy()
-        kernels.convolve(ring, slots, place, u_BD.numpy(), weight_4D, bias_D, _DISTANCES, c)
-        return sprm.look_up(torch.from_numpy(c))
-
-    def _attend(self, layer: Layer, n: int, u_BD: Tensor, slots: NDArray[np.int64], place: NDArray[np.int64]) -> Tensor:
-        pool = self.pool
-        qkv_B3HK = layer.qkv(u_BD).unflatten(-1, (3, layer.heads, -1))
-        out = np.empty((len(slots), layer.heads, qkv_B3HK.shape[3]), np.float32)
-        keys, values = pool.bits(pool.keys[n]), pool.bits(pool.values[n])
-        if self._decode is None:
-            kernels.append_and_attend(keys, values, slots, place, qkv_B3HK.numpy(), out)
-        else:
-            bits = pool.bits(qkv_B3HK.to(pool.dtype))
-            kernels.append_and_attend_16(keys, values, slots, place, qkv_B3HK.numpy(), bits, out, self._decode)
-        return torch.from_numpy(out).flatten(1)
 
     def _finish(
         self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], h_BD: Tensor, pooled_BP: Tensor

@@ -1,108 +1,293 @@
-"""Decode kernels on CPU: they read each user's slab in place, where a gather would copy all of it first.
+"""CPU kernels of the incremental step: one layer's work for one new event a row, as `Layer.forward` does it for the
+last position, and the running maximum of the text convolution.
 
-Shapes: B rows, U slots, H heads, T positions of a slab, K width of a head, D width, R positions of a conv ring,
-P pooled features. numba compiles on first use (some seconds) and keeps the result on disk.
+Everything between two layers' inputs happens for a few rows at a time, in the cache of one core: eager operators on
+64 rows spend more on being called than on computing. The slab is read in place, where a gather would copy it first.
+numba compiles on first use (some seconds) and keeps the result on disk. The plain-torch layer is the reference that
+the tests hold it to.
 
-Plain-torch twins of these functions stand in the tests; both must agree.
+Shapes: B rows, R rows of a block, U slots, H heads, T positions of a slab, K width of a head, D width, M prototypes,
+P places of a convolution ring (in `pooled_maximum`:
+pooled features). Weights lie as [inputs, outputs].
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple, cast
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from panther_core.model.layers import TAPS, Layer
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-U16 = NDArray[np.uint16]
+
+_BLOCK = 8  # rows
+_EPS = 1e-5  # of the layer norms
+_jit: Any = numba.njit(fastmath=True, cache=True)
+
+
+class LayerWeights(NamedTuple):
+    """A layer's parameters as the kernel takes them; without the pattern branch its arrays have no rows."""
+
+    norm_scale_D: F32
+    norm_bias_D: F32
+    qkv_DE: F32
+    qkv_bias_E: F32
+    out_DD: F32
+    out_bias_D: F32
+    taps_4D: F32
+    taps_bias_D: F32
+    prototypes_DM: F32
+    projected_MD: F32
+    ffn_scale_D: F32
+    ffn_bias_D: F32
+    up_DF: F32
+    up_bias_F: F32
+    down_FD: F32
+    down_bias_D: F32
+
+
+def layer_weights(layer: Layer) -> LayerWeights:
+    """Copies of a layer's parameters; the prototypes already scaled and projected."""
+
+    def array(tensor: Tensor) -> F32:
+        return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+    d, sprm = layer.qkv.in_features, layer.sprm
+    none = np.zeros((0, d), np.float32)
+    up, down = cast(Any, layer.ffn[0]), cast(Any, layer.ffn[2])
+    return LayerWeights(
+        array(layer.norm.weight),
+        array(layer.norm.bias),
+        array(layer.qkv.weight.T),
+        array(layer.qkv.bias),
+        array(layer.out.weight.T),
+        array(layer.out.bias),
+        none if sprm is None else array(sprm.taps_4D()),
+        none[:, 0] if sprm is None else array(sprm.bias_D),
+        none.T.copy() if sprm is None else array(sprm.prototypes_MD.T * d**-0.5),
+        none if sprm is None else array(sprm.out(sprm.prototypes_MD)),
+        array(layer.ffn_norm.weight),
+        array(layer.ffn_norm.bias),
+        array(up.weight.T),
+        array(up.bias),
+        array(down.weight.T),
+        array(down.bias),
+    )
+
+
+@_jit
+def _exp(x: F32, bits: NDArray[np.int32]) -> None:
+    """x = e^x in place for x <= 0, to 2 units in the last place: 2^n by the exponent's bits, 2^f by a polynomial."""
+    power = bits.view(np.float32)
+    for t in range(len(x)):
+        y = max(x[t] * np.float32(1.4426950408889634), np.float32(-126))
+        n = np.floor(y + np.float32(0.5))
+        f = y - n
+        p = np.float32(1.5403530393381609e-04)
+        p = p * f + np.float32(1.3333558146428443e-03)
+        p = p * f + np.float32(9.618129107628477e-03)
+        p = p * f + np.float32(5.5504108664821576e-02)
+        p = p * f + np.float32(2.402265069591007e-01)
+        p = p * f + np.float32(6.931471805599453e-01)
+        x[t] = p * f + np.float32(1)
+        bits[t] = (np.int32(n) + np.int32(127)) << np.int32(23)
+    for t in range(len(x)):
+        x[t] *= power[t]
+
+
+@_jit
+def _gelu(x: F32, e: F32, bits: NDArray[np.int32]) -> None:
+    """x = x * Phi(x) in place; erf by Abramowitz and Stegun 7.1.26, error below 1.5e-7."""
+    for j in range(len(x)):
+        e[j] = np.float32(-0.5) * x[j] * x[j]
+    _exp(e, bits)
+    for j in range(len(x)):
+        t = np.float32(1) / (np.float32(1) + np.float32(0.3275911 * 0.7071067811865476) * abs(x[j]))
+        p = np.float32(1.061405429)
+        p = p * t + np.float32(-1.453152027)
+        p = p * t + np.float32(1.421413741)
+        p = p * t + np.float32(-0.284496736)
+        p = p * t + np.float32(0.254829592)
+        tail = np.float32(0.5) * p * t * e[j]
+        x[j] *= tail if x[j] < 0 else np.float32(1) - tail
+
+
+@_jit
+def _normed(x: F32, scale: F32, bias: F32, out: F32) -> None:
+    """Layer norm of one row."""
+    mean = np.float32(0)
+    for j in range(len(x)):
+        mean += x[j]
+    mean /= np.float32(len(x))
+    square = np.float32(0)
+    for j in range(len(x)):
+        square += (x[j] - mean) * (x[j] - mean)
+    factor = np.float32(1) / np.sqrt(square / np.float32(len(x)) + np.float32(_EPS))
+    for j in range(len(x)):
+        out[j] = (x[j] - mean) * factor * scale[j] + bias[j]
+
+
+@_jit
+def bfloat16_bits(bits: int) -> int:
+    """Bits of a float32 as bfloat16, rounded to nearest even."""
+    return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
+@_jit
+def float16_bits(bits: int) -> int:
+    """Bits of a float32 as float16, rounded to nearest even; too large becomes infinite."""
+    sign, a = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
+    if a >= 0x47800000:
+        return sign | (0x7E00 if a > 0x7F800000 else 0x7C00)
+    if a >= 0x38800000:
+        return sign | ((a + 0xFFF + ((a >> 13) & 1) - 0x38000000) >> 13)
+    shift = 126 - (a >> 23)  # subnormal: the fraction moves right
+    if shift > 24:
+        return sign
+    fraction = (a & 0x7FFFFF) | 0x800000
+    half, rest, middle = fraction >> shift, fraction & ((1 << shift) - 1), 1 << (shift - 1)
+    return sign | (half + int(rest > middle or (rest == middle and half & 1 == 1)))
+
+
+#: how a slab of each precision stores a float32; None as it is
+BITS: dict[str, Any] = {"float32": None, "float16": float16_bits, "bfloat16": bfloat16_bits}
+
+
+@_jit
+def _store(row_K: F32, out_K: Any, encode: Any) -> None:
+    """Put a key or value into its slab; `encode` (None: float32) makes 16-bit patterns."""
+    if encode is None:
+        for j in range(len(row_K)):
+            out_K[j] = row_K[j]
+    else:
+        bits = row_K.view(np.uint32)
+        for j in range(len(row_K)):
+            out_K[j] = encode(bits[j])
+
+
+@_jit
+def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, out_K: F32) -> None:
+    """Softmax attention of one head over all positions given; `decode` turns the bits of a 16-bit slab into floats."""
+    weights, bits = buffers
+    count, width = keys_TK.shape
+    weight = weights[:count]
+    scale = np.float32(1 / np.sqrt(width))
+    top = np.float32(-np.inf)
+    for t in range(count):
+        dot = np.float32(0)
+        for j in range(width):
+            dot += (keys_TK[t, j] if decode is None else decode[keys_TK[t, j]]) * q_K[j]
+        weight[t] = dot * scale
+        top = max(top, weight[t])
+    for t in range(count):
+        weight[t] -= top
+    _exp(weight, bits[:count])
+    total = weight.sum()
+    out_K[:] = 0
+    for t in range(0, count - count % 4, 4):  # four at a time: the sum stays in registers for longer
+        for j in range(width):
+            for i in range(4):
+                value = values_TK[t + i, j] if decode is None else decode[values_TK[t + i, j]]
+                out_K[j] += weight[t + i] * value
+    for t in range(count - count % 4, count):
+        for j in range(width):
+            out_K[j] += weight[t] * (values_TK[t, j] if decode is None else decode[values_TK[t, j]])
+    for j in range(width):
+        out_K[j] /= total
+
+
+@_jit
+def _convolve(ring_PD: F32, at: int, u_D: F32, weights: LayerWeights, distance_4: I64, out_D: F32) -> None:
+    """Put the newest input into the ring (position modulo P), then convolve over the distances."""
+    places, width = ring_PD.shape
+    for j in range(width):
+        ring_PD[at % places, j] = u_D[j]
+        out_D[j] = weights.taps_bias_D[j]
+    for i in range(len(distance_4)):
+        # positions before the window's first hold zeros: the ring is cleared when a slab is filled
+        tap, weight = ring_PD[(at - distance_4[i]) % places], weights.taps_4D[i]
+        for j in range(width):
+            out_D[j] += tap[j] * weight[j]
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def append_and_attend(
-    keys_UHTK: F32,
-    values_UHTK: F32,
-    slot_B: I64,
-    at_B: I64,
-    qkv_B3HK: F32,
-    out_BHK: F32,
+def layer_step(
+    x_BD: F32,
+    where: tuple[I64, I64],
+    slabs: tuple[Any, Any, F32],
+    weights: LayerWeights,
+    decode: Any,
+    encode: Any,
 ) -> None:
-    """Write one new key and value a row at position `at`, then attend over positions 0..at; result in `out`.
+    """Advance `x` through one layer in place, and append keys, values and convolution inputs to the slabs.
 
-    `qkv` holds query, key and value side by side, as one projection gives them.
+    `where`: slot and position [B] of each row. `slabs`: keys and values [U, H, T, K], ring [U, P, D].
     """
-    heads, width = keys_UHTK.shape[1], keys_UHTK.shape[3]
-    scale = np.float32(1.0 / np.sqrt(width))
-    for b in numba.prange(len(slot_B)):
-        slot, at = slot_B[b], at_B[b]
-        weight = np.empty(at + 1, np.float32)
-        for h in range(heads):
-            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], qkv_B3HK[b, 0, h]
-            for j in range(width):
-                keys[at, j] = qkv_B3HK[b, 1, h, j]
-                values[at, j] = qkv_B3HK[b, 2, h, j]
-            top = np.float32(-np.inf)
-            for t in range(at + 1):
-                dot = np.float32(0)
-                for j in range(width):
-                    dot += keys[t, j] * q[j]
-                dot *= scale
-                weight[t] = dot
-                top = max(top, dot)
-            total = np.float32(0)
-            for t in range(at + 1):
-                weight[t] = np.exp(weight[t] - top)
-                total += weight[t]
-            out = out_BHK[b, h]
-            out[:] = 0
-            for t in range(at + 1):
-                share = weight[t] / total
-                for j in range(width):
-                    out[j] += share * values[t, j]
+    slot_B, at_B = where
+    keys_UHTK, values_UHTK, ring_UPD = slabs
+    rows, d = x_BD.shape
+    heads, positions, width = keys_UHTK.shape[1:]
+    distance_4 = np.array(TAPS)
+    hidden, prototypes = weights.up_DF.shape[1], weights.projected_MD.shape[0]
+    # small enough for the matrix library to stay on this thread
+    block = max(2, min(32, 65536 // (d * hidden) * 4))
+    for number in numba.prange((rows + block - 1) // block):
+        low = number * block
+        x_RD = x_BD[low : low + block]
+        size = len(x_RD)
+        u_RD, mixed_RD, y_RD = np.empty((size, d), np.float32), np.empty((size, d), np.float32), np.empty_like(x_RD)
+        qkv_RE, f_RF = np.empty((size, 3 * d), np.float32), np.empty((size, hidden), np.float32)
+        longest = max(hidden, positions, prototypes)
+        scratch, bits = np.empty(longest, np.float32), np.empty(longest, np.int32)
 
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def append_and_attend_16(
-    keys_UHTK: U16,
-    values_UHTK: U16,
-    slot_B: I64,
-    at_B: I64,
-    qkv_B3HK: F32,
-    bits_B3HK: U16,
-    out_BHK: F32,
-    decode: F32,
-) -> None:
-    """The same over 16-bit slabs (float16 or bfloat16, as their bits).
-
-    `bits` is `qkv` in that type; `decode` [65536] turns bits into float32.
-    """
-    heads, width = keys_UHTK.shape[1], keys_UHTK.shape[3]
-    scale = np.float32(1.0 / np.sqrt(width))
-    for b in numba.prange(len(slot_B)):
-        slot, at = slot_B[b], at_B[b]
-        weight = np.empty(at + 1, np.float32)
-        for h in range(heads):
-            keys, values, q = keys_UHTK[slot, h], values_UHTK[slot, h], qkv_B3HK[b, 0, h]
-            for j in range(width):
-                keys[at, j] = bits_B3HK[b, 1, h, j]
-                values[at, j] = bits_B3HK[b, 2, h, j]
-            top = np.float32(-np.inf)
-            for t in range(at + 1):
-                dot = np.float32(0)
-                for j in range(width):
-                    dot += decode[keys[t, j]] * q[j]
-                dot *= scale
-                weight[t] = dot
-                top = max(top, dot)
-            total = np.float32(0)
-            for t in range(at + 1):
-                weight[t] = np.exp(weight[t] - top)
-                total += weight[t]
-            out = out_BHK[b, h]
-            out[:] = 0
-            for t in range(at + 1):
-                share = weight[t] / total
-                for j in range(width):
-                    out[j] += share * decode[values[t, j]]
+        for r in range(size):
+            _normed(x_RD[r], weights.norm_scale_D, weights.norm_bias_D, u_RD[r])
+        np.dot(u_RD, weights.qkv_DE, qkv_RE)
+        for r in range(size):
+            slot, at = slot_B[low + r], at_B[low + r]
+            qkv = qkv_RE[r]
+            for e in range(3 * d):
+                qkv[e] += weights.qkv_bias_E[e]
+            for h in range(heads):
+                keys, values = keys_UHTK[slot, h], values_UHTK[slot, h]
+                first = h * width
+                _store(qkv[d + first : d + first + width], keys[at], encode)
+                _store(qkv[2 * d + first : 2 * d + first + width], values[at], encode)
+                q_K, out_K = qkv[first : first + width], mixed_RD[r, first : first + width]
+                _attend(keys[: at + 1], values[: at + 1], q_K, decode, (scratch, bits), out_K)
+        np.dot(mixed_RD, weights.out_DD, y_RD)
+        for r in range(size):
+            for j in range(d):
+                x_RD[r, j] += y_RD[r, j] + weights.out_bias_D[j]
+        if prototypes:
+            s_RM = np.empty((size, prototypes), np.float32)
+            for r in range(size):
+                _convolve(ring_UPD[slot_B[low + r]], at_B[low + r], u_RD[r], weights, distance_4, mixed_RD[r])
+            np.dot(mixed_RD, weights.prototypes_DM, s_RM)
+            for r in range(size):
+                s = s_RM[r]
+                s -= s.max()
+                _exp(s, bits[:prototypes])
+                s /= s.sum()
+            np.dot(s_RM, weights.projected_MD, y_RD)
+            x_RD += y_RD
+        for r in range(size):
+            _normed(x_RD[r], weights.ffn_scale_D, weights.ffn_bias_D, u_RD[r])
+        np.dot(u_RD, weights.up_DF, f_RF)
+        for r in range(size):
+            f = f_RF[r]
+            for j in range(hidden):
+                f[j] += weights.up_bias_F[j]
+            _gelu(f, scratch[:hidden], bits[:hidden])
+        np.dot(f_RF, weights.down_FD, y_RD)
+        for r in range(size):
+            for j in range(d):
+                x_RD[r, j] += y_RD[r, j] + weights.down_bias_D[j]
 
 
 @numba.njit(parallel=True, cache=True)
@@ -121,19 +306,45 @@ def pooled_maximum(active_UTP: F32, slot_B: I64, at_B: I64, new_BP: F32, reach_P
                     out_BP[b, p] = slab[t, p]
 
 
+_PIECE = 64  # logits whose maximum is taken at a time
+
+
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def convolve(
-    ring_URD: F32, slot_B: I64, at_B: I64, u_BD: F32, weight_4D: F32, bias_D: F32, distance_4: I64, out_BD: F32
-) -> None:
-    """Put the newest input into its user's ring (position modulo R), then convolve over the distances."""
-    places, width = ring_URD.shape[1], ring_URD.shape[2]
-    for b in numba.prange(len(slot_B)):
-        ring, at, out = ring_URD[slot_B[b]], at_B[b], out_BD[b]
-        for j in range(width):
-            ring[at % places, j] = u_BD[b, j]
-            out[j] = bias_D[j]
-        for i in range(len(distance_4)):
-            # positions before the window's first hold zeros: the ring is cleared when a slab is filled
-            tap = ring[(at - distance_4[i]) % places]
-            for j in range(width):
-                out[j] += tap[j] * weight_4D[i, j]
+def token_statistics(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> None:
+    """Of each row of logits: log of the softmax denominator, sum of squared probabilities, the E likeliest tokens.
+
+    Token 0, [UNK], is no behaviour to expect. What three passes of operators give, in one over the cache.
+    """
+    rows, size = logits_BV.shape
+    wanted = likely_BE.shape[1]
+    for b in numba.prange(rows):
+        logits, likely = logits_BV[b], likely_BE[b]
+        best = np.full(wanted, -np.inf, np.float32)
+        top = logits[0]
+        for low in range(1, size, _PIECE):
+            piece = logits[low : low + _PIECE]
+            highest = piece.max()
+            top = max(top, highest)
+            if highest <= best[wanted - 1]:
+                continue
+            for j in range(len(piece)):
+                place = wanted
+                while place > 0 and piece[j] > best[place - 1]:
+                    place -= 1
+                if place < wanted:
+                    best[place + 1 :] = best[place:-1].copy()
+                    likely[place + 1 :] = likely[place:-1].copy()
+                    best[place], likely[place] = piece[j], low + j
+        weight, bits = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.int32)
+        total, square = np.float32(0), np.float32(0)
+        for low in range(0, size, _PIECE):
+            piece = logits[low : low + _PIECE]
+            count = len(piece)
+            for j in range(count):
+                weight[j] = piece[j] - top
+            _exp(weight[:count], bits[:count])
+            for j in range(count):
+                total += weight[j]
+                square += weight[j] * weight[j]
+        log_z_B[b] = np.log(total) + top
+        square_B[b] = square / (total * total)

@@ -51,8 +51,7 @@ class Sprm(nn.Module):
     def look_up(self, c: Tensor) -> Tensor:
         """Output [..., D] of attention over the prototypes."""
         weight = torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
-        out: Tensor = self.out(weight @ self.prototypes_MD)
-        return out
+        return weight @ self.out(self.prototypes_MD)  # projected before the mixing: M rows instead of all positions
 
 
 class Layer(nn.Module):
@@ -81,6 +80,25 @@ class Layer(nn.Module):
         q_BHTK, k_BHTK, v_BHTK = (part.transpose(1, 2) for part in self.project(u_BTD))
         a_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
         return a_BHTK.transpose(1, 2).flatten(2), k_BHTK, v_BHTK
+
+    def newest(self, x_BTD: Tensor, u_BTD: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The layer's output [B, D] at position `last` of each row alone, with keys and values of all positions.
+
+        All that is asked of an encoder's last layer when only the newest event's outputs are wanted; u = LN(x).
+        """
+        d, rows = x_BTD.shape[2], torch.arange(len(last_B), device=last_B.device)
+        kv_BTE = F.linear(u_BTD, self.qkv.weight[d:], self.qkv.bias[d:])
+        k_BHTK, v_BHTK = kv_BTE.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q_BD = F.linear(u_BTD[rows, last_B], self.qkv.weight[:d], self.qkv.bias[:d])
+        seen_B11T = (torch.arange(x_BTD.shape[1], device=last_B.device) <= last_B[:, None])[:, None, None]
+        q_BH1K = q_BD.unflatten(1, (self.heads, -1))[:, :, None]
+        a_BHK = F.scaled_dot_product_attention(q_BH1K, k_BHTK, v_BHTK, attn_mask=seen_B11T)[:, :, 0]
+        pattern = None
+        if self.sprm is not None:
+            at_B4 = last_B[:, None] - torch.tensor(TAPS, device=last_B.device)
+            taps_B4D = u_BTD[rows[:, None], at_B4.clamp(min=0)] * (at_B4 >= 0)[..., None]
+            pattern = self.sprm.look_up(self.sprm.convolve(list(taps_B4D.unbind(1))))
+        return self.combine(x_BTD[rows, last_B], a_BHK.flatten(1), pattern), k_BHTK, v_BHTK
 
     def pattern(self, u_BTD: Tensor) -> Tensor | None:
         """The pattern branch [B, T, D]; None for the plain transformer."""

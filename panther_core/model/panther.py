@@ -6,6 +6,8 @@ e_u, N rows of any origin.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,11 +59,14 @@ class Panther(nn.Module):
 
     def embed(self, codes_BT: Tensor, position: Tensor) -> Tensor:
         """Input [B, T, D] of events at window positions `position` (broadcast to [B, T]), the profile not yet added."""
-        parts = attributes(codes_BT)
+        return self.embed_parts(attributes(codes_BT), position)
+
+    def embed_parts(self, parts: Tensor, position: Tensor) -> Tensor:
+        """The same of attribute codes [B, T, 7]."""
         rows = torch.cat(
             [self.tokeniser(parts)[..., None], parts[..., self._embedded] + self.offsets[self._embedded]], dim=-1
         )
-        events = F.embedding_bag(rows.flatten(0, -2), self.table, mode="sum").view(*codes_BT.shape, -1)
+        events = F.embedding_bag(rows.flatten(0, -2), self.table, mode="sum").view(*parts.shape[:-1], -1)
         return events + self.position_TD[position]
 
     def profile_vector(self, profile_N8: Tensor) -> Tensor:
@@ -88,6 +93,16 @@ class Panther(nn.Module):
             x_BTD = layer(x_BTD)
         h_BTD: Tensor = self.norm(x_BTD)
         return h_BTD[:, 1:] if self.config.profile == "first" else h_BTD
+
+    def newest(self, codes_BT: Tensor, profile_B8: Tensor, last_B: Tensor) -> Tensor:
+        """h [B, D] after event `last` of each window, as `forward` gives it, without the last layer's other positions."""
+        x_BTD = self.inputs(codes_BT, profile_B8)
+        *early, last = (cast(Layer, layer) for layer in self.layers)
+        for layer in early:
+            x_BTD = layer(x_BTD)
+        at_B = last_B + (self.config.profile == "first")
+        h_BD: Tensor = self.norm(last.newest(x_BTD, last.norm(x_BTD), at_B)[0])
+        return h_BD
 
     def start(self, profile_N8: Tensor) -> Tensor:
         """h [N, D] of users without a single event: what the profile alone lets expect."""

@@ -100,10 +100,13 @@ class SlabPool:
         self.length[:] = 0
         self.stats = PoolStats(bytes=self.stats.bytes)
 
-    def bits(self, slabs: Tensor) -> NDArray[np.generic]:
-        """Numpy view of a slab tensor for the kernels: float32, or the bits of a 16-bit type."""
-        view: NDArray[np.generic] = (slabs if self.dtype == torch.float32 else slabs.view(torch.uint16)).numpy()
-        return view
+    def arrays(self) -> list[tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.float32]]]:
+        """Keys, values and ring of each layer as the kernels take them; 16-bit types as their bits."""
+        bits = self.dtype if self.dtype == torch.float32 else torch.uint16
+        return [
+            (keys.view(bits).numpy(), values.view(bits).numpy(), ring.numpy())
+            for keys, values, ring in zip(self.keys, self.values, self.ring_NURD, strict=True)
+        ]
 
 
 def decode_table(dtype: torch.dtype) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from panther_core import artifact
 from panther_core.errors import ArtifactError
 from panther_core.features import WIDTH
 from panther_core.history import History
+from panther_core.model import kernels
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.config import ModelConfig
@@ -71,10 +72,10 @@ class PantherModel(torch.nn.Module):
         table = self.panther.token_table()
         for at in chunks(length.astype(np.int64), POSITIONS):
             part = as_tensor(codes[at][:, : int(length[at].max())], self.device)
-            h_BTD = self.panther(part, self._tensor(profile[at]))
+            last_B = self._tensor(length[at]).long() - 1
+            h_BD = self.panther.newest(part, self._tensor(profile[at]), last_B)
             pooled_BTP = self.head.text.pooled(self.head.text.every(part))
-            last = torch.arange(len(at), device=self.device), self._tensor(length[at]).long() - 1
-            outputs, likely = self.outputs(h_BTD[last], pooled_BTP[last], table)
+            outputs, likely = self.outputs(h_BD, pooled_BTP[torch.arange(len(at), device=self.device), last_B], table)
             cached[at], expected[at] = outputs.cpu().numpy(), _unsigned(likely)
         return EncodeResponse(cached, expected)
 
@@ -147,10 +148,10 @@ class PantherModel(torch.nn.Module):
         size = table_DV.shape[1]
         log_z, square, likely = [], [], []
         for part in torch.split(self.panther.query(h_ND), max(1, _LOGITS // size)):
-            logits = part @ table_DV
-            log_z.append(logits.logsumexp(dim=1))
-            square.append((logits - log_z[-1][:, None]).exp_().square_().sum(dim=1))
-            top = logits[:, 1:].topk(min(EXPECTED, size - 1), dim=1).indices + 1
+            statistics = token_statistics(part @ table_DV, min(EXPECTED, size - 1))
+            log_z.append(statistics[0])
+            square.append(statistics[1])
+            top = statistics[2]
             likely.append(torch.nn.functional.pad(self.panther.tokeniser.codes[top], (0, EXPECTED - top.shape[1])))
         z = torch.cat(log_z)
         mu = torch.full_like(z, 1 / size)
@@ -161,6 +162,26 @@ class PantherModel(torch.nn.Module):
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Log of the softmax denominator [N], sum of squared probabilities [N], the `wanted` likeliest tokens [N, wanted].
+
+    [UNK] is no behaviour to expect. On CPU by a kernel that tests hold equal to these operators.
+    """
+    if logits_NV.is_cpu:
+        rows = len(logits_NV)
+        out = torch.empty(rows), torch.empty(rows), torch.zeros(rows, wanted, dtype=torch.int64)
+        kernels.token_statistics(logits_NV.numpy(), *(part.numpy() for part in out))
+        return out
+    return plain_token_statistics(logits_NV, wanted)
+
+
+def plain_token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The reference of `token_statistics`, on any device."""
+    log_z_N = logits_NV.logsumexp(dim=1)
+    square_N = (logits_NV - log_z_N[:, None]).exp_().square_().sum(dim=1)
+    return log_z_N, square_N, logits_NV[:, 1:].topk(wanted, dim=1).indices + 1
 
 
 def _unsigned(codes: Tensor) -> NDArray[np.uint64]:

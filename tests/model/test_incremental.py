@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from panther_core.errors import BadInput
 from panther_core.model import kernels
+from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.layers import Layer
 from panther_core.model.pool import Precision, SlabPool, decode_table
 from panther_core.model.serving import PantherModel
 from panther_core.scoring import EncodeRequest
@@ -132,23 +134,41 @@ def test_half_precision_slabs_are_close(model: PantherModel, precision: Precisio
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
-def test_attention_kernels_equal_plain_torch(precision: Precision) -> None:
+@pytest.mark.parametrize("sprm", [True, False])
+def test_the_layer_kernel_equals_the_plain_layer(precision: Precision, sprm: bool) -> None:
     torch.manual_seed(0)
-    dtype = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
-    slabs = [torch.randn(5, 2, 12, 8).to(dtype) for _ in range(2)]
-    q, k, v = (torch.randn(3, 2, 8) for _ in range(3))
-    slot, at = np.array([4, 0, 2]), np.array([0, 7, 11])
-    want = []
-    for b in range(3):
-        keys, values = (s[slot[b], :, : at[b] + 1].float().clone() for s in slabs)
-        keys[:, -1], values[:, -1] = k[b].to(dtype).float(), v[b].to(dtype).float()
-        weight = torch.softmax((keys @ q[b][:, :, None])[..., 0] * 8**-0.5, dim=1)
-        want.append((weight[:, None] @ values)[:, 0])
-    out = np.empty((3, 2, 8), np.float32)
-    if precision == "float32":
-        kernels.append_and_attend(*(s.numpy() for s in slabs), slot, at, torch.stack([q, k, v], 1).numpy(), out)
-    else:
-        qkv = torch.stack([q, k, v], 1)
-        keys, values, bits = (t.to(dtype).view(torch.uint16).numpy() for t in (*slabs, qkv))
-        kernels.append_and_attend_16(keys, values, slot, at, qkv.numpy(), bits, out, decode_table(dtype))
-    assert np.abs(out - torch.stack(want).numpy()).max() < 1e-6
+    layer, positions, rows = Layer(ModelConfig(d=24, heads=3, prototypes=5, sprm=sprm)).eval(), 12, 19
+    pool = SlabPool(ModelConfig(length=positions, d=24, heads=3, layers=1), 4, 1 << 20, precision)
+    at, slots = np.arange(rows) % positions, np.random.default_rng(0).permutation(pool.capacity)[:rows]
+    x_BTD = torch.randn(rows, positions, 24)
+    with torch.inference_mode():
+        want, u_BTD = layer(x_BTD), layer.norm(x_BTD)
+        _, k_BHTK, v_BHTK = layer.attend(u_BTD)
+        for b, slot in enumerate(slots):
+            before = slice(0, at[b])
+            pool.keys[0][slot, :, before] = k_BHTK[b, :, before].to(pool.dtype)
+            pool.values[0][slot, :, before] = v_BHTK[b, :, before].to(pool.dtype)
+            for t in range(max(0, at[b] - 4), at[b]):
+                pool.ring_NURD[0, slot, t % pool.ring_NURD.shape[2]] = u_BTD[b, t]
+        weights, newest = kernels.layer_weights(layer), (np.arange(rows), at)
+        x_BD = x_BTD[newest].numpy().copy()
+        decode = None if precision == "float32" else decode_table(pool.dtype)
+        kernels.layer_step(x_BD, (slots, at), pool.arrays()[0], weights, decode, kernels.BITS[precision])
+    exact = precision == "float32"
+    assert np.abs(x_BD - want[newest].numpy()).max() < (2e-6 if exact else 2e-2)
+    stored = pool.keys[0][slots, :, at].float()
+    assert torch.allclose(stored, k_BHTK[newest[0], :, newest[1]].to(pool.dtype).float(), atol=1e-6 if exact else 1e-2)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_16_bit_patterns_are_rounded_as_torch_rounds(precision: Precision) -> None:
+    rng = np.random.default_rng(0)
+    scale = 2.0 ** rng.integers(-30, 20, 20_000)
+    floats = np.concatenate([rng.normal(size=20_000) * scale, [0.0, -0.0, 65504, 65519.9, 65520, 1e9, -np.inf]])
+    floats = floats.astype(np.float32)
+    halfway = ((floats.view(np.uint32) & ~np.uint32(0x1FFF)) | np.uint32(0x1000)).view(np.float32)  # ties go to even
+    dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
+    for values in (floats, halfway[np.isfinite(halfway)]):
+        want = torch.from_numpy(values).to(dtype).view(torch.uint16).numpy()
+        got = [kernels.BITS[precision](bits) for bits in values.view(np.uint32)]
+        assert np.array_equal(np.array(got, np.uint16), want)
