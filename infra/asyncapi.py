@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from panther_core.events import SCHEMA_VERSION, Alert, Decision, Label, ModelUpdate, Transaction
-from panther_core.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, SCORES, TRANSACTIONS
+from panther_core.events import SCHEMA_VERSION, Alert, Decision, Label, ModelProgress, ModelUpdate, Transaction
+from panther_core.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, PROGRESS, SCORES, TRANSACTIONS
 
 _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     TRANSACTIONS: ("receive", Transaction),
@@ -15,6 +15,7 @@ _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     ALERTS: ("send", Alert),
     LABELS: ("receive", Label),
     MODELS: ("receive", ModelUpdate),
+    PROGRESS: ("send", ModelProgress),
     DEAD_LETTERS: ("send", None),
 }
 _DEAD_LETTER = {
@@ -34,7 +35,7 @@ _DEAD_LETTER = {
 
 
 def document() -> dict[str, Any]:
-    """AsyncAPI 3.0 document; keys are user ids on every topic but models.updates (the model's name)."""
+    """AsyncAPI 3.0 document; keys are user ids on every topic but models.* (the model's name; app_id:partition)."""
     structs = [struct for _, struct in _RECORDS.values() if struct is not None]
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     messages: dict[str, Any] = {"DeadLetter": _DEAD_LETTER}

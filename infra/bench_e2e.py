@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from infra.load import offer
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.training import train_once
@@ -42,18 +45,29 @@ class Load:
 def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
     """Run both phases; see the module. Keys as issue and docs/benchmarks name them."""
     needed = load.backlog + int(load.seconds * 20_000 * load.share)
+    with running(folder, load, needed) as (system, live):
+        return asyncio.run(_phases(system, live, load))
+
+
+@contextmanager
+def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, TransactionTable]]:
+    """A system whose users have their past, one worker started, and `needed` transactions to stream."""
     table = _long_table(load, needed)
     split = load.users * load.history
     history, live = table.take(slice(0, split)), table.take(slice(split, None))
     seen = history.take(slice(-400_000, None))
     # speed is measured here, not quality: a delay that fits the log, however few days it spans
-    delay_ms = int(np.ptp(seen.time_ms)) // 50
-    train_once(folder, seen, key=f"bench {load}", label_delay_ms=delay_ms)
+    train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
     stack = LocalStack.on_free_ports(folder / "stack")
     with System(folder, stack, fresh_app_id("panther-bench")) as system:
         system.seed(history, system.deploy(1))
         system.start_worker()
-        return asyncio.run(_phases(system, live, load))
+        yield system, live
+
+
+def label_delay_ms(seen: TransactionTable) -> int:
+    """A delay that leaves matured labels in every slice of the log."""
+    return int(np.ptp(seen.time_ms)) // 50
 
 
 def _long_table(load: Load, live: int) -> TransactionTable:
@@ -87,25 +101,16 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         count = min(len(rest), int(offered * load.seconds))
         say(f"  latency: {count} transactions at {offered:.0f}/s, open loop")
         timed = rest.take(slice(0, count))
-        started = time.time()
-        sender = asyncio.create_task(produce(system.kafka, timed.rows(), rate=offered))
-        lag_end = None
-        while not sender.done() or len(reader.ledger.decisions) < len(backlog) + count:
-            await reader.poll()
-            if sender.done() and lag_end is None:
-                lag_end = len(backlog) + count - len(reader.ledger.decisions)
-            if time.time() > started + 2 * load.seconds + 60:
-                break
-        due = {t: (started + i / offered) * 1000 for i, t in enumerate(timed.transaction_id.tolist())}
-        counted = {t: d for t, d in due.items() if d > (started + _SETTLE_S) * 1000}
+        done = await offer(system, reader, timed, offered)
+        begin_ms = min(done.due_ms.values()) + _SETTLE_S * 1000
         ledger = reader.ledger
-        sent = set(backlog.transaction_id.tolist()) | set(due)
+        sent = set(backlog.transaction_id.tolist()) | set(done.due_ms)
         lengths = np.array([d.history_len for d in ledger.decisions.values()])
         return {
             "sustained_tps": round(sustained, 1),
             "offered_tps": round(offered, 1),
-            "decision_ms": ledger.latency_ms(counted),
-            "lag_end": lag_end,
+            "decision_ms": ledger.latency_ms(done.between(begin_ms, np.inf)),
+            "lag_end": done.lag_end,
             "missing": sum(t not in ledger.decisions for t in sent),
             "contradicted": len(ledger.contradicted),
             "repeated": ledger.repeated,
@@ -114,7 +119,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
             "history_len": {"median": int(np.median(lengths)), "p10": int(np.percentile(lengths, 10))},
             "worker_memory_mb": memory | {"end": system.memory_mb()},
             "transactions": len(sent),
-            "sender_late_ms": round(sender.result().late_ms, 1),
+            "sender_late_ms": done.sender_late_ms,
         }
 
 

@@ -80,3 +80,35 @@ def incremental(as_json: Json = False) -> None:
     argv = [sys.executable, "-m", "benchmarks.incremental"]
     inside = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True)
     emit(json.loads(inside.stdout) | {"triton": run_triton()}, as_json)
+
+
+Users = Annotated[int, typer.Option(help="Users, each with a history of 256 events on average.")]
+Rate = Annotated[float, typer.Option(help="Transactions a second, open loop.")]
+
+
+@bench.command()
+def swap(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
+    users: Users = 2000,
+    rate: Rate = 1000,
+    as_json: Json = False,
+) -> None:
+    """A second version takes over under steady load: latency before, during and after, errors, mixed decisions."""
+    from infra.bench_e2e import Load
+    from infra.bench_swap import run_swap
+
+    emit(run_swap(folder, Load(users), rate), as_json)
+
+
+@bench.command()
+def outage(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
+    users: Users = 2000,
+    rate: Rate = 500,
+    as_json: Json = False,
+) -> None:
+    """Triton is killed, hangs and comes back under steady load: how soon noticed, how soon well, what was lost."""
+    from infra.bench_e2e import Load
+    from infra.bench_swap import run_outage
+
+    emit(run_outage(folder, Load(users), rate), as_json)

@@ -129,6 +129,10 @@ class System:
             out[name] = round(sum(t.user + t.system for t in times), 2)
         return out
 
+    def triton_pid(self) -> int:
+        """Process that leads the local Triton server's group; not before the start, nor where Triton runs elsewhere."""
+        return self._pids["triton"]
+
     def memory_mb(self, name: str = "worker") -> float:
         """Resident memory of a worker, MB."""
         return float(round(psutil.Process(self.workers[name].ref.pid).memory_info().rss / 1e6, 1))

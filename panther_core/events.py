@@ -132,6 +132,16 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     artifact: str
 
 
+class ModelProgress(msgspec.Struct, kw_only=True):
+    """Every user of a partition has moved to a model version, topic `models.progress`, keyed `app_id:partition`."""
+
+    app_id: str
+    partition: int
+    version: int
+    moved_at: int
+    """Wall clock, epoch ms."""
+
+
 _decode = msgspec.json.Decoder(Transaction).decode
 
 

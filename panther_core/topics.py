@@ -15,6 +15,7 @@ LABELS = "fraud.labels"
 DEAD_LETTERS = "transactions.dlq"
 MERCHANT_RISK = "merchant.risk"
 MODELS = "models.updates"
+PROGRESS = "models.progress"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured against the append
 _LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive to be dead-lettered whole
@@ -46,5 +47,6 @@ def all_topics(app_id: str) -> list[Topic]:
         Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)}),
         Topic(MERCHANT_RISK, by_user=False, config=_COMPACT),
         Topic(MODELS, by_user=False, config=_FOREVER),
+        Topic(PROGRESS, by_user=False, config=_COMPACT),
         Topic(changelog_of(app_id), config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}),
     ]

@@ -13,9 +13,10 @@ from rocksdict import WriteBatch
 
 from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
+from panther_core.events import ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
 from panther_core.state import ALERT
-from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
+from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
 from stream.faust_internals import Written, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
@@ -121,6 +122,11 @@ class Processor:
         return await self._producer.send(
             DEAD_LETTERS, record.value, key=record.key, partition=record.partition, headers=headers
         )
+
+    async def report(self, progress: ModelProgress) -> None:
+        """Say that a partition's users have moved: after their states, through the same producer."""
+        key = f"{progress.app_id}:{progress.partition}".encode()
+        await self._producer.send(PROGRESS, to_json(progress), key=key)
 
     async def write(
         self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written

@@ -25,9 +25,10 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True)
 class Produced:
-    """What was sent; `late_ms` is how far behind its schedule the sender ended up at worst."""
+    """What was sent from when on (epoch s); `late_ms` is how far behind its schedule the sender was at worst."""
 
     count: int
+    started_s: float
     seconds: float
     late_ms: float
 
@@ -74,7 +75,7 @@ async def produce(
         await producer.stop()
     if progress:
         progress(sent)
-    return Produced(sent, time.time() - started, 1000 * late_s)
+    return Produced(sent, started, time.time() - started, 1000 * late_s)
 
 
 async def produce_labels(kafka: KafkaSettings, table: TransactionTable, delay_ms: int) -> int:

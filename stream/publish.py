@@ -10,7 +10,7 @@ import uuid
 import msgspec
 import numpy as np
 
-from panther_core.events import Alert, Decision, ModelRef, Transaction
+from panther_core.events import Alert, Decision, ModelProgress, ModelRef, Transaction
 from panther_core.reasons import expected_of, reasons_of
 from panther_core.schema import AttributeSchema
 from panther_core.state import ALERT, COLD, DEGRADED, LATE
@@ -73,6 +73,6 @@ def alert_of(
     )
 
 
-def to_json(record: Decision | Alert) -> bytes:
+def to_json(record: Decision | Alert | ModelProgress) -> bytes:
     """Value of the record."""
     return _encode(record)

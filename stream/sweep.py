@@ -14,13 +14,14 @@ import numpy as np
 
 from panther_core.engine import encode_request, take_outputs
 from panther_core.errors import ScorerUnavailable
+from panther_core.events import ModelProgress
 from panther_core.schema import hash64
 from panther_core.scoring import Scorer
 from panther_core.topics import TRANSACTIONS
 from stream import metrics
 from stream.faust_internals import Acker, Written, partition_store
 from stream.live_models import LiveModels, ServingModel
-from stream.processor import Processor
+from stream.processor import Processor, now_ms
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Sweep:
         self._app, self._table, self._models = app, table, models
         self._scorer, self._processor = scorer, processor
         self._step = max(1, round(users_per_s * _EVERY_S))
+        self._app_id = app.conf.id
         self._pass: tuple[int, int] | None = None  # version and generation of the pass under way, or done
         self._left: list[int] = []  # partitions still to be looked at
         self._cursor = b""
@@ -65,15 +67,13 @@ class Sweep:
             return
         partition, before = self._left[0], self._cursor
         keys, values, self._cursor = self._behind(partition, model)
-        if not self._cursor:
-            self._left.pop(0)
         if keys:
             states = model.codec.decode(list(values))
             users = np.array([hash64(key.decode()) for key in keys], np.uint64)
             try:
                 answer = await self._scorer.encode(encode_request(states, users), model.live.version)
             except ScorerUnavailable:
-                self._left, self._cursor = sorted({partition, *self._left}), before  # the same ones again
+                self._cursor = before  # the same ones again
                 return
             take_outputs(states, answer, model.live.version)
             written = Written(self._app.consumer_generation_id, [])
@@ -82,6 +82,13 @@ class Sweep:
             await self._processor.write(keys, [partition] * len(keys), states, model, written)
             await acker.put(written)
             metrics.SWEPT.inc(len(keys))
+        if self._cursor:
+            return
+        self._left.pop(0)
+        # states first, then the news: what is sent to the changelog before is durable with it
+        await self._processor.report(
+            ModelProgress(app_id=self._app_id, partition=partition, version=model.live.version, moved_at=now_ms())
+        )
         if not self._left:
             logger.info("every user of this worker's partitions is on model version %d", model.live.version)
 

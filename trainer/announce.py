@@ -34,14 +34,13 @@ async def updates(kafka: KafkaSettings) -> list[ModelUpdate]:
     return [decode(record.value or b"") for record in await read_topic(kafka, MODELS)]
 
 
-async def roll_back(kafka: KafkaSettings) -> ModelUpdate:
-    """Announce the version that was live before the present one; returns it. Raises BadInput when there is none."""
+async def previous(kafka: KafkaSettings) -> ModelUpdate:
+    """The version that was live before the present one. Raises BadInput when there is none."""
     history = await updates(kafka)
     live = history[-1].version if history else None
     before = next((update for update in reversed(history) if update.version != live), None)
     if before is None:
         raise BadInput(f"expected an earlier version on {MODELS} to go back to, found none (live: {live})")
-    await _send(kafka, before)
     return before
 
 

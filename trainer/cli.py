@@ -118,11 +118,38 @@ def promote(
 
 
 @app.command()
-def rollback(as_json: Json = False) -> None:
-    """Make the version that was live before the present one live again."""
-    from trainer.announce import roll_back
+def warm(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder of a loaded version.")],
+    seconds: Annotated[float, typer.Option(help="How long, for each server.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Run made-up batches through a loaded version before traffic does: first and last round trip, ms."""
+    from panther_core.artifact import load_manifest
+    from trainer import deploy
 
-    emit({"live": asyncio.run(roll_back(KafkaSettings())).version}, as_json)
+    manifest = load_manifest(artifact)
+    rounds = deploy.warm(PantherSettings().triton_url, manifest, seconds)
+    emit({"version": manifest.version, "first_and_last_ms": rounds}, as_json)
+
+
+@app.command()
+def rollback(repository: Repository = REPOSITORY, as_json: Json = False) -> None:
+    """Make the version that was live before the present one live again."""
+    from trainer.refresh import roll_back
+
+    emit({"live": roll_back(KafkaSettings(), PantherSettings(), repository)}, as_json)
+
+
+@app.command()
+def retire(
+    repository: Repository = REPOSITORY,
+    patience_s: Annotated[float, typer.Option(help="How long to wait for the workers' sweeps.")] = 600,
+    as_json: Json = False,
+) -> None:
+    """Unload every version but the live one, once no user is left on them."""
+    from trainer.retire import retire as run
+
+    emit({"unloaded": run(KafkaSettings(), PantherSettings(), repository, patience_s)}, as_json)
 
 
 @app.command()

@@ -81,6 +81,25 @@ def check_serves(triton_url: str, manifest: Manifest) -> None:
             _canary(client, manifest)
 
 
+def warm(triton_url: str, manifest: Manifest, seconds: float = 5.0) -> dict[str, list[float]]:
+    """Made-up batches through every model of the version, by server: milliseconds of the first round and of the last.
+
+    A load warms compiled kernels already; this fills memory pools and thread pools before traffic does. Rows are of
+    one made-up user, whose slab is the only trace. Raises DeployError.
+    """
+    out: dict[str, list[float]] = {}
+    for url in _each(triton_url):
+        with _client(url, f"version {manifest.version} to answer (load it first)") as client:
+            times: list[float] = []
+            end = time.monotonic() + seconds
+            while len(times) < 2 or time.monotonic() < end:
+                started = time.perf_counter()
+                _canary(client, manifest, rows=64)
+                times.append(1000 * (time.perf_counter() - started))
+        out[url] = [round(times[0], 2), round(times[-1], 2)]
+    return out
+
+
 def served(triton_url: str) -> dict[str, list[int]]:
     """Versions that every server has in service, by model. Raises DeployError."""
     found: list[set[tuple[str, int]]] = []
@@ -124,27 +143,28 @@ def _client(url: str, wanted: str) -> Iterator[triton.InferenceServerClient]:
             raise DeployError(f"expected {wanted} at {url}, got {error}: see the server's log") from None
 
 
-def _canary(client: triton.InferenceServerClient, manifest: Manifest) -> None:
-    """One made-up cold row through all models of this version."""
-    one, profile = np.ones(1, np.uint64), np.zeros((1, 8), np.uint8)
-    length = np.ones(1, np.int32)
-    codes = np.zeros((1, manifest.context_length), np.uint64)
+def _canary(client: triton.InferenceServerClient, manifest: Manifest, rows: int = 1) -> None:
+    """Made-up cold rows of one user through all models of this version."""
+    one, profile = np.ones(rows, np.uint64), np.zeros((rows, 8), np.uint8)
+    length = np.ones(rows, np.int32)
+    codes = np.zeros((rows, manifest.context_length), np.uint64)
     codes[:, 0] = 1
     encoded = _infer(
         client, manifest, "panther_encode", user=one, codes=codes, length=length, window_hash=one, profile=profile
     )
     cached = encoded.as_numpy("cached")
-    features = np.zeros((1, len(manifest.feature_names)), np.float32)
-    recent = np.zeros((1, 3), np.uint64)
+    features = np.zeros((rows, len(manifest.feature_names)), np.float32)
+    recent = np.zeros((rows, 3), np.uint64)
     row = {"features": features, "code": one, "recent": recent, "profile": profile, "cached": cached}
     score = _infer(client, manifest, "panther_score", **row, history_len=length).as_numpy("score")
     logit = _infer(client, manifest, "panther_explain", **row, history_len=length).as_numpy("logit")
     explained = 1 / (1 + np.exp(-logit.astype(np.float64)))
-    if cached.shape != (1, manifest.cached_width) or not (0 <= score[0] <= 1) or abs(score[0] - explained[0]) > 1e-3:
+    shape = (rows, manifest.cached_width)
+    if cached.shape != shape or not (0 <= score[0] <= 1) or np.abs(score - explained).max() > 1e-3:
         raise DeployError(
-            f"expected cached outputs of width {manifest.cached_width}, and the same score in 0..1 from panther_score "
-            f"and panther_explain version {manifest.version}, got shape {cached.shape} and scores {score} and "
-            f"{explained}: the repository holds another artifact"
+            f"expected cached outputs of shape {shape}, and the same scores in 0..1 from panther_score "
+            f"and panther_explain version {manifest.version}, got shape {cached.shape} and scores {score[:3]} and "
+            f"{explained[:3]}: the repository holds another artifact"
         )
 
 

@@ -12,14 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from panther_core.artifact import load_manifest
+from panther_core.artifact import Manifest, load_manifest
+from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.settings import KafkaSettings, PantherSettings
 from trainer import deploy
-from trainer.announce import announce
+from trainer.announce import announce, previous
 from trainer.config import preset
 from trainer.kafka_log import read_log
 from trainer.pipeline import train
+from trainer.retire import StillInUse, retire
+
+_PATIENCE_S = 120.0  # for the workers' sweeps
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Refreshed:
     transactions: int
     labelled: int
     threshold: float
+    unloaded: list[int]
     metrics: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,21 +68,39 @@ def refresh_once(
         continue_from=models / str(previous),
     )
     switch(kafka, settings, triton_repository, version)
-    for old in known[:-1]:  # the previous one stays: it is the way back
-        deploy.unload(settings.triton_url, triton_repository, old)
+    unloaded: list[int] = []
+    try:
+        unloaded = retire(kafka, settings, triton_repository, _PATIENCE_S)
+    except StillInUse as error:  # the switch is done all the same; `panther models retire` tries again
+        say(f"  {error}")
     labelled = int((log.label >= 0).sum())
-    return Refreshed(previous, version, len(log), labelled, manifest.threshold, manifest.metrics)
+    return Refreshed(previous, version, len(log), labelled, manifest.threshold, unloaded, manifest.metrics)
 
 
 def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, version: int) -> None:
-    """Export a version to the Triton repository, load it, check that it answers, then announce it to the workers."""
+    """Take a version into service, then announce it to the workers."""
     folder = Path(settings.models_dir) / str(version)
-    manifest = load_manifest(folder)
-    deploy.export(folder, triton_repository)
+    manifest = take_in(settings, triton_repository, folder)
+    asyncio.run(announce(kafka, manifest, str(folder.resolve())))
+
+
+def roll_back(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path) -> int:
+    """Make the version that was live before the present one live again, loaded again if it must be; returns it."""
+    before = asyncio.run(previous(kafka))
+    folder = Path(before.artifact)
+    manifest = take_in(settings, triton_repository, folder)
+    asyncio.run(announce(kafka, manifest, str(folder)))
+    return before.version
+
+
+def take_in(settings: PantherSettings, triton_repository: Path, artifact: Path) -> Manifest:
+    """Export a version to the Triton repository and load it; it answers when this returns. Raises DeployError."""
+    manifest = load_manifest(artifact)
+    deploy.export(artifact, triton_repository)
     try:
         deploy.load(settings.triton_url, manifest)
     except BaseException:
         for name in deploy.MODELS:  # a version that does not load must not be found by the next load either
-            shutil.rmtree(triton_repository / name / str(version), ignore_errors=True)
+            shutil.rmtree(triton_repository / name / str(manifest.version), ignore_errors=True)
         raise
-    asyncio.run(announce(kafka, manifest, str(folder.resolve())))
+    return manifest

@@ -133,13 +133,13 @@ def _normed(x: F32, scale: F32, bias: F32, out: F32) -> None:
 
 
 @_jit
-def bfloat16_bits(bits: int) -> int:
+def bfloat16_bits(bits: Any) -> Any:
     """Bits of a float32 as bfloat16, rounded to nearest even."""
     return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
 
 
 @_jit
-def float16_bits(bits: int) -> int:
+def float16_bits(bits: Any) -> Any:
     """Bits of a float32 as float16, rounded to nearest even; too large becomes infinite."""
     sign, a = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
     if a >= 0x47800000:

@@ -51,7 +51,8 @@ class Sprm(nn.Module):
     def look_up(self, c: Tensor) -> Tensor:
         """Output [..., D] of attention over the prototypes."""
         weight = torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
-        return weight @ self.out(self.prototypes_MD)  # projected before the mixing: M rows instead of all positions
+        out: Tensor = weight @ self.out(self.prototypes_MD)  # M rows are projected instead of all positions
+        return out
 
 
 class Layer(nn.Module):
@@ -88,10 +89,10 @@ class Layer(nn.Module):
         """
         d, rows = x_BTD.shape[2], torch.arange(len(last_B), device=last_B.device)
         kv_BTE = F.linear(u_BTD, self.qkv.weight[d:], self.qkv.bias[d:])
-        k_BHTK, v_BHTK = kv_BTE.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        k_BHTK, v_BHTK = kv_BTE.view(*kv_BTE.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         q_BD = F.linear(u_BTD[rows, last_B], self.qkv.weight[:d], self.qkv.bias[:d])
         seen_B11T = (torch.arange(x_BTD.shape[1], device=last_B.device) <= last_B[:, None])[:, None, None]
-        q_BH1K = q_BD.unflatten(1, (self.heads, -1))[:, :, None]
+        q_BH1K = q_BD.view(len(last_B), self.heads, 1, -1)
         a_BHK = F.scaled_dot_product_attention(q_BH1K, k_BHTK, v_BHTK, attn_mask=seen_B11T)[:, :, 0]
         pattern = None
         if self.sprm is not None:

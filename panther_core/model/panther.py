@@ -95,7 +95,7 @@ class Panther(nn.Module):
         return h_BTD[:, 1:] if self.config.profile == "first" else h_BTD
 
     def newest(self, codes_BT: Tensor, profile_B8: Tensor, last_B: Tensor) -> Tensor:
-        """h [B, D] after event `last` of each window, as `forward` gives it, without the last layer's other positions."""
+        """h [B, D] after event `last` of each window, the last layer's other positions left out."""
         x_BTD = self.inputs(codes_BT, profile_B8)
         *early, last = (cast(Layer, layer) for layer in self.layers)
         for layer in early:

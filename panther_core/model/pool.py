@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from panther_core.errors import BadInput
 from panther_core.model.config import ModelConfig

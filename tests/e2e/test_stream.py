@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +22,9 @@ from stream.live_models import load_serving_model
 from stream.produce import produce_labels
 from stream.publish import alert_id
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
-from trainer.refresh import refresh_once
+from trainer.deploy import served
+from trainer.refresh import refresh_once, roll_back
+from trainer.retire import retire
 
 
 def record(user: str = "trouble", **changes: Any) -> tuple[bytes, bytes]:
@@ -126,7 +130,7 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
         sending = threads.submit(stage.produce, during, 40)
         done = refresh_once(system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS)
         sending.result()
-    assert (done.previous, done.version) == (1, 2)
+    assert (done.previous, done.version, done.unloaded) == (1, 2, [1])
     assert load_manifest(Path(system.settings.models_dir) / "2").version == 2
     stage.produce(after)
     ledger = stage.collect(set(after.transaction_id.tolist()) | set(during.transaction_id.tolist()))
@@ -160,3 +164,40 @@ def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage)
     for user, state in zip(history.users.tolist(), history.states, strict=True):
         for name in ("n", "ring", "window_hash", "last_time_ms", "merchants", "profile"):
             assert np.asarray(stored[user][name]).tobytes() == np.asarray(state[name]).tobytes(), name
+
+
+def test_roll_back_loads_a_retired_version_again(stage: Stage) -> None:
+    system = stage.system
+    assert served(system.settings.triton_url)["panther_score"] == [2]
+    assert roll_back(system.kafka, system.settings, system.stack.model_repository) == 1
+    part = stage.live.take(slice(4200, 4300))
+    stage.produce(part)
+    ids = set(part.transaction_id.tolist())
+    ledger = stage.collect(ids)
+    assert {ledger.decisions[t].model.version for t in ids} == {1}
+    assert not ledger.degraded
+    assert retire(system.kafka, system.settings, system.stack.model_repository, 60) == [2]
+
+
+def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> None:
+    system, part = stage.system, stage.live.take(slice(4300, 4420))
+    os.killpg(system.triton_pid(), signal.SIGKILL)
+    down, back = part.take(slice(0, 60)), part.take(slice(60, None))
+    stage.produce(down, rate=30)
+    ids = set(down.transaction_id.tolist())
+    ledger = stage.collect(ids)
+    assert {ledger.decisions[t].degraded for t in ids} == {"rules"}
+    system.stack.up(detach=False)
+    deadline = time.time() + 30
+    while time.time() < deadline:  # the worker finds it by itself
+        probe = record("trouble-probe", transaction_id=f"probe-{time.time_ns()}")
+        stage.send([probe])
+        name = json.loads(probe[1])["transaction_id"]
+        if not stage.collect({name}).decisions[name].degraded:
+            break
+    stage.produce(back)
+    every = set(part.transaction_id.tolist())
+    ledger = stage.collect(every)
+    assert not {ledger.decisions[t].degraded for t in back.transaction_id.tolist()} - {None}
+    assert every <= ledger.decisions.keys()
+    assert not ledger.contradicted

@@ -1,0 +1,63 @@
+"""Versions out of service once no user is left on them: the workers say on `models.progress` whom they have moved."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+
+from panther_core.console import say
+from panther_core.errors import BadInput, PantherError
+from panther_core.events import ModelProgress
+from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.topics import MODELS, PROGRESS
+from trainer import deploy
+from trainer.announce import updates
+from trainer.kafka_log import read_topic
+
+_EVERY_S = 1.0
+
+
+class StillInUse(PantherError):
+    """Users may be left on a version; nothing was unloaded."""
+
+
+async def behind(kafka: KafkaSettings, settings: PantherSettings, version: int) -> list[int]:
+    """Partitions of this application with users who may not be on `version` yet."""
+    decode = msgspec.json.Decoder(ModelProgress).decode
+    at: dict[int, int] = {}
+    for record in await read_topic(kafka, PROGRESS):
+        progress = decode(record.value or b"")
+        if progress.app_id == settings.app_id:
+            at[progress.partition] = progress.version
+    return [partition for partition in range(settings.partitions) if at.get(partition) != version]
+
+
+def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, patience_s: float) -> list[int]:
+    """Wait until every user is on the live version, then unload all others; returns those unloaded.
+
+    Raises BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer than
+    `patience_s`.
+    """
+    end_s = time.monotonic() + patience_s
+    while True:
+        history = asyncio.run(updates(kafka))
+        if not history:
+            raise BadInput(f"expected a live version on {MODELS}, found none: promote one first")
+        live = history[-1].version
+        waiting = asyncio.run(behind(kafka, settings, live))
+        if not waiting:
+            break
+        if time.monotonic() > end_s:
+            raise StillInUse(
+                f"expected every user on version {live} within {patience_s:.0f} s, but partitions {waiting} have not "
+                "reported: are all workers up, and PANTHER_SWEEP_USERS_PER_S above 0? Nothing was unloaded"
+            )
+        time.sleep(_EVERY_S)
+    old = sorted({v for found in deploy.served(settings.triton_url).values() for v in found} - {live})
+    for version in old:
+        deploy.unload(settings.triton_url, repository, version)
+        say(f"  version {version} is unloaded: every user is on version {live}")
+    return old
