@@ -8,6 +8,7 @@ loop; each latency runs from the moment the transaction was due to the append of
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, Tra
     seen = history.take(slice(-400_000, None))
     # speed is measured here, not quality: a delay that fits the log, however few days it spans
     train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
+    shutil.rmtree(folder / "worker", ignore_errors=True)  # the state of an earlier run's application
     stack = LocalStack.on_free_ports(folder / "stack")
     with System(folder, stack, fresh_app_id("panther-bench")) as system:
         system.seed(history, system.deploy(1))

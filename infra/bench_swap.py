@@ -31,7 +31,8 @@ from trainer.config import preset
 from trainer.pipeline import train
 from trainer.retire import retire
 
-_BEFORE_S, _PAUSE_S, _AFTER_S = 15.0, 15.0, 15.0
+_BEFORE_S, _PAUSE_S, _AFTER_S = 30.0, 15.0, 15.0
+_SETTLE_S = 15.0  # of the start are not counted: caches fill, batches find their size
 _HANG_S = 5.0
 _LONGEST_S = 240.0  # of load
 _MARGIN_S = 2.0  # a phase's first and last seconds are judged with the trouble
@@ -137,7 +138,7 @@ async def _kill_server(system: System, server: psutil.Process) -> None:
 
 
 def _report(ledger: Ledger, done: Offered, marks: list[Mark]) -> dict[str, Any]:
-    begin_s, end_s = min(done.due_ms.values()) / 1000 + 5, max(done.due_ms.values()) / 1000
+    begin_s, end_s = min(done.due_ms.values()) / 1000 + _SETTLE_S, max(done.due_ms.values()) / 1000
     phases: dict[str, Any] = {"before": _phase(ledger, done, begin_s, marks[0].begin_s)}
     for mark, following in zip(marks, [*[m.begin_s for m in marks[1:]], None], strict=True):
         settled_s = mark.end_s + _MARGIN_S if following is None else following
