@@ -59,7 +59,8 @@ def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, Tra
     seen = history.take(slice(-400_000, None))
     # speed is measured here, not quality: a delay that fits the log, however few days it spans
     train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
-    shutil.rmtree(folder / "worker", ignore_errors=True)  # the state of an earlier run's application
+    for part in ("stack", "worker"):  # of an earlier run
+        shutil.rmtree(folder / part, ignore_errors=True)
     stack = LocalStack.on_free_ports(folder / "stack")
     with System(folder, stack, fresh_app_id("panther-bench")) as system:
         system.seed(history, system.deploy(1))

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
 _PROBE_S = 1.3  # a dead stub takes 1.0 s to say so; with _EVERY_S this is below the 2 s of detection
+_AT_ONCE_S = 0.3  # answers that come so soon after the canary was sent may be from before the server hung
 _DIAGNOSE_S = 10.0  # of what failed: a dead stub takes 1 s for each request before, other workers' probes too
 _FORGET_S = 10.0  # a lane that fails and that nobody asks for: its version was taken out of service
 _JITTER_S = 0.3  # several workers see the same dead stub
@@ -53,7 +54,8 @@ class _Lane:
     tiny: Any  # a made-up row, as the probe
     ok: bool = True
     busy: int = 0  # calls under way
-    answered: bool = True  # since the last look; a new lane is not probed at once
+    answered_s: float = dataclasses.field(default_factory=time.monotonic)  # a new lane is not probed at once
+    limits: set[asyncio.Timeout] = dataclasses.field(default_factory=set)  # of the calls under way
     used_s: float = 0.0
     watch: asyncio.Task[None] | None = None
 
@@ -106,13 +108,23 @@ class _Replica:
             )
         lane.busy += 1
         try:
-            answer = await getattr(self.client, lane.step)(request, lane.version)
+            async with asyncio.timeout(None) as limit:
+                lane.limits.add(limit)
+                try:
+                    answer = await getattr(self.client, lane.step)(request, lane.version)
+                finally:
+                    lane.limits.discard(limit)
         except ScorerUnavailable as error:
             self.suspect(lane, str(error))
             raise
+        except TimeoutError:
+            raise ScorerUnavailable(
+                f"expected an answer of {lane.model} version {lane.version} at {self.url}, got none before the replica "
+                "was found down: see the log above, and the server's"
+            ) from None
         finally:
             lane.busy -= 1
-        lane.answered = True
+        lane.answered_s = time.monotonic()
         return answer
 
     def suspect(self, lane: _Lane, problem: str | None = None) -> None:
@@ -120,22 +132,27 @@ class _Replica:
         if lane.ok:
             lane.ok = False
             self._show()
+        for limit in lane.limits:  # what hangs there blocks its micro-batch, and every one behind it
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
         if self.task and (lane.watch is None or lane.watch.done()):
             lane.watch = asyncio.create_task(self._probe_until_well(lane, problem))
 
     async def _watch(self) -> None:
-        ailing = False
+        ailing, looked_s = False, 0.0
         while True:
             for lane in self.lanes.values():
-                if lane.ok and not lane.busy and not lane.answered and (lane.watch is None or lane.watch.done()):
+                silent = lane.answered_s < looked_s and not lane.busy
+                if lane.ok and silent and (lane.watch is None or lane.watch.done()):
                     lane.watch = asyncio.create_task(self._probe_until_well(lane))
-                lane.answered = False
+            looked_s = time.monotonic()
             problem = await self.control.canary(_DIAGNOSE_S if ailing else _PROBE_S)
             ailing = problem is not None
             if problem and _is_dead_stub(problem):
                 await self._heal("canary", lambda: self.control.canary(_DIAGNOSE_S))
             # models that answered meanwhile prove the server alive: only its canary is not
-            alive = not problem or _is_dead_stub(problem) or any(lane.answered for lane in self.lanes.values())
+            proof = any(lane.answered_s > looked_s + _AT_ONCE_S for lane in self.lanes.values())
+            alive = not problem or _is_dead_stub(problem) or proof
             if alive != self.up:
                 self.up = alive
                 logger.warning("replica %s is %s", self.url, "up again" if alive else f"down: {problem}")
@@ -161,7 +178,7 @@ class _Replica:
                 await asyncio.sleep(_EVERY_S)
             problem = await self._probe(lane, _DIAGNOSE_S)
         else:
-            lane.ok = lane.answered = True
+            lane.ok, lane.answered_s = True, time.monotonic()
         self._show()
 
     async def _probe(self, lane: _Lane, within_s: float) -> str | None:

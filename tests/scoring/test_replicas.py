@@ -106,9 +106,11 @@ def fakes() -> Iterator[type[Fake]]:
     Fake.down, Fake.hung = set(), set()
 
 
-def run_faked(call: Callable[[ReplicaScorer], Coroutine[Any, Any, Any]], urls: str = "a:1,b:1,c:1") -> Any:
+def run_faked(
+    call: Callable[[ReplicaScorer], Coroutine[Any, Any, Any]], urls: str = "a:1,b:1,c:1", encode_deadline_s: float = 0.6
+) -> Any:
     async def go() -> Any:
-        scorer = ReplicaScorer(urls, 0.3, 0.6, client=Fake, control=FakeControl)  # type: ignore[arg-type]
+        scorer = ReplicaScorer(urls, 0.3, encode_deadline_s, client=Fake, control=FakeControl)  # type: ignore[arg-type]
         try:
             return await call(scorer)
         finally:
@@ -161,6 +163,20 @@ def test_nobody_left_is_unavailable_within_the_deadline(fakes: type[Fake]) -> No
             assert time.perf_counter() - started < 1.2
 
     run_faked(calls, "a:1,b:1")
+
+
+def test_a_call_to_a_server_that_hangs_ends_when_that_is_noticed(fakes: type[Fake]) -> None:
+    async def go(scorer: ReplicaScorer) -> float:
+        await scorer.encode(windows(2), 1)
+        Fake.hung = {"a:1"}
+        started = time.monotonic()
+        with pytest.raises(ScorerUnavailable, match="found down"):
+            await scorer.encode(windows(2), 1)
+        with pytest.raises(ScorerUnavailable, match="in health"):
+            await scorer.encode(windows(2), 1)
+        return time.monotonic() - started
+
+    assert run_faked(go, "a:1", encode_deadline_s=30) < 2
 
 
 def test_a_replica_that_returns_gets_its_users_back(fakes: type[Fake]) -> None:
