@@ -258,6 +258,7 @@ def give_reasons(decision: NDArray[np.void], rows: NDArray[np.intp], why: Explai
     """Put the model's reasons into these rows; they keep those they have where it gives none."""
     if why is None:
         return
+    decision["prototype"][rows], decision["similarity"][rows] = why.prototype, why.similarity
     kinds, contributions = strongest(why.contribution)
     found = kinds[:, 0] > 0
     decision["reason"][rows[found]] = kinds[found]

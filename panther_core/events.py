@@ -68,6 +68,13 @@ class Expected(msgspec.Struct, frozen=True):
     amount_to: float | None  # None = no upper bound
 
 
+class Pattern(msgspec.Struct, frozen=True):
+    """One of the behaviour patterns (prototypes) that the model has learnt, near to this user's state."""
+
+    prototype: int  # number within the model version, from 1
+    similarity: float  # cosine, -1 to 1
+
+
 class Decision(msgspec.Struct, kw_only=True):
     """What was decided for one transaction, topic `fraud.scores`, key = `user_id`. Times in epoch ms."""
 
@@ -103,6 +110,7 @@ class Alert(msgspec.Struct, kw_only=True):
     threshold: float
     reasons: list[Reason]
     expected: list[Expected]
+    patterns: list[Pattern]
     history_len: int
     cold_start: bool
     late: bool

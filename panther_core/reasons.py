@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.events import Expected, Reason
+from panther_core.events import Expected, Pattern, Reason
 from panther_core.features import NAMES, WIDTH
 from panther_core.schema import AttributeSchema
 from panther_core.scoring import SURPRISE
@@ -88,6 +88,15 @@ def reasons_of(kinds: NDArray[np.uint8], contributions: NDArray[np.float32]) -> 
         Reason(KINDS[kind - 1][0], KINDS[kind - 1][1], round(float(value), 3))
         for kind, value in zip(kinds.tolist(), contributions.tolist(), strict=True)
         if kind
+    ]
+
+
+def patterns_of(prototypes: NDArray[np.uint16], similarity: NDArray[np.float32]) -> list[Pattern]:
+    """The learnt behaviour patterns nearest to the user, nearest first."""
+    return [
+        Pattern(number, round(float(value), 3))
+        for number, value in zip(prototypes.tolist(), similarity.tolist(), strict=True)
+        if number
     ]
 
 

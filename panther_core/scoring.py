@@ -59,6 +59,8 @@ class ExplainResponse:
     contribution: NDArray[np.float32]  # [B, G] additive terms of the calibrated logit, nats; negative = against fraud
     base: NDArray[np.float32]  # [B] logit of an average transaction of a user of whom nothing is known
     logit: NDArray[np.float32]  # [B] log(score / (1 - score))
+    prototype: NDArray[np.uint16]  # [B, 3] number, from 1, of the behaviour patterns nearest to the user; 0 = none
+    similarity: NDArray[np.float32]  # [B, 3] cosine between the user's state and what that pattern adds to a state
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ layout; the header names layout version and schema fingerprint, so that foreign 
     ring           CODE[L] the last L events; event i stands at i mod L
     cached         f4[K]   model outputs after the last event (opaque here: panther_core.model names the parts)
     expected       CODE[3] the behaviours the model held likeliest after the last event
-    decisions      [8]     the last decisions, ring by their own counter `n_decisions`
+    decisions      [8]     the last decisions (DECISION), ring by their own counter `n_decisions`
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ from numpy.typing import NDArray
 from panther_core.errors import FingerprintMismatch
 from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 MERCHANTS = 16
 DECISIONS = 8
 REASONS = 3
 EXPECTED = 3
+#: nearest behaviour patterns kept of an alert
+PROTOTYPES = 3
 HALF_LIVES_MS = np.array([3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000], np.float64)
 
 # Flags of a stored decision
@@ -61,6 +63,8 @@ DECISION = np.dtype(
         ("reason", "u1", REASONS),
         ("contribution", "f4", REASONS),
         ("expected", CODE, EXPECTED),
+        ("prototype", "u2", PROTOTYPES),
+        ("similarity", "f4", PROTOTYPES),
     ]
 )
 

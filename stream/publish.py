@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from panther_core.events import Alert, Decision, ModelProgress, ModelRef, Transaction
-from panther_core.reasons import expected_of, reasons_of
+from panther_core.reasons import expected_of, patterns_of, reasons_of
 from panther_core.schema import AttributeSchema
 from panther_core.state import ALERT, COLD, DEGRADED, LATE
 
@@ -64,6 +64,7 @@ def alert_of(
         threshold=decision.threshold,
         reasons=reasons_of(row["reason"], row["contribution"]),
         expected=expected_of(row["expected"], schema),
+        patterns=patterns_of(row["prototype"], row["similarity"]),
         history_len=decision.history_len,
         cold_start=decision.cold_start,
         late=decision.late,

@@ -9,20 +9,27 @@ The base is an average transaction of a user of whom nothing is known: dense inp
 standardised), e_u as a user without profile and history has it, no window of the text convolution. It is made of what
 every artifact holds already.
 
-The prototypes nearest to a row are left out: SPRM looks them up with inner states of every layer, which the cached
-outputs do not hold, so naming them would take a second pass over the context window.
+Beside the terms: the prototypes of the last layer (paper 3.3) nearest to the user's state before the transaction. What
+SPRM weighs them by are inner states that the cached outputs do not hold; their direction in the state they helped to
+make is compared instead.
 
 Shapes: B rows, G kinds, S = 2 G steps a row, X dense inputs, U width of e_u, P pooled features.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from panther_core.model.head import FraudHead
+from panther_core.model.layers import Layer
+from panther_core.model.panther import Panther
 from panther_core.reasons import DENSE_KIND, EMBEDDING_KIND, KINDS, TEXT_KIND
+from panther_core.state import PROTOTYPES
 
 _ROWS = 256  # rows at a time: bounds memory
 
@@ -30,6 +37,20 @@ _ROWS = 256  # rows at a time: bounds memory
 # taken[s, g] = step s has kind g as the row has it. The first half ends at the row itself, the second at the base.
 _G = len(KINDS)
 _TAKEN = torch.from_numpy(np.concatenate([np.tri(_G), 1 - np.tri(_G)]) > 0)
+
+
+def nearest_prototypes(panther: Panther, h_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers [B, PROTOTYPES], from 1, of the prototypes whose contribution to a state points most the way h does, and
+    the cosines; zeros where the model has none."""
+    number = torch.zeros(len(h_BD), PROTOTYPES, dtype=torch.int32, device=h_BD.device)
+    cosine = h_BD.new_zeros(len(h_BD), PROTOTYPES)
+    sprm = cast(Layer, panther.layers[-1]).sprm
+    if sprm is not None:
+        way_MD = F.normalize(sprm.out(sprm.prototypes_MD), dim=1)
+        top = (F.normalize(h_BD, dim=1) @ way_MD.T).topk(min(PROTOTYPES, len(way_MD)), dim=1)
+        found = top.indices.shape[1]
+        number[:, :found], cosine[:, :found] = top.indices.int() + 1, top.values
+    return number, cosine
 
 
 def explain(

@@ -21,7 +21,7 @@ from panther_core.model import kernels
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.config import ModelConfig
-from panther_core.model.explain import explain
+from panther_core.model.explain import explain, nearest_prototypes
 from panther_core.model.head import Deviation, FraudHead
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
@@ -102,20 +102,23 @@ class PantherModel(torch.nn.Module):
     @torch.inference_mode()
     def score(self, request: ScoreRequest) -> ScoreResponse:
         """Score new events against the cached outputs of their users."""
-        delta, dense, e, pooled = self._head_inputs(request)
+        delta, dense, e, pooled, _ = self._head_inputs(request)
         parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.log_p_B, delta.z_B, delta.surprise_BA)
         return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
 
     @torch.inference_mode()
     def explain(self, request: ScoreRequest) -> ExplainResponse:
         """Why `score` answers this request as it does."""
-        _, dense, e, pooled = self._head_inputs(request)
+        _, dense, e, pooled, h = self._head_inputs(request)
         unknown = self.panther.start(torch.zeros(1, PROFILE_FIELDS, dtype=torch.uint8, device=self.device))
         parts = explain(self.head, dense, e, pooled, self.panther.user_embedding(unknown)[0])
-        return ExplainResponse(*(part.float().cpu().numpy() for part in parts))
+        number, cosine = nearest_prototypes(self.panther, h)
+        terms = (part.float().cpu().numpy() for part in (*parts, cosine))
+        contribution, base, logit, similarity = terms
+        return ExplainResponse(contribution, base, logit, number.cpu().numpy().astype(np.uint16), similarity)
 
-    def _head_inputs(self, request: ScoreRequest) -> tuple[Deviation, Tensor, Tensor, Tensor]:
-        """Delta, and what FraudHead.logit takes of each row."""
+    def _head_inputs(self, request: ScoreRequest) -> tuple[Deviation, Tensor, Tensor, Tensor, Tensor]:
+        """Delta, what FraudHead.logit takes of each row, and h before it."""
         known = unpack(self._tensor(request.cached), self.config)
         cold = self._tensor(request.history_len == 0)
         code = as_tensor(request.code, self.device)
@@ -123,7 +126,7 @@ class PantherModel(torch.nn.Module):
         delta = self.deviation(known, code)
         newest = self.head.text.newest(as_tensor(request.recent, self.device), code)
         dense = self.head.dense(self._tensor(request.features), delta, cold)
-        return delta, dense, known.e_BU, torch.maximum(known.pooled_BP, newest)
+        return delta, dense, known.e_BU, torch.maximum(known.pooled_BP, newest), known.h_BD
 
     def deviation(self, known: Outputs, code_B: Tensor) -> Deviation:
         """Delta of new events `code_B` against the outputs after the event before."""

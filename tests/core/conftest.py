@@ -50,7 +50,9 @@ def explain(request: ScoreRequest) -> ExplainResponse:
     """Terms that depend on the new code alone, some of them negative, some equal."""
     shift = np.arange(len(KINDS), dtype=np.uint64)
     terms = ((request.code[:, None] >> shift) % np.uint64(7)).astype(np.float32) - 3
-    return ExplainResponse(terms, np.zeros(len(terms), np.float32), terms.sum(axis=1))
+    rows = len(terms)
+    nearest, cosine = np.tile(np.array([3, 1, 2], np.uint16), (rows, 1)), np.full((rows, 3), 0.5, np.float32)
+    return ExplainResponse(terms, np.zeros(rows, np.float32), terms.sum(axis=1), nearest, cosine)
 
 
 def answer_of(need: Request) -> Answer:

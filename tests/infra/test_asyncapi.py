@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from infra.asyncapi import document
-from panther_core.events import Alert, ModelRef, Reason
+from panther_core.events import Alert, ModelRef, Pattern, Reason
 from panther_core.generator import GeneratorConfig, generate
 
 STORED = Path(__file__).resolve().parents[2] / "docs" / "asyncapi.json"
@@ -37,6 +37,7 @@ def test_records_fit_their_schemas_and_wrong_ones_do_not() -> None:
         threshold=0.5,
         reasons=[Reason("NEW_DEVICE", "The device differs", 1.5)],
         expected=[],
+        patterns=[Pattern(3, 0.5)],
         history_len=3,
         cold_start=False,
         late=False,

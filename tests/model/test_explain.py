@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -47,6 +48,23 @@ def test_terms_and_base_add_up_to_the_calibrated_logit(rows: int) -> None:
     np.testing.assert_allclose(1 / (1 + np.exp(-why.logit)), model.score(request).score, atol=1e-6)
     assert np.ptp(why.base) < 1e-5  # one base for all
     assert (np.abs(why.contribution).max(axis=0) > 0).all()  # no kind is forgotten
+
+
+def test_the_nearest_prototypes_are_those_of_the_user_s_state() -> None:
+    model = make_model(seed=6)
+    request = request_of(model, 9)
+    why = model.explain(request)
+    sprm = model.panther.layers[-1].sprm
+    with torch.inference_mode():
+        way = sprm.out(sprm.prototypes_MD).numpy()
+    for row in np.flatnonzero(request.history_len > 0):
+        h = request.cached[row, : CONFIG.d]
+        cosine = way @ h / (np.linalg.norm(way, axis=1) * np.linalg.norm(h))
+        order = np.argsort(-cosine)[:3]
+        assert why.prototype[row].tolist() == (order + 1).tolist()
+        np.testing.assert_allclose(why.similarity[row], cosine[order], atol=1e-5)
+    plain = make_model(msgspec.structs.replace(CONFIG, sprm=False))
+    assert not plain.explain(request_of(plain, 3)).prototype.any()
 
 
 def test_a_row_like_the_base_has_nothing_to_explain() -> None:

@@ -14,7 +14,7 @@ from panther_core.model.tensors import read, wrap
 from panther_core.scoring import RECENT, ScoreRequest
 
 _INPUTS = ("features", "code", "recent", "profile", "cached", "history_len")
-_OUTPUTS = ("contribution", "base", "logit")
+_OUTPUTS = ("contribution", "base", "logit", "prototype", "similarity")
 
 
 class TritonPythonModel:
