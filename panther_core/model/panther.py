@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panther_core.model.baselines import encoder_layers
 from panther_core.model.codes import ATTRIBUTES, TOKEN_ATTRIBUTES, Tokeniser, attributes, sizes
 from panther_core.model.config import ModelConfig
-from panther_core.model.layers import Layer
 from panther_core.schema import AttributeSchema, Vocabulary
 from panther_core.scoring import SURPRISE
 
@@ -48,7 +48,7 @@ class Panther(nn.Module):
         self.profile_table = nn.Parameter(torch.randn(max(1, sum(fields)), d) * 0.3)
         self.profile_mlp = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, d))
         self.start_D = nn.Parameter(torch.randn(d) * 0.3)
-        self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
+        self.layers = encoder_layers(config)
         self.norm = nn.LayerNorm(d)
         self.log_temperature = nn.Parameter(torch.tensor(10.0).log())
         self.attribute_heads = nn.Linear(d, sum(self.surprise_sizes))
