@@ -105,13 +105,14 @@ def seqrec(
     out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
         Path("build/seqrec")
     ),
+    tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
     as_json: Json = False,
 ) -> None:
     """Next item on public sequence sets, full ranking: PANTHER beside Transformer, SASRec and HSTU, tuned alike."""
     from trainer.sequences.bench import run_table
     from trainer.sequences.report import show
 
-    result = run_table(data, names(sets), names(models), numbers(seeds), out)
+    result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
     show(result)
     if as_json:
         emit(result, as_json)

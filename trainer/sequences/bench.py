@@ -38,13 +38,16 @@ def find_sets(data: Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def run_table(
-    data: Path, sets: Sequence[str], models: Sequence[str], seeds: Sequence[int], out: Path
+    data: Path, sets: Sequence[str], models: Sequence[str], seeds: Sequence[int], out: Path, tune: bool = True
 ) -> dict[str, Any]:
-    """{"seeds": ..., "sets": {name: Table.run}} of the sets in the folder `data`; raises BadInput, InvalidFile."""
+    """{"seeds": ..., "sets": {name: Table.run}} of the sets in the folder `data`.
+
+    Without `tune` every model has the defaults of SequenceConfig. Raises BadInput, InvalidFile.
+    """
     unknown = [model for model in models if model not in MODELS]
     if unknown or not models:
         raise BadInput(f"expected models out of {', '.join(MODELS)}, got {', '.join(unknown) or 'none'}: see --models")
-    table = Table(out, seeds, SequenceConfig())
+    table = Table(out, seeds, SequenceConfig(), tune)
     return {"seeds": list(seeds), "sets": {n: table.run(n, p, models) for n, p in find_sets(data, sets).items()}}
 
 
@@ -57,11 +60,12 @@ def base_config(split: LeaveOneOut, base: SequenceConfig) -> SequenceConfig:
 class Table:
     """Runs what is missing and gathers what is there."""
 
-    def __init__(self, out: Path, seeds: Sequence[int], base: SequenceConfig) -> None:
+    def __init__(self, out: Path, seeds: Sequence[int], base: SequenceConfig, tune: bool = True) -> None:
         """Raises BadInput without a seed."""
         if not seeds:
             raise BadInput("expected at least one seed, got none: name some with --seeds")
-        self._out, self._seeds, self._base, self._results = out, tuple(seeds), base, Results(out)
+        self._out, self._seeds, self._base, self._tune = out, tuple(seeds), base, tune
+        self._results = Results(out)
 
     def run(self, name: str, path: Path, models: Sequence[str]) -> dict[str, Any]:
         """Rows of one set: {"users": ..., "models": {model: metrics over seeds, chosen point, validation}}."""
@@ -74,13 +78,13 @@ class Table:
 
     def _model(self, name: str, split: LeaveOneOut, base: SequenceConfig, model: str) -> dict[str, Any]:
         named = msgspec.structs.replace(base, model=msgspec.structs.replace(base.model, encoder=model))
-        tried = [self._once(name, split, config, self._seeds[0]) for config in grid(named)]
+        tried = [self._once(name, split, config, self._seeds[0]) for config in (grid(named) if self._tune else [named])]
         best = max(tried, key=lambda record: record.run.validation[CHOSEN_BY])
         done = [best, *(self._once(name, split, best.config, seed) for seed in self._seeds[1:])]
         return {
             "test": summary(done),
             "validation": {CHOSEN_BY: best.run.validation[CHOSEN_BY]},
-            "similarity": best.config.similarity,
+            "learning_rate": best.config.learning_rate,
             "dropout": best.config.model.dropout,
             "seconds": round(sum(record.run.seconds for record in [*tried, *done[1:]]), 1),
         }
@@ -91,7 +95,7 @@ class Table:
         if known is not None:
             return known
         checkpoint, model = Checkpoint(self._out / f"checkpoint-{key}", key), config.model
-        title = f"{name} {model.encoder} {config.similarity} dropout {model.dropout:g} seed {seed}"
+        title = f"{name} {model.encoder} {config.learning_rate:g} dropout {model.dropout:g} seed {seed}"
         run = train(split, config, seed, checkpoint, title)
         say(f"  {title}: validation {run.validation[CHOSEN_BY]:.4f} in {run.seconds:.0f} s")
         record = Record(set=name, model=model.encoder, seed=seed, key=key, config=config, run=run)

@@ -25,25 +25,25 @@ _RANGES: dict[str, tuple[float, float]] = {
 class SequenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it is the same for every model but `model.encoder` and what the grid varies. Raises BadInput."""
 
-    model: ModelConfig = ModelConfig(length=50, layers=2, profile="none")
+    model: ModelConfig = ModelConfig(length=50, layers=2, dropout=0.5, profile="none")
     """Shape of the encoder; d = 64, 2 layers, 2 heads, length 50 as published (S3-Rec, arXiv 2008.07873, 5.1)."""
     similarity: Literal["dot", "cosine"] = "cosine"
     """Logits: h . e, or the cosine of both times a learnt temperature."""
-    epochs: int = 60
+    epochs: int = 40
     """Rounds at most; each ends with a validation."""
-    patience: int = 6
+    patience: int = 3
     """Rounds without a better validation HR@10 after which training stops."""
-    steps_per_epoch: int = 64
+    steps_per_epoch: int = 128
     """Least updates of a round: small sets are passed over more than once between validations."""
     batch_positions: int = 2048
     """Padded positions of a batch."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Of Adam, constant after the warm-up."""
     warm_up: int = 100
     """Updates over which the learning rate rises."""
     weight_decay: float = 0.0
     """Of AdamW."""
-    negatives: int = 0
+    negatives: int = 1024
     """Items that the softmax is sampled from, uniformly, anew each batch; 0 = all items."""
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ def grid(base: SequenceConfig) -> list[SequenceConfig]:
     """What is tried for every model on every set; the best on the validation items is kept."""
     replace = msgspec.structs.replace
     return [
-        replace(base, similarity=similarity, model=replace(base.model, dropout=dropout))
-        for similarity in ("cosine", "dot")
-        for dropout in (0.2, 0.5)
+        replace(base, learning_rate=rate, model=replace(base.model, dropout=dropout))
+        for dropout in (0.5, 0.3)
+        for rate in (2e-3, 1e-3)
     ]

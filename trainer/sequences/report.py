@@ -25,7 +25,7 @@ def set_table(name: str, facts: Mapping[str, Any], seeds: int) -> Table:
     table = Table("model", *(metric.upper() for metric in METRICS), "tuned to", title=title, title_justify="left")
     for model, row in facts["models"].items():
         cells = [f"{row['test'][metric]['mean']:.4f} ±{row['test'][metric]['sd']:.4f}" for metric in METRICS]
-        table.add_row(model, *cells, f"{row['similarity']}, dropout {row['dropout']:g}")
+        table.add_row(model, *cells, f"{row['learning_rate']:g}, dropout {row['dropout']:g}")
     for model, (hr, ndcg) in facts["published"].items():
         known = {"hr@10": f"{hr:.4f}", "ndcg@10": f"{ndcg:.4f}"}
         table.add_row(f"{model}, published", *(known.get(metric, "") for metric in METRICS), "", style="dim")
