@@ -20,7 +20,7 @@ from trainer.sequences import bench
 from trainer.sequences.batches import batches, held_out_inputs, training_inputs
 from trainer.sequences.config import MODELS, SequenceConfig, grid
 from trainer.sequences.evaluate import metrics, ranks, ranks_of
-from trainer.sequences.losses import full_softmax, sampled_softmax
+from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 from trainer.sequences.report import set_table
 from trainer.sequences.train import Run, train
@@ -89,16 +89,25 @@ def test_losses_equal_torch_s() -> None:
     ):
         torch.testing.assert_close(mine, theirs)
     every = torch.arange(1, 21)  # a sample of every item once: own item apart, nothing is left to estimate
-    same = every == target[:, None]
-    sampled = sampled_softmax(query, table[target], table[every], same, 21)
+    # own items apart there are (21 - 1) of 20: weight 1
+    sampled = sampled_softmax(query, F.embedding(target, table), F.embedding(every, table), Same(every, target), 21)
     torch.testing.assert_close(sampled, want)
+    want = F.cross_entropy(query @ table[1:].T, target - 1)
+    for mine, theirs in zip(
+        torch.autograd.grad(sampled, (query, table)), torch.autograd.grad(want, (query, table)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_chunks_of_the_softmax_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     query, table, target = torch.randn(50, 8), torch.randn(21, 8), torch.randint(1, 21, (50,))
     whole = full_softmax(query, table, target)
+    same = Same(torch.randint(1, 21, (9,)), target)
+    sampled = sampled_softmax(query, table[target], table[same.sample_S], same, 20)
     monkeypatch.setattr("trainer.sequences.losses._LOGITS", 21 * 7)
+    monkeypatch.setattr("trainer.sequences.losses._ROWS", 7)
     torch.testing.assert_close(full_softmax(query, table, target), whole)
+    torch.testing.assert_close(sampled_softmax(query, table[target], table[same.sample_S], same, 20), sampled)
 
 
 def test_no_training_position_sees_or_predicts_a_held_out_item(split: LeaveOneOut) -> None:

@@ -45,7 +45,8 @@ def ranks_of(scores_BN: Tensor, target_B: Tensor, seen_2S: Tensor | None) -> Ten
     if seen_2S is not None:
         scores_BN[seen_2S[0], seen_2S[1]] = -torch.inf
         scores_BN.scatter_(1, target_B[:, None], own_B1)
-    return (~(scores_BN < own_B1)).sum(dim=1) - 1  # so that a score that is no number never looks like a hit
+    below_BN = (scores_BN < own_B1).view(torch.uint8)  # a score that is no number is not below: it is never a hit
+    return scores_BN.shape[1] - 1 - below_BN.sum(dim=1, dtype=torch.int32).long()
 
 
 def metrics(ranks_U: NDArray[np.int64]) -> dict[str, float]:

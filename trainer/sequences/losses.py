@@ -5,12 +5,21 @@ Shapes: M predictions, D width, N + 1 rows of the item table (row 0 is padding a
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 _LOGITS = 4 << 20  # held at a time
+_ROWS = 256  # of a sampled softmax at a time: the logits stay in cache
+
+
+class Same(NamedTuple):
+    """Items sampled and items wanted, to tell where they are the same."""
+
+    sample_S: Tensor
+    target_M: Tensor
 
 
 class FullSoftmax(torch.autograd.Function):
@@ -53,10 +62,40 @@ def full_softmax(query_MD: Tensor, table_ND: Tensor, target_M: Tensor) -> Tensor
     return loss
 
 
-def sampled_softmax(query_MD: Tensor, own_MD: Tensor, other_SD: Tensor, same_MS: Tensor, items: int) -> Tensor:
+class SampledSoftmax(torch.autograd.Function):
+    """The same where S sampled items stand for all but the own one; chunked and fused alike."""
+
+    @staticmethod
+    def forward(ctx: Any, query_MD: Tensor, own_MD: Tensor, other_SD: Tensor, same: Same, weight: float) -> Tensor:
+        """Scalar, nats."""
+        grad_query, grad_other = torch.empty_like(query_MD), torch.zeros_like(other_SD)
+        error_M1 = query_MD.new_empty(len(query_MD), 1)  # probability of the own item, less 1, over M
+        total, count = query_MD.new_zeros(()), len(query_MD)
+        for start in range(0, count, _ROWS):
+            part = slice(start, start + _ROWS)
+            q, own = query_MD[part], (query_MD[part] * own_MD[part]).sum(dim=1, keepdim=True)
+            other = (q @ other_SD.T).add_(weight).masked_fill_(same.sample_S == same.target_M[part, None], -torch.inf)
+            peak = torch.maximum(own, other.amax(dim=1, keepdim=True))
+            probability = other.sub_(peak).exp_()
+            z = probability.sum(dim=1, keepdim=True) + (own - peak).exp()
+            total += (z.log() + peak - own).sum()
+            error_M1[part] = ((own - peak).exp() / z - 1) / count
+            probability /= z * count
+            grad_query[part] = torch.addmm(error_M1[part] * own_MD[part], probability, other_SD)
+            grad_other.addmm_(probability.T, q)
+        ctx.save_for_backward(grad_query, error_M1 * query_MD, grad_other)
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Of the query, of the own items, of the sample."""
+        query, own, other = ctx.saved_tensors
+        return query * grads[0], own * grads[0], other * grads[0], None, None
+
+
+def sampled_softmax(query_MD: Tensor, own_MD: Tensor, other_SD: Tensor, same: Same, items: int) -> Tensor:
     """The same, estimated: S uniformly sampled items (`other_SD`) stand for all but the own one (`own_MD`), each
-    counting (N - 1) / S times; where the sample is the own item (`same_MS`) it does not count."""
-    own = (query_MD * own_MD).sum(dim=1, keepdim=True)
-    weight = torch.tensor((items - 1) / len(other_SD), device=own.device).log()
-    other = (query_MD @ other_SD.T + weight).masked_fill(same_MS, -torch.inf)
-    return (torch.cat([own, other], dim=1).logsumexp(dim=1) - own[:, 0]).mean()
+    counting (N - 1) / S times; where the sample is the own item it does not count."""
+    weight = math.log((items - 1) / len(other_SD))
+    loss: Tensor = SampledSoftmax.apply(query_MD, own_MD, other_SD, same, weight)
+    return loss

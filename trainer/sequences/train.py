@@ -16,7 +16,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.sequences.batches import Inputs, batches, training_inputs
 from trainer.sequences.config import SequenceConfig
 from trainer.sequences.evaluate import metrics, ranks
-from trainer.sequences.losses import full_softmax, sampled_softmax
+from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 
 CHOSEN_BY = "hr@10"
@@ -111,4 +111,4 @@ def _loss(model: SequenceModel, query_MD: Tensor, target_M: Tensor) -> Tensor:
         return full_softmax(query_MD, model.output_rows(), target_M)
     sample_S = torch.randint(1, items + 1, (count,))
     own, other = model.output_rows(target_M), model.output_rows(sample_S)
-    return sampled_softmax(query_MD, own, other, sample_S == target_M[:, None], items)
+    return sampled_softmax(query_MD, own, other, Same(sample_S, target_M), items)
