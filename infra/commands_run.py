@@ -16,6 +16,20 @@ from panther_core.console import emit
 app = typer.Typer()
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
 
+
+def names(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers between commas."""
+    try:
+        return [int(word) for word in names(text)]
+    except ValueError:
+        raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}") from None
+
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
 
@@ -112,3 +126,25 @@ def outage(
     from infra.bench_swap import run_outage
 
     emit(run_outage(folder, Load(users), rate), as_json)
+
+
+@bench.command()
+def seqrec(
+    data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
+    sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
+    models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,panther",
+    seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
+    out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
+        Path("build/seqrec")
+    ),
+    tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Next item on public sequence sets, full ranking: PANTHER beside Transformer, SASRec and HSTU, tuned alike."""
+    from trainer.sequences.bench import run_table
+    from trainer.sequences.report import show
+
+    result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
+    show(result)
+    if as_json:
+        emit(result, as_json)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from panther_core.errors import BadInput
 from panther_core.scoring import RECENT
 
+Encoder = Literal["panther", "transformer", "sasrec", "hstu"]
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 _RANGES: dict[str, tuple[float, float]] = {
     "length": (2 * (RECENT + 1), 4096),
     "d": (4, 1024),
@@ -31,6 +33,9 @@ _RANGES: dict[str, tuple[float, float]] = {
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults are the paper's (4.2): 4 layers, 2 heads, length 256. Raises BadInput for a value out of range."""
 
+    encoder: Encoder = "panther"
+    """Kind of the layers: the paper's, or a baseline (panther_core.model.baselines); only panther and transformer can
+    be encoded incrementally."""
     length: int = 256
     """L, events of the longest context window; even."""
     d: int = 64
@@ -77,6 +82,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise BadInput(
                     f"expected {low:g} <= {name} <= {high:g}, got {value!r} in the model config: use a value within"
                 )
+        if self.encoder not in ENCODERS:
+            raise BadInput(
+                f"expected an encoder out of {', '.join(ENCODERS)}, got {self.encoder!r} in the model config: name one"
+            )
         if self.length % 2:
             raise BadInput(f"expected an even length, got {self.length} in the model config: windows fall to its half")
         if self.d % self.heads:

@@ -18,8 +18,6 @@ Shapes: B rows, G kinds, S = 2 G steps a row, X dense inputs, U width of e_u, P 
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,9 +42,9 @@ def nearest_prototypes(panther: Panther, h_BD: Tensor) -> tuple[Tensor, Tensor]:
     the cosines; zeros where the model has none."""
     number = torch.zeros(len(h_BD), PROTOTYPES, dtype=torch.int32, device=h_BD.device)
     cosine = h_BD.new_zeros(len(h_BD), PROTOTYPES)
-    sprm = cast(Layer, panther.layers[-1]).sprm
-    if sprm is not None:
-        way_MD = F.normalize(sprm.out(sprm.prototypes_MD), dim=1)
+    last = panther.layers[-1]
+    if isinstance(last, Layer) and last.sprm is not None:
+        way_MD = F.normalize(last.sprm.out(last.sprm.prototypes_MD), dim=1)
         top = (F.normalize(h_BD, dim=1) @ way_MD.T).topk(min(PROTOTYPES, len(way_MD)), dim=1)
         found = top.indices.shape[1]
         number[:, :found], cosine[:, :found] = top.indices.int() + 1, top.values

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panther_core.engine import waves
+from panther_core.errors import BadInput
 from panther_core.model import kernels
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
@@ -30,13 +31,19 @@ from panther_core.transition import extend_hash, hash_codes
 
 #: with more new events than this, one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16
+SERVED = ("panther", "transformer")  # encoders made of panther_core.model.layers
 
 
 class IncrementalEncoder:
     """`PantherModel.encode` with a memory. Not safe for concurrent calls."""
 
     def __init__(self, model: PantherModel, budget_bytes: int, precision: Precision = "float32") -> None:
-        """Raises BadInput when the budget holds not one user."""
+        """Raises BadInput when the budget holds not one user, or the encoder keeps nothing that can be continued."""
+        if model.config.encoder not in SERVED:
+            raise BadInput(
+                f"expected an encoder out of {', '.join(SERVED)} to encode incrementally, "
+                f"got {model.config.encoder!r}: it is a baseline for comparison; train one of those to serve it"
+            )
         self.model, self.config = model, model.config
         self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision)
         self._decode = None if precision == "float32" else decode_table(self.pool.dtype)

@@ -6,12 +6,11 @@ e_u, N rows of any origin.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panther_core.model.baselines import encoder_layers
 from panther_core.model.codes import ATTRIBUTES, TOKEN_ATTRIBUTES, Tokeniser, attributes, sizes
 from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Layer
@@ -50,7 +49,7 @@ class Panther(nn.Module):
         self.profile_table = nn.Parameter(torch.randn(max(1, sum(fields)), d) * 0.3)
         self.profile_mlp = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, d))
         self.start_D = nn.Parameter(torch.randn(d) * 0.3)
-        self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
+        self.layers = encoder_layers(config)
         self.norm = nn.LayerNorm(d)
         self.log_temperature = nn.Parameter(torch.tensor(10.0).log())
         self.attribute_heads = nn.Linear(d, sum(self.surprise_sizes))
@@ -96,9 +95,12 @@ class Panther(nn.Module):
 
     def newest(self, codes_BT: Tensor, profile_B8: Tensor, last_B: Tensor) -> Tensor:
         """h [B, D] after event `last` of each window, the last layer's other positions left out."""
+        last = self.layers[-1]
+        if not isinstance(last, Layer):  # a baseline
+            every_BTD: Tensor = self(codes_BT, profile_B8)
+            return every_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
         x_BTD = self.inputs(codes_BT, profile_B8)
-        *early, last = (cast(Layer, layer) for layer in self.layers)
-        for layer in early:
+        for layer in self.layers[:-1]:
             x_BTD = layer(x_BTD)
         at_B = last_B + (self.config.profile == "first")
         h_BD: Tensor = self.norm(last.newest(x_BTD, last.norm(x_BTD), at_B)[0])

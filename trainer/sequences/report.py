@@ -1,0 +1,32 @@
+"""The table for people, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from panther_core.console import console
+from trainer.sequences.evaluate import HIT_RATES, NDCGS
+
+METRICS = (*(f"hr@{k}" for k in HIT_RATES), *(f"ndcg@{k}" for k in NDCGS))
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """One table a set: mean and deviation over the seeds, published figures below."""
+    for name, facts in result["sets"].items():
+        console.print(set_table(name, facts, len(result["seeds"])))
+
+
+def set_table(name: str, facts: Mapping[str, Any], seeds: int) -> Table:
+    """Rows: models, then what is published."""
+    title = f"{name}: {facts['users']:,} users, {facts['items']:,} items, {facts['events']:,} events; {seeds} seed(s)"
+    table = Table("model", *(metric.upper() for metric in METRICS), "tuned to", title=title, title_justify="left")
+    for model, row in facts["models"].items():
+        cells = [f"{row['test'][metric]['mean']:.4f} ±{row['test'][metric]['sd']:.4f}" for metric in METRICS]
+        table.add_row(model, *cells, f"{row['learning_rate']:g}, dropout {row['dropout']:g}")
+    for model, (hr, ndcg) in facts["published"].items():
+        known = {"hr@10": f"{hr:.4f}", "ndcg@10": f"{ndcg:.4f}"}
+        table.add_row(f"{model}, published", *(known.get(metric, "") for metric in METRICS), "", style="dim")
+    return table

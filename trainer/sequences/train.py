@@ -1,0 +1,114 @@
+"""One run: train on the training items, keep the round with the best validation HR@10, rank the test items once."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from panther_core.console import progress_bar
+from panther_core.formats.sequences import LeaveOneOut
+from trainer.checkpoint import Checkpoint
+from trainer.sequences.batches import Inputs, batches, training_inputs
+from trainer.sequences.config import SequenceConfig
+from trainer.sequences.evaluate import metrics, ranks
+from trainer.sequences.losses import Same, full_softmax, sampled_softmax
+from trainer.sequences.model import SequenceModel
+
+CHOSEN_BY = "hr@10"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training gave."""
+
+    validation: dict[str, float]
+    test: dict[str, float]
+    best_round: int
+    rounds: int
+    seconds: float
+
+
+class Progress(nn.Module):
+    """The model, the best one so far, and the validation figure of every round: what a checkpoint must hold."""
+
+    history: Tensor
+
+    def __init__(self, model: SequenceModel, rounds: int) -> None:
+        super().__init__()
+        self.model, self.best = model, copy.deepcopy(model)
+        self.register_buffer("history", torch.full((rounds,), -1.0, dtype=torch.float64))
+
+    def record(self, done: int, figure: float) -> None:
+        """Round `done` (0-based) ended with `figure`; ties go to the earlier round."""
+        if figure > float(self.history.max()):
+            self.best.load_state_dict(self.model.state_dict())
+        self.history[done] = figure
+
+    @property
+    def best_round(self) -> int:
+        """0-based."""
+        return int(self.history.argmax())
+
+
+def train(
+    split: LeaveOneOut, config: SequenceConfig, seed: int, checkpoint: Checkpoint | None = None, name: str = "train"
+) -> Run:
+    """Train and evaluate; resumes from `checkpoint` after its last finished round, with the same result."""
+    torch.manual_seed(seed)
+    model = SequenceModel(config, len(split.sequences.item_names))
+    progress = Progress(model, config.epochs)
+    optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    inputs, exclude_seen = training_inputs(split, config.model.length), not split.repeats()
+    done, started = checkpoint.load(progress, optimiser) if checkpoint else 0, time.perf_counter()
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=config.epochs, completed=done, note="")
+        while done < config.epochs and done - progress.best_round <= config.patience:
+            loss = _round(model, optimiser, inputs, seed, done)
+            progress.record(done, metrics(ranks(model, split, "validation", exclude_seen))[CHOSEN_BY])
+            done += 1
+            bar.update(task, advance=1, note=f"loss {loss:.3f} validation {float(progress.history[done - 1]):.4f}")
+            if checkpoint:
+                checkpoint.save(progress, optimiser, done)
+    validation = metrics(ranks(progress.best, split, "validation", exclude_seen))
+    test = metrics(ranks(progress.best, split, "test", exclude_seen))
+    return Run(validation, test, progress.best_round + 1, done, time.perf_counter() - started)
+
+
+def _round(model: SequenceModel, optimiser: torch.optim.Optimizer, inputs: Inputs, seed: int, number: int) -> float:
+    """Whole passes, at least `steps_per_epoch` updates; everything random comes from (seed, number). Mean loss."""
+    config = model.config
+    rng = np.random.default_rng([seed, number])
+    torch.manual_seed(int(rng.integers(2**62)))
+    model.train()
+    losses: list[float] = []
+    while not losses or len(losses) < config.steps_per_epoch:
+        for rows in batches(inputs.lengths, config.batch_positions, rng):
+            # warm-up is over within the first rounds; a round's number stands for its steps, so that resuming agrees
+            ramp = (number * config.steps_per_epoch + len(losses) + 1) / max(1, config.warm_up)
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * min(1.0, ramp)
+            losses.append(_step(model, optimiser, *(torch.from_numpy(part) for part in inputs.take(rows))))
+    return float(np.mean(losses))
+
+
+def _step(model: SequenceModel, optimiser: torch.optim.Optimizer, items_BT: Tensor, next_BT: Tensor) -> float:
+    query_MD = model.query(model(items_BT)[next_BT > 0])
+    loss = _loss(model, query_MD, next_BT[next_BT > 0])
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    optimiser.step()
+    return loss.item()
+
+
+def _loss(model: SequenceModel, query_MD: Tensor, target_M: Tensor) -> Tensor:
+    count, items = model.config.negatives, len(model.item_ND) - 1
+    if not count:
+        return full_softmax(query_MD, model.output_rows(), target_M)
+    sample_S = torch.randint(1, items + 1, (count,))
+    own, other = model.output_rows(target_M), model.output_rows(sample_S)
+    return sampled_softmax(query_MD, own, other, Same(sample_S, target_M), items)
