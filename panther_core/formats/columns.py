@@ -209,6 +209,16 @@ class Part:
         self.require(name, (ms >= MIN_TIME_MS) & (ms <= MAX_TIME_MS), f"a time after 2000-01-01, before 2100 ({unit})")
         return np.asarray(ms, np.int64)
 
+    def days(self, name: str) -> NDArray[np.datetime64]:
+        """The column as dates."""
+        text = self.text(name)
+        try:
+            cast = pc.cast(text, pa.date32())
+        except pa.ArrowInvalid:
+            self._blame(name, text, pa.date32())
+        self.require(name, ~cast.is_null().to_numpy(zero_copy_only=False), "a date")
+        return np.asarray(cast.to_numpy(zero_copy_only=False), "M8[D]")
+
     def _iso(self, name: str, text: pa.Array) -> NDArray[np.int64]:
         zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$")
         for pattern in (zoned, pc.invert(zoned)):  # arrow wants a column to be all zoned or all not
@@ -237,6 +247,8 @@ _PLAIN = ("name a column of plain values, or write the file anew",)
 def _noun(target: pa.DataType) -> str:
     if pa.types.is_timestamp(target):
         return "an ISO 8601 time"
+    if pa.types.is_date(target):
+        return "a date like 1969-03-12"
     return "a whole number" if pa.types.is_integer(target) else "a number"
 
 

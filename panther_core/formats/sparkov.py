@@ -93,7 +93,7 @@ def _people(folder: Path, user: Words, time_ms: NDArray[np.int64]) -> dict[str, 
     rows = np.array([row_of[word] for word in user.words])
     first_ms = np.full(len(user.words), np.iinfo(np.int64).max)
     np.minimum.at(first_ms, user.index, time_ms)
-    age = sparkov_original.ages(sparkov_original.birthdays(part)[rows], first_ms)
+    age = sparkov_original.ages(part.days("dob")[rows], first_ms)
     facts = {name: part.text(name).to_pylist() for name in ("gender", "state", "job")}
     population = part.numbers("city_pop", np.int64)
     return {

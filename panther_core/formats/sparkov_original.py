@@ -93,7 +93,7 @@ def _facts(part: Part, user: Words) -> dict[str, list[Any]]:
     np.minimum.at(first, user.index, np.arange(len(part)))
     words = {name: part.text(name).take(pa.array(first)).to_pylist() for name in ("gender", "state", "job")}
     population = part.numbers("city_pop", np.int64)[first].tolist()
-    return {**words, "city_population": population, "born": birthdays(part)[first].tolist()}
+    return {**words, "city_population": population, "born": part.days("dob")[first].tolist()}
 
 
 def shop(name: str) -> str:
@@ -105,14 +105,6 @@ def channel(category: Words) -> Words:
     """Online or till by the ending of the category; not given otherwise."""
     places = np.array([{"net": 0, "pos": 1}.get(word.rpartition("_")[2], -1) for word in category.words], np.int32)
     return Words(places[category.index], ("online", "till"))
-
-
-def birthdays(part: Part) -> NDArray[np.datetime64]:
-    """Column `dob` as days."""
-    try:
-        return np.array(part.text("dob").to_pylist(), "M8[D]")
-    except ValueError:
-        fail(part.path, "expected dates like 1969-03-12", "correct the file", column="dob")
 
 
 def ages(born: NDArray[np.datetime64], at_ms: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -46,8 +46,8 @@ T = TypeVar("T")
 class Review(msgspec.Struct, frozen=True):
     """What is read of a review."""
 
-    review_id: str
-    user_id: str
+    review_id: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,32}$")]  # 22 in Yelp's files, ASCII
+    user_id: Annotated[str, msgspec.Meta(min_length=1)]
     business_id: str
     date: Annotated[str, msgspec.Meta(min_length=10)]
 
@@ -129,15 +129,13 @@ def _parse(file: Path, period: Period, shops: dict[str, int], users: dict[str, i
     while part := list(islice(lines, _PART_LINES)):
         out = np.zeros(len(part), _RECORD)
         out["time_ms"] = _times(file, part)
-        for i, (row, review) in enumerate(part):
-            shop = shops.get(review.business_id)
-            if shop is None:
-                problem = f"expected a business of the other file, got {review.business_id[:40]!r}"
-                fail(file, problem, "use both files of one release", row, "business_id")
-            name = review.review_id.encode()
-            if not (0 < len(name) <= 32 and review.user_id):
-                fail(file, "expected an id of 1 to 32 bytes", "correct or remove that line", row, "review_id")
-            out[i] = (out["time_ms"][i], name, users.setdefault(review.user_id, len(users)), shop, b"")
+        out["business"] = [shops.get(review.business_id, -1) for _, review in part]
+        if (out["business"] < 0).any():
+            row, review = part[int(np.argmax(out["business"] < 0))]
+            problem = f"expected a business of the other file, got {review.business_id[:40]!r}"
+            fail(file, problem, "use both files of one release", row, "business_id")
+        out["user"] = [users.setdefault(review.user_id, len(users)) for _, review in part]
+        out["id"] = [review.review_id for _, review in part]
         yield out[period.rows(out["time_ms"])]
 
 

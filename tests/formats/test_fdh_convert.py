@@ -104,6 +104,22 @@ def test_allowed_names_cannot_be_abused(case: str, tmp_path: Path) -> None:
     assert {cls: dict(vars(cls)) for cls in ALLOWED.values()} == before
 
 
+def test_any_damage_is_an_invalid_file_or_other_values_and_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    refused = 0
+    for day in sorted(DAYS.glob("20*.pkl")):
+        for _ in range(60):
+            damaged = np.frombuffer(day.read_bytes(), np.uint8).copy()
+            damaged[rng.integers(0, len(damaged), rng.integers(1, 4))] = rng.integers(0, 256)
+            (tmp_path / "x.pkl").write_bytes(damaged.tobytes())
+            try:
+                read_frame(tmp_path / "x.pkl")
+            except InvalidFile as error:
+                assert str(error).startswith(f"{tmp_path / 'x.pkl'}: ")  # noqa: PT017
+                refused += 1
+    assert 60 < refused < 240
+
+
 def test_nothing_real_stands_behind_an_allowed_name() -> None:
     assert {cls.__module__ for cls in ALLOWED.values()} == {"panther_core.formats.frame_pickle", "builtins"}
     assert [name for name, cls in ALLOWED.items() if cls.__module__ == "builtins"] == [("builtins", "slice")]
@@ -125,6 +141,11 @@ def test_wrong_values_are_named_by_file_row_and_column(tmp_path: Path) -> None:
     (tmp_path / "2018-04-02.pkl").write_bytes(day.replace(b"TERMINAL_ID", b"TERMINAL_NO"))
     with pytest.raises(InvalidFile, match=r"2018-04-02\.pkl: expected a column 'TERMINAL_ID', got "):
         convert(tmp_path, tmp_path / "out.parquet")
+
+
+def test_the_reader_says_how_to_convert() -> None:
+    with pytest.raises(InvalidFile, match=r"found the handbook's pickles.*run `panther data convert-fdh .*fdh_pickles"):
+        next(read("fdh", DAYS))
 
 
 def test_a_folder_without_days(tmp_path: Path) -> None:

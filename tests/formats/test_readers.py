@@ -96,6 +96,24 @@ def test_sparkov_original_files(folder: str) -> None:
     assert rows("sparkov", DATA / folder / first)[0] == ada
 
 
+ORIGINAL_WRONG = [
+    ("kaggle", "fraudTest.csv", "4.99", "free", r"Test\.csv, row 1, column 'amt': expected a number, got 'free'"),
+    ("kaggle", "fraudTrain.csv", "01:00:00", "25:00:00", r"Train\.csv, row 2, column 'trans_date_trans_time': exp"),
+    ("original", "adults_2550_female_rural_0-1.csv", "|31.20|0|", "|31.20|2|", r"row 2, column 'is_fraud': exp"),
+    ("original", "adults_2550_male_urban_0-1.csv", "1990-01-01", "1990", r"row 1, column 'dob': .*a date like"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("folder", "name", "old", "new", "message"), ORIGINAL_WRONG)
+def test_sparkov_original_errors(folder: str, name: str, old: str, new: str, message: str, tmp_path: Path) -> None:
+    shutil.copytree(DATA / f"sparkov_{folder}", tmp_path / "data")
+    text = (tmp_path / "data" / name).read_text()
+    assert old in text
+    (tmp_path / "data" / name).write_text(text.replace(old, new))
+    with pytest.raises(InvalidFile, match=message):
+        rows("sparkov", tmp_path / "data")
+
+
 WRONG = [
     ("fdh", "12.50", "twelve", r"row 1, column 'TX_AMOUNT': expected a number, got 'twelve': correct or remove"),
     ("fdh", "12.50", "-1", r"row 1, column 'TX_AMOUNT': expected 0 <= amount <= 1e\+09, got '-1'"),

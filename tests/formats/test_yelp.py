@@ -33,6 +33,7 @@ WRONG = [
     ("review", '"date":"2012', '"when":"2012', r"review.json, row 2, column 'date': .*missing required field"),
     ("review", "2012-01-03 15:28:18", "2012-13-03 15:28:18", r"row 2, column 'date': expected a date like .*2012-13"),
     ("review", "2012-01-03", "1912-01-03", r"row 2, column 'date': expected a date like"),
+    ("review", "r000000000000000000002", "r" * 33, r"row 2, column 'review_id': Expected `str` matching regex"),
     ("review", "bGhost0000000000000000", "bNoone", r"row 2, column 'business_id': expected a business of the other"),
     ("review", '"text":"ok"', '"text":"ok', r"review.json, row 2: JSON is malformed"),
     ("business", '"stars":5.0', '"stars":6.0', r"business\.json, row 2, column 'stars': Expected `float` <= 5"),
