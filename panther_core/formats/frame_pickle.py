@@ -123,7 +123,9 @@ class _Block(_Inert):
         if not isinstance(values, _Array | _Times | _Index) or values.values is None:
             raise TypeError("expected a block of plain columns (numbers, times, words)")
         self.values: NDArray[Any] = np.atleast_2d(values.values)
-        at = range(places.stop)[places] if isinstance(places, slice) else places.values.tolist()
+        at = range(places.stop)[places] if isinstance(places, slice) else places.values
+        if len(at) != len(self.values):  # before a slice of any length is spelt out
+            raise ValueError("expected a place for each column of a block")
         self.places = [int(place) for place in at]
 
 

@@ -120,6 +120,15 @@ def test_any_damage_is_an_invalid_file_or_other_values_and_nothing_else(tmp_path
     assert 60 < refused < 240
 
 
+def test_a_slice_of_absurd_length_is_not_spelt_out() -> None:
+    array = ALLOWED["numpy", "ndarray"]()
+    array.values = np.zeros((2, 3))
+    block = ALLOWED["pandas._libs.internals", "_unpickle_block"]
+    assert block(array, slice(1, 5, 2), 2).places == [1, 3]
+    with pytest.raises(ValueError, match="a place for each column"):
+        block(array, slice(0, 10**15), 2)
+
+
 def test_nothing_real_stands_behind_an_allowed_name() -> None:
     assert {cls.__module__ for cls in ALLOWED.values()} == {"panther_core.formats.frame_pickle", "builtins"}
     assert [name for name, cls in ALLOWED.items() if cls.__module__ == "builtins"] == [("builtins", "slice")]
