@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from panther_core.console import emit
+from panther_core.formats import FORMATS
 
 app = typer.Typer()
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
@@ -67,7 +68,7 @@ def e2e(
 @bench.command()
 def stream(
     data: Annotated[Path, typer.Option(help="File or folder of the data set.")],
-    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
     train_until: Annotated[str, typer.Option(help="The model is trained on the days before, YYYY-MM-DD.")],
     folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/stream-FORMAT if not given.")] = None,
     transactions: Annotated[int, typer.Option(help="Transactions to stream from that day on.")] = 100_000,

@@ -6,6 +6,7 @@ vocabulary.json          Vocabulary
 model.safetensors        encoder and fraud head (panther_core.model)
 rules.safetensors        RuleModel
 merchant_risk.safetensors  MerchantRisk
+tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people (panther_core.token_report)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.config import ModelConfig
 from panther_core.rules import RuleModel
 from panther_core.schema import AttributeSchema, Vocabulary
+from panther_core.token_report import REPORT, TOKENIZER
 
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
 _SCHEMA, _VOCABULARY, _RULES, _RISK = (
@@ -71,7 +73,10 @@ def save(
     rules: RuleModel,
     risk: MerchantRisk,
 ) -> Manifest:
-    """Write everything but the weights, which must lie in `folder` by now; returns the manifest with its checksums."""
+    """Write the rest; returns the manifest with its checksums.
+
+    The weights must lie in `folder` by now, and the tokenizer's report (token_report.write) if there is to be one.
+    """
     (folder / _SCHEMA).write_bytes(msgspec.json.encode(schema))
     (folder / _VOCABULARY).write_bytes(msgspec.json.encode(vocabulary))
     save_file(
@@ -79,7 +84,9 @@ def save(
         folder / _RULES,
     )
     save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, folder / _RISK)
-    files = {name: sha256(folder / name) for name in (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)}
+    names = [_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK]
+    names += [name for name in (TOKENIZER, REPORT) if (folder / name).exists()]
+    files = {name: sha256(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
     return manifest

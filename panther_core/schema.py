@@ -27,6 +27,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from panther_core.errors import BadInput
+from panther_core.tokenizer import ATTRIBUTES, Combinations, Scale, bucket_edges, combination
+
 CODE = np.dtype(
     [
         ("amount", "u1"),
@@ -151,16 +154,20 @@ def fit_schema(
     channels: Sequence[str],
     profile: tuple[ProfileField, ...] = (),
     amount_buckets: int = 20,
+    amount_scale: Scale = "quantile",
 ) -> AttributeSchema:
-    """Fit on a training window: `amount_buckets` quantile buckets (<= 253), words sorted (order is part of the code).
+    """Fit on a training window: `amount_buckets` buckets (<= 253), words sorted (order is part of the code).
 
-    `categories` and `channels` are the distinct words seen; words that come later are unknown (code 0).
+    `categories` and `channels` are the distinct words seen; words that come later are unknown (code 0). Raises
+    BadInput when there are more words than a code has room for.
     """
     if not len(amounts):
         raise ValueError("expected at least one amount to fit the schema on, got none")
-    quantiles = np.quantile(amounts, np.linspace(0, 1, amount_buckets + 1)[1:-1])
+    for name, words, room in (("category", categories, 65_535), ("channel", channels, 255)):
+        if len(set(words)) > room:
+            raise BadInput(f"expected at most {room} words of {name}, got {len(set(words))}: join the rare ones")
     return AttributeSchema(
-        amount_edges=tuple(float(f"{q:.6g}") for q in np.unique(quantiles)),
+        amount_edges=bucket_edges(amounts, amount_buckets, amount_scale),
         categories=tuple(sorted(set(categories) - {""})),
         channels=tuple(sorted(set(channels) - {""})),
         profile=profile,
@@ -193,25 +200,26 @@ class Vocabulary(msgspec.Struct, frozen=True):
         """CODE record of every token, shape [size]; token 0 is all zeros, and so are gap, hour and flags."""
         out = np.zeros(self.size, CODE)
         number = np.asarray(self.keys, np.int64)
-        for name, size in reversed(list(zip(("amount", "channel", "category", "risk"), self.radix, strict=True))):
+        for name, size in reversed(list(zip(ATTRIBUTES, self.radix, strict=True))):
             out[name][1:] = number % size
             number = number // size
         return out
 
 
-def combination(codes: NDArray[np.void], radix: Sequence[int]) -> NDArray[np.int64]:
-    """Number of each (amount, channel, category, risk) combination, mixed radix."""
-    number = codes["amount"].astype(np.int64)
-    for name, size in zip(("channel", "category", "risk"), radix[1:], strict=True):
-        number = number * size + codes[name]
-    return number
+def fit_vocabulary(
+    schema: AttributeSchema, codes: NDArray[np.void], top_k: int = 60_000, coverage: float = 1.0
+) -> tuple[Vocabulary, float]:
+    """The most frequent combinations in `codes` (flat CODE array); also the share of events they cover.
+
+    At most `top_k`, and no more than the fewest that cover `coverage` of the events.
+    """
+    counts = Combinations.of(codes, radix_of(schema))
+    vocabulary = Vocabulary(keys=counts.keys(top_k, coverage), radix=counts.radix)
+    kept = np.isin(counts.numbers, np.asarray(vocabulary.keys, np.int64))
+    return vocabulary, float(counts.counts[kept].sum() / max(1, counts.events))
 
 
-def fit_vocabulary(schema: AttributeSchema, codes: NDArray[np.void], top_k: int = 60_000) -> tuple[Vocabulary, float]:
-    """The `top_k` most frequent combinations in `codes` (flat CODE array); also the share of events they cover."""
-    sizes = schema.sizes
-    radix = (sizes["amount"], sizes["channel"], sizes["category"], sizes["risk"])
-    numbers, counts = np.unique(combination(codes, radix), return_counts=True)
-    order = np.lexsort((numbers, -counts))[:top_k]  # ties by number: the same data gives the same vocabulary
-    coverage = float(counts[order].sum() / max(1, counts.sum()))
-    return Vocabulary(keys=tuple(int(k) for k in np.sort(numbers[order])), radix=radix), coverage
+def radix_of(schema: AttributeSchema) -> tuple[int, int, int, int]:
+    """Sizes of the attributes that make up a token, in the order of tokenizer.ATTRIBUTES."""
+    amount, channel, category, risk = (schema.sizes[name] for name in ATTRIBUTES)
+    return amount, channel, category, risk

@@ -20,17 +20,20 @@ def concat(tables: list[TransactionTable]) -> TransactionTable:
     if not tables:
         raise BadInput("expected transactions, got none: check the path and the first and last day")
     if len(tables) == 1:
-        return tables[0]
+        return _in_order(tables[0])
     words: dict[str, Any] = {name: _join([getattr(table, name) for table in tables], tables) for name in _COLUMNS}
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ("transaction_id", "amount", "time_ms", "label")
     }
     facts = {name: _facts(name, tables, words["user"].words) for name in {n: None for t in tables for n in t.profile}}
-    joined = replace(tables[0], **words, **arrays, profile=facts)
-    if (np.diff(joined.time_ms) < 0).any():
-        joined = joined.take(np.argsort(joined.time_ms, kind="stable"))
-    return joined
+    return _in_order(replace(tables[0], **words, **arrays, profile=facts))
+
+
+def _in_order(table: TransactionTable) -> TransactionTable:
+    if (np.diff(table.time_ms) < 0).any():
+        return table.take(np.argsort(table.time_ms, kind="stable"))
+    return table
 
 
 def _join(columns: list[Words | None], tables: list[TransactionTable]) -> Words | None:

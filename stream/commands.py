@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from panther_core.console import emit, progress_bar
+from panther_core.formats import FORMATS
 from panther_core.settings import KafkaSettings, PantherSettings
 
 app = typer.Typer()
@@ -44,7 +45,7 @@ def worker(
 @app.command()
 def produce(
     path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
-    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
     rate: Annotated[float, typer.Option(help="Transactions a second; 0 = as fast as the broker takes them.")] = 1000,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
@@ -69,7 +70,7 @@ def produce(
 def replay(
     path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
     model: Annotated[int, typer.Option(help="Model version, out of PANTHER_MODELS_DIR.")],
-    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic.")] = "fdh",
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "fdh",
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from panther_core.console import emit
+from panther_core.formats import FORMATS
 from panther_core.settings import KafkaSettings, PantherSettings
 
 app = typer.Typer()
@@ -25,12 +26,15 @@ def models() -> None:
 @app.command()
 def train(
     data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
-    format: Annotated[str, typer.Option(help="fdh, sparkov, tabformer or generic; ignored for the generator.")] = "fdh",
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}; ignored for the generator.")] = "fdh",
     out: Annotated[Path, typer.Option(help="Folder of the new artifact.")] = Path("build/models/1"),
     version: Annotated[int, typer.Option(help="Version number, 1 or more.", min=1)] = 1,
     preset: Annotated[str, typer.Option(help="demo or default.")] = "demo",
     epochs: Annotated[int | None, typer.Option(help="Passes of pretraining.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time limit of pretraining.")] = None,
+    top: Annotated[int | None, typer.Option(help="At most so many tokens, the most frequent combinations.")] = None,
+    coverage: Annotated[float | None, typer.Option(help="As many tokens as cover this share of the events.")] = None,
+    amount_scale: Annotated[str | None, typer.Option(help="quantile or log buckets of the amount.")] = None,
     label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
     seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
     continue_from: Annotated[Path | None, typer.Option(help="Artifact to go on from.")] = None,
@@ -48,7 +52,8 @@ def train(
     from trainer.pipeline import train as run
 
     config = preset_by_name(preset)
-    changes = {"epochs": epochs, "minutes": minutes}
+    tokens = {"vocabulary": top, "coverage": coverage, "amount_scale": amount_scale}
+    changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, **tokens}
     config = msgspec.structs.replace(config, **{k: v for k, v in changes.items() if v is not None})
     if data == "generator":
         table, profile = generate(GeneratorConfig(users=users, days=days, seed=seed)), PROFILE

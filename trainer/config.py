@@ -6,9 +6,11 @@ import msgspec
 
 from panther_core.errors import BadInput
 from panther_core.model.config import ModelConfig
+from panther_core.tokenizer import SCALES, Scale
 
 _RANGES: dict[str, tuple[float, float]] = {
     "vocabulary": (1, 1_000_000),
+    "coverage": (0.01, 1),
     "amount_buckets": (2, 253),
     "epochs": (0, 1000),
     "minutes": (0, 10_000),
@@ -32,8 +34,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shape and losses."""
     vocabulary: int = 60_000
     """K, most frequent combinations that become tokens (paper 3.2)."""
+    coverage: float = 1
+    """No more tokens than the fewest that cover this share of the training events; 1 = as many as `vocabulary` says."""
     amount_buckets: int = 20
-    """Quantile buckets of the amount."""
+    """Buckets of the amount."""
+    amount_scale: Scale = "quantile"
+    """"quantile": amount buckets of equal counts; "log": of equal ratio."""
     epochs: int = 10
     """Passes of pretraining over the training events; 0 leaves the weights as they are (with continue_from)."""
     minutes: float = 0
@@ -64,6 +70,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadInput(f"expected {low:g} <= {name} <= {high:g}, got {value!r} in the training config")
+        if self.amount_scale not in SCALES:
+            known = ", ".join(SCALES)
+            raise BadInput(f"expected amount_scale out of {known}, got {self.amount_scale!r} in the training config")
         if not self.finetune_from < self.validation_from < self.test_from:
             raise BadInput(
                 "expected finetune_from < validation_from < test_from, got "

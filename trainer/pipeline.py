@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from panther_core import artifact
+from panther_core import artifact, token_report
 from panther_core.artifact import Manifest
 from panther_core.console import say
 from panther_core.evaluation import alert_metrics, fraud_metrics
@@ -24,8 +24,9 @@ from panther_core.history import History
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
-from panther_core.schema import CODE, AttributeSchema, ProfileField, fit_schema, fit_vocabulary
+from panther_core.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
 from panther_core.table import TransactionTable
+from panther_core.tokenizer import Combinations
 from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig
@@ -72,7 +73,7 @@ def train(
     early = before(history, rows.validation_from)
     codes = history.code[early.order].view(CODE)
     if vocabulary is None:
-        vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary)
+        vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary, config.coverage)
     coverage = float((vocabulary.tokens(codes) > 0).mean())
     torch.manual_seed(seed)
     if continue_from is None:
@@ -82,6 +83,7 @@ def train(
     clock.mark("prepare")
 
     out.mkdir(parents=True, exist_ok=True)
+    _report_tokens(out, schema, vocabulary, history, rows.validation_from)
     checkpoint = Checkpoint(out / "checkpoint", _key(table, config, seed, continue_from))
     losses = pretrain(model.panther, early, config, seed, checkpoint)
     clock.mark("pretrain")
@@ -100,7 +102,7 @@ def train(
         threshold=threshold,
         alert_budget=config.alert_budget,
         schema_fingerprint=schema.fingerprint,
-        tokenizer_version=hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:12],
+        tokenizer_version=token_report.tokenizer_version(vocabulary),
         vocabulary_size=vocabulary.size,
         coverage=coverage,
         metrics={**metrics, "pretrain": losses, "seconds": clock.seconds},
@@ -123,9 +125,21 @@ def _schema(
         [seen.channel.words[i] for i in np.unique(seen.channel.index) if i >= 0],
         fit_profile(table.profile) if profile is None else profile,
         config.amount_buckets,
+        config.amount_scale,
     )
     # as it will be read back: an edge given as 25 becomes 25.0, which the fingerprint can tell apart
     return msgspec.json.decode(msgspec.json.encode(schema), type=AttributeSchema)
+
+
+def _report_tokens(
+    out: Path, schema: AttributeSchema, vocabulary: Vocabulary, history: History, validation_from: int
+) -> None:
+    """Write the tokenizer and what it covers: of the rows it was fitted on, and of those that followed."""
+    early = history.order < validation_from
+    fitted, later = (
+        Combinations.of(history.code[history.order[part]].view(CODE), vocabulary.radix) for part in (early, ~early)
+    )
+    token_report.write(out, schema, vocabulary, token_report.report(schema, vocabulary, fitted, later))
 
 
 def _fraud_head(

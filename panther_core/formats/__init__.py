@@ -3,8 +3,9 @@
     for table in read("fdh", "data/fdh", start="2018-07-25", end="2018-08-01"):
         ...
 
-Formats (docs of each in its module): `fdh` Fraud Detection Handbook, `sparkov` Sparkov simulator, `tabformer` IBM
-credit card transactions, `generic` any CSV or Parquet file by a small mapping file.
+Formats (docs of each in its module, the whole list in docs/data.md): `fdh` Fraud Detection Handbook, `sparkov` Sparkov
+simulator, `tabformer` IBM credit card transactions, `mbd` MBD-mini, `yelp` Yelp reviews, `generic` any CSV or Parquet
+file by a small mapping file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from panther_core.formats.period import Period
 from panther_core.schema import ProfileField
 from panther_core.table import TransactionTable
 
-FORMATS = ("fdh", "sparkov", "tabformer", "generic")
+FORMATS = ("fdh", "sparkov", "tabformer", "mbd", "yelp", "generic")
 
 
 def read(

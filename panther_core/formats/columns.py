@@ -5,6 +5,8 @@ Rows are counted from 1, without the header line.
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from panther_core.errors import InvalidFile
-from panther_core.events import MAX_AMOUNT, MIN_TIME_MS
+from panther_core.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
 from panther_core.table import Words
 
 CSV_BLOCK_BYTES = 4 << 20  # how much text of a CSV file is parsed at a time
@@ -36,23 +38,27 @@ def locate(path: Path, names: Sequence[str]) -> Path:
     )
 
 
-def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = (), separator: str = ",") -> pa.Table:
     """The named columns of a whole file, for files that fit in memory. CSV columns come as text."""
-    batches = list(stream_columns(path, required, optional))
+    batches = list(stream_columns(path, required, optional, separator))
     if not batches:
         raise InvalidFile(f"{path}: expected transactions, found no row: check that the file is complete")
     return pa.Table.from_batches(batches)
 
 
-def stream_columns(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+def stream_columns(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), separator: str = ","
+) -> Iterator[pa.RecordBatch]:
     """The named columns of a CSV (.csv, .csv.gz) or Parquet file, a part at a time; empty parts are left out."""
     try:
         parquet = ".parquet" in path.suffixes
-        for batch in (_parquet if parquet else _csv)(path, required, optional):
+        batches = _parquet(path, required, optional) if parquet else _csv(path, required, optional, separator)
+        for batch in batches:
             if batch.num_rows:
                 yield batch
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError) as error:
-        fail(path, f"{error}".splitlines()[0], "check that the file is complete and of the format it was said to be")
+        problem, row = _placed(f"{error}".splitlines()[0])
+        fail(path, problem, "check that the file is complete and of the format it was said to be", row)
     except OSError as error:
         fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
 
@@ -63,16 +69,31 @@ def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> It
         yield from file.iter_batches(1 << 18, columns=names)
 
 
-def _csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with pa.input_stream(path) as raw:
-        header = raw.read(1 << 16).split(b"\n")[0].decode("utf-8-sig").strip("\r").split(",")
-    names = _present(path, [name.strip('"') for name in header], required, optional)
+def _placed(problem: str) -> tuple[str, int | None]:
+    """What arrow says about a line, and which row that is: it counts the header line too."""
+    found = re.search(r"CSV parse error: Row #(\d+): ", problem)
+    return (problem.replace(found[0], "") or problem, int(found[1]) - 1) if found else (problem, None)
+
+
+def csv_header(path: Path, separator: str = ",") -> list[str]:
+    """The names in the first line. Raises InvalidFile."""
+    try:
+        with pa.input_stream(path) as raw:
+            line = raw.read(1 << 16).split(b"\n")[0].decode("utf-8-sig").strip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _csv(path: Path, required: Sequence[str], optional: Sequence[str], separator: str) -> Iterator[pa.RecordBatch]:
+    names = _present(path, csv_header(path, separator), required, optional)
     # everything as text: our own conversions can say which row is wrong
     convert = pacsv.ConvertOptions(
         column_types={name: pa.string() for name in names}, include_columns=names, strings_can_be_null=False
     )
     options = pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)  # one thread: errors carry row numbers
-    with pa.input_stream(path) as raw, pacsv.open_csv(raw, read_options=options, convert_options=convert) as reader:
+    parse = pacsv.ParseOptions(delimiter=separator)
+    with pa.input_stream(path) as raw, pacsv.open_csv(raw, options, parse, convert) as reader:
         yield from reader
 
 
@@ -115,7 +136,12 @@ class Part:
     def text(self, name: str) -> pa.Array:
         """The column as text."""
         column = self.array(name)
-        return column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
+        if pa.types.is_string(column.type):
+            return column
+        try:
+            return pc.cast(column, pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            fail(self.path, f"expected words or numbers, got {column.type}", *_PLAIN, column=name)
 
     def words(self, name: str, required: bool = False, edit: Callable[[str], str] | None = None) -> Words:
         """The column factorised; null and "" are not given, an error if `required`. `edit` is applied once a word."""
@@ -140,6 +166,8 @@ class Part:
             cast = pc.cast(column, target)
         except pa.ArrowInvalid:
             self._blame(name, column, target)
+        except pa.ArrowNotImplementedError:
+            fail(self.path, f"expected numbers or times, got {column.type}", *_PLAIN, column=name)
         self.require(name, ~cast.is_null().to_numpy(zero_copy_only=False), "a number")
         out: NDArray[Any] = cast.to_numpy(zero_copy_only=False)
         return out
@@ -178,8 +206,18 @@ class Part:
             ms = self._iso(name, self.text(name))
         else:
             ms = np.round(self.numbers(name) * (1000 if unit == "s" else 1)).astype(np.int64)
-        self.require(name, ms >= MIN_TIME_MS, f"a time after 2000-01-01 ({unit})")
+        self.require(name, (ms >= MIN_TIME_MS) & (ms <= MAX_TIME_MS), f"a time after 2000-01-01, before 2100 ({unit})")
         return np.asarray(ms, np.int64)
+
+    def days(self, name: str) -> NDArray[np.datetime64]:
+        """The column as dates."""
+        text = self.text(name)
+        try:
+            cast = pc.cast(text, pa.date32())
+        except pa.ArrowInvalid:
+            self._blame(name, text, pa.date32())
+        self.require(name, ~cast.is_null().to_numpy(zero_copy_only=False), "a date")
+        return np.asarray(cast.to_numpy(zero_copy_only=False), "M8[D]")
 
     def _iso(self, name: str, text: pa.Array) -> NDArray[np.int64]:
         zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$")
@@ -203,11 +241,14 @@ class Part:
 
 
 _FIX = ("correct or remove that row",)
+_PLAIN = ("name a column of plain values, or write the file anew",)
 
 
 def _noun(target: pa.DataType) -> str:
     if pa.types.is_timestamp(target):
         return "an ISO 8601 time"
+    if pa.types.is_date(target):
+        return "a date like 1969-03-12"
     return "a whole number" if pa.types.is_integer(target) else "a number"
 
 

@@ -1,5 +1,6 @@
 """Fraud Detection Handbook, simulated transactions: `transactions.parquet` (or .csv) with the handbook's columns.
 
+The handbook's own files are daily pickles: fdh_convert makes that one file of them.
 User = customer, merchant = terminal; there is no category, channel, currency, country or device. `customers.csv.gz`,
 if it lies beside, gives the home coordinates (0..100) as profile. The scenarios of TX_FRAUD_SCENARIO are fraud kinds.
 Fits in memory: rows are sorted by time if they are not.
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from panther_core.formats.columns import Part, locate, none_given, read_columns
+from panther_core.errors import InvalidFile
+from panther_core.formats.columns import Part, fail, locate, none_given, read_columns
 from panther_core.formats.period import Period
 from panther_core.schema import ProfileField
 from panther_core.table import TransactionTable, Words
@@ -26,7 +28,7 @@ _OPTIONAL = ("TX_FRAUD", "TX_FRAUD_SCENARIO")
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
     """See panther_core.formats.read."""
-    file = locate(path, ("transactions.parquet", "transactions.csv"))
+    file = _file(path)
     part = Part(file, read_columns(file, _COLUMNS, _OPTIONAL), 1)
     time_ms = part.times("TX_DATETIME", "iso")
     rows = period.rows(time_ms)
@@ -56,6 +58,16 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
             fraud_kind=Words(kind.index[cut], kind.words),
             profile=profile,
         )
+
+
+def _file(path: Path) -> Path:
+    try:
+        return locate(path, ("transactions.parquet", "transactions.csv"))
+    except InvalidFile:
+        if any(path.glob("????-??-??.pkl")):
+            remedy = f"run `panther data convert-fdh {path} transactions.parquet` and point at that file"
+            fail(path, "expected transactions.parquet, found the handbook's pickles, which are not unpickled", remedy)
+        raise
 
 
 def _homes(folder: Path, user: Words) -> dict[str, list[Any]]:

@@ -1,6 +1,7 @@
 """Any CSV or Parquet file, by a small mapping file (TOML or JSON) that says which column is what.
 
     data = "payments.csv"            # beside the mapping; .csv, .csv.gz or .parquet
+    separator = ","                  # between the columns of a CSV file; ";", "\\t", "|"
     sorted = false                   # true: the file is in time order and is streamed, never held whole
     time = "iso"                     # or "s", "ms" since 1970
     negative = "error"               # or "absolute": a refund counts with its size
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -77,6 +78,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: Columns
     constants: Constants = Constants()
     profile: dict[str, str] = {}
+    separator: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
     sorted: bool = False
     time: Literal["iso", "s", "ms"] = "iso"
     negative: Literal["error", "absolute"] = "error"
@@ -104,14 +106,14 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
         fail(file, f"expected the data file {mapping.data!r} beside the mapping, found none", "correct `data`")
     required = [name for name in msgspec.structs.astuple(mapping.columns) if name] + list(mapping.profile.values())
     if not mapping.sorted:
-        table = _table(mapping, Part(data, read_columns(data, required), 1))
+        table = _table(mapping, Part(data, read_columns(data, required, separator=mapping.separator), 1))
         rows = period.rows(table.time_ms)
         rows = rows[np.argsort(table.time_ms[rows], kind="stable")]
         for first in range(0, len(rows), batch_rows):
             yield table.take(rows[first : first + batch_rows])
         return
     first_row, last_ms = 1, -(2**62)
-    for batch in stream_columns(data, required):
+    for batch in stream_columns(data, required, separator=mapping.separator):
         table = _table(mapping, Part(data, batch, first_row))
         last_ms = _check_order(data, table.time_ms, last_ms, first_row, mapping.columns.event_time)
         first_row += len(table)

@@ -1,7 +1,13 @@
-"""Sparkov simulator, compact form: `transactions.parquet` (or .csv) and `customers.csv.gz` for profiles.
+"""Sparkov simulator: what the simulator writes, the two files of it that Kaggle has, and a compact form.
+
+`path` is a folder (or a file in it) with one of
+- `transactions.parquet` (or .csv), customer_id, unix_time, category, amt, is_fraud, merchant, and `customers.csv.gz`
+  for profiles: the compact form, read here;
+- `fraudTrain.csv`, `fraudTest.csv`, or the simulator's own `adults_2550_male_rural_000-199.csv`, ...: see
+  panther_core.formats.sparkov_original. There the user is the card number and the id is `trans_num`.
 
 The channel is what the category's ending says (`_net` online, `_pos` till), else not given. The prefix `fraud_` that
-the simulator puts before every merchant's name, fraud or not, is removed. Rows have no id: it is `s` + row number.
+the simulator puts before every merchant's name, fraud or not, is removed. Compact rows have no id: it is `s` + row.
 Currency USD, country US. `age` is the age in whole years at the customer's first transaction in the file.
 Fits in memory: rows are sorted by time if they are not.
 """
@@ -15,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.formats import sparkov_original
 from panther_core.formats.columns import Part, fail, locate, read_columns, same
 from panther_core.formats.period import Period
 from panther_core.schema import ProfileField
@@ -31,22 +38,25 @@ PROFILE = (
     ProfileField("state", values=_STATES),
     ProfileField("city_population", edges=(1_000, 5_000, 20_000, 50_000, 100_000, 500_000, 1_000_000)),
 )
+COMPACT = ("transactions.parquet", "transactions.csv")
 _COLUMNS = ("customer_id", "unix_time", "category", "amt", "merchant")
 _PEOPLE = ("customer_id", "gender", "state", "city_pop", "job", "dob")
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
     """See panther_core.formats.read."""
-    file = locate(path, ("transactions.parquet", "transactions.csv"))
+    if originals := sparkov_original.files(path, COMPACT):
+        yield from sparkov_original.tables(originals, period, batch_rows)
+        return
+    file = locate(path, COMPACT)
     part = Part(file, read_columns(file, _COLUMNS, ("is_fraud",)), 1)
     time_ms = part.times("unix_time", "s")
     user, category = part.words("customer_id", True), part.words("category", True)
-    merchant = part.words("merchant", True, lambda name: name.removeprefix("fraud_"))
+    merchant = part.words("merchant", True, sparkov_original.shop)
     amount = part.amounts("amt")
     label = part.labels("is_fraud") if part.has("is_fraud") else np.full(len(part), -1, np.int8)
     profile = _people(file.parent, user, time_ms)
-    by_category = np.array([{"net": 0, "pos": 1}.get(w.rpartition("_")[2], -1) for w in category.words], np.int32)
-    channel = Words(by_category[category.index], ("online", "till"))
+    channel = sparkov_original.channel(category)
     rows = period.rows(time_ms)
     rows = rows[np.argsort(time_ms[rows], kind="stable")]
 
@@ -83,24 +93,11 @@ def _people(folder: Path, user: Words, time_ms: NDArray[np.int64]) -> dict[str, 
     rows = np.array([row_of[word] for word in user.words])
     first_ms = np.full(len(user.words), np.iinfo(np.int64).max)
     np.minimum.at(first_ms, user.index, time_ms)
-    born = part.text("dob").to_pylist()
-    try:
-        day = np.array(born, "M8[D]")[rows]
-    except ValueError:
-        fail(part.path, "expected dates like 1969-03-12", "correct the file", column="dob")
-    then = first_ms.astype("M8[ms]").astype("M8[D]")
-    age = (then.astype("M8[M]") - day.astype("M8[M]")).astype(np.int64) // 12
-    # the month of birth has come, the day has not
-    early = ((then.astype("M8[M]") - day.astype("M8[M]")).astype(np.int64) % 12 == 0) & (_day(then) < _day(day))
+    age = sparkov_original.ages(part.days("dob")[rows], first_ms)
     facts = {name: part.text(name).to_pylist() for name in ("gender", "state", "job")}
     population = part.numbers("city_pop", np.int64)
     return {
-        "age": (age - early).tolist(),
+        "age": age.tolist(),
         **{name: [values[row] for row in rows] for name, values in facts.items()},
         "city_population": population[rows].tolist(),
     }
-
-
-def _day(date: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    out: NDArray[np.int64] = (date - date.astype("M8[M]").astype("M8[D]")).astype(np.int64)
-    return out

@@ -21,6 +21,8 @@ def by_time(parts: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
         dtype: np.dtype[Any] | None = None
         months: set[int] = set()
         for part in parts:
+            if not len(part):  # nothing of it lies in the period
+                continue
             dtype = part.dtype
             month = part["time_ms"].astype("M8[ms]").astype("M8[M]").astype(np.int64)
             order = np.argsort(month, kind="stable")

@@ -23,6 +23,11 @@ def test_parts_in_another_order_are_sorted_by_time(table: TransactionTable) -> N
     np.testing.assert_array_equal(whole.time_ms, table.time_ms)
 
 
+def test_a_single_table_is_sorted_too(table: TransactionTable) -> None:
+    backwards = table.take(np.arange(len(table))[::-1])
+    np.testing.assert_array_equal(concat([backwards]).time_ms, table.time_ms)
+
+
 def test_nothing_is_an_error() -> None:
     with pytest.raises(BadInput, match="got none"):
         concat([])

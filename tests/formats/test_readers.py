@@ -79,38 +79,39 @@ def test_tabformer() -> None:
     assert labels.tolist() == [0, 0, 1, 0, 0]
 
 
-def test_generic() -> None:
-    [table] = read("generic", DATA / "generic")
-    refund, food, lee = table.rows()
-    assert (refund.transaction_id, refund.amount, refund.currency) == ("a-3", 5.5, "EUR")
-    assert (food.merchant_category, lee.merchant_category) == ("food", "")
-    assert lee.event_time == 1714633200000  # 09:00 at +02:00
-    assert table.label.tolist() == [-1, 0, 1]
-    assert lee.profile == {"age": "45"}
+@pytest.mark.parametrize("folder", ["sparkov_original", "sparkov_kaggle"])
+def test_sparkov_original_files(folder: str) -> None:
+    ada, bob, later = rows("sparkov", DATA / folder)
+    # the time as written: the unix_time of Kaggle's files is seven years off
+    assert (ada.transaction_id, ada.event_time) == ("aa000000000000000000000000000001", 1546300860000)
+    assert (ada.user_id, ada.channel, ada.currency) == ("4000000000000001", "till", "USD")
+    assert ada.merchant_id.startswith("Corner")
+    assert (bob.merchant_id, bob.channel, bob.amount) == ("Web Bazaar", "online", 812.0)
+    # as in the compact form: the age at the first transaction holds for all, over all files
+    assert ada.profile == {"age": 38, "gender": "F", "state": "OH", "job": "Baker", "city_population": 1500}
+    assert later.profile == ada.profile
+    [table] = read("sparkov", DATA / folder)
+    assert table.label.tolist() == [0, 1, 0]
+    first = {"sparkov_original": "adults_2550_female_rural_0-1.csv", "sparkov_kaggle": "fraudTrain.csv"}[folder]
+    assert rows("sparkov", DATA / folder / first)[0] == ada
 
 
-def test_generic_streams_a_sorted_file_and_refuses_an_unsorted_one(tmp_path: Path) -> None:
-    (tmp_path / "mapping.json").write_text(
-        '{"data": "x.csv", "sorted": true, "time": "s",'
-        ' "columns": {"user_id": "u", "merchant_id": "m", "amount": "a", "event_time": "t"}}'
-    )
-    (tmp_path / "x.csv").write_text("u,m,a,t\nu1,m1,1,1700000000\nu2,m1,2,1700000001\n")
-    assert [row.transaction_id for row in rows("generic", tmp_path)] == ["r1", "r2"]
-    (tmp_path / "x.csv").write_text("u,m,a,t\nu1,m1,1,1700000001\nu2,m1,2,1700000000\n")
-    with pytest.raises(InvalidFile, match=r"x\.csv, row 2, column 't': .*time order.*set sorted = false"):
-        rows("generic", tmp_path)
+ORIGINAL_WRONG = [
+    ("kaggle", "fraudTest.csv", "4.99", "free", r"Test\.csv, row 1, column 'amt': expected a number, got 'free'"),
+    ("kaggle", "fraudTrain.csv", "01:00:00", "25:00:00", r"Train\.csv, row 2, column 'trans_date_trans_time': exp"),
+    ("original", "adults_2550_female_rural_0-1.csv", "|31.20|0|", "|31.20|2|", r"row 2, column 'is_fraud': exp"),
+    ("original", "adults_2550_male_urban_0-1.csv", "1990-01-01", "1990", r"row 1, column 'dob': .*a date like"),
+]  # fmt: skip
 
 
-def test_generic_says_what_is_wrong_with_a_mapping(tmp_path: Path) -> None:
-    mapping = tmp_path / "mapping.toml"
-    mapping.write_text('data = "x.csv"\n[columns]\nuser_id = "u"\n')
-    with pytest.raises(InvalidFile, match=r"mapping\.toml: .*missing required field `merchant_id`"):
-        rows("generic", tmp_path)
-    mapping.write_text((DATA / "generic" / "mapping.toml").read_text().replace("payments", "absent"))
-    with pytest.raises(InvalidFile, match=r"expected the data file 'absent\.csv' beside the mapping"):
-        rows("generic", tmp_path)
-    with pytest.raises(InvalidFile, match="not the data itself"):
-        rows("generic", DATA / "generic" / "payments.csv")
+@pytest.mark.parametrize(("folder", "name", "old", "new", "message"), ORIGINAL_WRONG)
+def test_sparkov_original_errors(folder: str, name: str, old: str, new: str, message: str, tmp_path: Path) -> None:
+    shutil.copytree(DATA / f"sparkov_{folder}", tmp_path / "data")
+    text = (tmp_path / "data" / name).read_text()
+    assert old in text
+    (tmp_path / "data" / name).write_text(text.replace(old, new))
+    with pytest.raises(InvalidFile, match=message):
+        rows("sparkov", tmp_path / "data")
 
 
 WRONG = [
@@ -123,10 +124,10 @@ WRONG = [
     ("fdh", "230.00,1,1", "230.00,2,1", r"row 2, column 'TX_FRAUD': expected one of 1, 0, got '2'"),
     ("fdh", "230.00,1,1", "230.00,1,9", r"row 2, column 'TX_FRAUD_SCENARIO': expected a scenario 0, 1, 2 or 3"),
     ("fdh", "TX_AMOUNT", "AMOUNT", r"expected a column 'TX_AMOUNT', got the columns TRANSACTION_ID, .*check"),
-    ("fdh", "8,902,230.00,1,1", "8,902", r"Row #3: Expected 7 columns, got 4"),
+    ("fdh", "8,902,230.00,1,1", "8,902", r"transactions\.csv, row 2: Expected 7 columns, got 4"),
     ("sparkov", "1546304400", "soon", r"row 2, column 'unix_time': expected a number, got 'soon'"),
     ("sparkov", "2,1546304400", "77,1546304400", r"customers\.csv: expected a row for customer '77'"),
-    ("tabformer", "$99.90", "99,90 EUR", r"Expected 15 columns, got 16"),
+    ("tabformer", "$99.90", "99,90 EUR", r"row 3: Expected 15 columns, got 16"),
     ("tabformer", "$99.90", "EUR99.90", r"row 3, column 'Amount': expected a number, got 'EUR99.90'"),
     ("tabformer", "2012,2,29", "2011,2,29", r"row 5, column 'Day': expected a day of that month, got '29'"),
     ("tabformer", "23:59", "24:59", r"row 3, column 'Time': expected a time of day like 06:21, got '24:59'"),
@@ -174,6 +175,7 @@ def test_spool_sorts_stably_over_months_and_leaves_nothing(tmp_path: Path, monke
     assert (sorted_all == records[np.argsort(records["time_ms"], kind="stable")]).all()
     assert [len(part) for part in regroup(np.split(records, 10), 700)] == [700] * 7 + [100]
     assert [len(part) for part in regroup(np.split(records, 10), 100)] == [100] * 50
+    assert len(np.concatenate(list(by_time([records[:0], records[:3], records[:0]])))) == 3
     unfinished = by_time([records])
     next(unfinished)
     unfinished.close()

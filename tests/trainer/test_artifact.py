@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from panther_core.errors import ArtifactError, FingerprintMismatch
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
+from panther_core.token_report import REPORT, TOKENIZER, TokenReport
 from trainer.deploy import MODELS, export
 
 
@@ -32,7 +34,17 @@ def test_manifest_describes_the_version(artifact_folder: Path) -> None:
     assert {"validation", "test", "test_rules", "test_next"} <= set(manifest.metrics)
 
 
-@pytest.mark.parametrize("name", [artifact.WEIGHTS, "schema.json", "merchant_risk.safetensors"])
+def test_tokens_are_reported_beside_the_version(artifact_folder: Path) -> None:
+    manifest = artifact.load_manifest(artifact_folder)
+    found = msgspec.json.decode((artifact_folder / REPORT).read_bytes(), type=TokenReport)
+    assert (found.vocabulary, found.tokenizer_version) == (manifest.vocabulary_size, manifest.tokenizer_version)
+    assert found.schema_fingerprint == manifest.schema_fingerprint
+    assert found.fitted.covered == pytest.approx(manifest.coverage, abs=1e-6)
+    assert found.later is not None
+    assert 0 < found.later.covered <= 1
+
+
+@pytest.mark.parametrize("name", [artifact.WEIGHTS, "schema.json", "merchant_risk.safetensors", TOKENIZER])
 def test_a_changed_file_is_refused(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[-1] ^= 1

@@ -1,0 +1,146 @@
+"""Fit a tokenizer on files of any size, in two passes: buckets, words and risk levels first, then the counts.
+
+Rows are never all held: of each, 25 bytes (amount, time, merchant, label) between the passes. The time split and the
+rule about labels are those of training (trainer.dataset): the first `fit_share` of the transactions fits buckets, words
+and tokens, and risk levels see only labels of the first `risk_share`, and of those only the ones that had matured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.errors import BadInput
+from panther_core.merchant_risk import MerchantRisk
+from panther_core.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
+from panther_core.table import TransactionTable, Words, hash_words
+from panther_core.token_report import TokenReport, report
+from panther_core.tokenizer import SCALES, Combinations, Scale
+
+T = TypeVar("T", bound=np.generic)
+Tables = Callable[[], Iterable[TransactionTable]]
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How to fit. Raises BadInput."""
+
+    top_k: int = 60_000
+    coverage: float = 1.0
+    amount_buckets: int = 20
+    amount_scale: Scale = "quantile"
+    fit_share: float = 0.7
+    risk_share: float = 0.3
+    label_delay_ms: int = 7 * 86_400_000
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("top_k", 1, 10_000_000),
+            ("coverage", 1e-6, 1),
+            ("amount_buckets", 2, 253),
+            ("fit_share", 0.01, 1),
+            ("risk_share", 0, 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise BadInput(f"expected {low:g} <= {name} <= {high:g}, got {getattr(self, name)}")
+        if self.amount_scale not in SCALES:
+            raise BadInput(f"expected amount_scale to be one of {', '.join(SCALES)}, got {self.amount_scale!r}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A tokenizer and what it makes of the data."""
+
+    schema: AttributeSchema
+    vocabulary: Vocabulary
+    report: TokenReport
+
+
+def fit_tokens(tables: Tables, options: TokenOptions) -> Fitted:
+    """Fit on the tables that `tables()` gives, in time order; it is called twice. Raises BadInput for none."""
+    first = _Pass()
+    for table in tables():
+        first.add(table)
+    if not first.rows:
+        raise BadInput("expected transactions, got none: check the path and the first and last day")
+    until = max(1, round(first.rows * options.fit_share))
+    schema = first.schema(until, options)
+    risk = first.risk(schema, options)
+    del first
+    radix = radix_of(schema)
+    early: list[Combinations] = []
+    later: list[Combinations] = []
+    row = 0
+    for table in tables():
+        codes = _codes(table, schema, risk)
+        cut = min(max(until - row, 0), len(table))
+        early = [Combinations.total([*early, Combinations.of(codes[:cut], radix)], radix)]
+        later = [Combinations.total([*later, Combinations.of(codes[cut:], radix)], radix)]
+        row += len(table)
+    fitted = early[0]
+    vocabulary = Vocabulary(keys=fitted.keys(options.top_k, options.coverage), radix=radix)
+    return Fitted(schema, vocabulary, report(schema, vocabulary, fitted, later[0]))
+
+
+def _codes(table: TransactionTable, schema: AttributeSchema, risk: MerchantRisk) -> NDArray[np.void]:
+    events = replace(table, profile={}).events(schema)
+    events["code"]["risk"] = risk.level(events["merchant"])
+    return np.ascontiguousarray(events["code"])
+
+
+@dataclass
+class _Pass:
+    """What is kept of each row of the first pass, and the row that each word was first seen at."""
+
+    rows: int = 0
+    amounts: list[NDArray[np.float64]] = field(default_factory=list)
+    times: list[NDArray[np.int64]] = field(default_factory=list)
+    merchants: list[NDArray[np.uint64]] = field(default_factory=list)
+    labels: list[NDArray[np.int8]] = field(default_factory=list)
+    categories: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+
+    def add(self, table: TransactionTable) -> None:
+        """Take in one table."""
+        self.amounts.append(table.amount)
+        self.times.append(table.time_ms)
+        self.labels.append(table.label)
+        self.merchants.append(table.merchant.map(hash_words(table.merchant.words)))
+        for column, seen in ((table.category, self.categories), (table.channel, self.channels)):
+            _note(column, self.rows, seen)
+        self.rows += len(table)
+
+    def schema(self, until: int, options: TokenOptions) -> AttributeSchema:
+        """Fitted on the rows before `until`."""
+        categories, channels = (
+            [word for word, row in seen.items() if row < until] for seen in (self.categories, self.channels)
+        )
+        amounts = _whole(self.amounts)[:until]
+        return fit_schema(amounts, categories, channels, (), options.amount_buckets, options.amount_scale)
+
+    def risk(self, schema: AttributeSchema, options: TokenOptions) -> MerchantRisk:
+        """Fitted on labels that were known when the rows it is not fitted on began."""
+        known = end = int(self.rows * options.risk_share)
+        times = _whole(self.times)
+        if end < self.rows:
+            known = int(np.searchsorted(times[:end], times[end] - options.label_delay_ms, side="right"))
+        merchants, labels = _whole(self.merchants)[:known], _whole(self.labels)[:known]
+        return MerchantRisk.fit(merchants, labels, schema.risk_levels)
+
+
+def _whole(parts: list[NDArray[T]]) -> NDArray[T]:
+    """The parts as one array; the list is emptied, so that the rows are not held twice for long."""
+    out = np.concatenate(parts)
+    parts.clear()
+    return out
+
+
+def _note(column: Words, row: int, seen: dict[str, int]) -> None:
+    places, at = np.unique(column.index, return_index=True)
+    for place, first in zip(places.tolist(), at.tolist(), strict=True):
+        if place >= 0:
+            seen.setdefault(column.words[place], row + first)
