@@ -6,6 +6,7 @@ vocabulary.json          Vocabulary
 model.safetensors        encoder and fraud head (panther_core.model)
 rules.safetensors        RuleModel
 merchant_risk.safetensors  MerchantRisk
+pretrain.csv             losses and validation figures by epoch
 tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people (panther_core.token_report)
 """
 
@@ -27,7 +28,7 @@ from panther_core.rules import RuleModel
 from panther_core.schema import AttributeSchema, Vocabulary
 from panther_core.token_report import REPORT, TOKENIZER
 
-MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
 _SCHEMA, _VOCABULARY, _RULES, _RISK = (
     "schema.json",
     "vocabulary.json",
@@ -85,7 +86,7 @@ def save(
     )
     save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, folder / _RISK)
     names = [_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK]
-    names += [name for name in (TOKENIZER, REPORT) if (folder / name).exists()]
+    names += [name for name in (TOKENIZER, REPORT, CURVE) if (folder / name).exists()]
     files = {name: sha256(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))

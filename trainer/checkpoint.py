@@ -1,14 +1,39 @@
-"""Where pretraining goes on after an interruption: weights and optimiser state after each epoch, as safetensors."""
+"""Where pretraining goes on after an interruption: weights, optimiser state and the best epoch, as safetensors."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+
+@dataclass
+class Best:
+    """The epoch with the best validation HR@10 so far, and its weights; epoch 0 = none."""
+
+    hit_rate: float = -1.0
+    epoch: int = 0
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def see(self, model: torch.nn.Module, hit_rate: float, epoch: int) -> None:
+        """Keep the weights if this is the best yet."""
+        if hit_rate > self.hit_rate:
+            self.hit_rate, self.epoch = hit_rate, epoch
+            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def restore(self, model: torch.nn.Module) -> None:
+        """Give the model the best weights, if there are any."""
+        if self.epoch:
+            model.load_state_dict(self.weights)
+
+    def figures(self) -> dict[str, float]:
+        """For the metrics."""
+        return {"best_epoch": self.epoch, "best_hr@10": self.hit_rate} if self.epoch else {}
 
 
 class Checkpoint:
@@ -18,19 +43,24 @@ class Checkpoint:
         self.folder, self.key = folder, key
         self._path = folder / "pretrain.safetensors"
 
-    def save(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> None:
+    def save(
+        self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epochs: int, best: Best | None = None
+    ) -> None:
         """Replace the checkpoint, atomically."""
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        best = best or Best()
+        tensors |= {f"best.{name}": value for name, value in best.weights.items()}
         for i, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(".part")
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
-        save_file(contiguous, part, metadata={"key": self.key, "epochs": str(epochs)})
+        facts = {"key": self.key, "epochs": str(epochs), "best": f"{best.epoch} {best.hit_rate!r}"}
+        save_file(contiguous, part, metadata=facts)
         os.replace(part, self._path)
 
-    def load(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
-        """Restore in place; returns the epochs done, 0 when there is nothing to go on from."""
+    def load(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: Best | None = None) -> int:
+        """Restore all three in place; returns the epochs done, 0 when there is nothing to go on from."""
         if not self._path.exists():
             return 0
         with safe_open(self._path, "pt") as file:
@@ -45,6 +75,10 @@ class Checkpoint:
                 _, index, part = name.split(".", 2)
                 state.setdefault(int(index), {})[part] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        best = best or Best()
+        epoch, hit_rate = metadata["best"].split()
+        best.epoch, best.hit_rate = int(epoch), float(hit_rate)
+        best.weights = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
         return int(metadata["epochs"])
 
     def clear(self) -> None:

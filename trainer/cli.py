@@ -48,7 +48,7 @@ def train(
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.generator import PROFILE, GeneratorConfig, generate
     from trainer.config import preset as preset_by_name
-    from trainer.pipeline import DAY_MS
+    from trainer.pipeline import DAY_MS, PretrainedElsewhere
     from trainer.pipeline import train as run
 
     config = preset_by_name(preset)
@@ -62,16 +62,19 @@ def train(
         from panther_core.table_concat import concat
 
         table, profile = concat(list(read(format, Path(data), start=start, end=end, limit=limit))), None
-    manifest = run(
-        table,
-        out,
-        config=config,
-        version=version,
-        label_delay_ms=round(label_delay_days * DAY_MS),
-        seed=seed,
-        continue_from=continue_from,
-        profile=profile,
-    )
+    try:
+        manifest = run(
+            table,
+            out,
+            config=config,
+            version=version,
+            label_delay_ms=round(label_delay_days * DAY_MS),
+            seed=seed,
+            continue_from=continue_from,
+            profile=profile,
+        )
+    except PretrainedElsewhere:  # under torchrun
+        return
     emit({"artifact": str(out), "version": version, "transactions": len(table), **manifest.metrics}, as_json)
 
 

@@ -14,6 +14,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "amount_buckets": (2, 253),
     "epochs": (0, 1000),
     "minutes": (0, 10_000),
+    "patience": (0, 1000),
+    "validation_sample": (1, 1_000_000),
     "batch_positions": (64, 1_000_000),
     "learning_rate": (1e-6, 1),
     "head_epochs": (1, 1000),
@@ -44,6 +46,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Passes of pretraining over the training events; 0 leaves the weights as they are (with continue_from)."""
     minutes: float = 0
     """Pretraining stops after so long even if epochs are left; 0 = no limit."""
+    patience: int = 0
+    """Epochs without a better HR@10 on the validation slice that end pretraining, the best one kept; 0 = run all."""
+    validation_sample: int = 4000
+    """Events of the validation slice whose next-token rank is taken after each epoch, with `patience`."""
     batch_positions: int = 8192
     """Padded window positions of a pretraining batch."""
     learning_rate: float = 1e-3
@@ -102,7 +108,7 @@ PRESETS: dict[str, TrainConfig] = {
         head_batch=128,
         head_learning_rate=5e-3,
     ),
-    "default": TrainConfig(),
+    "default": TrainConfig(epochs=20, patience=3),
     # goes on from the version in service, on what came since: few passes, small steps
     "refresh": TrainConfig(
         epochs=1,

@@ -5,32 +5,65 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from panther_core.history import History
-from panther_core.model.bulk import EncodedHistory
+from panther_core.model.bulk import EncodedHistory, chunks, padded, places
 from panther_core.model.codes import as_tensor, attributes
-from panther_core.model.serving import PantherModel
+from panther_core.model.panther import Panther
+from panther_core.model.serving import POSITIONS, PantherModel
+from panther_core.window import window_start
+from trainer.sequences.evaluate import metrics
 
-HITS = (1, 5, 10)
 _CHUNK = 4096
+Rows = NDArray[np.int64]
 
 
 @torch.inference_mode()
-def hit_rates(
-    model: PantherModel, history: History, encoded: EncodedHistory, rows: NDArray[np.int64]
-) -> dict[str, float]:
-    """HR@1, 5, 10 of the next token, ranked against the whole vocabulary, over events that have a history.
+def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, rows: Rows) -> dict[str, float]:
+    """HR@1/5/10/50 and NDCG@5/10 of the next token, ranked against the whole vocabulary, over events with a history.
 
     Events outside the vocabulary ([UNK]) count as misses.
     """
     rows = rows[history.history_len[rows] > 0]
-    place, table = encoded.place[rows], model.panther.token_table()
-    hits = np.zeros(len(HITS))
-    for low in range(0, len(rows), _CHUNK):
+    h_ND = torch.from_numpy(encoded.cached[encoded.place[rows] - 1, : model.config.d])
+    return metrics(token_ranks(model.panther, h_ND.to(model.device), history.code[rows]))
+
+
+def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Place [N] of each event's token among all tokens, 0 = best; last for [UNK]."""
+    table, out = panther.token_table(), []
+    for low in range(0, len(code_N), _CHUNK):
         part = slice(low, low + _CHUNK)
-        h = torch.from_numpy(encoded.cached[place[part] - 1, : model.config.d])
-        target = model.panther.tokeniser(attributes(as_tensor(history.code[rows[part]], model.device)))
-        logits = model.panther.query(h) @ table
+        target = panther.tokeniser(attributes(as_tensor(code_N[part], h_ND.device)))
+        logits = panther.query(h_ND[part]) @ table
         rank = (logits > logits.gather(1, target[:, None])).sum(dim=1)
-        hits += [float(((rank < k) & (target > 0)).sum()) for k in HITS]
-    return {f"hr_{k}": float(hit / max(1, len(rows))) for k, hit in zip(HITS, hits, strict=True)}
+        out.append(torch.where(target > 0, rank, panther.tokeniser.size).cpu())
+    return torch.cat(out).numpy() if out else np.zeros(0, np.int64)
+
+
+class Validation:
+    """HR@10 on a sample of events, cheap enough for every epoch: one window an event, no bulk encoding."""
+
+    def __init__(self, history: History, rows: Rows, sample: int, length: int, seed: int) -> None:
+        rows = rows[history.kept[rows] & (history.history_len[rows] > 0)]
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
+        end = places(history)[rows]
+        size = history.history_len[rows] - window_start(history.history_len[rows], length)
+        codes = history.code[history.order]
+        self._windows, self._last = padded(codes, end - size, end), size - 1
+        self._profile, self._target = history.profile[history.order[end - 1]], history.code[rows]
+
+    @torch.inference_mode()
+    def hit_rate(self, panther: Panther) -> float:
+        """HR@10 of the encoder as it stands; leaves it in the mode it was in."""
+        training, device = panther.training, panther.start_D.device
+        panther.eval()
+        h_ND = torch.empty(len(self._last), panther.config.d, device=device)
+        for at in chunks(self._last + 1, POSITIONS):
+            codes = as_tensor(self._windows[at][:, : int(self._last[at].max()) + 1], device)
+            profile = torch.from_numpy(self._profile[at]).to(device)
+            index = torch.from_numpy(at).to(device)
+            h_ND[index] = panther.newest(codes, profile, torch.from_numpy(self._last[at]).to(device))
+        panther.train(training)
+        return metrics(token_ranks(panther, h_ND, self._target))["hr@10"]

@@ -31,15 +31,20 @@ from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig
 from trainer.dataset import Split, before, prepare_events, split
-from trainer.evaluate import hit_rates
+from trainer.evaluate import Validation, hit_rates
 from trainer.finetune import all_logits, finetune, head_inputs, sample_negatives
-from trainer.pretrain import pretrain
+from trainer.parallel import join
+from trainer.pretrain import Run, pretrain
 from trainer.profile import fit_profile
 from trainer.rules import fit_rules
 
 NAME = "panther"
 Floats = NDArray[np.float64]
 DAY_MS = 86_400_000
+
+
+class PretrainedElsewhere(Exception):
+    """This process has done its share of a pretraining in parallel; the first one goes on and writes the artifact."""
 
 
 def train(
@@ -85,7 +90,15 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     _report_tokens(out, schema, vocabulary, history, rows.validation_from)
     checkpoint = Checkpoint(out / "checkpoint", _key(table, config, seed, continue_from))
-    losses = pretrain(model.panther, early, config, seed, checkpoint)
+    validation = None
+    if config.patience:
+        slice_ = np.arange(rows.validation_from, rows.test_from)
+        validation = Validation(history, slice_, config.validation_sample, config.model.length, seed)
+    group = join()
+    losses = pretrain(model.panther, early, config, seed, Run(checkpoint, validation, out / artifact.CURVE, group))
+    if not group.first:
+        raise PretrainedElsewhere
+    model.cpu()
     clock.mark("pretrain")
 
     metrics, threshold, typical, rules = _fraud_head(model, history, table, rows, config, seed, clock)

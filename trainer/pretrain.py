@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,9 +22,12 @@ from panther_core.history import History
 from panther_core.model.bulk import Windows, chunks, padded, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoint import Best, Checkpoint
 from trainer.config import TrainConfig
+from trainer.curve import Curve
+from trainer.evaluate import Validation
 from trainer.losses import next_token, profile_contrast
+from trainer.parallel import ALONE, Group
 
 _WARM_UP = 0.05  # share of the steps
 _FINAL = 0.05  # share of the learning rate at the end
@@ -39,19 +43,20 @@ class Batch:
     output_BT: Tensor  # bool: positions whose next event is known
     start_profile_S8: Tensor
     target_N: Tensor  # CODE bits of the events predicted: first events, then those after `output_BT`
+    windows: int  # of the batch, those of other processes included
 
 
 class Batches:
     """Batches over a history, in an order that depends on the seed and the epoch only."""
 
-    def __init__(self, history: History, config: TrainConfig, seed: int) -> None:
+    def __init__(self, history: History, config: TrainConfig, seed: int, group: Group = ALONE) -> None:
         self._codes = history.code[history.order]
         self._profile = history.profile[history.order]
         self._user = history.user[history.order]
         self._windows = plan(history, config.model.length)
         self._starts_user = np.zeros(len(self._codes), np.bool_)
         self._starts_user[history.bounds[:-1][np.diff(history.bounds) > 0]] = True
-        self._positions, self._seed = config.batch_positions, seed
+        self._positions, self._seed, self._group = config.batch_positions, seed, group
         rng = np.random.default_rng(seed)
         # ties between equal lengths are broken by chance, so that a batch holds unrelated users
         self._mixed = self._windows.take(rng.permutation(len(self._windows)))
@@ -61,35 +66,58 @@ class Batches:
         return len(self._groups)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """All batches, shuffled."""
+        """All batches, shuffled; of each, this process's share of the windows."""
         for group in np.random.default_rng((self._seed, number)).permutation(len(self._groups)):
-            yield self._batch(self._mixed.take(self._groups[group]))
+            mine = self._groups[group][self._group.rank :: self._group.size]
+            yield self._batch(self._mixed.take(mine), len(self._groups[group]))
 
-    def _batch(self, w: Windows) -> Batch:
+    def _batch(self, w: Windows, windows: int) -> Batch:
         codes = padded(self._codes, w.begin, w.end)
         place = w.begin[:, None] + np.arange(codes.shape[1])
         follows = np.append(self._user[1:] == self._user[:-1], False)
         output = (place >= w.first[:, None]) & (place < w.end[:, None]) & follows[np.minimum(place, len(follows) - 1)]
         starts = w.begin[self._starts_user[w.begin] & (w.first == w.begin)]
         target = np.concatenate([self._codes[starts], self._codes[place[output] + 1]])
-        cpu = torch.device("cpu")
+        device = self._group.device
         return Batch(
-            codes_BT=as_tensor(codes, cpu),
-            profile_B8=torch.from_numpy(self._profile[w.end - 1]),
-            last_B=torch.from_numpy(w.end - w.begin - 1),
-            output_BT=torch.from_numpy(output),
-            start_profile_S8=torch.from_numpy(self._profile[starts]),
-            target_N=as_tensor(target, cpu),
+            codes_BT=as_tensor(codes, device),
+            profile_B8=torch.from_numpy(self._profile[w.end - 1]).to(device),
+            last_B=torch.from_numpy(w.end - w.begin - 1).to(device),
+            output_BT=torch.from_numpy(output).to(device),
+            start_profile_S8=torch.from_numpy(self._profile[starts]).to(device),
+            target_N=as_tensor(target, device),
+            windows=windows,
         )
 
 
+@dataclass(frozen=True)
+class Run:
+    """What goes with a pretraining run, all optional."""
+
+    checkpoint: Checkpoint | None = None
+    """Where an interrupted run goes on from."""
+    validation: Validation | None = None
+    """Measures HR@10 after each epoch; the best epoch's weights are kept (see TrainConfig.patience)."""
+    curve: Path | None = None
+    """CSV file with a line an epoch."""
+    group: Group = ALONE
+    """The processes that train together."""
+
+
 def pretrain(
-    panther: Panther, history: History, config: TrainConfig, seed: int, checkpoint: Checkpoint | None = None
+    panther: Panther, history: History, config: TrainConfig, seed: int, run: Run | None = None
 ) -> dict[str, float]:
-    """Train in place; resumes from `checkpoint` after the last finished epoch. Returns losses (nats) and speed."""
-    batches = Batches(history, config, seed)
+    """Train in place, resuming after the last finished epoch. Returns losses (nats) and speed of this process.
+
+    The weights are moved to the group's device; what a resumed run computes equals the uninterrupted one bit for bit.
+    """
+    run = run or Run()
+    batches = Batches(history, config, seed, run.group)
+    panther.to(run.group.device)
     optimiser = torch.optim.AdamW(panther.parameters(), lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    done = checkpoint.load(panther, optimiser) if checkpoint else 0
+    best = Best()
+    done = run.checkpoint.load(panther, optimiser, best) if run.checkpoint else 0
+    curve = Curve(run.curve if run.group.first else None, done)
     total = max(1, config.epochs * len(batches))
     generator, started, events = torch.Generator(), time.perf_counter(), 0
     result: dict[str, float] = {"epochs": done}
@@ -97,12 +125,14 @@ def pretrain(
     with progress_bar() as bar:
         task = bar.add_task("pretrain", total=total, completed=done * len(batches), note="")
         for epoch in range(done, config.epochs):
+            if _waited(best, epoch, config):
+                break
             torch.manual_seed(seed + epoch)  # dropout; with it a resumed run equals an uninterrupted one
             generator.manual_seed(seed + epoch)
             losses: list[NDArray[np.float64]] = []
             for i, batch in enumerate(batches.epoch(epoch)):
                 _set_rate(optimiser, config.learning_rate, (epoch * len(batches) + i) / total)
-                losses.append(_step(panther, optimiser, batch, generator))
+                losses.append(_step(panther, optimiser, batch, generator, run.group))
                 events += len(batch.target_N)
                 bar.update(task, advance=1, note=f"next {losses[-1][0]:.3f}")
                 if config.minutes and time.perf_counter() - started > config.minutes * 60:
@@ -110,12 +140,22 @@ def pretrain(
             mean = np.mean(losses, axis=0)
             result |= {"next_token_loss": float(mean[0]), "attribute_loss": float(mean[1]), "contrast": float(mean[2])}
             result["epochs"] = epoch + 1
+            if run.validation is not None:
+                result["validation_hr@10"] = run.validation.hit_rate(panther)
+                best.see(panther, result["validation_hr@10"], epoch + 1)
+            curve.add(result | {"seconds": time.perf_counter() - started})
             if config.minutes and time.perf_counter() - started > config.minutes * 60:
                 break
-            if checkpoint:
-                checkpoint.save(panther, optimiser, epoch + 1)
+            if run.checkpoint and run.group.first:
+                run.checkpoint.save(panther, optimiser, epoch + 1, best)
+    best.restore(panther)
     panther.eval()
-    return result | {"events_per_s": events / (time.perf_counter() - started)}
+    return result | best.figures() | {"events_per_s": events / (time.perf_counter() - started)}
+
+
+def _waited(best: Best, epoch: int, config: TrainConfig) -> bool:
+    """Whether `patience` epochs have passed since the best one."""
+    return bool(config.patience and best.epoch and epoch - best.epoch >= config.patience)
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, peak: float, progress: float) -> None:
@@ -125,21 +165,41 @@ def _set_rate(optimiser: torch.optim.Optimizer, peak: float, progress: float) ->
 
 
 def _step(
-    panther: Panther, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator
+    panther: Panther, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator, group: Group
 ) -> NDArray[np.float64]:
-    """One update; returns the losses (next token, attributes, contrast)."""
-    config = panther.config
-    h_BTD = panther(batch.codes_BT, batch.profile_B8)
-    h_ND = torch.cat([panther.start(batch.start_profile_S8), h_BTD[batch.output_BT]])
-    if not len(h_ND):
+    """One update; returns the losses (next token, attributes, contrast) of the batch, the other processes' included."""
+    config, cuda = panther.config, group.device.type == "cuda"
+    count = group.total(len(batch.target_N))
+    if not count:
         return np.zeros(3)
-    token = next_token(panther, h_ND, batch.target_N, generator)
-    attribute = panther.surprise(h_ND, attributes(batch.target_N)).mean()
-    e_BU = panther.user_embedding(h_BTD[torch.arange(len(batch.last_B)), batch.last_B])
-    contrast = profile_contrast(e_BU, batch.profile_B8, config.contrastive_temperature)
-    loss = token + config.attribute_weight * attribute + config.contrastive_weight * contrast
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=cuda):
+        parts_3 = torch.stack(_parts(panther, batch, generator, group, count))
+    weight_3 = parts_3.new_tensor([1.0, config.attribute_weight, config.contrastive_weight])
     optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    torch.autograd.backward((parts_3 * weight_3).sum())
+    group.add_gradients(panther)
     torch.nn.utils.clip_grad_norm_(panther.parameters(), 1.0)
     optimiser.step()
-    return np.array([token.item(), attribute.item(), contrast.item()])
+    return group.add_up(parts_3.detach()).double().cpu().numpy()
+
+
+def _parts(
+    panther: Panther, batch: Batch, generator: torch.Generator, group: Group, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """This process's terms of the three losses, which sum up to those of the whole batch of `count` predictions."""
+    config, empty = panther.config, panther.start_D.new_zeros(0, panther.config.user_dim)
+    token = attribute = panther.start_D.sum() * 0
+    h_BTD = panther(batch.codes_BT, batch.profile_B8) if len(batch.last_B) else None
+    if len(batch.target_N):
+        assert h_BTD is not None  # a prediction belongs to a window
+        h_ND, share = (
+            torch.cat([panther.start(batch.start_profile_S8), h_BTD[batch.output_BT]]),
+            len(batch.target_N) / count,
+        )
+        token = next_token(panther, h_ND, batch.target_N, generator) * share
+        attribute = panther.surprise(h_ND, attributes(batch.target_N)).mean() * share
+    e_BU = empty if h_BTD is None else panther.user_embedding(h_BTD[torch.arange(len(batch.last_B)), batch.last_B])
+    most = batch.windows // group.size + 1
+    users, profiles = group.gather(e_BU, most), group.gather(batch.profile_B8, most)
+    contrast = profile_contrast(users, profiles, config.contrastive_temperature) / group.size
+    return token, attribute, contrast

@@ -23,11 +23,12 @@ from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import SCHEMA, make_model, random_codes, random_history
 from trainer import losses
 from trainer.calibrate import platt, threshold_for
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoint import Best, Checkpoint
 from trainer.config import TrainConfig, preset
-from trainer.evaluate import hit_rates
+from trainer.curve import read_curve
+from trainer.evaluate import Validation, hit_rates
 from trainer.pipeline import train
-from trainer.pretrain import Batches, pretrain
+from trainer.pretrain import Batches, Run, pretrain
 
 CONFIG = TrainConfig(model=MODEL, batch_positions=128, epochs=3)
 
@@ -50,26 +51,53 @@ def fresh() -> Panther:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(history: History, tmp_path: Path) -> None:
-    whole = fresh()
-    pretrain(whole, history, CONFIG, seed=1)
+    whole, judge = fresh(), Validation(history, np.arange(len(history.code)), 50, MODEL.length, seed=0)
+    pretrain(whole, history, CONFIG, 1, Run(validation=judge, curve=tmp_path / "whole.csv"))
 
     class Crash(Exception):
         pass
 
     class Crashing(Checkpoint):
-        def save(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> None:
-            super().save(model, optimiser, epochs)
+        def save(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epochs: int, best: Best) -> None:
+            super().save(model, optimiser, epochs, best)
             if epochs == 2:
                 raise Crash
 
     with pytest.raises(Crash):
-        pretrain(fresh(), history, CONFIG, seed=1, checkpoint=Crashing(tmp_path, "key"))
+        pretrain(fresh(), history, CONFIG, 1, Run(Crashing(tmp_path, "key"), judge, tmp_path / "curve.csv"))
     resumed = fresh()
-    result = pretrain(resumed, history, CONFIG, seed=1, checkpoint=Checkpoint(tmp_path, "key"))
+    result = pretrain(resumed, history, CONFIG, 1, Run(Checkpoint(tmp_path, "key"), judge, tmp_path / "curve.csv"))
     assert result["epochs"] == 3
     for name, value in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
-    assert Checkpoint(tmp_path, "other").load(fresh(), torch.optim.AdamW(whole.parameters())) == 0
+        assert torch.equal(resumed.state_dict()[name], value), name
+    whole_curve, curve = read_curve(tmp_path / "whole.csv"), read_curve(tmp_path / "curve.csv")
+    assert [line["epochs"] for line in curve] == [1, 2, 3]
+    for name in ("next_token_loss", "attribute_loss", "contrast", "validation_hr@10"):
+        assert [line[name] for line in curve] == [line[name] for line in whole_curve], name
+    assert Checkpoint(tmp_path, "other").load(fresh(), torch.optim.AdamW(whole.parameters()), Best()) == 0
+
+
+def test_pretraining_keeps_the_best_epoch_and_stops_after_its_patience(history: History) -> None:
+    class Judge(Validation):
+        def __init__(self) -> None:
+            self.given, self.seen = [0.1, 0.5, 0.4, 0.3, 0.6], []
+
+        def hit_rate(self, panther: Panther) -> float:
+            self.seen.append({name: value.clone() for name, value in panther.state_dict().items()})
+            return self.given[len(self.seen) - 1]
+
+    judge, model = Judge(), fresh()
+    config = msgspec.structs.replace(CONFIG, epochs=5, patience=2)
+    result = pretrain(model, history, config, 1, Run(validation=judge))
+    assert (result["epochs"], result["best_epoch"], result["best_hr@10"]) == (4, 2, 0.5)
+    for name, value in judge.seen[1].items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_the_validation_rank_is_that_of_the_bulk_encoding(history: History) -> None:
+    model, rows = make_model(MODEL), np.arange(len(history.code))
+    bulk = hit_rates(model, history, model.encode_history(history), rows)
+    assert Validation(history, rows, len(rows), MODEL.length, seed=0).hit_rate(model.panther) == bulk["hr@10"]
 
 
 def test_pretraining_learns_a_pattern() -> None:
@@ -82,7 +110,7 @@ def test_pretraining_learns_a_pattern() -> None:
     config = msgspec.structs.replace(CONFIG, epochs=12, learning_rate=1e-2)
     pretrain(model.panther, history, config, seed=0)
     hits = hit_rates(model, history, model.encode_history(history), np.arange(len(history.code)))
-    assert hits["hr_1"] > 0.95
+    assert hits["hr@1"] > 0.95
 
 
 def test_sampled_softmax_estimates_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:

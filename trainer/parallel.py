@@ -1,0 +1,82 @@
+"""Data-parallel pretraining under torchrun: every process computes its share of each batch, gradients are added up.
+
+    torchrun --nproc-per-node 2 -m infra.cli models train ...
+
+Losses are means over the whole batch, and InfoNCE sees the users of all processes, so any number of processes trains
+what one does (up to the order of additions, and dropout's random numbers). gloo on CPU, nccl on GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and goes on after pretraining."""
+        return self.rank == 0
+
+    def total(self, count: int) -> int:
+        """Sum of `count` over all processes."""
+        if self.size == 1:
+            return count
+        out = torch.tensor(count, device=self.device)
+        dist.all_reduce(out)
+        return int(out)
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Sum over all processes, for figures; no gradient."""
+        if self.size > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, rows: Tensor, most: int) -> Tensor:
+        """Rows of all processes, at most `most` each; gradients flow back to where the rows came from."""
+        if self.size == 1:
+            return rows
+        padded = torch.nn.functional.pad(rows, (0, 0) * (rows.dim() - 1) + (0, most - len(rows)))
+        counts, parts = _gathered(torch.tensor([float(len(rows))], device=self.device)), _gathered(padded)
+        return torch.cat([part[: int(n)] for part, n in zip(parts, counts, strict=True)])
+
+    def add_gradients(self, model: torch.nn.Module) -> None:
+        """Sum every parameter's gradient over all processes, in place."""
+        if self.size == 1:
+            return
+        for parameter in model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+
+
+def _gathered(tensor: Tensor) -> tuple[Tensor, ...]:
+    parts: tuple[Tensor, ...] = all_gather(tensor)  # type: ignore[no-untyped-call]
+    return parts
+
+
+ALONE = Group()
+
+
+def join() -> Group:
+    """The group that torchrun's environment names, or this process alone; on a GPU where there is one."""
+    gpu = torch.cuda.is_available()
+    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else "cpu")
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Group(device=device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if gpu else "gloo")
+    return Group(dist.get_rank(), dist.get_world_size(), device)
