@@ -119,22 +119,22 @@ class _Pass:
         categories, channels = (
             [word for word, row in seen.items() if row < until] for seen in (self.categories, self.channels)
         )
-        amounts = _whole(self.amounts)[:until]
+        amounts = _first(self.amounts, until)
         return fit_schema(amounts, categories, channels, (), options.amount_buckets, options.amount_scale)
 
     def risk(self, schema: AttributeSchema, options: TokenOptions) -> MerchantRisk:
         """Fitted on labels that were known when the rows it is not fitted on began."""
         known = end = int(self.rows * options.risk_share)
-        times = _whole(self.times)
+        times = _first(self.times, end + 1)
         if end < self.rows:
             known = int(np.searchsorted(times[:end], times[end] - options.label_delay_ms, side="right"))
-        merchants, labels = _whole(self.merchants)[:known], _whole(self.labels)[:known]
-        return MerchantRisk.fit(merchants, labels, schema.risk_levels)
+        return MerchantRisk.fit(_first(self.merchants, known), _first(self.labels, known), schema.risk_levels)
 
 
-def _whole(parts: list[NDArray[T]]) -> NDArray[T]:
-    """The parts as one array; the list is emptied, so that the rows are not held twice for long."""
-    out = np.concatenate(parts)
+def _first(parts: list[NDArray[T]], rows: int) -> NDArray[T]:
+    """The first rows of the parts as one array; the list is emptied, so that rows are not held twice for long."""
+    needed = int(np.searchsorted(np.cumsum([len(part) for part in parts]), rows)) + 1
+    out = np.concatenate(parts[:needed])[:rows]
     parts.clear()
     return out
 
