@@ -149,3 +149,35 @@ def seqrec(
     show(result)
     if as_json:
         emit(result, as_json)
+
+
+@bench.command()
+def ablation(
+    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
+    format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
+    out: Annotated[Path, typer.Option(help="Folder of finished runs; found there, not run again.")] = (
+        Path("build/ablation")
+    ),
+    variants: Annotated[str, typer.Option(help="Names with semicolons; all if not given.")] = "",
+    seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
+    transactions: Annotated[int, typer.Option(help="At most so many, from the beginning.")] = 200_000,
+    as_json: Json = False,
+) -> None:
+    """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
+    from panther_core.formats import read
+    from panther_core.generator import PROFILE, GeneratorConfig, generate
+    from panther_core.table_concat import concat
+    from trainer.ablation import VARIANTS, run_ablation
+    from trainer.profile import fit_profile
+    from trainer.sequences.report import show_variants
+
+    if data == "generator":
+        table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
+    else:
+        table = concat(list(read(format, Path(data), limit=transactions)))
+    profile = PROFILE if data == "generator" else fit_profile(table.profile)
+    chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
+    result = run_ablation(table, profile, out, chosen, numbers(seeds))
+    show_variants(result)
+    if as_json:
+        emit(result, as_json)

@@ -132,11 +132,16 @@ def _schema(
     table: TransactionTable, rows: Split, config: TrainConfig, profile: tuple[ProfileField, ...] | None
 ) -> AttributeSchema:
     seen = table.take(slice(0, rows.validation_from))
+    return fit_log_schema(seen, fit_profile(table.profile) if profile is None else profile, config)
+
+
+def fit_log_schema(seen: TransactionTable, profile: tuple[ProfileField, ...], config: TrainConfig) -> AttributeSchema:
+    """Schema of the words and amounts of a training window."""
     schema = fit_schema(
         seen.amount,
         [seen.category.words[i] for i in np.unique(seen.category.index) if i >= 0],
         [seen.channel.words[i] for i in np.unique(seen.channel.index) if i >= 0],
-        fit_profile(table.profile) if profile is None else profile,
+        profile,
         config.amount_buckets,
         config.amount_scale,
     )

@@ -30,3 +30,13 @@ def set_table(name: str, facts: Mapping[str, Any], seeds: int) -> Table:
         known = {"hr@10": f"{hr:.4f}", "ndcg@10": f"{ndcg:.4f}"}
         table.add_row(f"{model}, published", *(known.get(metric, "") for metric in METRICS), "", style="dim")
     return table
+
+
+def show_variants(result: Mapping[str, Any]) -> None:
+    """The ablation's table."""
+    title = f"{result['events']:,} events, {result['test_events']:,} tested; {len(result['seeds'])} seed(s)"
+    table = Table("model", *(metric.upper() for metric in METRICS), "s", title=title, title_justify="left")
+    for name, row in result["variants"].items():
+        cells = [f"{row[metric]['mean']:.4f} ±{row[metric]['sd']:.4f}" for metric in METRICS]
+        table.add_row(name, *cells, f"{row['seconds']['mean']:.0f}")
+    console.print(table)

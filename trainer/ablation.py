@@ -1,0 +1,125 @@
+"""`panther bench ablation`: next transaction on a log with profiles, PANTHER taken apart, and the baselines beside it.
+
+Same rows, budget and losses for all; each stops by its own validation HR@10, test rows come after (split by time). A
+finished run is a line of `runs.jsonl` in the output folder and is not run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from panther_core.console import say
+from panther_core.errors import BadInput
+from panther_core.history import History, prepare
+from panther_core.model.config import ModelConfig
+from panther_core.model.serving import PantherModel
+from panther_core.schema import CODE, AttributeSchema, ProfileField, fit_vocabulary
+from panther_core.table import TransactionTable
+from trainer.config import TrainConfig
+from trainer.dataset import before
+from trainer.evaluate import Validation, hit_rates
+from trainer.pipeline import fit_log_schema
+from trainer.pretrain import Run, pretrain
+
+_ALONE: dict[str, Any] = {"profile": "none", "contrastive_weight": 0.0}
+#: what each row of the table changes of the model config (paper 4: baselines, then its ablations)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "transformer": {"encoder": "transformer", **_ALONE},
+    "sasrec": {"encoder": "sasrec", **_ALONE},
+    "hstu": {"encoder": "hstu", **_ALONE},
+    "panther, SPRM only": _ALONE,
+    "panther, profile as first token": {"profile": "first", "contrastive_weight": 0.0},
+    "panther, profile at every position": {"contrastive_weight": 0.0},
+    "panther": {},
+    "panther, no attribute embedding": {"attribute_embedding": False},
+}
+CONFIG = TrainConfig(
+    model=ModelConfig(layers=2, dropout=0.05), epochs=12, patience=2, batch_positions=4096, learning_rate=2e-3
+)
+
+
+def run_ablation(
+    table: TransactionTable,
+    profile: tuple[ProfileField, ...],
+    out: Path,
+    variants: Sequence[str] = tuple(VARIANTS),
+    seeds: Sequence[int] = (0,),
+    config: TrainConfig = CONFIG,
+) -> dict[str, Any]:
+    """Mean and deviation over the seeds of HR@k and NDCG@k by variant. Raises BadInput for an unknown variant."""
+    unknown = [name for name in variants if name not in VARIANTS]
+    if unknown or not variants:
+        raise BadInput(f"expected variants out of {'; '.join(VARIANTS)}, got {'; '.join(unknown) or 'none'}")
+    validation_from, test_from = (int(len(table) * share) for share in (config.validation_from, config.test_from))
+    schema = fit_log_schema(table.take(slice(0, validation_from)), profile, config)
+    history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
+    done = _read(out / "runs.jsonl")
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    for seed in seeds:
+        for name in variants:
+            own = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **VARIANTS[name]))
+            key = _key(table, own, seed)
+            if key not in done:
+                say(f"  {name}, seed {seed}")
+                done[key] = _once(history, schema, own, (validation_from, test_from), seed)
+                with (out / "runs.jsonl").open("ab") as file:
+                    file.write(msgspec.json.encode({"key": key, "variant": name, "seed": seed, **done[key]}) + b"\n")
+            rows[name].append(done[key])
+    return {
+        "events": len(table),
+        "test_events": int((history.history_len[test_from:] > 0).sum()),
+        "seeds": list(seeds),
+        "variants": {name: _summary(runs) for name, runs in rows.items()},
+    }
+
+
+def _once(
+    history: History, schema: AttributeSchema, config: TrainConfig, cuts: tuple[int, int], seed: int
+) -> dict[str, float]:
+    early = before(history, cuts[0])
+    vocabulary, coverage = fit_vocabulary(schema, early.code[early.order].view(CODE), config.vocabulary)
+    torch.manual_seed(seed)
+    model = PantherModel(config.model, schema, vocabulary)
+    judge = Validation(history, np.arange(*cuts), config.validation_sample, config.model.length, seed)
+    started = time.perf_counter()
+    losses = pretrain(model.panther, early, config, seed, Run(validation=judge))
+    spent = time.perf_counter() - started
+    test = np.arange(cuts[1], len(history.code))
+    figures = hit_rates(model, history, model.encode_history(history), test[history.kept[test]])
+    return figures | {
+        "validation_hr@10": losses["best_hr@10"],
+        "best_epoch": losses["best_epoch"],
+        "parameters": float(sum(p.numel() for p in model.panther.parameters())),
+        "vocabulary": float(vocabulary.size),
+        "coverage": coverage,
+        "seconds": round(spent, 1),
+    }
+
+
+def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name in runs[0]:
+        values = np.array([run[name] for run in runs])
+        deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        out[name] = {"mean": round(float(values.mean()), 4), "sd": round(deviation, 4)}
+    return out
+
+
+def _key(table: TransactionTable, config: TrainConfig, seed: int) -> str:
+    facts = (config, seed, len(table), int(table.time_ms[0]), int(table.time_ms[-1]), float(table.amount.sum()))
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    runs = [msgspec.json.decode(line) for line in lines]
+    return {run.pop("key"): {k: v for k, v in run.items() if not isinstance(v, str) and k != "seed"} for run in runs}
