@@ -181,3 +181,11 @@ def ablation(
     show_variants(result)
     if as_json:
         emit(result, as_json)
+
+
+@bench.command()
+def pretrain(as_json: Json = False) -> None:
+    """Events a second of pretraining, beside a plain PyTorch transformer of the same size on the same data."""
+    from benchmarks.pretrain import run_pretrain
+
+    emit(run_pretrain(), as_json)

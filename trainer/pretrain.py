@@ -132,7 +132,7 @@ def pretrain(
             losses: list[NDArray[np.float64]] = []
             for i, batch in enumerate(batches.epoch(epoch)):
                 _set_rate(optimiser, config.learning_rate, (epoch * len(batches) + i) / total)
-                losses.append(_step(panther, optimiser, batch, generator, run.group))
+                losses.append(train_step(panther, optimiser, batch, generator, run.group))
                 events += len(batch.target_N)
                 bar.update(task, advance=1, note=f"next {losses[-1][0]:.3f}")
                 if config.minutes and time.perf_counter() - started > config.minutes * 60:
@@ -164,8 +164,8 @@ def _set_rate(optimiser: torch.optim.Optimizer, peak: float, progress: float) ->
         group["lr"] = peak * min(1.0, (progress + 1e-3) / _WARM_UP) * cosine
 
 
-def _step(
-    panther: Panther, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator, group: Group
+def train_step(
+    panther: Panther, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator, group: Group = ALONE
 ) -> NDArray[np.float64]:
     """One update; returns the losses (next token, attributes, contrast) of the batch, the other processes' included."""
     config, cuda = panther.config, group.device.type == "cuda"
