@@ -14,7 +14,7 @@ class Curve:
 
     def add(self, figures: dict[str, float]) -> None:
         """Write the file anew with one line more."""
-        self._lines.append(figures)
+        self._lines.append(dict(figures))
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

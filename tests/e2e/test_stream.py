@@ -127,9 +127,15 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
     asyncio.run(produce_labels(system.kafka, past, LABEL_DELAY_MS))
     during, after = stage.live.take(slice(3500, 4000)), stage.live.take(slice(4000, 4200))
     with ThreadPoolExecutor() as threads:
-        sending = threads.submit(stage.produce, during, 40)
-        done = refresh_once(system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS)
-        sending.result()
+        refreshing = threads.submit(
+            refresh_once, system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS
+        )
+        sent = 0
+        while not refreshing.done() and sent < len(during) - 100:  # traffic all the time that it takes
+            stage.produce(during.take(slice(sent, sent + 20)), 20)
+            sent += 20
+        done = refreshing.result()
+        stage.produce(during.take(slice(sent, None)))
     assert (done.previous, done.version, done.unloaded) == (1, 2, [1])
     assert load_manifest(Path(system.settings.models_dir) / "2").version == 2
     stage.produce(after)
