@@ -14,8 +14,9 @@ states: a stored state answers a redelivery with the decision it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +95,12 @@ def decide(
     model: LiveModel,
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
+    published: Mapping[int, np.void] = MappingProxyType({}),
 ) -> Steps:
     """Decide and apply a batch; `rows[i]` is the row in `states` (changed in place) of event i's user.
 
-    `clock` gives epoch ms; `received_ms[i]` is when the event reached the platform, for the latency.
+    `clock` gives epoch ms; `received_ms[i]` is when the event reached the platform, for the latency. `published`: the
+    decision (DECISION) that event i is known to have been given before a crash, which it gets again.
     """
     for wave in waves(rows):
         repeat, found = _seen(states[rows[wave]], events[wave])
@@ -108,7 +111,8 @@ def decide(
         if len(wave):
             at = rows[wave]
             part = states[at]
-            yield from _decide_wave(part, wave, events[wave], schema, model, clock, received_ms[wave])
+            given = {k: published[i] for k, i in enumerate(wave.tolist()) if i in published}
+            yield from _decide_wave(part, wave, events[wave], schema, model, clock, received_ms[wave], given)
             states[at] = part
 
 
@@ -137,6 +141,7 @@ def _decide_wave(
     model: LiveModel,
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
+    published: Mapping[int, np.void],
 ) -> Steps:
     known = states["n"] > 0
     # users of another model version, or that an encoder outage left behind, are caught up first
@@ -171,6 +176,8 @@ def _decide_wave(
         give_reasons(decision, alerts, why)
     decision["scored_at"] = clock()
     decision["latency_ms"] = np.clip(decision["scored_at"] - received_ms, 0, 2**31 - 1)
+    for k, before in published.items():
+        recall(decision[k], before)
     yield Decided(wave, decision, repeated=False)
 
     append(states, events)
@@ -178,6 +185,19 @@ def _decide_wave(
     states["decisions"][np.arange(len(states)), slot] = decision
     states["n_decisions"] += 1
     yield from _encode(states, np.arange(len(states)), events["user"], model.version)
+
+
+def recall(decision: np.void, published: np.void) -> None:
+    """Make a decision again what was published before a crash, in place: whoever read that must not be contradicted.
+
+    The model may be another by now, or the first decision was made without one. Reasons are taken over where they are
+    known (of alerts); what was expected is the state's, and that is the same.
+    """
+    for name in ("scored_at", "latency_ms", "score", "threshold", "history_len", "model_version", "flags", "degraded"):
+        decision[name] = published[name]
+    if published["reason"][0]:
+        for name in ("reason", "contribution", "prototype", "similarity"):
+            decision[name] = published[name]
 
 
 def _score_request(states: States, events: Events, features: NDArray[np.float32]) -> ScoreRequest:

@@ -22,6 +22,7 @@ from stream.faust_internals import Written, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
 from stream.publish import alert_of, decision_of, to_json
+from stream.published import Published, headers_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,16 @@ def now_ms() -> int:
 class Processor:
     """Decides micro-batches: everything between intake and ack."""
 
-    def __init__(self, app: Any, table: Any, models: LiveModels, scorer: Scorer, producer: AIOKafkaProducer) -> None:
-        self._app, self._table = app, table
+    def __init__(
+        self,
+        app: Any,
+        table: Any,
+        models: LiveModels,
+        scorer: Scorer,
+        producer: AIOKafkaProducer,
+        published: Published,
+    ) -> None:
+        self._app, self._table, self._published = app, table, published
         self._models, self._scorer, self._producer = models, scorer, producer
 
     async def process(self, events: list[Any]) -> Written | None:
@@ -46,6 +55,7 @@ class Processor:
         model = await self._models.current()
         intake = read_batch([e.message for e in events], model.schema, model.risk)
         durable = [await self._send_dead(dead) for dead in intake.dead]
+        await self._published.look(_first_offsets(intake), generation)
         keys, rows, partitions = _users(intake)
         states = self._read(keys, partitions, model)
         await self._decide(intake, states, rows, model, durable)
@@ -66,7 +76,8 @@ class Processor:
         return model.codec.decode(values)
 
     async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
-        steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms)
+        known = self._published.take([(record.partition, record.offset) for record in intake.records])
+        steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
         while True:
             try:
@@ -100,7 +111,7 @@ class Processor:
             record, transaction = intake.records[i], intake.transactions[i]
             decision = decision_of(row, transaction, int(intake.events["time_ms"][i]))
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
-            headers = [("source", f"{record.partition}:{record.offset}".encode())]
+            headers = headers_of(self._app.conf.id, record.partition, record.offset)
             place = {"key": record.key, "partition": record.partition, "headers": headers}
             if row["flags"] & ALERT:
                 model = self._models.version(decision.model.version)
@@ -140,6 +151,14 @@ class Processor:
             out.last_send[partition] = sent
         for partition, batch in batches.items():
             partition_store(self._table, partition).write(batch)
+
+
+def _first_offsets(intake: Intake) -> dict[int, int]:
+    """Lowest offset of each partition in a batch."""
+    first: dict[int, int] = {}
+    for record in intake.records:
+        first[record.partition] = min(record.offset, first.get(record.partition, record.offset))
+    return first
 
 
 def _users(intake: Intake) -> tuple[list[bytes], Any, list[int]]:

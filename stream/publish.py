@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from panther_core.events import Alert, Decision, ModelProgress, ModelRef, Transaction
-from panther_core.reasons import expected_of, patterns_of, reasons_of
-from panther_core.schema import AttributeSchema
-from panther_core.state import ALERT, COLD, DEGRADED, LATE
+from panther_core.reasons import KINDS, expected_of, patterns_of, reasons_of
+from panther_core.schema import AttributeSchema, hash64
+from panther_core.state import ALERT, COLD, DECISION, DEGRADED, LATE
 
 MODEL_NAME = "panther"
 _ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids
@@ -43,6 +43,33 @@ def decision_of(row: np.void, transaction: Transaction, event_time: int) -> Deci
         late=bool(flags & LATE),
         degraded=DEGRADED[int(row["degraded"])],
         model=ModelRef(MODEL_NAME if version else "rules", version),
+    )
+
+
+def row_of(decision: Decision, alert: Alert | None) -> np.void:
+    """The DECISION row behind a published decision, as far as the records tell: reasons only of an alert."""
+    row = np.zeros(1, DECISION)
+    row["transaction"] = hash64(decision.transaction_id)
+    for name in ("scored_at", "latency_ms", "score", "threshold", "history_len"):
+        row[name] = getattr(decision, name)
+    row["model_version"] = decision.model.version
+    row["flags"] = decision.alert * ALERT + decision.cold_start * COLD + decision.late * LATE
+    row["degraded"] = DEGRADED.index(decision.degraded)
+    if alert is not None:
+        kinds = {code: kind + 1 for kind, (code, _, _) in enumerate(KINDS)}
+        for i, reason in enumerate(alert.reasons):
+            row["reason"][0, i], row["contribution"][0, i] = kinds.get(reason.code, 0), reason.contribution
+        for i, pattern in enumerate(alert.patterns):
+            row["prototype"][0, i], row["similarity"][0, i] = pattern.prototype, pattern.similarity
+    out: np.void = row[0]
+    return out
+
+
+def decision_behind(alert: Alert) -> Decision:
+    """The decision that an alert was published with."""
+    names = Decision.__struct_fields__
+    return Decision(
+        **{name: getattr(alert, name) for name in names if name not in ("alert", "schema_version")}, alert=True
     )
 
 

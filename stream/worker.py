@@ -26,6 +26,7 @@ from stream.faust_internals import Acker, LowLatencyTransport, micro_batches
 from stream.live_models import LiveModels
 from stream.processor import Processor
 from stream.producer import make_producer
+from stream.published import Published
 from stream.sweep import Sweep
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) ->
     async def decide_transactions(stream: Any) -> None:
         producer, models = make_producer(kafka), LiveModels(kafka)
         await producer.start()
-        processor = Processor(app, table, models, scorer, producer)
+        processor = Processor(app, table, models, scorer, producer, Published(kafka, settings.app_id))
         acker, lock = Acker(app, table), asyncio.Lock()
         sweep = Sweep(app, table, models, scorer, processor, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events

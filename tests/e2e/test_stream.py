@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 
 from panther_core.artifact import load_manifest
+from panther_core.events import Decision, ModelRef
 from panther_core.generator.malformed import malformed
 from panther_core.history import prepare
 from panther_core.schema import hash64
 from panther_core.table_concat import concat
 from stream.live_models import load_serving_model
 from stream.produce import produce_labels
-from stream.publish import alert_id
+from stream.producer import make_producer
+from stream.publish import alert_id, to_json
+from stream.published import headers_of
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from trainer.deploy import served
+from trainer.kafka_log import read_topic
 from trainer.refresh import refresh_once, roll_back
 from trainer.retire import retire
 
@@ -119,6 +123,40 @@ def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
     for i, t in enumerate(part.transaction_id.tolist()):
         lengths.setdefault(part.user[i] or "", []).append(ledger.decisions[t].history_len)
     assert all(np.diff(v).tolist() == [1] * (len(v) - 1) for v in lengths.values())
+
+
+def test_what_was_published_before_a_crash_is_published_again(stage: Stage) -> None:
+    """As after a kill -9 between a decision and its state: another model, or none, may answer by now."""
+    system = stage.system
+    system.kill_worker()
+    user = "half-done-user"
+
+    async def prepare() -> str:
+        producer = make_producer(system.kafka)
+        await producer.start()
+        try:
+            key, value = record(user, transaction_id="half-done")
+            sent = await producer.send_and_wait("transactions", value, key=key)
+            decision = Decision(
+                transaction_id="half-done", user_id=user, event_time=1_740_823_200_000, scored_at=5, latency_ms=7,
+                score=0.123456, threshold=0.9, alert=False, history_len=0, cold_start=True, late=False,
+                degraded=None, model=ModelRef("panther", 1),
+            )  # fmt: skip
+            headers = headers_of(system.settings.app_id, sent.partition, sent.offset)
+            place = {"key": key, "partition": sent.partition, "headers": headers}
+            await producer.send_and_wait("fraud.scores", to_json(decision), **place)
+            return to_json(decision).decode()
+        finally:
+            await producer.stop()
+
+    published = asyncio.run(prepare())
+    system.start_worker()
+    stage.send([record(user, transaction_id="afterwards")])
+    ledger = stage.collect({"afterwards"}, patience_s=60)
+    scores = [r.value.decode() for r in asyncio.run(read_topic(system.kafka, "fraud.scores")) if r.value]
+    assert [value for value in scores if "half-done" in value] == [published, published]
+    assert ledger.decisions["afterwards"].history_len == ledger.decisions["half-done"].history_len + 1
+    assert not ledger.contradicted
 
 
 def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
