@@ -33,6 +33,7 @@ def _append_attend(
     heads,
     positions,
     width,
+    scale,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -44,7 +45,7 @@ def _append_attend(
     d = heads * width
     newest = qkv + row * 3 * d + head * width + j
     slab = (slot * heads + head) * positions * width
-    q = tl.load(newest, mask=inside, other=0.0).to(tl.float32) / tl.sqrt(width.to(tl.float32))
+    q = tl.load(newest, mask=inside, other=0.0).to(tl.float32) * scale
     k = tl.load(newest + d, mask=inside, other=0.0).to(keys.dtype.element_ty)
     v = tl.load(newest + 2 * d, mask=inside, other=0.0).to(values.dtype.element_ty)
     tl.store(keys + slab + at * width + j, k, mask=inside)
@@ -76,7 +77,7 @@ def append_attend(qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) ->
     out_BD = torch.empty(len(qkv_BE), heads * width, dtype=qkv_BE.dtype, device=qkv_BE.device)
     sizes = {"WIDTH": triton.next_power_of_2(width), "BLOCK": _BLOCK}
     _append_attend[(len(qkv_BE), heads)](
-        qkv_BE.contiguous(), *slabs, slot_B, at_B, out_BD, heads, positions, width, **sizes
+        qkv_BE.contiguous(), *slabs, slot_B, at_B, out_BD, heads, positions, width, width**-0.5, **sizes
     )
     return out_BD
 
