@@ -69,6 +69,7 @@ class System:
             "PANTHER_APP_ID": self.settings.app_id,
             "PANTHER_MODELS_DIR": self.settings.models_dir,
             "PANTHER_PARTITIONS": str(self.settings.partitions),
+            "PANTHER_SCORE_DEADLINE_S": str(self.settings.score_deadline_s),
         }
 
     def deploy(self, version: int) -> ServingModel:

@@ -104,8 +104,9 @@ def load(
     from trainer import deploy
 
     manifest = load_manifest(artifact)
-    deploy.export(artifact, repository)
-    seconds = deploy.load(PantherSettings().triton_url, manifest)
+    settings = PantherSettings()
+    deploy.export(artifact, repository, settings.device)
+    seconds = deploy.load(settings.triton_url, manifest)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
 
 

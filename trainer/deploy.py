@@ -17,6 +17,7 @@ from panther_core.artifact import Manifest, load_manifest
 from panther_core.errors import ArtifactError, PantherError
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
+GPU_MODELS = ("panther_encode", "panther_score")  # explanations are made for alerts only: a CPU's work
 TEMPLATES = Path(__file__).resolve().parents[1] / "triton_models"
 _LOAD_S, _CANARY_S = 120.0, 30.0
 
@@ -25,9 +26,10 @@ class DeployError(PantherError):
     """The server did not take the version into service; the versions it served before are not touched."""
 
 
-def export(artifact: Path, repository: Path) -> int:
+def export(artifact: Path, repository: Path, device: str = "cpu") -> int:
     """Put the artifact's version into the model repository, each folder whole or not at all; returns the version.
 
+    `device`: cuda for a server with GPUs, which then runs an instance of encoder and scorer on each of them.
     Raises ArtifactError for a damaged artifact, and for a version that is there already with other content: a
     version never changes.
     """
@@ -35,7 +37,7 @@ def export(artifact: Path, repository: Path) -> int:
     for model in MODELS:
         home = repository / model
         home.mkdir(parents=True, exist_ok=True)
-        _copy_atomically(TEMPLATES / model / "config.pbtxt", home / "config.pbtxt")
+        _write_atomically(_config(model, device), home / "config.pbtxt")
         target = home / str(manifest.version)
         if target.exists():
             if load_manifest(target / "artifact").files != manifest.files:
@@ -178,11 +180,16 @@ def _infer(
     return client.infer(model, inputs, model_version=str(manifest.version), client_timeout=_CANARY_S)
 
 
-def _copy_atomically(source: Path, target: Path) -> None:
-    if target.exists() and target.read_bytes() == source.read_bytes():
+def _config(model: str, device: str) -> bytes:
+    config = (TEMPLATES / model / "config.pbtxt").read_bytes()
+    return config.replace(b"KIND_CPU", b"KIND_GPU") if device == "cuda" and model in GPU_MODELS else config
+
+
+def _write_atomically(content: bytes, target: Path) -> None:
+    if target.exists() and target.read_bytes() == content:
         return  # an unchanged config keeps its time stamp: Triton would reload every version
     part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
+    part.write_bytes(content)
     os.replace(part, target)
 
 

@@ -96,7 +96,7 @@ def roll_back(kafka: KafkaSettings, settings: PantherSettings, triton_repository
 def take_in(settings: PantherSettings, triton_repository: Path, artifact: Path) -> Manifest:
     """Export a version to the Triton repository and load it; it answers when this returns. Raises DeployError."""
     manifest = load_manifest(artifact)
-    deploy.export(artifact, triton_repository)
+    deploy.export(artifact, triton_repository, settings.device)
     try:
         deploy.load(settings.triton_url, manifest)
     except BaseException:

@@ -9,6 +9,7 @@ Shapes as in panther_core.model.pool; B rows, T window positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -18,13 +19,13 @@ from torch import Tensor
 
 from panther_core.engine import waves
 from panther_core.errors import BadInput
-from panther_core.model import kernels
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.layers import Layer
 from panther_core.model.outputs import cached_width
-from panther_core.model.pool import RING, Precision, SlabPool, decode_table
+from panther_core.model.pool import RING, Precision, SlabPool
 from panther_core.model.serving import POSITIONS, PantherModel
+from panther_core.model.step import Step, step_for
 from panther_core.schema import PROFILE_FIELDS
 from panther_core.scoring import RECENT, EncodeRequest, EncodeResponse
 from panther_core.transition import extend_hash, hash_codes
@@ -35,25 +36,27 @@ SERVED = ("panther", "transformer")  # encoders made of panther_core.model.layer
 
 
 class IncrementalEncoder:
-    """`PantherModel.encode` with a memory. Not safe for concurrent calls."""
+    """`PantherModel.encode` with a memory, on the model's device. Not safe for concurrent calls."""
 
-    def __init__(self, model: PantherModel, budget_bytes: int, precision: Precision = "float32") -> None:
-        """Raises BadInput when the budget holds not one user, or the encoder keeps nothing that can be continued."""
+    def __init__(
+        self,
+        model: PantherModel,
+        budget_bytes: int,
+        precision: Precision = "float32",
+        make_step: Callable[[PantherModel, SlabPool], Step] = step_for,
+    ) -> None:
+        """`precision`: of the slabs, and on a GPU of the matrix products. Raises BadInput when the budget holds not
+        one user, or the encoder keeps nothing that can be continued."""
         if model.config.encoder not in SERVED:
             raise BadInput(
                 f"expected an encoder out of {', '.join(SERVED)} to encode incrementally, "
                 f"got {model.config.encoder!r}: it is a baseline for comparison; train one of those to serve it"
             )
-        self.model, self.config = model, model.config
-        self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision)
-        self._decode = None if precision == "float32" else decode_table(self.pool.dtype)
-        self._encode = kernels.BITS[precision]
+        self.model, self.config, self.device = model, model.config, model.device
+        self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision, self.device)
+        self.step = make_step(model, self.pool)
         self._table_DV = model.panther.token_table().detach()
-        self._weights = [kernels.layer_weights(cast(Layer, layer)) for layer in model.panther.layers]
-        self._slabs = self.pool.arrays()
         self._first = int(model.config.profile == "first")
-        widths = np.array(model.head.text.widths)
-        self._reach_P = np.maximum(model.config.span - widths, 0).astype(np.int64)
 
     @torch.inference_mode()
     def encode(self, request: EncodeRequest) -> EncodeResponse:
@@ -102,32 +105,36 @@ class IncrementalEncoder:
 
     def _recompute(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:
         """One full forward over the windows, keeping keys, values, convolution inputs and activations."""
-        model, pool = self.model.panther, self.pool
-        length = torch.from_numpy(request.length[rows].astype(np.int64))
-        at = torch.from_numpy(slots)
-        longest = int(length.max())
-        codes_BT = as_tensor(request.codes[rows][:, :longest], self.model.device)
-        x_BTD = model.inputs(codes_BT, torch.from_numpy(request.profile[rows]))
-        positions = x_BTD.shape[1]
-        last = length - 1 + self._first
-        ring_BR = last[:, None] - (last[:, None] - torch.arange(RING)) % RING  # position that each ring place holds
-        for n, module in enumerate(model.layers):
-            layer = cast(Layer, module)
-            u_BTD = layer.norm(x_BTD)
-            if n + 1 < len(model.layers):
-                attended, k_BHTK, v_BHTK = layer.attend(u_BTD)
-                x_BTD = layer.combine(x_BTD, attended, layer.pattern(u_BTD))
-            else:
-                x_BD, k_BHTK, v_BHTK = layer.newest(x_BTD, u_BTD, last)
-            pool.keys[n][at, :, :positions] = k_BHTK.to(pool.dtype)
-            pool.values[n][at, :, :positions] = v_BHTK.to(pool.dtype)
-            kept = u_BTD.gather(1, ring_BR.clamp(min=0)[..., None].expand(-1, -1, u_BTD.shape[2]))
-            pool.ring_NURD[n][at] = kept * (ring_BR >= 0)[..., None]
-        h_BD = model.norm(x_BD)
-        a_BTP = self.model.head.text.every(codes_BT)
-        pool.active_UTP[at, :longest] = a_BTP
-        pooled_BTP = self.model.head.text.pooled(a_BTP)
-        self._finish(request, rows, slots, h_BD, pooled_BTP[torch.arange(len(rows)), length - 1])
+        model, text = self.model.panther, self.model.head.text
+        slot_B, last_B = self._tensor(slots), self._tensor(request.length[rows].astype(np.int64) - 1)
+        longest = int(request.length[rows].max())
+        codes_BT = as_tensor(request.codes[rows][:, :longest], self.device)
+        x_BTD = model.inputs(codes_BT, self._tensor(request.profile[rows]))
+        h_BD = model.norm(self._fill(x_BTD, slot_B, last_B + self._first))
+        a_BTP = text.every(codes_BT)
+        self.pool.active_UTP[slot_B, :longest] = a_BTP
+        pooled_BTP = text.pooled(a_BTP)
+        self._finish(request, rows, slots, h_BD, pooled_BTP[torch.arange(len(rows), device=last_B.device), last_B])
+
+    def _fill(self, x_BTD: Tensor, slot_B: Tensor, last_B: Tensor) -> Tensor:
+        """All layers over whole slabs whose newest position is `last`; the last layer's output [B, D] there."""
+        pool, positions = self.pool, x_BTD.shape[1]
+        *early, final = (cast(Layer, layer) for layer in self.model.panther.layers)
+        back_R = torch.arange(RING, device=last_B.device)
+        ring_BR = last_B[:, None] - (last_B[:, None] - back_R) % RING  # position that each ring place holds
+        with self.step.computing():
+            for n, layer in enumerate((*early, final)):
+                u_BTD = layer.norm(x_BTD)
+                if layer is not final:
+                    attended, k_BHTK, v_BHTK = layer.attend(u_BTD)
+                    x_BTD = layer.combine(x_BTD, attended, layer.pattern(u_BTD))
+                else:
+                    x_BD, k_BHTK, v_BHTK = layer.newest(x_BTD, u_BTD, last_B)
+                pool.keys[n][slot_B, :, :positions] = k_BHTK.to(pool.dtype)
+                pool.values[n][slot_B, :, :positions] = v_BHTK.to(pool.dtype)
+                kept = u_BTD.gather(1, ring_BR.clamp(min=0)[..., None].expand(-1, -1, u_BTD.shape[2]))
+                pool.ring_NURD[n][slot_B] = kept * (ring_BR >= 0)[..., None]
+        return x_BD
 
     def _advance(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:
         """Append what is new, position by position."""
@@ -139,7 +146,7 @@ class IncrementalEncoder:
             self.pool.length[slots] = at + 1
             done = at + 1 == request.length[rows]
             if done.any():
-                keep = torch.from_numpy(done)
+                keep = self._tensor(np.flatnonzero(done))
                 self._finish(request, rows[done], slots[done], h_BD[keep], pooled_BP[keep])
             rows, slots = rows[~done], slots[~done]
 
@@ -147,28 +154,26 @@ class IncrementalEncoder:
         self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], at: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
         """One event of each row, at window position `at`: h [B, D] and the pooled text features [B, P] after it."""
-        model, pool = self.model.panther, self.pool
+        model, text = self.model.panther, self.model.head.text
         back = at[:, None] + np.arange(-RECENT, 1)
         codes = np.where(back >= 0, request.codes[rows[:, None], np.maximum(back, 0)], np.uint64(0))
-        parts_B47 = attributes(as_tensor(codes, self.model.device))
-        x_BD = model.embed_parts(parts_B47[:, -1:], torch.from_numpy(at)[:, None])[:, 0]
+        slot_B, at_B = self._tensor(slots), self._tensor(at)
+        parts_B47 = attributes(as_tensor(codes, self.device))
+        x_BD = model.embed_parts(parts_B47[:, -1:], at_B[:, None])[:, 0]
         if not self._first:
-            x_BD = x_BD + model.profile_vector(torch.from_numpy(request.profile[rows]))
-        x_array, where = x_BD.numpy(), (slots, at + self._first)
-        for weights, slabs in zip(self._weights, self._slabs, strict=True):
-            kernels.layer_step(x_array, where, slabs, weights, self._decode, self._encode)
-        new_BP = self.model.head.text.activations_of(parts_B47)[:, 0]
-        pooled = np.empty(new_BP.shape, np.float32)
-        kernels.pooled_maximum(pool.active_UTP.numpy(), slots, at, new_BP.numpy(), self._reach_P, pooled)
-        h_BD: Tensor = model.norm(x_BD)
-        return h_BD, torch.from_numpy(pooled)
+            x_BD = x_BD + model.profile_vector(self._tensor(request.profile[rows]))
+        h_BD: Tensor = model.norm(self.step.advance(x_BD, slot_B, at_B + self._first))
+        return h_BD, self.step.pooled(text.activations_of(parts_B47)[:, 0], slot_B, at_B)
 
     def _finish(
         self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], h_BD: Tensor, pooled_BP: Tensor
     ) -> None:
         """Outputs of rows whose slab now holds their whole window."""
         outputs, likely = self.model.outputs(h_BD, pooled_BP, self._table_DV)
-        self.pool.cached[slots] = outputs.numpy()
-        self.pool.expected[slots] = likely.numpy().view(np.uint64)
+        self.pool.cached[slots] = outputs.cpu().numpy()
+        self.pool.expected[slots] = likely.cpu().numpy().view(np.uint64)
         self.pool.hash[slots] = request.window_hash[rows]
         self.pool.length[slots] = request.length[rows]
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)

@@ -40,14 +40,21 @@ class PoolStats:
 class SlabPool:
     """Fixed arrays for as many users as the budget allows; slots are given out and taken back, never moved."""
 
-    def __init__(self, config: ModelConfig, outputs: int, budget_bytes: int, precision: Precision = "float32") -> None:
-        """`outputs`: K of the cached block, kept to answer a repeated request.
+    def __init__(
+        self,
+        config: ModelConfig,
+        outputs: int,
+        budget_bytes: int,
+        precision: Precision = "float32",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`outputs`: K of the cached block, kept (by the CPU) to answer a repeated request. `device`: of the slabs.
 
         Raises BadInput when not one slab fits into the budget.
         """
         positions = config.length + (config.profile == "first")
         width = config.d // config.heads
-        self.dtype = _DTYPES[precision]
+        self.precision, self.dtype = precision, _DTYPES[precision]
         slab = 2 * config.layers * positions * config.d * self.dtype.itemsize
         rest = 4 * (config.layers * RING * config.d + config.length * config.pooled + outputs) + 3 * 8 + 24
         self.slot_bytes = slab + rest
@@ -58,10 +65,10 @@ class SlabPool:
                 f"got {budget_bytes}: raise PANTHER_CACHE_BYTES"
             )
         shape = (self.capacity, config.heads, positions, width)
-        self.keys = [torch.empty(shape, dtype=self.dtype) for _ in range(config.layers)]
-        self.values = [torch.empty(shape, dtype=self.dtype) for _ in range(config.layers)]
-        self.ring_NURD = torch.zeros(config.layers, self.capacity, RING, config.d)
-        self.active_UTP = torch.empty(self.capacity, config.length, config.pooled)
+        self.keys = [torch.empty(shape, dtype=self.dtype, device=device) for _ in range(config.layers)]
+        self.values = [torch.empty(shape, dtype=self.dtype, device=device) for _ in range(config.layers)]
+        self.ring_NURD = torch.zeros(config.layers, self.capacity, RING, config.d, device=device)
+        self.active_UTP = torch.empty(self.capacity, config.length, config.pooled, device=device)
         self.cached = np.empty((self.capacity, outputs), np.float32)
         self.expected = np.empty((self.capacity, 3), np.uint64)
         self.hash = np.zeros(self.capacity, np.uint64)
@@ -100,7 +107,7 @@ class SlabPool:
         self.stats = PoolStats(bytes=self.stats.bytes)
 
     def arrays(self) -> list[tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.float32]]]:
-        """Keys, values and ring of each layer as the kernels take them; 16-bit types as their bits."""
+        """Keys, values and ring of each layer as the CPU kernels take them; 16-bit types as their bits."""
         bits = self.dtype if self.dtype == torch.float32 else torch.uint16
         return [
             (keys.view(bits).numpy(), values.view(bits).numpy(), ring.numpy())

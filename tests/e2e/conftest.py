@@ -92,6 +92,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         profile=PROFILE,
     )
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("test"), partitions=4) as system:
+        # a busy machine must not look like an outage
+        system.settings = system.settings.model_copy(update={"score_deadline_s": 5.0})
         model = system.deploy(1)
         asyncio.run(produce(system.kafka, history.rows(), rate=0))
         asyncio.run(produce_labels(system.kafka, history, LABEL_DELAY_MS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,10 @@ from panther_core.history import History
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
 from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
+
+if not torch.cuda.is_available():
+    # Before anything imports Triton's language: its kernels run on CPU tensors then, one program after the other.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 LENGTH = 16
 CONFIG = ModelConfig(

@@ -16,7 +16,7 @@ from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
 from panther_core.token_report import REPORT, TOKENIZER, TokenReport
-from trainer.deploy import MODELS, export
+from trainer.deploy import MODELS, TEMPLATES, export
 
 
 @pytest.fixture
@@ -102,3 +102,19 @@ def test_export_makes_whole_version_folders_once(artifact_folder: Path, copy: Pa
     (copy / artifact.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="other content"):
         export(copy, repository)
+
+
+def test_export_for_gpus_changes_the_instance_groups_alone(artifact_folder: Path, tmp_path: Path) -> None:
+    for device in ("cpu", "cuda"):
+        export(artifact_folder, tmp_path / device, device)
+    for model in MODELS:
+        template, cpu, gpu = (
+            (folder / model / "config.pbtxt").read_bytes()
+            for folder in (TEMPLATES, tmp_path / "cpu", tmp_path / "cuda")
+        )
+        assert cpu == template
+        assert gpu == (
+            template if model == "panther_explain" else template.replace(b"kind: KIND_CPU", b"kind: KIND_GPU")
+        )
+        assert gpu.count(b"instance_group") == 1
+    assert b"kind: KIND_GPU" in (tmp_path / "cuda" / "panther_encode" / "config.pbtxt").read_bytes()

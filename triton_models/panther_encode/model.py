@@ -1,6 +1,7 @@
 """panther_encode on Triton's Python backend: a thin adapter over panther_core.model.incremental."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numba
@@ -9,7 +10,8 @@ import triton_python_backend_utils as pb_utils
 
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel
-from panther_core.model.tensors import read, wrap
+from panther_core.model.step import step_for
+from panther_core.model.tensors import instance_device, read, wrap
 from panther_core.scoring import EncodeRequest
 
 _INPUTS = ("user", "codes", "length", "window_hash", "profile")
@@ -31,9 +33,12 @@ class TritonPythonModel:
         threads = int(os.environ.get("PANTHER_TORCH_THREADS", "1"))
         torch.set_num_threads(threads)
         numba.set_num_threads(threads)
-        model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
+        folder = Path(args["model_repository"]) / args["model_version"] / "artifact"
+        model = PantherModel.load(folder, instance_device(args, os.environ))
         budget = int(os.environ.get("PANTHER_CACHE_BYTES", str(2 << 30)))
-        self.encoder = IncrementalEncoder(model, budget, os.environ.get("PANTHER_CACHE_PRECISION", "float32"))
+        precision = os.environ.get("PANTHER_CACHE_PRECISION", "float32")
+        graphs = os.environ.get("PANTHER_CUDA_GRAPHS") == "1"
+        self.encoder = IncrementalEncoder(model, budget, precision, partial(step_for, graphs=graphs))
         labels = {"model": args["model_name"], "version": args["model_version"]}
         counters = {
             name: pb_utils.MetricFamily(

@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 from panther_core.features import WIDTH
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
-from panther_core.model.tensors import read, wrap
+from panther_core.model.tensors import instance_device, read, wrap
 from panther_core.scoring import RECENT, ScoreRequest
 
 _INPUTS = ("features", "code", "recent", "profile", "cached", "history_len")
@@ -23,7 +23,8 @@ class TritonPythonModel:
     def initialize(self, args):
         """Load the version, and run it once, so that the first request is as quick as the others."""
         torch.set_num_threads(int(os.environ.get("PANTHER_TORCH_THREADS", "1")))
-        self.model = model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
+        folder = Path(args["model_repository"]) / args["model_version"] / "artifact"
+        self.model = model = PantherModel.load(folder, instance_device(args, os.environ))
         features, cached = np.zeros((2, WIDTH), np.float32), np.zeros((2, cached_width(model.config)), np.float32)
         codes, profile = np.ones((2, RECENT), np.uint64), np.zeros((2, 8), np.uint8)
         model.score(ScoreRequest(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32)))

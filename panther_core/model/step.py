@@ -1,0 +1,127 @@
+"""The incremental step, one new event a row: one interface, a CPU and a GPU implementation over a pool's slabs.
+
+Shapes as in panther_core.model.pool; B rows, E = 3 D.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from panther_core.model import kernels
+from panther_core.model.layers import TAPS, Layer
+from panther_core.model.plain import Slabs
+from panther_core.model.pool import RING, SlabPool, decode_table
+from panther_core.model.serving import PantherModel
+
+
+class Step(Protocol):
+    """Both calls append to the slabs; no two rows have the same slot. `slot` and `at` are int64 [B]."""
+
+    def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
+        """All layers for the one position `at` of each row's slab, from their input `x`: their output [B, D].
+
+        `x` may be overwritten, and the output holds until the next call only.
+        """
+
+    def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
+        """Text-convolution features [B, P] to cache after the event at window position `at`, given its activations."""
+
+    def computing(self) -> AbstractContextManager[object]:
+        """The arithmetic of `advance`, for a full pass over the same layers."""
+
+
+class NumbaStep:
+    """On the CPU: a fused kernel a layer, float32 arithmetic whatever the slabs hold."""
+
+    def __init__(self, model: PantherModel, pool: SlabPool) -> None:
+        self._pool, self._slabs = pool, pool.arrays()
+        self._weights = [kernels.layer_weights(layer) for layer in _layers(model)]
+        self._decode = None if pool.precision == "float32" else decode_table(pool.dtype)
+        self._encode = kernels.BITS[pool.precision]
+        self._reach_P = _reach(model)
+
+    def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
+        x_array, where = x_BD.numpy(), (slot_B.numpy(), at_B.numpy())
+        for weights, slabs in zip(self._weights, self._slabs, strict=True):
+            kernels.layer_step(x_array, where, slabs, weights, self._decode, self._encode)
+        return x_BD
+
+    def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
+        out, active = np.empty(new_BP.shape, np.float32), self._pool.active_UTP.numpy()
+        kernels.pooled_maximum(active, slot_B.numpy(), at_B.numpy(), new_BP.numpy(), self._reach_P, out)
+        return torch.from_numpy(out)
+
+    def computing(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+class Operations(Protocol):
+    """Modules that read slabs in place: panther_core.model.plain says what they do, kernels_cuda does it fast."""
+
+    def append_attend(self, qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) -> Tensor: ...
+
+    def pooled_maximum(
+        self, active_UTP: Tensor, new_BP: Tensor, slot_B: Tensor, at_B: Tensor, reach_P: Tensor
+    ) -> Tensor: ...
+
+
+class TorchStep:
+    """On any device: the operators of `Layer`, matrix products in the slabs' type (autocast), residuals in float32."""
+
+    def __init__(self, model: PantherModel, pool: SlabPool, operations: Operations) -> None:
+        self._pool, self._layers, self._operations = pool, _layers(model), operations
+        self._taps_4 = torch.tensor(TAPS, device=model.device)
+        self._reach_P = torch.from_numpy(_reach(model)).to(model.device)
+
+    def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
+        with self.computing():
+            for n, layer in enumerate(self._layers):
+                u_BD = layer.norm(x_BD)
+                slabs = self._pool.keys[n], self._pool.values[n]
+                attended_BD = self._operations.append_attend(layer.qkv(u_BD), slabs, slot_B, at_B)
+                x_BD = layer.combine(x_BD, attended_BD, self._pattern(n, u_BD, slot_B, at_B))
+        return x_BD
+
+    def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
+        return self._operations.pooled_maximum(self._pool.active_UTP, new_BP, slot_B, at_B, self._reach_P)
+
+    def computing(self) -> AbstractContextManager[object]:
+        dtype = self._pool.dtype
+        return torch.autocast(self._taps_4.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def _pattern(self, n: int, u_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor | None:
+        """The pattern branch [B, D] of layer `n`, its new input put into the ring (position modulo RING)."""
+        sprm, ring_URD = self._layers[n].sprm, self._pool.ring_NURD[n]
+        if sprm is None:
+            return None
+        ring_URD[slot_B, at_B % RING] = u_BD
+        # positions before the window's first hold zeros: the ring is cleared when a slab is filled
+        taps_B4D = ring_URD[slot_B[:, None], (at_B[:, None] - self._taps_4) % RING]
+        return sprm.look_up(sprm.convolve(list(taps_B4D.unbind(1))))
+
+
+def step_for(model: PantherModel, pool: SlabPool, graphs: bool = False) -> Step:
+    """The step of the device that the model is on. `graphs`: see panther_core.model.graphs; a GPU only."""
+    if model.device.type == "cpu":
+        return NumbaStep(model, pool)
+    from panther_core.model import kernels_cuda
+    from panther_core.model.graphs import GraphedStep
+
+    step = TorchStep(model, pool, kernels_cuda)
+    return GraphedStep(step) if graphs else step
+
+
+def _layers(model: PantherModel) -> list[Layer]:
+    return [cast(Layer, layer) for layer in model.panther.layers]
+
+
+def _reach(model: PantherModel) -> NDArray[np.int64]:
+    """Newest positions [P] over which each text filter's maximum is taken."""
+    reach: NDArray[np.int64] = np.maximum(model.config.span - np.array(model.head.text.widths), 0).astype(np.int64)
+    return reach
