@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from panther_core.console import emit
+from panther_core.console import console, emit
 
 app = typer.Typer()
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
@@ -80,3 +80,23 @@ def incremental(as_json: Json = False) -> None:
     argv = [sys.executable, "-m", "benchmarks.incremental"]
     inside = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True)
     emit(json.loads(inside.stdout) | {"triton": run_triton()}, as_json)
+
+
+@bench.command()
+def fdh(
+    data: Annotated[Path, typer.Option(help="Folder of the Fraud Detection Handbook's transactions.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write: TRANSACTION_ID and score of the test weeks.")],
+    folds: Annotated[str | None, typer.Option(help="First training days, YYYY-MM-DD,...; the published ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
+    from trainer.tabular.fdh import run_fdh
+    from trainer.tabular.protocol import parse_folds
+    from trainer.tabular.report import table_of
+
+    result = run_fdh(data, out, parse_folds(folds), seed)
+    if as_json:
+        emit(result, True)
+    else:
+        console.print(table_of(result))
