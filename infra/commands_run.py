@@ -88,14 +88,16 @@ def fdh(
     out: Annotated[Path, typer.Option(help="Parquet file to write: TRANSACTION_ID and score of the test weeks.")],
     folds: Annotated[str | None, typer.Option(help="First training days, YYYY-MM-DD,...; the published ones.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Also LightGBM without groups of features.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
     from trainer.tabular.fdh import run_fdh
+    from trainer.tabular.heads import Settings
     from trainer.tabular.protocol import parse_folds
     from trainer.tabular.report import table_of
 
-    result = run_fdh(data, out, parse_folds(folds), seed)
+    result = run_fdh(data, out, parse_folds(folds), seed, Settings(ablations=ablations))
     if as_json:
         emit(result, True)
     else:

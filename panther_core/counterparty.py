@@ -85,6 +85,15 @@ def recency(labelled: Labelled) -> dict[str, Floats]:
     }
 
 
+def newest_fraud(labelled: Labelled) -> Ints:
+    """Row [N] of the newest known event of each row's key if that was a fraud, else -1."""
+    newest = labelled.known - 1
+    there = newest >= labelled.grouped.first(labelled.keys)
+    row = _at(labelled.rows[labelled.grouped.order], newest)
+    fraud = _at(labelled.fraud[labelled.grouped.order], newest)
+    return np.where(there & fraud, row, -1)
+
+
 def streaks(labelled: Labelled, traits: dict[str, Floats]) -> dict[str, Floats]:
     """The run of known frauds since the newest known legitimate event: length, bounds of its beginning, and traits.
 

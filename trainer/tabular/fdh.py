@@ -30,7 +30,7 @@ from panther_core.table_concat import concat
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.tabular.features import Matrix, label_and_spending
-from trainer.tabular.heads import PARTS, SYSTEM, Heads, Settings, blended
+from trainer.tabular.heads import ABLATIONS, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
 
 _WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
@@ -67,10 +67,11 @@ def run_fdh(
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
     heads, losses = prepare_heads(table, folds, settings, behaviour, seed, clock)
+    names = (*PARTS, *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
     logits: list[Floats] = []
     for each in folds:
-        scores = {name: heads.score(name, each.matured, each.week, seed) for name in PARTS}
+        scores = {name: heads.score(name, each.matured, each.week, seed) for name in names}
         scores |= blended(scores)
         for name, score in scores.items():
             results.setdefault(name, []).append(metrics(each, table, score))

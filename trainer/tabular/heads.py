@@ -5,6 +5,7 @@ lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
 panther                   the system: mean logit of the two with PANTHER
 lightgbm+dcn              control: the same mean without PANTHER
+lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
 SYSTEM, BASELINE = "panther", "lightgbm"
 BLENDS = {SYSTEM: ("lightgbm+panther", "dcn+panther"), "lightgbm+dcn": ("lightgbm", "dcn")}
 PARTS = ("lightgbm", "lightgbm+panther", "dcn", "deepfm", "dcn+panther")
+#: groups of features left out, by name of the ablation
+ABLATIONS = {
+    "lightgbm-labels": ("seller.", "payer."),
+    "lightgbm-spending": ("spending.",),
+    "lightgbm-context": ("context.",),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,9 @@ class Settings:
     neural: int = 2
     """Neural fits averaged, likewise."""
     threads: int = 2
+    """Of LightGBM."""
+    ablations: bool = False
+    """Whether LightGBM is also fitted without groups of features."""
     training: Training = field(default_factory=Training)
 
 
@@ -76,6 +86,8 @@ class Heads:
         return np.asarray(total / fits + np.log(self.settings.negatives / 2), np.float64)
 
     def _columns(self, name: str) -> NDArray[np.float32]:
+        if name in ABLATIONS:
+            return self.matrix.without(ABLATIONS[name]).values
         if not name.endswith("+panther"):
             return self.matrix.values
         wide = self.matrix.beside(self.behaviour.delta_NX, tuple(f"delta.{d}" for d in DELTA))
