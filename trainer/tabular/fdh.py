@@ -35,6 +35,9 @@ from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
 
 _WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
 
+#: columns that only grow with time: test weeks lie beyond every value seen in training
+_CLOCKS = ("seller.base_rate", "context.log_age_d")
+
 
 @dataclass
 class Clock:
@@ -128,7 +131,8 @@ def everything(
     matrix = label_and_spending(table, DELAY_MS)
     rate, base = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
     history, schema = histories(table, rate, base, known_until, behaviour)
-    return matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES)), history, schema
+    matrix = matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES))
+    return matrix.without(_CLOCKS), history, schema
 
 
 def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float, seed: int) -> NDArray[np.bool_]:

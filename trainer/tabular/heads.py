@@ -20,8 +20,8 @@ from panther_core.grouped import Floats, Ints
 from panther_core.model.codes import as_tensor
 from panther_core.model.config import ModelConfig
 from panther_core.schema import AttributeSchema
-from trainer.tabular.behaviour import DELTA, BehaviourInputs
-from trainer.tabular.boosting import boosted_logits
+from trainer.tabular.behaviour import BehaviourInputs
+from trainer.tabular.boosting import best_columns, boosted_logits
 from trainer.tabular.encoding import PiecewiseLinear
 from trainer.tabular.features import Matrix
 from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
@@ -45,7 +45,7 @@ class Settings:
     """Share of the legitimate rows that heads learn from; scores are corrected for it."""
     boosted: int = 3
     """LightGBM fits averaged, each on its own half of those rows."""
-    neural: int = 2
+    neural: int = 3
     """Neural fits averaged, likewise."""
     threads: int = 2
     """Of LightGBM."""
@@ -74,7 +74,7 @@ class Heads:
         learn = np.flatnonzero(np.isin(self.rows, matured) & self.learnable)
         at = np.searchsorted(self.rows, test)
         boosted = name.startswith("lightgbm")
-        x_RF = self._columns(name)
+        x_RF = self._columns(name) if boosted else self._best(name, learn)
         total = np.zeros(len(test))
         fits = self.settings.boosted if boosted else self.settings.neural
         for member in range(fits):
@@ -86,14 +86,18 @@ class Heads:
         return np.asarray(total / fits + np.log(self.settings.negatives / 2), np.float64)
 
     def _columns(self, name: str) -> NDArray[np.float32]:
+        """What boosting sees."""
         if name in ABLATIONS:
             return self.matrix.without(ABLATIONS[name]).values
         if not name.endswith("+panther"):
             return self.matrix.values
-        wide = self.matrix.beside(self.behaviour.delta_NX, tuple(f"delta.{d}" for d in DELTA))
-        if name.startswith("dcn"):  # e_u is an input of its own there
-            return wide.values
-        return np.hstack([wide.values, self.behaviour.e_NU])
+        return np.hstack([self.matrix.values, self.behaviour.delta_NX, self.behaviour.e_NU])
+
+    def _best(self, name: str, learn: Ints) -> NDArray[np.float32]:
+        """What a neural head sees: the best columns, and Delta (e_u is an input of its own)."""
+        x_RF, settings = self.matrix.values, self.settings
+        best = best_columns(x_RF[learn], self.label[learn], settings.training.columns, settings.threads)
+        return np.hstack([x_RF[:, best], *([self.behaviour.delta_NX] if name.endswith("+panther") else [])])
 
     def _boosted(self, x_RF: NDArray[np.float32], part: Ints, at: Ints, seed: int) -> Floats:
         return boosted_logits(x_RF[part], self.label[part], x_RF[at], self.settings.threads, seed)
