@@ -88,7 +88,9 @@ def fdh(
     out: Annotated[Path, typer.Option(help="Parquet file to write: TRANSACTION_ID and score of the test weeks.")],
     folds: Annotated[str | None, typer.Option(help="First training days, YYYY-MM-DD,...; the published ones.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
-    ablations: Annotated[bool, typer.Option("--ablations", help="Also LightGBM without groups of features.")] = False,
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Also DeepFM, and LightGBM without groups of features.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""

@@ -16,12 +16,19 @@ from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
 from trainer.config import preset
 from trainer.tabular.fdh import everything, load, run_fdh
-from trainer.tabular.heads import PARTS, Settings
+from trainer.tabular.heads import ABLATIONS, PARTS, Settings
 from trainer.tabular.neural import Training
 from trainer.tabular.protocol import PUBLISHED, card_precision, fold, metrics, parse_folds
 
 START = "2018-05-06"  # fold: labels to 05-12, test week 05-20 to 05-26
-TINY = Settings(negatives=0.5, boosted=1, neural=1, threads=1, training=Training(bins=4, hidden=8, epochs=1, batch=256))
+TINY = Settings(
+    ablations=True,
+    negatives=0.5,
+    boosted=1,
+    neural=1,
+    threads=1,
+    training=Training(bins=4, hidden=8, epochs=1, batch=256),
+)
 
 
 def columns(days: int = 56, customers: int = 60, terminals: int = 40, seed: int = 1) -> dict[str, np.ndarray]:
@@ -161,7 +168,7 @@ def test_no_feature_sees_the_future(table: TransactionTable) -> None:
 def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bool) -> None:
     folder, out = write(tmp_path / "data", data, as_csv), tmp_path / "deep" / "predictions.parquet"
     result = run_fdh(folder, out, ["2018-04-29", START], 0, TINY, preset("tiny"))
-    assert set(result["models"]) == {*PARTS, "panther", "lightgbm+dcn"}
+    assert set(result["models"]) == {*PARTS, *ABLATIONS, "deepfm", "panther", "lightgbm+dcn"}
     written = pq.read_table(out)
     assert written.column_names == ["TRANSACTION_ID", "score"]
     score = dict(zip(written["TRANSACTION_ID"].to_pylist(), written["score"].to_pylist(), strict=True))

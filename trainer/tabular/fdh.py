@@ -70,12 +70,12 @@ def run_fdh(
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
     heads, losses = prepare_heads(table, folds, settings, behaviour, seed, clock)
-    names = (*PARTS, *ABLATIONS) if settings.ablations else PARTS
+    names = (*PARTS, "deepfm", *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
     logits: list[Floats] = []
     for each in folds:
         scores = {name: heads.score(name, each.matured, each.week, seed) for name in names}
-        scores |= blended(scores)
+        scores |= blended(scores, settings.neural_weight)
         for name, score in scores.items():
             results.setdefault(name, []).append(metrics(each, table, score))
         logits.append(scores[SYSTEM])

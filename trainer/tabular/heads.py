@@ -3,7 +3,7 @@
 lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
-panther                   the system: mean logit of the two with PANTHER
+panther                   the system: weighted mean logit of the two with PANTHER
 lightgbm+dcn              control: the same mean without PANTHER
 lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
 """
@@ -28,7 +28,7 @@ from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
 
 SYSTEM, BASELINE = "panther", "lightgbm"
 BLENDS = {SYSTEM: ("lightgbm+panther", "dcn+panther"), "lightgbm+dcn": ("lightgbm", "dcn")}
-PARTS = ("lightgbm", "lightgbm+panther", "dcn", "deepfm", "dcn+panther")
+PARTS = ("lightgbm", "lightgbm+panther", "dcn", "dcn+panther")
 #: groups of features left out, by name of the ablation
 ABLATIONS = {
     "lightgbm-labels": ("seller.", "payer."),
@@ -45,12 +45,14 @@ class Settings:
     """Share of the legitimate rows that heads learn from; scores are corrected for it."""
     boosted: int = 3
     """LightGBM fits averaged, each on its own half of those rows."""
-    neural: int = 3
+    neural: int = 2
     """Neural fits averaged, likewise."""
+    neural_weight: float = 0.35
+    """Of the neural head in the system's mean logit; boosting has the rest."""
     threads: int = 2
     """Of LightGBM."""
     ablations: bool = False
-    """Whether LightGBM is also fitted without groups of features."""
+    """Whether DeepFM, and LightGBM without groups of features, are fitted too."""
     training: Training = field(default_factory=Training)
 
 
@@ -120,7 +122,8 @@ class Heads:
         )
 
 
-def blended(scores: dict[str, Floats]) -> dict[str, Floats]:
-    """Mean logits of every blend whose parts are there."""
+def blended(scores: dict[str, Floats], neural_weight: float) -> dict[str, Floats]:
+    """Weighted mean logits of every blend whose parts (boosted, neural) are there."""
     there = {name: parts for name, parts in BLENDS.items() if all(p in scores for p in parts)}
-    return {name: np.mean([scores[p] for p in parts], axis=0) for name, parts in there.items()}
+    w = neural_weight
+    return {name: (1 - w) * scores[boosted] + w * scores[neural] for name, (boosted, neural) in there.items()}
