@@ -17,20 +17,6 @@ from panther_core.formats import FORMATS
 app = typer.Typer()
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
 
-
-def names(text: str) -> list[str]:
-    """Words between commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def numbers(text: str) -> list[int]:
-    """Whole numbers between commas."""
-    try:
-        return [int(word) for word in names(text)]
-    except ValueError:
-        raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}") from None
-
-
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
 
@@ -127,65 +113,3 @@ def outage(
     from infra.bench_swap import run_outage
 
     emit(run_outage(folder, Load(users), rate), as_json)
-
-
-@bench.command()
-def seqrec(
-    data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
-    sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
-    models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,panther",
-    seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
-    out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
-        Path("build/seqrec")
-    ),
-    tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Next item on public sequence sets, full ranking: PANTHER beside Transformer, SASRec and HSTU, tuned alike."""
-    from trainer.sequences.bench import run_table
-    from trainer.sequences.report import show
-
-    result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
-    show(result)
-    if as_json:
-        emit(result, as_json)
-
-
-@bench.command()
-def ablation(
-    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
-    format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
-    out: Annotated[Path, typer.Option(help="Folder of finished runs; found there, not run again.")] = (
-        Path("build/ablation")
-    ),
-    variants: Annotated[str, typer.Option(help="Names with semicolons; all if not given.")] = "",
-    seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
-    transactions: Annotated[int, typer.Option(help="At most so many, from the beginning.")] = 200_000,
-    as_json: Json = False,
-) -> None:
-    """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
-    from panther_core.formats import read
-    from panther_core.generator import PROFILE, GeneratorConfig, generate
-    from panther_core.table_concat import concat
-    from trainer.ablation import VARIANTS, run_ablation
-    from trainer.profile import fit_profile
-    from trainer.sequences.report import show_variants
-
-    if data == "generator":
-        table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
-    else:
-        table = concat(list(read(format, Path(data), limit=transactions)))
-    profile = PROFILE if data == "generator" else fit_profile(table.profile)
-    chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
-    result = run_ablation(table, profile, out, chosen, numbers(seeds))
-    show_variants(result)
-    if as_json:
-        emit(result, as_json)
-
-
-@bench.command()
-def pretrain(as_json: Json = False) -> None:
-    """Events a second of pretraining, beside a plain PyTorch transformer of the same size on the same data."""
-    from benchmarks.pretrain import run_pretrain
-
-    emit(run_pretrain(), as_json)

@@ -1,0 +1,113 @@
+"""Benchmarks of quality: models against baselines, on public data or the generator's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.commands_run import Json
+from panther_core.console import console, emit
+
+
+app = typer.Typer()
+
+
+def names(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers between commas."""
+    try:
+        return [int(word) for word in names(text)]
+    except ValueError:
+        raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}") from None
+
+
+@app.command()
+def seqrec(
+    data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
+    sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
+    models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,panther",
+    seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
+    out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
+        Path("build/seqrec")
+    ),
+    tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Next item on public sequence sets, full ranking: PANTHER beside Transformer, SASRec and HSTU, tuned alike."""
+    from trainer.sequences.bench import run_table
+    from trainer.sequences.report import show
+
+    result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
+    show(result)
+    if as_json:
+        emit(result, as_json)
+
+
+@app.command()
+def ablation(
+    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
+    format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
+    out: Annotated[Path, typer.Option(help="Folder of finished runs; found there, not run again.")] = (
+        Path("build/ablation")
+    ),
+    variants: Annotated[str, typer.Option(help="Names with semicolons; all if not given.")] = "",
+    seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
+    transactions: Annotated[int, typer.Option(help="At most so many, from the beginning.")] = 200_000,
+    as_json: Json = False,
+) -> None:
+    """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
+    from panther_core.formats import read
+    from panther_core.generator import PROFILE, GeneratorConfig, generate
+    from panther_core.table_concat import concat
+    from trainer.ablation import VARIANTS, run_ablation
+    from trainer.profile import fit_profile
+    from trainer.sequences.report import show_variants
+
+    if data == "generator":
+        table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
+    else:
+        table = concat(list(read(format, Path(data), limit=transactions)))
+    profile = PROFILE if data == "generator" else fit_profile(table.profile)
+    chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
+    result = run_ablation(table, profile, out, chosen, numbers(seeds))
+    show_variants(result)
+    if as_json:
+        emit(result, as_json)
+
+
+@app.command()
+def pretrain(as_json: Json = False) -> None:
+    """Events a second of pretraining, beside a plain PyTorch transformer of the same size on the same data."""
+    from benchmarks.pretrain import run_pretrain
+
+    emit(run_pretrain(), as_json)
+
+
+@app.command()
+def fdh(
+    data: Annotated[Path, typer.Option(help="Folder of the Fraud Detection Handbook's transactions.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write: TRANSACTION_ID and score of the test weeks.")],
+    folds: Annotated[str | None, typer.Option(help="First training days, YYYY-MM-DD,...; the published ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Also DeepFM, and LightGBM without groups of features.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
+    from trainer.tabular.fdh import run_fdh
+    from trainer.tabular.heads import Settings
+    from trainer.tabular.protocol import parse_folds
+    from trainer.tabular.report import table_of
+
+    result = run_fdh(data, out, parse_folds(folds), seed, Settings(ablations=ablations))
+    if as_json:
+        emit(result, True)
+    else:
+        console.print(table_of(result))

@@ -1,0 +1,1 @@
+"""Fraud heads on columns of features, by name, for benchmarks on public data."""

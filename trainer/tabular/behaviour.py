@@ -1,0 +1,85 @@
+"""PANTHER's part of the benchmark: pretrain without labels, encode every history, and what heads see of a row.
+
+N rows, U width of e_u, X columns of Delta, S events of the text convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panther_core.features import NAMES
+from panther_core.formats import profile_fields
+from panther_core.grouped import Floats, Ints
+from panther_core.history import History, prepare
+from panther_core.model.config import ModelConfig
+from panther_core.model.serving import PantherModel
+from panther_core.schema import CODE, AttributeSchema, fit_schema, fit_vocabulary
+from panther_core.scoring import SURPRISE
+from panther_core.table import TransactionTable
+from trainer.config import TrainConfig
+from trainer.dataset import before
+from trainer.finetune import head_inputs
+from trainer.pretrain import pretrain
+
+DELTA = ("log_p", "z", "log_sigma", "cold", *(f"surprise_{name}" for name in SURPRISE))
+_RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.merchant_risk
+
+BEHAVIOUR = TrainConfig(
+    model=ModelConfig(
+        d=32, layers=2, prototypes=32, user_dim=16, length=256, cnn_dim=8, cnn_filters=8, contrastive_weight=0.1
+    ),
+    amount_buckets=30,
+    epochs=2,
+    batch_positions=8192,
+    learning_rate=2e-3,
+)
+
+
+@dataclass(frozen=True)
+class BehaviourInputs:
+    """What PANTHER says of N rows, given everything before each."""
+
+    delta_NX: NDArray[np.float32]
+    e_NU: NDArray[np.float32]
+    codes_NS: NDArray[np.uint64]
+
+
+def histories(
+    table: TransactionTable, risk_rate: Floats, base_rate: Floats, known_until: int, config: TrainConfig
+) -> tuple[History, AttributeSchema]:
+    """History of the whole table; amount buckets are fitted on rows before `known_until`.
+
+    A row's counterparty risk level (paper 3.2) comes from the merchant's smoothed fraud rate and the base rate [N],
+    both as known at that row.
+    """
+    seen = table.amount[:known_until]
+    schema = fit_schema(seen, [], [], profile_fields("fdh"), config.amount_buckets)
+    events = table.events(schema)
+    steps = np.log(np.maximum(risk_rate, 1e-9) / np.maximum(base_rate, 1e-9)) / np.log(_RISK_STEP)
+    # the tolerance keeps a merchant without news, which sits on the base rate, in the lowest level
+    level = 1 + np.clip(np.ceil(steps - 1e-3), 0, schema.risk_levels - 1)
+    events["code"]["risk"] = np.where(base_rate > 0, level, 0).astype(np.uint8)
+    return prepare(events, schema, config.model.length), schema
+
+
+def pretrained(
+    history: History, schema: AttributeSchema, known_until: int, config: TrainConfig, seed: int
+) -> tuple[PantherModel, dict[str, float]]:
+    """PANTHER pretrained on the events before row `known_until`, and its losses."""
+    early = before(history, known_until)
+    vocabulary, coverage = fit_vocabulary(schema, early.code[early.order].view(CODE), config.vocabulary)
+    torch.manual_seed(seed)
+    model = PantherModel(config.model, schema, vocabulary)
+    return model, pretrain(model.panther, early, config, seed) | {"coverage": coverage}
+
+
+def behaviour_inputs(model: PantherModel, history: History, rows: Ints) -> BehaviourInputs:
+    """Inputs of `rows`. Raises BadInput for rows that were redeliveries, which have none."""
+    encoded = model.encode_history(history)
+    inputs = head_inputs(model, history, encoded, rows)
+    delta = inputs.dense_NX[:, len(NAMES) :].numpy()
+    return BehaviourInputs(delta, inputs.e_NU.numpy(), inputs.codes_NS.numpy().view(np.uint64))

@@ -1,0 +1,166 @@
+"""The Fraud Detection Handbook benchmark end to end: `panther bench fdh`.
+
+Shared by all folds, because they hold at every row only what was known there: features, histories, and PANTHER,
+pretrained without labels on events before the earliest test week. Per fold: every head, fitted on the labels that had
+matured when its test week began.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from panther_core.console import say
+from panther_core.errors import BadInput
+from panther_core.features import NAMES
+from panther_core.formats import read
+from panther_core.grouped import DAY_MS, Floats, Ints
+from panther_core.history import History
+from panther_core.schema import AttributeSchema
+from panther_core.table import TransactionTable
+from panther_core.table_concat import concat
+from trainer.config import TrainConfig
+from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.tabular.features import Matrix, label_and_spending
+from trainer.tabular.heads import ABLATIONS, PARTS, SYSTEM, Heads, Settings, blended
+from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
+
+_WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
+
+#: columns that only grow with time: test weeks lie beyond every value seen in training
+_CLOCKS = ("seller.base_rate", "context.log_age_d")
+
+
+@dataclass
+class Clock:
+    """Seconds of each stage, said as they end."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.perf_counter)
+
+    def mark(self, stage: str) -> None:
+        """The stage that just ended."""
+        now = time.perf_counter()
+        self.seconds[stage], self.last = round(now - self.last, 1), now
+        say(f"  {stage}: {self.seconds[stage]} s")
+
+
+def run_fdh(
+    data: Path,
+    out: Path,
+    starts: Sequence[str],
+    seed: int = 0,
+    settings: Settings | None = None,
+    behaviour: TrainConfig = BEHAVIOUR,
+) -> dict[str, Any]:
+    """Score the test weeks of the folds into `out` (TRANSACTION_ID, score) and return every model's metrics.
+
+    `behaviour`: shape and pretraining of PANTHER. Raises BadInput when the folder lacks days that a fold needs.
+    """
+    clock, settings = Clock(), settings or Settings()
+    table = load(data)
+    folds = [fold(table, start) for start in starts]
+    clock.mark("read")
+    heads, losses = prepare_heads(table, folds, settings, behaviour, seed, clock)
+    names = (*PARTS, "deepfm", *ABLATIONS) if settings.ablations else PARTS
+    results: dict[str, list[dict[str, float]]] = {}
+    logits: list[Floats] = []
+    for each in folds:
+        scores = {name: heads.score(name, each.matured, each.week, seed) for name in names}
+        scores |= blended(scores, settings.neural_weight)
+        for name, score in scores.items():
+            results.setdefault(name, []).append(metrics(each, table, score))
+        logits.append(scores[SYSTEM])
+        clock.mark(f"fold {each.start}")
+        say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
+    write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
+    return {
+        "folds": [_facts(each, table) for each in folds],
+        "models": {name: {"mean": _mean(rows), "folds": rows} for name, rows in results.items()},
+        "pretrain": losses,
+        "seed": seed,
+        "seconds": clock.seconds,
+    }
+
+
+def load(data: Path) -> TransactionTable:
+    """The whole folder. Raises BadInput when it holds no transactions."""
+    tables = list(read("fdh", data))
+    if not tables:
+        raise BadInput(f"expected transactions in {data}, got none: check --data")
+    return concat(tables)
+
+
+def prepare_heads(
+    table: TransactionTable,
+    folds: Sequence[Fold],
+    settings: Settings,
+    behaviour: TrainConfig,
+    seed: int,
+    clock: Clock,
+) -> tuple[Heads, dict[str, float]]:
+    """What the heads share: features and PANTHER's outputs of the rows that any fold uses; and pretraining losses."""
+    known_until = int(np.searchsorted(table.time_ms, min(each.test_from_ms for each in folds)))
+    matrix, history, schema = everything(table, known_until, behaviour)
+    clock.mark("features")
+    model, losses = pretrained(history, schema, known_until, behaviour, seed)
+    clock.mark("pretrain")
+    learnable = drawn_rows(table, folds, settings.negatives, seed)
+    tested = np.zeros(len(table), np.bool_)
+    for each in folds:
+        tested[each.week] = True
+    rows = np.flatnonzero(learnable | tested)
+    inputs = behaviour_inputs(model, history, rows)
+    clock.mark("encode")
+    shape = behaviour.model, schema
+    return Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings), losses
+
+
+def everything(
+    table: TransactionTable, known_until: int, behaviour: TrainConfig
+) -> tuple[Matrix, History, AttributeSchema]:
+    """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
+    matrix = label_and_spending(table, DELAY_MS)
+    rate, base = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
+    history, schema = histories(table, rate, base, known_until, behaviour)
+    matrix = matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES))
+    return matrix.without(_CLOCKS), history, schema
+
+
+def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float, seed: int) -> NDArray[np.bool_]:
+    """Mask [N] of rows that some fold may learn from: all frauds, and a share of the legitimate ones."""
+    learnable = np.zeros(len(table), np.bool_)
+    drawn = np.random.default_rng(seed).random(len(table)) < negatives
+    late = table.time_ms >= table.time_ms[0] + _WARM_UP_MS
+    for each in folds:
+        learnable[each.matured] = (late & (drawn | (table.label == 1)))[each.matured]
+    return learnable
+
+
+def write_scores(out: Path, table: TransactionTable, rows: Ints, logit: Floats) -> None:
+    """Parquet file of TRANSACTION_ID and score, the fraud probability, for the given rows."""
+    columns = {"TRANSACTION_ID": table.transaction_id[rows].astype(np.int64), "score": 1 / (1 + np.exp(-logit))}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), out)
+
+
+def _facts(each: Fold, table: TransactionTable) -> dict[str, Any]:
+    counted = each.week[each.kept]
+    return {
+        "train_start": each.start,
+        "rows": len(counted),
+        "frauds": int(table.label[counted].sum()),
+        "matured_rows": len(each.matured),
+    }
+
+
+def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
