@@ -9,7 +9,7 @@ import typer
 
 from infra.commands_run import Json
 from panther_core.console import console, emit
-
+from panther_core.formats import FORMATS
 
 app = typer.Typer()
 
@@ -111,3 +111,27 @@ def fdh(
         emit(result, True)
     else:
         console.print(table_of(result))
+
+
+@app.command()
+def fraud(
+    data: Annotated[Path, typer.Option(help="File or folder of labelled transactions.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "sparkov",
+    validate_from: Annotated[str, typer.Option(help="First day of the validation window.")] = "2020-04-01",
+    test_from: Annotated[str, typer.Option(help="First day of the test window.")] = "2020-06-01",
+    end: Annotated[str, typer.Option(help="Day after the test window.")] = "2020-09-01",
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
+    from panther_core.formats import read
+    from panther_core.table_concat import concat
+    from trainer.tabular.report import windows_of
+    from trainer.tabular.timesplit import run_fraud
+
+    table = concat(list(read(format, data)))
+    result = run_fraud(table, (validate_from, test_from, end), label_delay_days, seed)
+    console.print(windows_of(result))
+    if as_json:
+        emit(result, True)

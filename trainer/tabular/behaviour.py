@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.features import NAMES
-from panther_core.formats import profile_fields
 from panther_core.grouped import Floats, Ints
 from panther_core.history import History, prepare
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
-from panther_core.schema import CODE, AttributeSchema, fit_schema, fit_vocabulary
+from panther_core.schema import CODE, AttributeSchema, fit_vocabulary
 from panther_core.scoring import SURPRISE
 from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
@@ -49,21 +48,19 @@ class BehaviourInputs:
 
 
 def histories(
-    table: TransactionTable, risk_rate: Floats, base_rate: Floats, known_until: int, config: TrainConfig
-) -> tuple[History, AttributeSchema]:
-    """History of the whole table; amount buckets are fitted on rows before `known_until`.
+    table: TransactionTable, schema: AttributeSchema, risk_rate: Floats, base_rate: Floats, config: TrainConfig
+) -> History:
+    """History of the whole table.
 
     A row's counterparty risk level (paper 3.2) comes from the merchant's smoothed fraud rate and the base rate [N],
     both as known at that row.
     """
-    seen = table.amount[:known_until]
-    schema = fit_schema(seen, [], [], profile_fields("fdh"), config.amount_buckets)
     events = table.events(schema)
     steps = np.log(np.maximum(risk_rate, 1e-9) / np.maximum(base_rate, 1e-9)) / np.log(_RISK_STEP)
     # the tolerance keeps a merchant without news, which sits on the base rate, in the lowest level
     level = 1 + np.clip(np.ceil(steps - 1e-3), 0, schema.risk_levels - 1)
     events["code"]["risk"] = np.where(base_rate > 0, level, 0).astype(np.uint8)
-    return prepare(events, schema, config.model.length), schema
+    return prepare(events, schema, config.model.length)
 
 
 def pretrained(

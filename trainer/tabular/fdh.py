@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.features import NAMES
-from panther_core.formats import read
+from panther_core.formats import profile_fields, read
 from panther_core.grouped import DAY_MS, Floats, Ints
 from panther_core.history import History
-from panther_core.schema import AttributeSchema
+from panther_core.schema import AttributeSchema, fit_schema
 from panther_core.table import TransactionTable
 from panther_core.table_concat import concat
 from trainer.config import TrainConfig
@@ -130,7 +130,8 @@ def everything(
     """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
     matrix = label_and_spending(table, DELAY_MS)
     rate, base = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
-    history, schema = histories(table, rate, base, known_until, behaviour)
+    schema = fit_schema(table.amount[:known_until], [], [], profile_fields("fdh"), behaviour.amount_buckets)
+    history = histories(table, schema, rate, base, behaviour)
     matrix = matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES))
     return matrix.without(_CLOCKS), history, schema
 

@@ -16,3 +16,12 @@ def table_of(result: dict[str, Any]) -> Table:
         row = [f"{mean[key]:.4f}" for key in ("ap", "auc", "cp100")]
         table.add_row(name, *row, *(f"{fold['ap']:.4f}" for fold in report["folds"]))
     return table
+
+
+def windows_of(result: dict[str, Any]) -> Table:
+    """Models x windows x (AP, recall in the top 0.1 %)."""
+    table = Table("model", *(f"{name} {key}" for name in result["windows"] for key in ("AP", "recall top 0.1 %")))
+    for name, windows in result["models"].items():
+        cells = [f"{windows[w][key]:.4f}" for w in result["windows"] for key in ("ap", "recall_top_0.1%")]
+        table.add_row(name, *cells)
+    return table

@@ -1,0 +1,115 @@
+"""`panther bench fraud`: one split by time of any labelled log; the heads of `panther bench fdh` on the same columns.
+
+Heads learn from labels that had matured when the validation window began, PANTHER from the events before it, and every
+head is scored on both windows after it. No setting is chosen here: they are those tuned for `panther bench fdh`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from panther_core.console import say
+from panther_core.errors import BadInput
+from panther_core.features import NAMES
+from panther_core.grouped import DAY_MS, Floats, Ints
+from panther_core.table import TransactionTable
+from trainer.config import TrainConfig
+from trainer.pipeline import fit_log_schema
+from trainer.profile import fit_profile
+from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.tabular.features import label_and_spending
+from trainer.tabular.heads import PARTS, Heads, Settings, blended
+
+_CATEGORIES = 40  # most frequent ones become columns
+_TOP = 0.001
+
+
+def run_fraud(
+    table: TransactionTable,
+    days: tuple[str, str, str],
+    label_delay_days: float = 7,
+    seed: int = 0,
+    settings: Settings | None = None,
+    behaviour: TrainConfig = BEHAVIOUR,
+) -> dict[str, Any]:
+    """Metrics of every head on the validation and the test window.
+
+    `days`: the first day of the validation window, of the test window, and the day after it, YYYY-MM-DD. Raises
+    BadInput when a window lacks frauds.
+    """
+    settings = settings or Settings()
+    validation_from, test_from, end = (int(np.searchsorted(table.time_ms, _ms(day))) for day in days)
+    delay_ms = round(label_delay_days * DAY_MS)
+    windows = {"validation": (validation_from, test_from), "test": (test_from, end)}
+    parts = {name: np.arange(*window)[table.label[slice(*window)] >= 0] for name, window in windows.items()}
+    settled = np.arange(int(np.searchsorted(table.time_ms, _ms(days[0]) - delay_ms)))
+    matured = settled[table.label[settled] >= 0]
+    for name, rows in {"training": matured, **parts}.items():
+        if not 0 < table.label[rows].sum() < len(rows):
+            raise BadInput(f"expected frauds and legitimate rows in the {name} window, got {len(rows)} rows")
+    heads, losses = _heads(table, matured, np.concatenate(list(parts.values())), delay_ms, seed, settings, behaviour)
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for name, rows in parts.items():
+        scores = {part: heads.score(part, matured, rows, seed) for part in PARTS}
+        for part, score in (scores | blended(scores, settings.neural_weight)).items():
+            results.setdefault(part, {})[name] = _metrics(table.label[rows], score)
+        say(f"  {name}: " + ", ".join(f"{part} {rows_[name]['ap']:.4f}" for part, rows_ in results.items()))
+    counts = {name: {"rows": len(rows), "frauds": int(table.label[rows].sum())} for name, rows in parts.items()}
+    return {"windows": counts, "matured_rows": len(matured), "models": results, "pretrain": losses, "seed": seed}
+
+
+def _heads(
+    table: TransactionTable,
+    matured: Ints,
+    tested: Ints,
+    delay_ms: int,
+    seed: int,
+    settings: Settings,
+    behaviour: TrainConfig,
+) -> tuple[Heads, dict[str, float]]:
+    known_until = int(tested[0])
+    matrix = label_and_spending(table, delay_ms)
+    schema = fit_log_schema(table.take(slice(0, known_until)), fit_profile(table.profile), behaviour)
+    history = histories(table, schema, matrix.column("seller.rate_28d"), matrix.column("seller.base_rate"), behaviour)
+    matrix = matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES))
+    matrix = matrix.beside(*_category_columns(table, known_until)).without(("seller.base_rate", "context.log_age_d"))
+    model, losses = pretrained(history, schema, known_until, behaviour, seed)
+    drawn = np.random.default_rng(seed).random(len(table)) < settings.negatives
+    learnable = np.zeros(len(table), np.bool_)
+    learnable[matured] = (drawn | (table.label == 1))[matured]
+    learnable &= history.kept
+    use = learnable.copy()
+    use[tested] = True
+    rows = np.flatnonzero(use)
+    inputs = behaviour_inputs(model, history, rows)
+    shape = behaviour.model, schema
+    return Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings), losses
+
+
+def _category_columns(table: TransactionTable, known_until: int) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+    """One column for each of the most frequent merchant categories before row `known_until`."""
+    words, counts = np.unique(table.category.index[:known_until], return_counts=True)
+    top = [int(word) for word in words[np.argsort(-counts, kind="stable")][:_CATEGORIES] if word >= 0]
+    columns = np.stack([table.category.index == word for word in top], axis=1).astype(np.float32)
+    return columns, tuple(f"category.{table.category.words[word]}" for word in top)
+
+
+def _metrics(label: np.ndarray[Any, Any], score: Floats) -> dict[str, float]:
+    top = np.argsort(-score, kind="stable")[: max(1, round(len(score) * _TOP))]
+    return {
+        "ap": float(average_precision_score(label, score)),
+        "auc": float(roc_auc_score(label, score)),
+        "recall_top_0.1%": float(label[top].sum() / label.sum()),
+        "precision_top_0.1%": float(label[top].mean()),
+    }
+
+
+def _ms(day: str) -> int:
+    try:
+        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        raise BadInput(f"expected a day YYYY-MM-DD, got {day!r}") from None
