@@ -8,6 +8,7 @@ rules.safetensors        RuleModel
 merchant_risk.safetensors  MerchantRisk
 pretrain.csv             losses and validation figures by epoch
 tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people (panther_core.token_report)
+report.json              figures of the run (trainer.report); report.html is drawn from it and not checksummed
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from panther_core.schema import AttributeSchema, Vocabulary
 from panther_core.token_report import REPORT, TOKENIZER
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
+RUN_REPORT, PAGE = "report.json", "report.html"
 _SCHEMA, _VOCABULARY, _RULES, _RISK = (
     "schema.json",
     "vocabulary.json",
@@ -76,7 +78,7 @@ def save(
 ) -> Manifest:
     """Write the rest; returns the manifest with its checksums.
 
-    The weights must lie in `folder` by now, and the tokenizer's report (token_report.write) if there is to be one.
+    The weights must lie in `folder` by now, and the reports on tokens and on the run if there are to be any.
     """
     (folder / _SCHEMA).write_bytes(msgspec.json.encode(schema))
     (folder / _VOCABULARY).write_bytes(msgspec.json.encode(vocabulary))
@@ -86,7 +88,7 @@ def save(
     )
     save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, folder / _RISK)
     names = [_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK]
-    names += [name for name in (TOKENIZER, REPORT, CURVE) if (folder / name).exists()]
+    names += [name for name in (TOKENIZER, REPORT, CURVE, RUN_REPORT) if (folder / name).exists()]
     files = {name: sha256(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))

@@ -78,6 +78,24 @@ def train(
     emit({"artifact": str(out), "version": version, "transactions": len(table), **manifest.metrics}, as_json)
 
 
+@app.command()
+def report(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write; report.html in the artifact if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the report of a version anew, as one HTML page, from what its training measured (report.json)."""
+    from panther_core.artifact import PAGE
+    from trainer.report.facts import load
+    from trainer.report.page import write_page
+
+    found, path = load(artifact), artifact / PAGE if out is None else out
+    write_page(path, found)
+    emit({"page": str(path), "version": found.about.version}, as_json)
+
+
 Repository = Annotated[Path, typer.Option(help="Triton's model repository.")]
 REPOSITORY = Path("build/stack/models")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -21,6 +22,7 @@ from panther_core.console import say
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.features import NAMES
 from panther_core.history import History
+from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
@@ -36,6 +38,8 @@ from trainer.finetune import all_logits, finetune, head_inputs, sample_negatives
 from trainer.parallel import join
 from trainer.pretrain import Run, pretrain
 from trainer.profile import fit_profile
+from trainer.report.fraud import Judged
+from trainer.report.measure import MODEL, RULES, Finished, write_report
 from trainer.rules import fit_rules
 
 NAME = "panther"
@@ -101,7 +105,7 @@ def train(
     model.cpu()
     clock.mark("pretrain")
 
-    metrics, threshold, typical, rules = _fraud_head(model, history, table, rows, config, seed, clock)
+    head = _fraud_head(model, history, table, rows, config, seed, clock)
     save_file({n: t.contiguous() for n, t in model.state_dict().items()}, out / artifact.WEIGHTS)
     manifest = Manifest(
         name=NAME,
@@ -111,20 +115,26 @@ def train(
         context_length=config.model.length,
         cached_width=cached_width(config.model),
         feature_names=NAMES,
-        typical_surprise=typical,
-        threshold=threshold,
+        typical_surprise=head.typical,
+        threshold=head.threshold,
         alert_budget=config.alert_budget,
         schema_fingerprint=schema.fingerprint,
         tokenizer_version=token_report.tokenizer_version(vocabulary),
         vocabulary_size=vocabulary.size,
         coverage=coverage,
-        metrics={**metrics, "pretrain": losses, "seconds": clock.seconds},
+        metrics={**head.metrics, "pretrain": losses, "seconds": clock.seconds},
         data_window=(int(table.time_ms[0]), int(table.time_ms[-1])),
         seed=seed,
         code_version=_code_version(),
     )
-    manifest = artifact.save(out, manifest, schema, vocabulary, rules, risk)
+    done = Finished(model, schema, vocabulary, table, rows, history, head.encoded, head.test, head.judged)
+    report = write_report(out, done, manifest, config)
+    clock.mark("report")
+    manifest = artifact.save(out, manifest, schema, vocabulary, head.rules, risk)
     checkpoint.clear()
+    from trainer.report.page import write_page  # here: what draws takes a second to import
+
+    write_page(out / artifact.PAGE, report)  # last: the version stands, whatever becomes of its page
     return manifest
 
 
@@ -160,6 +170,19 @@ def _report_tokens(
     token_report.write(out, schema, vocabulary, token_report.report(schema, vocabulary, fitted, later))
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What fitting the fraud head leaves: what the manifest wants, and the test rows and scores for the report."""
+
+    metrics: dict[str, Any]
+    threshold: float
+    typical: tuple[float, ...]
+    rules: RuleModel
+    encoded: EncodedHistory
+    test: NDArray[np.int64]
+    judged: Judged
+
+
 def _fraud_head(
     model: PantherModel,
     history: History,
@@ -168,8 +191,8 @@ def _fraud_head(
     config: TrainConfig,
     seed: int,
     clock: _Stages,
-) -> tuple[dict[str, Any], float, tuple[float, ...], RuleModel]:
-    """Fine-tune and calibrate the head in place; returns metrics, threshold, typical surprise and the rules."""
+) -> _Head:
+    """Fine-tune and calibrate the head in place, fit the rules, and measure both on the test rows."""
     kept, label = history.kept, table.label
     validation, test = rows.validation[kept[rows.validation]], rows.test[kept[rows.test]]
     chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config.negatives, seed)
@@ -203,7 +226,8 @@ def _fraud_head(
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    return metrics, threshold, typical, rules
+    scored = Judged(label[test], history.user[test], {MODEL: tested, RULES: by_rules})
+    return _Head(metrics, threshold, typical, rules, encoded, test, scored)
 
 
 def _sigmoid(logit: Floats) -> Floats:

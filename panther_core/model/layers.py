@@ -48,10 +48,13 @@ class Sprm(nn.Module):
             c = c + tap * weight
         return c
 
+    def weights(self, c: Tensor) -> Tensor:
+        """How much each prototype is attended to, [..., M]; they add up to 1."""
+        return torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
+
     def look_up(self, c: Tensor) -> Tensor:
         """Output [..., D] of attention over the prototypes."""
-        weight = torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
-        out: Tensor = weight @ self.out(self.prototypes_MD)  # M rows are projected instead of all positions
+        out: Tensor = self.weights(c) @ self.out(self.prototypes_MD)  # M rows are projected instead of all positions
         return out
 
 

@@ -30,7 +30,7 @@ def test_manifest_describes_the_version(artifact_folder: Path) -> None:
     assert 0 < manifest.threshold < 1
     assert manifest.vocabulary_size == artifact.load_vocabulary(artifact_folder).size
     assert manifest.schema_fingerprint == artifact.load_schema(artifact_folder).fingerprint
-    assert set(manifest.files) == {p.name for p in artifact_folder.iterdir()} - {artifact.MANIFEST}
+    assert set(manifest.files) == {p.name for p in artifact_folder.iterdir()} - {artifact.MANIFEST, artifact.PAGE}
     assert {"validation", "test", "test_rules", "test_next"} <= set(manifest.metrics)
 
 

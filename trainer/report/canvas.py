@@ -1,0 +1,72 @@
+"""How figures look, and how one becomes text for the page: SVG in a data URI, letters as paths, always the same bytes.
+
+No pyplot: figures have no global state and need no display. matplotlib takes a second to import, so only what draws
+imports this.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import unicodedata
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: told apart without colour vision too (Okabe and Ito 2008), darkened for thin lines
+INK, GREY, FAINT = "#22272e", "#8a9099", "#e3e6ea"
+BLUE, ORANGE, GREEN = "#0a64a4", "#c2610c", "#00775a"
+GROUPS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e0a800", "#56b4e9", "#5b3f8c", "#a6a9ad")
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "panther",
+    "text.parse_math": False,  # a category may be called "$x$"
+    "path.simplify": True,
+}
+NARROW, WIDE = (5.0, 3.0), (7.2, 4.2)
+
+
+def draw(paint: Callable[[Figure], None], size: tuple[float, float] = NARROW) -> str:
+    """What `paint` makes of an empty figure of `size` inches, as a data URI."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks is drawn as a box
+        figure, out = Figure(figsize=size, layout="constrained"), io.BytesIO()
+        paint(figure)
+        figure.savefig(out, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def label(text: str, most: int = 48) -> str:
+    """Words of the data as a figure can show them: no control characters, not endless."""
+    shown = "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def percent(axes: Axes, which: str = "xy") -> None:
+    """Ticks of shares in per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    for name in which:
+        getattr(axes, f"{name}axis").set_major_formatter(PercentFormatter(1.0))

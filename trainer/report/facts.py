@@ -1,0 +1,183 @@
+"""report.json: everything the page shows, and nothing that names a user. Shares are 0..1, losses nats.
+
+Times of day and speeds are left out: two trainings with the same seed write the same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from panther_core.artifact import RUN_REPORT, load_manifest
+from panther_core.errors import ArtifactError
+from panther_core.token_report import TokenReport
+from trainer.config import TrainConfig
+
+FORMAT_VERSION = 1
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """Which run this is."""
+
+    name: str
+    version: int
+    transactions: int
+    users: int
+    data_window: tuple[int, int]
+    """First and last event time, epoch ms."""
+    test_from: int
+    """Time of the first test transaction, epoch ms."""
+    seed: int
+    code_version: str
+    tokenizer_version: str
+    config: TrainConfig
+
+
+class NextTokens(msgspec.Struct, frozen=True):
+    """Next-transaction prediction on test events that have a history, ranked against the whole vocabulary."""
+
+    events: int
+    vocabulary: int
+    ranked: dict[str, dict[str, float]]
+    """HR@k and NDCG@k by who predicts; the model comes first."""
+
+
+class Scorer(msgspec.Struct, frozen=True):
+    """Test scores of one scorer. The curve is thinned: precision and recall at falling thresholds."""
+
+    name: str
+    metrics: dict[str, float]
+    """As in the manifest: evaluation.fraud_metrics, alert_metrics."""
+    interval: tuple[float, float]
+    """95 % of the resampled average precision."""
+    recall: list[float]
+    precision: list[float]
+
+
+class TopShare(msgspec.Struct, frozen=True):
+    """The highest scores: how many rows that is, and the largest recall so many rows can have."""
+
+    share: float
+    rows: int
+    attainable: float
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Rows between two quantiles of the score."""
+
+    mean_score: float
+    rows: int
+    frauds: int
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Rows by score and class; `edges` of the score, one more than there are counts."""
+
+    edges: list[float]
+    legitimate: list[int]
+    fraud: list[int]
+
+
+class Fraud(msgspec.Struct, frozen=True, kw_only=True):
+    """Fraud scores on the test slice."""
+
+    rows: int
+    frauds: int
+    users: int
+    threshold: float
+    alert_budget: float
+    validation: dict[str, float]
+    alerts: int
+    alerts_mean_score: float
+    """What the scores of the alerts promised: their mean; 0 without alerts."""
+    scorers: list[Scorer]
+    """The model first."""
+    gain: tuple[float, float, float]
+    """Average precision of the model less that of the rules, with 95 % of the same resamples."""
+    resamples: int
+    top: list[TopShare]
+    bins: list[Bin]
+    histogram: Histogram
+
+
+class Motif(msgspec.Struct, frozen=True):
+    """Three events in a row, oldest first, in words; mean weight of each prototype after the third."""
+
+    events: tuple[str, str, str]
+    count: int
+    users: int
+    measured: int
+    weight: list[float]
+
+
+class Motifs(msgspec.Struct, frozen=True, kw_only=True):
+    """The most frequent motifs and what the SPRM look-up of one layer makes of them (paper 3.3, figure 3)."""
+
+    attributes: list[str]
+    layer: int
+    """From 1, the first."""
+    told_apart: list[float]
+    """By layer: share of the variance of the weights that lies between motifs, not within."""
+    sampled_users: int
+    sampled_events: int
+    rows: list[Motif]
+    overall: list[float]
+    """Mean weight of each prototype over all sampled events."""
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """e_u of sampled users after their last event, on the first two principal components."""
+
+    users: int
+    explained: tuple[float, float]
+    """Share of the variance on each component."""
+    between: dict[str, float]
+    """By profile field: share of the variance of e_u (all its dimensions) that lies between the field's values."""
+    by_chance: dict[str, float]
+    """The same to be expected of values dealt out at random."""
+    field: str
+    """The field that colours the map; "" without a profile."""
+    groups: list[str]
+    x: list[float]
+    y: list[float]
+    group: list[int]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file."""
+
+    format_version: int = FORMAT_VERSION
+    about: About
+    curve: list[dict[str, float]]
+    """Pretraining by epoch (pretrain.csv)."""
+    head_curve: list[float]
+    """Validation average precision by epoch of fine-tuning."""
+    tokens: TokenReport
+    next_tokens: NextTokens
+    fraud: Fraud
+    motifs: Motifs | None
+    """None for an encoder without prototypes."""
+    embedding: Embedding
+
+
+def encode(report: Report) -> bytes:
+    """JSON, a line a field."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+
+
+def load(folder: Path) -> Report:
+    """The report in an artifact, its checksum verified. Raises ArtifactError, FingerprintMismatch."""
+    manifest, path = load_manifest(folder), folder / RUN_REPORT
+    if RUN_REPORT not in manifest.files:
+        raise ArtifactError(
+            f"expected {RUN_REPORT} among the files of {folder}, got none: code version {manifest.code_version} wrote "
+            "no report; train anew with `panther models train`"
+        )
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"expected a report of format {FORMAT_VERSION} in {path}, got {error}: use the code version "
+            f"{manifest.code_version} or train anew"
+        ) from None

@@ -1,0 +1,99 @@
+"""From what training holds at its end to a Report: all that needs the data, the model or the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panther_core.artifact import CURVE, RUN_REPORT, Manifest
+from panther_core.history import History
+from panther_core.model.bulk import EncodedHistory
+from panther_core.model.outputs import unpack
+from panther_core.model.serving import PantherModel
+from panther_core.schema import AttributeSchema, Vocabulary
+from panther_core.table import TransactionTable
+from panther_core.token_report import REPORT, TokenReport
+from trainer.config import TrainConfig
+from trainer.curve import read_curve
+from trainer.dataset import Split
+from trainer.report.embedding import last_places, measure_embedding
+from trainer.report.facts import About, NextTokens, Report, encode
+from trainer.report.fraud import Judged, measure_fraud
+from trainer.report.motifs import measure_motifs
+from trainer.report.next_tokens import fit_followers, token_pairs
+from trainer.sequences.evaluate import metrics
+
+MODEL, RULES = "model", "rules"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trained model, the events it was made of, and its scores of the test rows (`judged`, at rows `test`)."""
+
+    model: PantherModel
+    schema: AttributeSchema
+    vocabulary: Vocabulary
+    table: TransactionTable
+    rows: Split
+    history: History
+    encoded: EncodedHistory
+    test: NDArray[np.int64]
+    judged: Judged
+
+
+def write_report(folder: Path, done: Finished, manifest: Manifest, config: TrainConfig) -> Report:
+    """Measure, and write report.json beside the curve and the tokenizer's report, which must lie in `folder`."""
+    history = done.history
+    place = last_places(history, manifest.seed)
+    e_NU = unpack(torch.from_numpy(done.encoded.cached[place]), done.model.config).e_BU.double().numpy()
+    profile_N8 = history.profile[history.order[place]]
+    judges = {MODEL: manifest.metrics["test"], RULES: manifest.metrics["test_rules"]}
+    judges["validation"] = manifest.metrics["validation"]
+    report = Report(
+        about=_about(done, manifest, config),
+        curve=read_curve(folder / CURVE),
+        head_curve=manifest.metrics["validation_ap_by_epoch"],
+        tokens=msgspec.json.decode((folder / REPORT).read_bytes(), type=TokenReport),
+        next_tokens=_next_tokens(done, manifest.metrics["test_next"]),
+        fraud=measure_fraud(done.judged, judges, manifest.threshold, manifest.alert_budget, manifest.seed),
+        motifs=measure_motifs(done.model.panther, done.schema, history, manifest.seed),
+        embedding=measure_embedding(e_NU, profile_N8, done.schema),
+    )
+    stored = encode(report)
+    (folder / RUN_REPORT).write_bytes(stored)
+    return msgspec.json.decode(stored, type=Report)  # as the page will find it: a knob set to 1 is stored as 1.0
+
+
+def _about(done: Finished, manifest: Manifest, config: TrainConfig) -> About:
+    return About(
+        name=manifest.name,
+        version=manifest.version,
+        transactions=len(done.table),
+        users=len(done.history.users),
+        data_window=manifest.data_window,
+        test_from=int(done.table.time_ms[done.rows.test_from]),
+        seed=manifest.seed,
+        code_version=manifest.code_version,
+        tokenizer_version=manifest.tokenizer_version,
+        config=config,
+    )
+
+
+def _next_tokens(done: Finished, of_model: dict[str, float]) -> NextTokens:
+    """The model beside two predictors counted on the events it was pretrained on."""
+    last, target, row = token_pairs(done.history, done.vocabulary)
+    early, tested = row < done.rows.validation_from, np.isin(row, done.test)
+    counted = fit_followers(last[early], target[early], done.vocabulary.size)
+    last, target = last[tested], target[tested]
+    popular = np.where(target > 0, counted.rank_V[target], done.vocabulary.size)
+    ranked = {
+        "model": of_model,
+        "what mostly followed the last token": metrics(counted.ranks(last, target)),
+        "the most frequent tokens, for everybody": metrics(popular),
+    }
+    return NextTokens(len(target), done.vocabulary.size, ranked)

@@ -1,0 +1,60 @@
+"""Simple predictors of the next token, counted on the training events: what a model must beat to have learnt anything.
+
+P pairs (token, the token after it) of the same user; V tokens, 0 = [UNK], which nobody gets right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.history import History
+from panther_core.schema import CODE, Vocabulary
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Followers:
+    """What follows what: pairs as token * V + follower, sorted; the follower's place among those of its token."""
+
+    pair_P: Ints
+    place_P: Ints
+    by_rank_P: Ints  # token * V + place of the follower in the order of all tokens, sorted
+    rank_V: Ints  # place of each token in the order of frequency; V for [UNK] and for tokens never seen
+
+    def ranks(self, last: Ints, target: Ints) -> Ints:
+        """Place of each target among all tokens: followers of the last token, most frequent first, then the rest by
+        frequency."""
+        size = len(self.rank_V)
+        low, high = (np.searchsorted(self.pair_P, (last + step) * size) for step in (0, 1))
+        at = np.minimum(np.searchsorted(self.pair_P, last * size + target), len(self.pair_P) - 1)
+        rank = self.rank_V[target]
+        before = np.searchsorted(self.by_rank_P, last * size + np.minimum(rank, size - 1)) - low
+        other = rank + (high - low) - before
+        place = np.where(self.pair_P[at] == last * size + target, self.place_P[at], other)
+        return np.where(target > 0, place, size)
+
+
+def token_pairs(history: History, vocabulary: Vocabulary) -> tuple[Ints, Ints, Ints]:
+    """Token before, token, and row, of all events that have a history."""
+    token = vocabulary.tokens(history.code[history.order].view(CODE))
+    follows = np.flatnonzero(history.history_len[history.order] > 0)
+    return token[follows - 1], token[follows], history.order[follows]
+
+
+def fit_followers(last: Ints, target: Ints, size: int) -> Followers:
+    """Count pairs. `size` is V."""
+    known = target > 0
+    count_V = np.bincount(target[known], minlength=size)
+    rank_V = np.full(size, size)
+    seen = np.argsort(-count_V, kind="stable")[: int((count_V > 0).sum())]
+    rank_V[seen] = np.arange(len(seen))
+    pair, count = np.unique(last[known] * size + target[known], return_counts=True)
+    token, follower = pair // size, pair % size
+    order = np.lexsort((rank_V[follower], -count, token))
+    place = np.empty(len(pair), np.int64)
+    place[order] = np.arange(len(pair)) - np.searchsorted(token, token[order])
+    return Followers(pair, place, np.sort(token * size + rank_V[follower]), rank_V)
