@@ -60,6 +60,6 @@ def grid(base: SequenceConfig) -> list[SequenceConfig]:
     replace = msgspec.structs.replace
     return [
         replace(base, learning_rate=rate, model=replace(base.model, dropout=dropout))
-        for dropout in (0.5, 0.3)
+        for dropout in (0.5, 0.2)
         for rate in (2e-3, 1e-3)
     ]

@@ -31,6 +31,7 @@ class Run:
     best_round: int
     rounds: int
     seconds: float
+    """Since training began, or was last resumed."""
 
 
 class Progress(nn.Module):
