@@ -32,3 +32,32 @@ def rerank(
         show_rows(f"{name}: {facts['evaluated']:,} users; on validation best: {facts['chosen_on_validation']}", facts)
     if as_json:
         emit(result, as_json)
+
+
+@bench.command()
+def transfer(
+    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
+    format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
+    source: Annotated[str, typer.Option(help="The other log, pretrained on for C.2; `generator`: another one.")] = (
+        "generator"
+    ),
+    source_format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
+    seeds: Annotated[str, typer.Option(help="Numbers with commas; each draws other users too.")] = "0,1,2",
+    transactions: Annotated[int, typer.Option(help="At most so many of each log, from the beginning.")] = 100_000,
+    out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
+        Path("build/transfer")
+    ),
+    as_json: Json = False,
+) -> None:
+    """Next transaction of users that pretraining never saw, and after pretraining on another log."""
+    from trainer.sequences.report import show_rows
+    from trainer.transfer import Transfer
+    from trainer.transfer_logs import source_log, target_log
+
+    target, table = target_log(data, format, transactions), Transfer(out, numbers(seeds))
+    unseen = table.unseen(target)
+    show_rows(f"{target.name}: unseen users", unseen)
+    elsewhere = table.elsewhere(source_log(source, source_format, transactions), target)
+    show_rows(f"{elsewhere['source']}, then a small part of {target.name}: unseen users", elsewhere)
+    if as_json:
+        emit({"unseen": unseen, "elsewhere": elsewhere}, as_json)
