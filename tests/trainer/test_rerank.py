@@ -20,7 +20,7 @@ from trainer.sequences.config import SequenceConfig
 from trainer.sequences.evaluate import ranks
 from trainer.sequences.model import SequenceModel
 from trainer.sequences.rerank import RerankConfig, Reranker, new_places, popularity, train_head
-from trainer.sequences.rerank_bench import rerank, run_rerank, trained_encoder, without_newest
+from trainer.sequences.rerank_bench import run_rerank, trained_encoder, without_newest
 
 ITEMS = 30
 ENCODER = SequenceConfig(
@@ -31,7 +31,7 @@ ENCODER = SequenceConfig(
     learning_rate=1e-2,
     negatives=0,
 )
-HEAD = RerankConfig(candidates=20, sampled=10, held_in=3, epochs=3, batch=32, learning_rate=1e-2)
+HEAD = RerankConfig(candidates=20, sampled=10, held_in=3, epochs=3, batch=32, learning_rates=(1e-2, 1e-3))
 
 
 def walks(path: Path, repeats: bool) -> Path:
@@ -135,7 +135,7 @@ def test_changing_the_test_item_changes_no_weight(split: LeaveOneOut, tmp_path: 
         head = Reranker(encoder, popularity(data))
         train_head(
             head, training_lists(encoder, data, data, 20, 10_000, 0), held_out_lists(encoder, data, "validation", 20),
-            HEAD, 0,
+            HEAD, (1e-2, 0),
         )  # fmt: skip
         weights.append(encoder.state_dict() | {f"head.{k}": v for k, v in head.state_dict().items()})
     assert len(weights[0]) == len(weights[1])
@@ -157,25 +157,46 @@ def test_a_head_learns_what_the_encoder_does_not_know() -> None:
     head = Reranker(encoder, often)
     half = torch.arange(count // 2)
     config = msgspec.structs.replace(HEAD, epochs=20)
-    figures = train_head(head, every.take(half), every.take(half + count // 2), config, 0)
+    figures = train_head(head, every.take(half), every.take(half + count // 2), config, (1e-2, 0))
     assert figures["best_epoch"] > 0
     assert figures["ndcg@10"] > 0.8
     assert (new_places(head, every.take(half + count // 2)) == 0).mean() > 0.6
 
 
-def test_figures_have_the_full_ranking_behind_them(split: LeaveOneOut, encoder: SequenceModel) -> None:
-    figures = rerank(encoder, split, split, HEAD, 0)
-    assert figures["encoder"]["hr@50"] == figures["dcn"]["hr@50"], "20 candidates: places behind them do not move"
-    assert figures["dcn"]["validation_ndcg@10"] >= figures["encoder"]["validation_ndcg@10"]
+def test_another_state_of_the_encoder_keeps_the_head(split: LeaveOneOut, encoder: SequenceModel) -> None:
+    head = Reranker(encoder, popularity(split))
+    torch.manual_seed(1)
+    later = SequenceModel(ENCODER, len(split.sequences.item_names)).eval()
+    head.follow(later)
+    torch.testing.assert_close(head.item_ID, later.output_rows().detach())
+    found = held_out_lists(later, split, "test", 20)
+    np.testing.assert_array_equal(new_places(head, found), found.place_M.numpy())
+
+
+def test_an_encoder_goes_on_from_given_weights(split: LeaveOneOut, tmp_path: Path) -> None:
+    started = trained_encoder(without_newest(split, 3), ENCODER, 0, tmp_path)
+    still = msgspec.structs.replace(ENCODER, learning_rate=1e-6, warm_up=100_000)
+    went_on = trained_encoder(split, still, 0, tmp_path, started)
+    fresh = trained_encoder(split, still, 0, tmp_path)
+    torch.testing.assert_close(went_on.item_ND, started.item_ND, atol=1e-5, rtol=0)
+    assert (fresh.item_ND - started.item_ND).abs().amax() > 1e-3
+    again = trained_encoder(split, still, 0, tmp_path, started)
+    torch.testing.assert_close(again.item_ND, went_on.item_ND, rtol=0, atol=0)
 
 
 def test_the_table_runs_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walks(tmp_path / "walks.txt", repeats=False)
     first = run_rerank(tmp_path, ["walks"], [0, 1], tmp_path / "out", HEAD, ENCODER)
     rows = first["sets"]["walks"]["rows"]
-    assert list(rows) == ["encoder", "encoder + DCN", "encoder without the newest", "encoder without the newest + DCN"]
+    ways = ("encoder", "encoder without the newest", "encoder caught up")
+    assert list(rows) == [way + suffix for way in ways for suffix in ("", " + DCN")]
+    for way in ways:
+        own, headed = rows[way], rows[f"{way} + DCN"]
+        assert own["hr@50"] == headed["hr@50"], "20 candidates: places behind them do not move"
+        if way != "encoder caught up":
+            assert headed["validation_ndcg@10"]["mean"] >= own["validation_ndcg@10"]["mean"]
     assert first["sets"]["walks"]["chosen_on_validation"] in rows
-    assert len((tmp_path / "out" / "runs.jsonl").read_bytes().splitlines()) == 8
+    assert len((tmp_path / "out" / "runs.jsonl").read_bytes().splitlines()) == 12
 
     def fail(*_: object) -> None:
         raise AssertionError("ran again")
@@ -187,6 +208,8 @@ def test_the_table_runs_nothing_twice(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_wrong_options_and_lines_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="2 <= candidates"):
         RerankConfig(candidates=1)
+    with pytest.raises(BadInput, match="learning_rates"):
+        RerankConfig(learning_rates=())
     with pytest.raises(BadInput, match="seed"):
         run_rerank(tmp_path, [], [], tmp_path / "out")
     (tmp_path / "runs.jsonl").write_text('{"key": 1}\n')

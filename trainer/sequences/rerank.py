@@ -35,7 +35,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (0, 1000),
     "patience": (1, 1000),
     "batch": (1, 100_000),
-    "learning_rate": (1e-6, 1),
     "weight_decay": (0, 1),
 }
 
@@ -53,12 +52,12 @@ class RerankConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Newest training items of each user that the encoder of the second way is not trained on, and the head is."""
     epochs: int = 20
     """Passes at most."""
-    patience: int = 4
+    patience: int = 3
     """Passes without a better validation NDCG@10 that end training."""
     batch: int = 128
     """Lists of an update."""
-    learning_rate: float = 1e-3
-    """Of AdamW, constant."""
+    learning_rates: tuple[float, ...] = (1e-3, 1e-4)
+    """Of AdamW, constant; each is tried, the best on the validation items kept."""
     weight_decay: float = 1e-2
     """Of AdamW."""
 
@@ -66,6 +65,8 @@ class RerankConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"expected {low:g} <= {name} <= {high:g}, got {getattr(self, name)!r}: see RerankConfig")
+        if not self.learning_rates or not all(1e-6 <= rate <= 1 for rate in self.learning_rates):
+            raise BadInput(f"expected learning_rates between 1e-06 and 1, got {self.learning_rates}: see RerankConfig")
 
 
 class Reranker(nn.Module):
@@ -90,6 +91,11 @@ class Reranker(nn.Module):
         self.register_buffer("std_X", torch.ones(width))
         self.weight = nn.Parameter(torch.ones(()))
         self.dcn = Dcn(width, encoder.config.model)
+
+    def follow(self, encoder: SequenceModel) -> None:
+        """Stand behind another state of the encoder it was trained with: take that one's item embeddings."""
+        with torch.no_grad():
+            self.item_ID.copy_(encoder.output_rows())
 
     def inputs(self, lists: Lists, place_MN: Tensor) -> Tensor:
         """Raw input [M, N, X] of lists whose candidates stand at the encoder's ranks `place_MN`."""
@@ -136,22 +142,29 @@ def new_places(head: Reranker, lists: Lists) -> NDArray[np.int64]:
     return out.numpy()
 
 
-def train_head(head: Reranker, lists: Lists, validation: Lists, config: RerankConfig, seed: int) -> dict[str, float]:
-    """Train in place on the lists that hold the item that came; keep the epoch with the best validation NDCG@10."""
+def train_head(
+    head: Reranker, lists: Lists, validation: Lists, config: RerankConfig, rate_and_seed: tuple[float, int]
+) -> dict[str, float]:
+    """Train in place on the lists that hold the item that came; keep the epoch with the best validation NDCG@10.
+
+    Returns that epoch and figure (0: the encoder's own order), and the best of the epochs from 1 on as `trained_`.
+    """
+    rate, seed = rate_and_seed
     lists = lists.take(torch.nonzero(lists.place_M < lists.item_MN.shape[1])[:, 0])
-    figures: dict[str, float] = {"lists": len(lists), "best_epoch": 0}
+    figures: dict[str, float] = {"lists": len(lists), "best_epoch": 0, "rate": rate, f"trained_{CHOSEN_BY}": 0.0}
     figures[CHOSEN_BY] = metrics(new_places(head, validation))[CHOSEN_BY]
     if not len(lists):
         return figures
     torch.manual_seed(seed)
     head.fit_scale(lists)
-    optimiser = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=config.weight_decay)
     best = copy.deepcopy(head.state_dict())
     for epoch in range(1, config.epochs + 1):
         head.train()
         for rows in torch.split(torch.randperm(len(lists)), config.batch):
             _step(head, optimiser, lists.take(rows), config.sampled)
         figure = metrics(new_places(head, validation))[CHOSEN_BY]
+        figures[f"trained_{CHOSEN_BY}"] = max(figure, figures[f"trained_{CHOSEN_BY}"])
         if figure > figures[CHOSEN_BY]:
             figures |= {CHOSEN_BY: figure, "best_epoch": epoch}
             best = copy.deepcopy(head.state_dict())
