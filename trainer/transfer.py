@@ -32,7 +32,7 @@ from trainer.unseen_users import Apart, Mask, by_frequency, known_users, set_apa
 Rows = dict[str, Callable[[], Figures]]
 
 CONFIG = TrainConfig(
-    model=ModelConfig(layers=2, dropout=0.05), epochs=6, patience=2, batch_positions=4096, learning_rate=2e-3
+    model=ModelConfig(layers=2, dropout=0.05), epochs=10, patience=3, batch_positions=1024, learning_rate=2e-3
 )
 
 
@@ -59,10 +59,8 @@ class TransferConfig(msgspec.Struct, frozen=True):
     """Share of users that are known."""
     small: float = 0.1
     """Share of users, out of the known ones, that fine-tuning on another log has."""
-    budgets: tuple[int, ...] = (1, 4, 16)
+    budgets: tuple[int, ...] = (1, 4, 16, 64)
     """Passes of fine-tuning; each is a run of its own, so that nothing is chosen by a test figure."""
-    small_batch: int = 1024
-    """Padded positions of a batch of fine-tuning: a small part has few."""
 
     def __post_init__(self) -> None:
         if not 0 < self.small <= self.known < 1:
@@ -133,7 +131,8 @@ class Transfer:
 
     def _run(self, rows: Rows, where: tuple[Any, ...], seed: int, apart: Apart) -> dict[str, Figures]:
         counts = {"test_events": float(len(apart.test)), "vocabulary": float(apart.vocabulary.size)}
-        keys = {name: key_of(where, name, self._config, seed) for name in rows}
+        shares = self._config.train, self._config.known, self._config.small
+        keys = {name: key_of(where, name, *shares, seed) for name in rows}
         for name, run in rows.items():
             if keys[name] not in self._lines:
                 say(f"  {name}, seed {seed}")
@@ -159,7 +158,7 @@ def fine_tuned(apart: Apart, config: TransferConfig, passes: int, source: Panthe
     torch.manual_seed(seed)
     model = PantherModel(config.train.model, apart.schema, apart.vocabulary)
     share = carry_over(source.panther, model.panther) if source else 0.0
-    train = msgspec.structs.replace(config.train, epochs=passes, patience=0, batch_positions=config.small_batch)
+    train = msgspec.structs.replace(config.train, epochs=passes, patience=0)
     pretrain(model.panther, apart.part(apart.fit_N), train, seed)
     facts = {"carried_over": share, "small_part_events": float(apart.fit_N.sum())}
     return with_context(model.eval(), apart) | facts

@@ -11,9 +11,9 @@ from panther_core.table_concat import concat
 from trainer.transfer import Log
 
 GENERATOR = "generator"
-HERE = GeneratorConfig(users=1000, days=60, seed=3)
+HERE = GeneratorConfig(users=600, days=60, seed=3)
 #: other people, other merchants, more payments each; amounts are made some 160 times larger (EUR to JPY)
-ELSEWHERE = GeneratorConfig(users=1000, days=60, seed=11, merchants=500, mean_transactions_per_day=3)
+ELSEWHERE = GeneratorConfig(users=400, days=60, seed=11, merchants=500, mean_transactions_per_day=3)
 YEN = 160.0
 
 
