@@ -76,6 +76,12 @@ def prepare_events(
 
 def before(history: History, row: int) -> History:
     """The same history without the events from `row` on; columns are shared."""
-    early = history.order < row
-    bounds = np.concatenate([[0], np.cumsum(early)])[history.bounds]
-    return replace(history, order=history.order[early], bounds=bounds)
+    return among(history, np.arange(len(history.code)) < row)
+
+
+def among(history: History, keep_N: NDArray[np.bool_]) -> History:
+    """The same history with the events `keep_N` alone, which must be whole beginnings of users' histories (or none of
+    them): then what was known before each event still holds. Columns are shared."""
+    kept = keep_N[history.order]
+    bounds = np.concatenate([[0], np.cumsum(kept)])[history.bounds]
+    return replace(history, order=history.order[kept], bounds=bounds)

@@ -40,3 +40,11 @@ def show_variants(result: Mapping[str, Any]) -> None:
         cells = [f"{row[metric]['mean']:.4f} ±{row[metric]['sd']:.4f}" for metric in METRICS]
         table.add_row(name, *cells, f"{row['seconds']['mean']:.0f}")
     console.print(table)
+
+
+def show_rows(title: str, facts: Mapping[str, Any]) -> None:
+    """One table of `facts["rows"]`: mean and deviation of the metrics by row."""
+    table = Table("", *(metric.upper() for metric in METRICS), title=title, title_justify="left")
+    for name, row in facts["rows"].items():
+        table.add_row(name, *(f"{row[metric]['mean']:.4f} ±{row[metric]['sd']:.4f}" for metric in METRICS))
+    console.print(table)

@@ -1,0 +1,35 @@
+"""DCN-v2 (arXiv 2008.13535), parallel: explicit crosses of the inputs beside a deep part, one logit a row.
+
+Shapes: X width of the input, any leading shape.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from panther_core.model.config import ModelConfig
+
+
+class Dcn(nn.Module):
+    """`cross_layers`, `head_hidden` and `head_dropout` of the config; starts out as the constant 0."""
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        hidden, rate = config.head_hidden, config.head_dropout
+        self.cross = nn.ModuleList([nn.Linear(width, width) for _ in range(config.cross_layers)])
+        self.deep = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(rate), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.dropout = nn.Dropout(rate)
+        self.out = nn.Linear(width + hidden, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x0: Tensor) -> Tensor:
+        """Logit [...] of standardised inputs [..., X]."""
+        x = x0
+        for cross in self.cross:
+            x = x0 * cross(x) + x
+        out: Tensor = self.out(self.dropout(torch.cat([x, self.deep(x0)], dim=-1)))
+        return out[..., 0]
