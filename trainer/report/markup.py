@@ -20,7 +20,7 @@ figure img { display: block; width: 100%; max-width: 40rem; height: auto; }
 figure.wide { overflow-x: auto; }
 figure.wide img { min-width: 36rem; max-width: 48rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
-.tile { flex: 1 1 8.5rem; border: 1px solid var(--line); border-radius: 6px; padding: .6rem .75rem; }
+.tile { flex: 1 1 7rem; border: 1px solid var(--line); border-radius: 6px; padding: .6rem .75rem; }
 .tile b { display: block; font-size: 1.35rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .8rem; display: block; }
 .table { overflow-x: auto; margin: .75rem 0; }
