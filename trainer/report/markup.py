@@ -19,14 +19,15 @@ figure { margin: 1rem 0; }
 figure img { display: block; width: 100%; max-width: 40rem; height: auto; }
 figure.wide { overflow-x: auto; }
 figure.wide img { min-width: 36rem; max-width: 48rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
-.tile { border: 1px solid var(--line); border-radius: 6px; padding: .6rem .75rem; }
+.tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
+.tile { flex: 1 1 7rem; border: 1px solid var(--line); border-radius: 6px; padding: .6rem .75rem; }
 .tile b { display: block; font-size: 1.35rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .8rem; display: block; }
 .table { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 6rem; }
 th { font-weight: 600; color: var(--soft); }
 .words td { text-align: left; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } nav { display: none; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 
 from trainer.report.facts import About, Report
@@ -12,7 +13,8 @@ from trainer.report.sections import SECTIONS
 
 
 def write_page(path: Path, report: Report) -> None:
-    """Draw the page into `path`."""
+    """Draw the page into `path`, whose folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(report), encoding="utf-8")
 
 
@@ -25,12 +27,10 @@ def render(report: Report) -> str:
 
 
 def _head(report: Report, title: str) -> Iterator[str]:
-    from html import escape
-
     yield f"<h1>{escape(title)}</h1>"
     yield paragraph(_about(report.about), soft=True)
     model, rules = report.fraud.scorers
-    alerts, best = model.metrics, list(report.next_tokens.ranked.items())[1]
+    alerts, (hits, counted, *_) = model.metrics, report.next_tokens.ranked.values()
     later = report.tokens.later or report.tokens.fitted
     yield tiles(
         [
@@ -45,7 +45,7 @@ def _head(report: Report, title: str) -> Iterator[str]:
                 f"{alerts['precision']:.1%}",
                 f"{report.fraud.alerts:,} alerts, {alerts['recall']:.1%} caught",
             ),
-            ("HR@10", f"{report.next_tokens.ranked['model']['hr@10']:.1%}", f"last token {best[1]['hr@10']:.1%}"),
+            ("HR@10", f"{hits['hr@10']:.1%}", f"by counts {counted['hr@10']:.1%}"),
             ("[UNK] later", f"{later.unknown:.2%}", f"fitted on {report.tokens.fitted.unknown:.2%}"),
         ]
     )
@@ -56,7 +56,7 @@ def _about(about: About) -> str:
     return (
         f"{about.transactions:,} transactions of {about.users:,} users, {first} to {last}; test from {test} on. "
         f"Seed {about.seed}, tokenizer {about.tokenizer_version}, code {about.code_version}. Everything below but the "
-        "training curves and the maps of motifs and users is of the test slice, which no choice was made on."
+        "training curves and the maps of motifs and users is of the test slice, on which this training chose nothing."
     )
 
 

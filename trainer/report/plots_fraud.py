@@ -67,7 +67,7 @@ def reliability(fraud: Fraud) -> str:
         axes, some = figure.subplots(), frauds > 0
         axes.plot(span, span, color=GREY, ls=":", lw=1.2, label="calibrated")
         axes.vlines(x, np.maximum(log_odds(low), span[0]), log_odds(high), color=BLUE, lw=1)
-        axes.plot(x[some], y[some], "o", color=BLUE, mec="white", ms=6, label="tenth of the rows, 95 %")
+        axes.plot(x[some], y[some], "o", color=BLUE, mec="white", ms=6, label="tenth of the rows, 95%")
         axes.plot(x[~some], np.full((~some).sum(), span[0]), "v", color=BLUE, mfc="white", ms=5, label="without fraud")
         axes.set(xlim=span, ylim=span, xlabel="mean score", ylabel="share that was fraud")
         _odds_ticks(axes, "xy")
@@ -107,9 +107,11 @@ def histogram(fraud: Fraud) -> str:
 
 
 def _odds_ticks(axes: Axes, which: str) -> None:
-    """Ticks at round probabilities on axes of log-odds, those within the axes' limits."""
+    """Ticks at round probabilities on axes of log-odds, as many as have room."""
     for name in which:
         low, high = getattr(axes, f"get_{name}lim")()
-        shown = [tick for tick in _TICKS if low <= float(log_odds(np.array([tick]))[0]) <= high]
-        at = log_odds(np.array(shown))
-        getattr(axes, f"set_{name}ticks")(at, [f"{tick * 100:g}%" for tick in shown])
+        shown: dict[float, str] = {}
+        for tick, at in zip(_TICKS.tolist(), log_odds(_TICKS).tolist(), strict=True):
+            if low <= at <= high and at - max(shown, default=-np.inf) > (high - low) / 9:
+                shown[at] = f"{tick * 100:g}%"
+        getattr(axes, f"set_{name}ticks")(list(shown), list(shown.values()))

@@ -21,7 +21,7 @@ _CURVES = (
     ("validation_hr@10", "validation HR@10"),
 )
 _SHOWN = 16  # prototypes
-_ROUND = [digit * 10**power for power in range(7) for digit in (1, 3)]
+_ROUND = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
 
 
 def losses(curve: list[dict[str, float]], head_curve: list[float]) -> str:
@@ -29,7 +29,9 @@ def losses(curve: list[dict[str, float]], head_curve: list[float]) -> str:
     epochs = [line["epochs"] for line in curve]
     series = [(title, epochs, [line[name] for line in curve]) for name, title in _CURVES if curve and name in curve[0]]
     if head_curve:
-        series.append(("fraud head: validation AP", [float(i) for i in range(1, len(head_curve) + 1)], head_curve))
+        series.append(
+            ("fraud head: AP, sampled validation", [float(i) for i in range(1, len(head_curve) + 1)], head_curve)
+        )
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots((len(series) + 1) // 2, 2, squeeze=False).ravel()
@@ -59,7 +61,7 @@ def coverage(tokens: TokenReport) -> str:
         size = max(1, tokens.vocabulary - 1)
         axes.plot(size, tokens.fitted.covered, "o", ms=8, color=BLUE, mec="white", label="events fitted on")
         if tokens.later is not None:
-            axes.plot(size, tokens.later.covered, "D", ms=7, color=ORANGE, mec="white", label="later events")
+            axes.plot(size, tokens.later.covered, "D", ms=10, color=ORANGE, mfc="none", mew=1.5, label="later events")
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         ticks = [tick for tick in _ROUND if low <= tick <= high]
@@ -85,7 +87,7 @@ def prototypes(motifs: Motifs) -> str:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        image = axes.imshow(weight_KP, aspect="auto", cmap="cividis_r", vmin=0)
+        image = axes.imshow(weight_KP, aspect="auto", cmap="Blues", vmin=0)
         names = [label(" → ".join(motif.events)) for motif in motifs.rows]
         axes.set_yticks(range(len(names)), [f"{name}  {i}" for i, name in enumerate(names, 1)])
         axes.set_xticks(range(len(at)), [str(number + 1) for number in at])

@@ -22,7 +22,8 @@ def training(report: Report) -> Iterator[str]:
         plots_model.losses(report.curve, report.head_curve),
         "Losses and validation figures by epoch",
         "Each panel is one figure by epoch: losses (mean over the epoch's batches) should fall and flatten, validation "
-        "figures rise; one that turns back says that later epochs only learnt the training events by heart.",
+        "figures rise; one that turns back says that later epochs only learnt the training events by heart. The fraud "
+        "head's is of all validation frauds and a sample of the legitimate rows, so higher than on all rows.",
     )
     names = [name for name in (report.curve[0] if report.curve else {}) if name != "epochs"]
     yield table(
@@ -85,7 +86,7 @@ def fraud(report: Report) -> Iterator[str]:
     validation = found.validation
     names = {"average_precision": "AP", "auc": "ROC AUC", "alert_rate": "alerted", "precision": "", "recall": ""}
     yield table(
-        ["", "AP", "AP, 95 %", *(title or name for name, title in names.items() if title != "AP")],
+        ["", "AP", "AP, 95%", *(title or name for name, title in names.items() if title != "AP")],
         [
             [
                 scorer.name,
@@ -111,7 +112,7 @@ def fraud(report: Report) -> Iterator[str]:
     verdict = "not told apart by this test" if low <= 0 <= high else "beyond chance"
     yield paragraph(
         f"{found.frauds:,} frauds in {found.rows:,} rows of {found.users:,} users ({found.frauds / found.rows:.3%}). "
-        f"Model less rules: {gain:+.3f} AP (95 %: {low:+.3f} to {high:+.3f}), {verdict}. Intervals: {found.resamples} "
+        f"Model less rules: {gain:+.3f} AP (95%: {low:+.3f} to {high:+.3f}), {verdict}. Intervals: {found.resamples} "
         "resamples of users, the same for both. The threshold was set on validation rows to alert on at most "
         f"{found.alert_budget:.2%} of them; the rules are judged at the same threshold."
     )
@@ -168,7 +169,7 @@ def calibration(report: Report) -> Iterator[str]:
     yield figure(
         plots_fraud.histogram(found),
         "Scores of legitimate and fraudulent rows",
-        "How each class spreads over the scores, each class adding up to 100 %: what overlaps cannot be told apart by "
+        "How each class spreads over the scores, each class adding up to 100%: what overlaps cannot be told apart by "
         "any threshold; what lies right of the blue line alerts.",
     )
 
