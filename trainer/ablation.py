@@ -6,7 +6,6 @@ finished run is a line of `runs.jsonl` in the output folder and is not run again
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from trainer.dataset import before
 from trainer.evaluate import Validation, hit_rates
 from trainer.pipeline import fit_log_schema
 from trainer.pretrain import Run, pretrain
+from trainer.run_lines import RunLines, key_of, over_seeds
 
 _ALONE: dict[str, Any] = {"profile": "none", "contrastive_weight": 0.0}
 #: what each row of the table changes of the model config (paper 4: baselines, then its ablations)
@@ -61,23 +61,23 @@ def run_ablation(
     validation_from, test_from = (int(len(table) * share) for share in (config.validation_from, config.test_from))
     schema = fit_log_schema(table.take(slice(0, validation_from)), profile, config)
     history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
-    done = _read(out / "runs.jsonl")
+    log = len(table), int(table.time_ms[0]), int(table.time_ms[-1]), float(table.amount.sum())
+    done = RunLines(out / "runs.jsonl")
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     for seed in seeds:
         for name in variants:
             own = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **VARIANTS[name]))
-            key = _key(table, own, seed)
+            key = key_of(own, seed, *log)
             if key not in done:
                 say(f"  {name}, seed {seed}")
-                done[key] = _once(history, schema, own, (validation_from, test_from), seed)
-                with (out / "runs.jsonl").open("ab") as file:
-                    file.write(msgspec.json.encode({"key": key, "variant": name, "seed": seed, **done[key]}) + b"\n")
+                figures = _once(history, schema, own, (validation_from, test_from), seed)
+                done.add(key, {"variant": name, "seed": seed}, figures)
             rows[name].append(done[key])
     return {
         "events": len(table),
         "test_events": int((history.history_len[test_from:] > 0).sum()),
         "seeds": list(seeds),
-        "variants": {name: _summary(runs) for name, runs in rows.items()},
+        "variants": {name: over_seeds(runs) for name, runs in rows.items()},
     }
 
 
@@ -102,24 +102,3 @@ def _once(
         "coverage": coverage,
         "seconds": round(spent, 1),
     }
-
-
-def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name in runs[0]:
-        values = np.array([run[name] for run in runs])
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        out[name] = {"mean": round(float(values.mean()), 4), "sd": round(deviation, 4)}
-    return out
-
-
-def _key(table: TransactionTable, config: TrainConfig, seed: int) -> str:
-    facts = (config, seed, len(table), int(table.time_ms[0]), int(table.time_ms[-1]), float(table.amount.sum()))
-    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
-
-
-def _read(path: Path) -> dict[str, dict[str, float]]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    runs = [msgspec.json.decode(line) for line in lines]
-    return {run.pop("key"): {k: v for k, v in run.items() if not isinstance(v, str) and k != "seed"} for run in runs}

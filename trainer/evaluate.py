@@ -13,7 +13,7 @@ from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
 from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.window import window_start
-from trainer.sequences.evaluate import metrics
+from trainer.ranking import metrics
 
 _CHUNK = 4096
 Rows = NDArray[np.int64]

@@ -24,8 +24,8 @@ from trainer.dataset import among
 from trainer.evaluate import Validation, hit_rates, token_ranks
 from trainer.pipeline import fit_log_schema
 from trainer.profile import fit_profile
+from trainer.ranking import metrics
 from trainer.run_lines import Figures
-from trainer.sequences.evaluate import metrics
 
 Mask = NDArray[np.bool_]
 

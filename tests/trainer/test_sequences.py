@@ -16,10 +16,11 @@ from panther_core.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model.config import Encoder, ModelConfig
 from trainer.checkpoint import Checkpoint
+from trainer.ranking import metrics
 from trainer.sequences import bench
 from trainer.sequences.batches import batches, held_out_inputs, training_inputs
 from trainer.sequences.config import MODELS, SequenceConfig, grid
-from trainer.sequences.evaluate import metrics, ranks, ranks_of
+from trainer.sequences.evaluate import ranks, ranks_of
 from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 from trainer.sequences.report import set_table

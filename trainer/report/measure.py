@@ -21,12 +21,12 @@ from panther_core.token_report import REPORT, TokenReport
 from trainer.config import TrainConfig
 from trainer.curve import read_curve
 from trainer.dataset import Split
+from trainer.ranking import metrics
 from trainer.report.embedding import last_places, measure_embedding
 from trainer.report.facts import About, NextTokens, Report, encode
 from trainer.report.fraud import Judged, measure_fraud
 from trainer.report.motifs import measure_motifs
 from trainer.report.next_tokens import fit_followers, token_pairs
-from trainer.sequences.evaluate import metrics
 
 MODEL, RULES = "model", "rules"
 

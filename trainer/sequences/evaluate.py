@@ -12,7 +12,6 @@ from panther_core.model.bulk import chunks
 from trainer.sequences.batches import Inputs, Stage, held_out_inputs
 from trainer.sequences.model import SequenceModel
 
-HIT_RATES, NDCGS = (1, 5, 10, 50), (5, 10)
 _SCORES = 8 << 20  # held at a time
 _POSITIONS = 8192
 
@@ -47,13 +46,6 @@ def ranks_of(scores_BN: Tensor, target_B: Tensor, seen_2S: Tensor | None) -> Ten
         scores_BN.scatter_(1, target_B[:, None], own_B1)
     below_BN = (scores_BN < own_B1).view(torch.uint8)  # a score that is no number is not below: it is never a hit
     return scores_BN.shape[1] - 1 - below_BN.sum(dim=1, dtype=torch.int32).long()
-
-
-def metrics(ranks_U: NDArray[np.int64]) -> dict[str, float]:
-    """HR@k: share of users whose item is among the first k. NDCG@k: 1 / log2(place + 2) of those, else 0; mean."""
-    gain = 1 / np.log2(ranks_U + 2.0)
-    hits = {f"hr@{k}": float((ranks_U < k).mean()) for k in HIT_RATES}
-    return hits | {f"ndcg@{k}": float(np.where(ranks_U < k, gain, 0).mean()) for k in NDCGS}
 
 
 def _last_states(model: SequenceModel, inputs: Inputs) -> tuple[Tensor, NDArray[np.int64]]:

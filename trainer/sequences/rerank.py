@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from panther_core.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut
 from panther_core.model.dcn import Dcn
+from trainer.ranking import metrics
 from trainer.sequences.candidates import Lists
-from trainer.sequences.evaluate import metrics
 from trainer.sequences.model import SequenceModel
 
 CHOSEN_BY = "ndcg@10"

@@ -21,12 +21,12 @@ from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from trainer.checkpoint import Checkpoint
+from trainer.ranking import metrics
 from trainer.run_lines import Figures, RunLines, key_of, over_seeds
 from trainer.sequences.batches import Stage
 from trainer.sequences.bench import base_config, find_sets
 from trainer.sequences.candidates import Lists, held_out_lists, training_lists
 from trainer.sequences.config import SequenceConfig
-from trainer.sequences.evaluate import metrics
 from trainer.sequences.model import SequenceModel
 from trainer.sequences.rerank import CHOSEN_BY, RerankConfig, Reranker, new_places, popularity, train_head
 from trainer.sequences.results import run_key

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from panther_core.console import progress_bar
 from panther_core.formats.sequences import LeaveOneOut
 from trainer.checkpoint import Checkpoint
+from trainer.ranking import metrics
 from trainer.sequences.batches import Inputs, batches, training_inputs
 from trainer.sequences.config import SequenceConfig
-from trainer.sequences.evaluate import metrics, ranks
+from trainer.sequences.evaluate import ranks
 from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 
