@@ -84,20 +84,22 @@ class Published:
         start, found = end, dict[int, bytes]()
         while start > low:
             stop, start = start, max(low, start - _CHUNK)
-            part = [(self._source(r), r) for r in await _records(consumer, tp, start, stop)]
-            own = [(offset, r) for offset, r in part if offset is not None]
+            part = [
+                (_source(r), dict(r.headers).get("app") == self._app_id, r.value or b"")
+                for r in await _records(consumer, tp, start, stop)
+            ]
             # chunks come newest first: what an older one holds goes before
-            found |= {offset: r.value or b"" for offset, r in reversed(own) if offset >= first}
-            if own and min(offset for offset, _ in own) < first - _SLACK:
+            found |= {offset: value for offset, own, value in reversed(part) if own and offset >= first}
+            # whoever published it: nothing of interest is older than a record that answers something much older
+            if min((offset for offset, _, _ in part), default=-1) < first - _SLACK:
                 break
         return found
 
-    def _source(self, record: ConsumerRecord[bytes, bytes]) -> int | None:
-        """Source offset of a record of this application, else None."""
-        headers = dict(record.headers)
-        if headers.get("app") != self._app_id:
-            return None
-        return int(headers["source"].decode().rsplit(":", 1)[1])
+
+def _source(record: ConsumerRecord[bytes, bytes]) -> int:
+    """Offset of the transaction that a record answers; below every offset when it does not say."""
+    _, _, offset = dict(record.headers).get("source", b"").decode().rpartition(":")
+    return int(offset) if offset.isdigit() else -_SLACK - 1
 
 
 async def _records(
