@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.features import NAMES
-from panther_core.grouped import Floats, Ints
+from panther_core.grouped import Ints
 from panther_core.history import History, prepare
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
@@ -23,6 +23,7 @@ from trainer.config import TrainConfig
 from trainer.dataset import before
 from trainer.finetune import head_inputs
 from trainer.pretrain import pretrain
+from trainer.tabular.features import Matrix
 
 DELTA = ("log_p", "z", "log_sigma", "cold", *(f"surprise_{name}" for name in SURPRISE))
 _RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.merchant_risk
@@ -47,14 +48,13 @@ class BehaviourInputs:
     codes_NS: NDArray[np.uint64]
 
 
-def histories(
-    table: TransactionTable, schema: AttributeSchema, risk_rate: Floats, base_rate: Floats, config: TrainConfig
-) -> History:
+def histories(table: TransactionTable, schema: AttributeSchema, matrix: Matrix, config: TrainConfig) -> History:
     """History of the whole table.
 
-    A row's counterparty risk level (paper 3.2) comes from the merchant's smoothed fraud rate and the base rate [N],
-    both as known at that row.
+    A row's counterparty risk level (paper 3.2) comes from the merchant's smoothed fraud rate and the base rate, both
+    as known at that row: columns of `matrix` (features.label_and_spending).
     """
+    risk_rate, base_rate = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
     events = table.events(schema)
     steps = np.log(np.maximum(risk_rate, 1e-9) / np.maximum(base_rate, 1e-9)) / np.log(_RISK_STEP)
     # the tolerance keeps a merchant without news, which sits on the base rate, in the lowest level

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from panther_core.console import say
 from panther_core.errors import BadInput
-from panther_core.features import NAMES
 from panther_core.formats import profile_fields, read
 from panther_core.grouped import DAY_MS, Floats, Ints
 from panther_core.history import History
@@ -29,14 +28,11 @@ from panther_core.table import TransactionTable
 from panther_core.table_concat import concat
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.tabular.features import Matrix, label_and_spending
+from trainer.tabular.features import Matrix, label_and_spending, with_context
 from trainer.tabular.heads import ABLATIONS, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
 
 _WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
-
-#: columns that only grow with time: test weeks lie beyond every value seen in training
-_CLOCKS = ("seller.base_rate", "context.log_age_d")
 
 
 @dataclass
@@ -129,11 +125,9 @@ def everything(
 ) -> tuple[Matrix, History, AttributeSchema]:
     """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
     matrix = label_and_spending(table, DELAY_MS)
-    rate, base = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
     schema = fit_schema(table.amount[:known_until], [], [], profile_fields("fdh"), behaviour.amount_buckets)
-    history = histories(table, schema, rate, base, behaviour)
-    matrix = matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES))
-    return matrix.without(_CLOCKS), history, schema
+    history = histories(table, schema, matrix, behaviour)
+    return with_context(matrix, history.features), history, schema
 
 
 def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float, seed: int) -> NDArray[np.bool_]:

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.counterparty import Labelled, label_counts, newest_fraud, recency, streaks
+from panther_core.features import NAMES
 from panther_core.grouped import DAY_MS, Floats, Grouped, Ints
 from panther_core.spending import UNUSUAL, spending_features
 from panther_core.table import TransactionTable
 
 _SEEN_D = (1, 7, 28)
+#: columns that only grow with time: test windows lie beyond every value seen in training
+_CLOCKS = ("seller.base_rate", "context.log_age_d")
 _AROUND_MS = 14 * DAY_MS
 
 
@@ -45,6 +48,11 @@ class Matrix:
     def of(cls, columns: Mapping[str, Floats]) -> Matrix:
         """One column a name, in order."""
         return cls(np.column_stack([c.astype(np.float32) for c in columns.values()]), tuple(columns))
+
+
+def with_context(matrix: Matrix, context_NF: NDArray[np.float32]) -> Matrix:
+    """With the stream's own features (`context.*`) beside it, and without the columns that are clocks."""
+    return matrix.beside(context_NF, tuple(f"context.{name}" for name in NAMES)).without(_CLOCKS)
 
 
 def label_and_spending(table: TransactionTable, delay_ms: int) -> Matrix:

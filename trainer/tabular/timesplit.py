@@ -14,14 +14,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.console import say
 from panther_core.errors import BadInput
-from panther_core.features import NAMES
 from panther_core.grouped import DAY_MS, Floats, Ints
 from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 from trainer.pipeline import fit_log_schema
 from trainer.profile import fit_profile
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.tabular.features import label_and_spending
+from trainer.tabular.features import label_and_spending, with_context
 from trainer.tabular.heads import PARTS, Heads, Settings, blended
 
 _CATEGORIES = 40  # most frequent ones become columns
@@ -74,9 +73,8 @@ def _heads(
     known_until = int(tested[0])
     matrix = label_and_spending(table, delay_ms)
     schema = fit_log_schema(table.take(slice(0, known_until)), fit_profile(table.profile), behaviour)
-    history = histories(table, schema, matrix.column("seller.rate_28d"), matrix.column("seller.base_rate"), behaviour)
-    matrix = matrix.beside(history.features, tuple(f"context.{name}" for name in NAMES))
-    matrix = matrix.beside(*_category_columns(table, known_until)).without(("seller.base_rate", "context.log_age_d"))
+    history = histories(table, schema, matrix, behaviour)
+    matrix = with_context(matrix, history.features).beside(*_category_columns(table, known_until))
     model, losses = pretrained(history, schema, known_until, behaviour, seed)
     drawn = np.random.default_rng(seed).random(len(table)) < settings.negatives
     learnable = np.zeros(len(table), np.bool_)
