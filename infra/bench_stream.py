@@ -15,9 +15,8 @@ from infra.system import System, fresh_app_id
 from infra.training import train_once
 from panther_core.errors import BadInput
 from panther_core.evaluation import alert_metrics, fraud_metrics
-from panther_core.formats import read
+from panther_core.formats import read_table
 from panther_core.table import TransactionTable
-from panther_core.table_concat import concat
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 
@@ -29,7 +28,7 @@ def run_stream(
 ) -> dict[str, Any]:
     """Train on the days before `train_until`, then stream the next `transactions` through Kafka and Triton."""
     until_ms = int(datetime.fromisoformat(train_until).replace(tzinfo=UTC).timestamp() * 1000)
-    table = concat(list(read(format, data)))
+    table = read_table(format, data)
     split = int(np.searchsorted(table.time_ms, until_ms))
     history, live = table.take(slice(0, split)), table.take(slice(split, split + transactions))
     if not len(history) or len(live) < transactions:

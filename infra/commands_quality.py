@@ -62,9 +62,8 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
-    from panther_core.formats import read
+    from panther_core.formats import read_table
     from panther_core.generator import PROFILE, GeneratorConfig, generate
-    from panther_core.table_concat import concat
     from trainer.ablation import VARIANTS, run_ablation
     from trainer.profile import fit_profile
     from trainer.sequences.report import show_variants
@@ -72,7 +71,7 @@ def ablation(
     if data == "generator":
         table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
     else:
-        table = concat(list(read(format, Path(data), limit=transactions)))
+        table = read_table(format, Path(data), limit=transactions)
     profile = PROFILE if data == "generator" else fit_profile(table.profile)
     chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
     result = run_ablation(table, profile, out, chosen, numbers(seeds))
@@ -125,12 +124,11 @@ def fraud(
     as_json: Json = False,
 ) -> None:
     """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
-    from panther_core.formats import read
-    from panther_core.table_concat import concat
+    from panther_core.formats import read_table
     from trainer.tabular.report import windows_of
     from trainer.tabular.timesplit import run_fraud
 
-    table = concat(list(read(format, data)))
+    table = read_table(format, data)
     result = run_fraud(table, (validate_from, test_from, end), label_delay_days, seed)
     console.print(windows_of(result))
     if as_json:

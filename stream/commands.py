@@ -77,15 +77,14 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
-    from panther_core.formats import read
+    from panther_core.formats import read_table
     from panther_core.model.serving import PantherModel
-    from panther_core.table_concat import concat
     from stream.live_models import load_serving_model
     from stream.replay import measure
     from stream.replay import replay as run
 
     folder = Path(PantherSettings().models_dir) / str(model)
-    table = concat(list(read(format, path, start=start, end=end, limit=limit)))
+    table = read_table(format, path, start=start, end=end, limit=limit)
     started = time.perf_counter()
     replayed = run(table, load_serving_model(folder), PantherModel.load(folder))
     seconds = time.perf_counter() - started

@@ -58,10 +58,9 @@ def train(
     if data == "generator":
         table, profile = generate(GeneratorConfig(users=users, days=days, seed=seed)), PROFILE
     else:
-        from panther_core.formats import read
-        from panther_core.table_concat import concat
+        from panther_core.formats import read_table
 
-        table, profile = concat(list(read(format, Path(data), start=start, end=end, limit=limit))), None
+        table, profile = read_table(format, Path(data), start=start, end=end, limit=limit), None
     try:
         manifest = run(
             table,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from panther_core.formats import read
+from panther_core.formats import read_table
 from panther_core.generator import PROFILE, GeneratorConfig, generate
-from panther_core.table_concat import concat
 from trainer.transfer import Log
 
 GENERATOR = "generator"
@@ -21,7 +20,7 @@ def target_log(data: str, format: str, transactions: int) -> Log:
     """The first `transactions` of the files in `data`, or of the generated log. Raises BadInput, InvalidFile."""
     if data == GENERATOR:
         return Log(GENERATOR, generate(HERE).take(slice(0, transactions)), PROFILE)
-    return Log(format, concat(list(read(format, Path(data), limit=transactions))))
+    return Log(format, read_table(format, Path(data), limit=transactions))
 
 
 def source_log(data: str, format: str, transactions: int) -> Log:

@@ -20,6 +20,7 @@ from panther_core.errors import BadInput, InvalidFile
 from panther_core.formats.period import Period
 from panther_core.schema import ProfileField
 from panther_core.table import TransactionTable
+from panther_core.table_concat import concat
 
 FORMATS = ("fdh", "sparkov", "tabformer", "mbd", "yelp", "generic")
 
@@ -46,6 +47,18 @@ def read(
     if batch_rows < 1 or (limit is not None and limit < 0):
         raise BadInput(f"expected batch_rows >= 1 and limit >= 0, got batch_rows={batch_rows}, limit={limit}")
     return _limited(format, Path(path), Period.of(start, end), limit, batch_rows)
+
+
+def read_table(
+    format: str,
+    path: str | PathLike[str],
+    *,
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    limit: int | None = None,
+) -> TransactionTable:
+    """All of what `read` gives, as one table. Raises what it raises, and BadInput for no transactions."""
+    return concat(list(read(format, path, start=start, end=end, limit=limit)))
 
 
 def _limited(format: str, path: Path, period: Period, limit: int | None, batch_rows: int) -> Iterator[TransactionTable]:
