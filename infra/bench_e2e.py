@@ -95,7 +95,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         say(f"  capacity: a backlog of {len(backlog)} transactions")
         cpu = system.cpu_seconds()
         await produce(system.kafka, backlog.rows(), rate=0)
-        await _until(reader, len(backlog), patience_s=600)
+        await _until(system, reader, len(backlog), patience_s=600)
         sustained = _append_rate(reader.ledger, _SETTLE_S)
         cpu_backlog = {name: round(s - cpu.get(name, 0), 2) for name, s in system.cpu_seconds().items()}
 
@@ -126,10 +126,11 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         }
 
 
-async def _until(reader: LedgerReader, count: int, patience_s: float) -> None:
+async def _until(system: System, reader: LedgerReader, count: int, patience_s: float) -> None:
     deadline = time.time() + patience_s
     while len(reader.ledger.decisions) < count and time.time() < deadline:
         await reader.poll()
+        system.check_workers()
 
 
 def _append_rate(ledger: Ledger, settle_s: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ async def offer(
 
     `meanwhile` is done to the system under the load: its end ends the load, and so does an error in it.
     """
+    gc.disable()  # what is noted here only grows: the collector would make the sender late, and find nothing
     ids, decided, heard_s = table.transaction_id.tolist(), reader.ledger.decisions, time.time()
     lag_end, sent = None, len(ids)
     async with asyncio.TaskGroup() as tasks:
@@ -47,6 +49,7 @@ async def offer(
         while not sender.done() or not all(t in decided for t in ids[:sent]):
             if await reader.poll():
                 heard_s = time.time()
+            system.check_workers()
             if sender.done() and lag_end is None:
                 sent = sender.result().count
                 lag_end = sum(t not in decided for t in ids[:sent])

@@ -16,6 +16,7 @@ from types import TracebackType
 
 import psutil
 
+from infra.errors import StartFailed
 from infra.process import ManagedProcess
 from infra.stack import LocalStack
 from infra.topics import create_topics
@@ -110,6 +111,12 @@ class System:
         process = self.workers.pop(name)
         os.killpg(process.ref.pid, signal.SIGKILL)
         process.stop()
+
+    def check_workers(self) -> None:
+        """Raise StartFailed when a worker that should run has ended, with what its log says."""
+        for name, process in self.workers.items():
+            if not process.alive():
+                raise StartFailed(name, "it ended under load", process.log_path, process.log_tail())
 
     def stop_workers(self) -> None:
         """SIGTERM to every worker, and wait."""

@@ -4,23 +4,28 @@ Written for faust-streaming 0.15.3, mode-streaming 0.7.1, aiokafka 0.14.0 (pinne
 test_faust_internals.py fails when one of the attributes used here moves.
 
 Why at all: the stock stream loop acks an event as soon as the agent asks for the next one, so a micro-batch could be
-committed before its decisions and states are durable; and it creates its consumer with a hard-coded 1.5 s long poll.
+committed before its decisions and states are durable; it creates its consumer with a hard-coded 1.5 s long poll; and
+its intake makes two tasks for every record, which costs as much as all that this project does with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 20  # longest long poll: the floor of the latency when traffic is thin
+_YIELD_EVERY = 200  # records taken in at a stretch
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -42,6 +47,7 @@ class _Consumer(driver.Consumer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._held_back: dict[TP, tuple[int, int]] = {}  # generation, offset
+        self._pressure: dict[TP, tuple[Callable[[], None], Callable[[], None]]] = {}
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -59,6 +65,46 @@ class _Consumer(driver.Consumer):
                 self._held_back[tp] = (self.app.consumer_generation_id, message.offset)
             else:
                 yield tp, message
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Faust's loop, except that a record goes straight into its agent's queue when nothing has to be waited for."""
+        read_offset, since_yield = self._read_offset, 0
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await asyncio.sleep(0)
+                async for tp, message in self.getmany(timeout=1.0):
+                    since_yield += 1
+                    if since_yield > _YIELD_EVERY:
+                        await asyncio.sleep(0)
+                        since_yield = 0
+                    offset, read = message.offset, read_offset[tp]
+                    if read is not None and offset < read:
+                        continue
+                    if read and offset - read > 1 and self.app.topics.acks_enabled_for(message.topic):
+                        await self._add_gap(tp, read + 1, offset)
+                    if not self._deliver(message):
+                        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                    read_offset[tp] = offset
+        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    def _deliver(self, message: Any) -> bool:
+        """Queue a record for the one agent that reads its topic, as the conductor would; False: it has to wait."""
+        tp = TP(message.topic, message.partition)  # what `getmany` gives is aiokafka's, which Faust's sets refuse
+        channels = self.app.topics._tp_index.get(tp)
+        if not channels or len(channels) > 1 or not self.app.flow_control.is_active():
+            return False
+        (channel,) = channels
+        if channel.queue.full() or self._is_changelog_tp(tp):
+            return False
+        if tp not in self._pressure:
+            self._pressure[tp] = (partial(self.on_buffer_full, tp), partial(self.on_buffer_drop, tp))
+        high, drop = self._pressure[tp]
+        message.incref(1)
+        event = Event(self.app, message.key, message.value, message.headers, message)  # keys and values are raw
+        channel.queue.put_nowait_enhanced(event, on_pressure_high=high, on_pressure_drop=drop)
+        return True
 
 
 class LowLatencyTransport(driver.Transport):
@@ -104,7 +150,10 @@ async def micro_batches(stream: Any, max_events: int, within_s: float) -> AsyncI
 
 @dataclass
 class Written:
-    """A micro-batch whose states are in RocksDB and whose changelog records are on their way."""
+    """Events that are finished, their states in RocksDB and the changelog records on their way.
+
+    Of a generation that is over, nothing was written, and nothing will be acked.
+    """
 
     generation: int
     events: list[Any]
@@ -113,17 +162,24 @@ class Written:
 
 
 class Acker:
-    """Acks micro-batches in the order they were written, each only after its changelog is durable.
+    """Acks events in the order they were taken in, each only after its state is durable in the changelog.
 
-    Strictly first in, first out: Faust's offset bookkeeping skips gaps, so an ack out of order loses data.
+    Strictly first in, first out, though micro-batches may be finished in another order: Faust's offset bookkeeping
+    skips gaps, so an ack out of order loses data.
     """
 
     def __init__(self, app: Any, table: Any, depth: int = 64) -> None:
         self._app, self._table = app, table
         self._queue: asyncio.Queue[Written] = asyncio.Queue(depth)
+        self._order: deque[Any] = deque()
+        self._done: set[int] = set()  # ids of events, which `_order` keeps alive
+
+    def expect(self, events: list[Any]) -> None:
+        """Note events as they are taken in, before anything is done with them."""
+        self._order.extend(events)
 
     async def put(self, written: Written) -> None:
-        """Queue a batch; waits when `depth` batches are on their way (back-pressure)."""
+        """Queue what is written; waits when `depth` batches are on their way (back-pressure)."""
         await self._queue.put(written)
 
     async def run(self) -> None:
@@ -136,12 +192,24 @@ class Acker:
                 logger.exception("changelog records could not be stored; stopping the worker")
                 await self._app.crash(error)
                 return
-            if written.generation != self._app.consumer_generation_id:
-                continue  # rebalanced: the events are redelivered to their new owner
-            for partition, sent in written.last_send.items():
-                tp = TP(self._table.changelog_topic_name, partition)
-                self._table.data.set_persisted_offset(tp, sent.result().offset)
-            for event in written.events:
+            if written.generation == self._app.consumer_generation_id:
+                for partition, sent in written.last_send.items():
+                    tp = TP(self._table.changelog_topic_name, partition)
+                    self._table.data.set_persisted_offset(tp, sent.result().offset)
+            self._done.update(map(id, written.events))
+            self._ack_finished()
+            self._queue.task_done()
+
+    async def drained(self) -> None:
+        """Until everything that was put is durable and acked."""
+        await self._queue.join()
+
+    def _ack_finished(self) -> None:
+        generation = self._app.consumer_generation_id
+        while self._order and id(self._order[0]) in self._done:
+            event = self._order.popleft()
+            self._done.discard(id(event))
+            if event.message.generation_id == generation:  # else rebalanced: it is redelivered to its new owner
                 event.ack()
 
 

@@ -49,8 +49,11 @@ class Processor:
         self._app, self._table, self._published = app, table, published
         self._models, self._scorer, self._producer = models, scorer, producer
 
-    async def process(self, events: list[Any]) -> Written | None:
-        """Decide one micro-batch and store the states. None: the partitions were lost meanwhile, nothing is stored."""
+    async def process(self, events: list[Any]) -> Written:
+        """Decide one micro-batch and store the states; where its partitions were lost meanwhile, nothing is stored.
+
+        Batches without a user in common may be under way at the same time.
+        """
         generation = self._app.consumer_generation_id
         model = await self._models.current()
         intake = read_batch([e.message for e in events], model.schema, model.risk)
@@ -60,10 +63,9 @@ class Processor:
         states = self._read(keys, partitions, model)
         await self._decide(intake, states, rows, model, durable)
         await asyncio.gather(*durable)
-        if generation != self._app.consumer_generation_id:
-            return None
         written = Written(generation, events)
-        await self.write(keys, partitions, states, model, written)
+        if generation == self._app.consumer_generation_id:
+            await self.write(keys, partitions, states, model, written)
         metrics.TRANSACTIONS.inc(len(intake.events))
         return written
 

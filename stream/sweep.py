@@ -1,7 +1,7 @@
 """Moves users to the live model version in the background, a few at a time, so that the old one can be unloaded.
 
-Users who have events move by themselves. The sweep takes the agent's lock for one small step at a time: states are
-read and written by nobody else meanwhile, and a micro-batch waits for one step at most.
+Users who have events move by themselves. The sweep claims the users of one small step from the pipeline: their states
+are read and written by nobody else meanwhile, and their events wait for that step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from panther_core.topics import TRANSACTIONS
 from stream import metrics
 from stream.faust_internals import Acker, Written, partition_store
 from stream.live_models import LiveModels, ServingModel
+from stream.pipeline import Pipeline
 from stream.processor import Processor, now_ms
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Sweep:
         self._left: list[int] = []  # partitions still to be looked at
         self._cursor = b""
 
-    async def run(self, lock: asyncio.Lock, acker: Acker) -> None:
+    async def run(self, pipeline: Pipeline, acker: Acker) -> None:
         """Run for the life of the agent."""
         while True:
             await asyncio.sleep(_EVERY_S)
@@ -52,8 +53,7 @@ class Sweep:
                 continue
             self._begin(model)
             if self._left:
-                async with lock:
-                    await self._move_some(model, acker)
+                await self._move_some(model, pipeline, acker)
 
     def _begin(self, model: ServingModel) -> None:
         now = (model.live.version, self._app.consumer_generation_id)
@@ -62,26 +62,20 @@ class Sweep:
         parts = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == TRANSACTIONS}
         self._pass, self._left, self._cursor = now, sorted(parts), b""
 
-    async def _move_some(self, model: ServingModel, acker: Acker) -> None:
+    async def _move_some(self, model: ServingModel, pipeline: Pipeline, acker: Acker) -> None:
+        """One step. Users who are being worked on are left out: their own event moves them."""
         if self._app.rebalancing or self._pass != (model.live.version, self._app.consumer_generation_id):
             return
         partition, before = self._left[0], self._cursor
-        keys, values, self._cursor = self._behind(partition, model)
-        if keys:
-            states = model.codec.decode(list(values))
-            users = np.array([hash64(key.decode()) for key in keys], np.uint64)
-            try:
-                answer = await self._scorer.encode(encode_request(states, users), model.live.version)
-            except ScorerUnavailable:
-                self._cursor = before  # the same ones again
+        found, self._cursor = self._behind(partition, model)
+        free = pipeline.claim(found)
+        try:
+            moved = await self._move({key: found[key] for key in free}, partition, model, acker)
+            if not moved or len(free) < len(found):
+                self._cursor = before  # look at the same stretch again: whoever has moved is no longer behind
                 return
-            take_outputs(states, answer, model.live.version)
-            written = Written(self._app.consumer_generation_id, [])
-            if self._app.rebalancing or self._pass != (model.live.version, written.generation):
-                return  # the partition may be another worker's by now
-            await self._processor.write(keys, [partition] * len(keys), states, model, written)
-            await acker.put(written)
-            metrics.SWEPT.inc(len(keys))
+        finally:
+            pipeline.release(free)
         if self._cursor:
             return
         self._left.pop(0)
@@ -92,20 +86,37 @@ class Sweep:
         if not self._left:
             logger.info("every user of this worker's partitions is on model version %d", model.live.version)
 
-    def _behind(self, partition: int, model: ServingModel) -> tuple[list[bytes], list[bytes], bytes]:
+    async def _move(self, found: dict[bytes, bytes], partition: int, model: ServingModel, acker: Acker) -> bool:
+        """Encode these users' states with `model` and store them; False when that has to be tried again."""
+        if not found:
+            return True
+        states = model.codec.decode(list(found.values()))
+        users = np.array([hash64(key.decode()) for key in found], np.uint64)
+        try:
+            answer = await self._scorer.encode(encode_request(states, users), model.live.version)
+        except ScorerUnavailable:
+            return False
+        take_outputs(states, answer, model.live.version)
+        written = Written(self._app.consumer_generation_id, [])
+        if self._app.rebalancing or self._pass != (model.live.version, written.generation):
+            return False  # the partition may be another worker's by now
+        await self._processor.write(list(found), [partition] * len(found), states, model, written)
+        await acker.put(written)
+        metrics.SWEPT.inc(len(found))
+        return True
+
+    def _behind(self, partition: int, model: ServingModel) -> tuple[dict[bytes, bytes], bytes]:
         """The next users who are not on the live version, and where to go on; b"" at the end of the partition."""
-        keys: list[bytes] = []
-        values: list[bytes] = []
+        found: dict[bytes, bytes] = {}
         size, own = model.codec.dtype.itemsize, self._table.data.offset_key
         start = {"from_key": self._cursor} if self._cursor else {}
         for seen, (key, value) in enumerate(partition_store(self._table, partition).items(**start)):
-            if len(keys) >= self._step or seen >= _SCAN:
-                return keys, values, key
+            if len(found) >= self._step or seen >= _SCAN:
+                return found, key
             if key != own and len(value) == size:
                 state = np.frombuffer(value, model.codec.dtype)
                 if state["n"][0] and (
                     state["model_version"][0] != model.live.version or state["cached_n"][0] != state["n"][0]
                 ):
-                    keys.append(key)
-                    values.append(value)
-        return keys, values, b""
+                    found[key] = value
+        return found, b""

@@ -13,6 +13,7 @@ are decided anew from the same state.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -23,7 +24,9 @@ from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.faust_internals import Acker, LowLatencyTransport, micro_batches
+from stream.faust_recovery import BulkRecovery, guard_opening
 from stream.live_models import LiveModels
+from stream.pipeline import Pipeline
 from stream.processor import Processor
 from stream.producer import make_producer
 from stream.published import Published
@@ -87,25 +90,29 @@ def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) ->
         options=_STORE,
     )
     assert table.changelog_topic_name == changelog_of(settings.app_id)
+    guard_opening(table)
+    app.tables._recovery = BulkRecovery(app, table, kafka)
 
     @app.agent(transactions, name="decide")
     async def decide_transactions(stream: Any) -> None:
         producer, models = make_producer(kafka), LiveModels(kafka)
         await producer.start()
+        # What is loaded by now stays, and a record's many small objects hold no cycles: with Python's defaults the
+        # collector takes a fifth of the worker's time, in pauses that decisions wait for.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
         processor = Processor(app, table, models, scorer, producer, Published(kafka, settings.app_id))
-        acker, lock = Acker(app, table), asyncio.Lock()
+        acker = Acker(app, table)
+        pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         sweep = Sweep(app, table, models, scorer, processor, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())
         if settings.sweep_users_per_s:
-            stream.add_future(sweep.run(lock, acker))
+            stream.add_future(sweep.run(pipeline, acker))
         try:
-            async for batch in micro_batches(stream, settings.batch_max, settings.batch_within_s):
-                async with lock:
-                    written = await processor.process(batch)
-                    if written is not None:
-                        await acker.put(written)
+            await pipeline.run(micro_batches(stream, settings.batch_max, settings.batch_within_s))
+            await acker.drained()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # Faust would ack and commit this batch: stop instead, it is redelivered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rocksdict import Options, Rdict
 
 from panther_core.artifact import load_manifest
 from panther_core.events import Decision, ModelRef
@@ -19,6 +21,7 @@ from panther_core.generator.malformed import malformed
 from panther_core.history import prepare
 from panther_core.schema import hash64
 from panther_core.table_concat import concat
+from stream.faust_recovery import OWNER
 from stream.live_models import load_serving_model
 from stream.produce import produce_labels
 from stream.producer import make_producer
@@ -123,6 +126,36 @@ def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
     for i, t in enumerate(part.transaction_id.tolist()):
         lengths.setdefault(part.user[i] or "", []).append(ledger.decisions[t].history_len)
     assert all(np.diff(v).tolist() == [1] * (len(v) - 1) for v in lengths.values())
+
+
+def test_a_state_folder_that_is_lost_damaged_or_foreign_is_restored(stage: Stage) -> None:
+    system, user = stage.system, "folder-user"
+    folder = system.folder / "worker"
+
+    def lost() -> None:
+        shutil.rmtree(folder)
+
+    def damaged() -> None:
+        for current in folder.glob("**/*.db/CURRENT"):
+            current.write_bytes(b"\0garbage")
+
+    def foreign() -> None:
+        for path in folder.glob("**/*.db"):
+            store = Rdict(str(path), Options(raw_mode=True))
+            store[OWNER] = b"somebody-else"
+            store.close()
+
+    stage.send([record(user, transaction_id="folder-0")])
+    stage.collect({"folder-0"})
+    for i, trouble in enumerate((lost, damaged, foreign), 1):
+        system.kill_worker()
+        trouble()
+        system.start_worker()
+        stage.send([record(user, transaction_id=f"folder-{i}")])
+        ledger = stage.collect({f"folder-{i}"}, patience_s=60)
+        assert ledger.decisions[f"folder-{i}"].history_len == i, trouble.__name__
+        if trouble is not lost:
+            assert list(folder.glob(f"**/*.db.{trouble.__name__}-*")), "what was found is kept aside"
 
 
 def test_what_was_published_before_a_crash_is_published_again(stage: Stage) -> None:

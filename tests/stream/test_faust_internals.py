@@ -6,7 +6,9 @@ from importlib.metadata import version
 import faust
 from aiokafka import AIOKafkaConsumer
 from faust.stores import rocksdb
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
+from faust.transport.conductor import Conductor, ConductorCompiler
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
@@ -39,3 +41,22 @@ def test_the_store_opens_raw_rocksdict_partitions() -> None:
     assert "_db_for_partition" in vars(rocksdb.Store)
     assert "set_persisted_offset" in vars(rocksdb.Store)
     assert "raw_mode=True" in inspect.getsource(rocksdb.RocksDBOptions.as_options)
+
+
+def test_the_intake_puts_records_where_the_conductor_would() -> None:
+    source = inspect.getsource(Consumer._drain_messages)
+    for name in ("_read_offset", "_add_gap", "acks_enabled_for", "wait_first", "consumer_stopped_errors"):
+        assert name in source, f"{name}: Faust's loop has changed, read it again"
+    delivery = inspect.getsource(ConductorCompiler.build)
+    for name in ("incref", "put_nowait_enhanced", "queue.full()", "on_buffer_full", "on_buffer_drop", "flow_control"):
+        assert name in delivery, name
+    assert "_tp_index" in inspect.getsource(Conductor)
+
+
+def test_recovery_asks_for_offsets_after_the_stores_are_open() -> None:
+    source = inspect.getsource(Recovery._restart_recovery)
+    assert source.index("_build_offsets") < source.index("recovery_consistency_check"), "a foreign store would crash it"
+    assert {"_build_offsets", "_wait"} <= vars(Recovery).keys()
+    assert "if self._recovery is None" in inspect.getsource(TableManager.recovery.fget)
+    for name in ("_open_for_partition", "partition_path"):
+        assert name in vars(rocksdb.Store)

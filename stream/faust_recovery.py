@@ -1,0 +1,95 @@
+"""The private parts of Faust's table recovery that the worker touches: bulk restore first, and stores it can trust.
+
+Versions as in faust_internals; tests/stream/test_faust_internals.py fails when one of the attributes used here moves.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from typing import Any
+
+from faust.tables.recovery import Recovery
+
+from panther_core.settings import KafkaSettings
+from stream.faust_internals import partition_store
+from stream.restore import restore
+
+logger = logging.getLogger(__name__)
+
+#: key that says whose states a store holds; its value is shorter than any state, so nobody takes it for one
+OWNER = b"__panther\0application"
+
+
+class BulkRecovery(Recovery):
+    """Faust's recovery, which finds little left to do."""
+
+    def __init__(self, app: Any, table: Any, kafka: KafkaSettings) -> None:
+        super().__init__(app, app.tables, beacon=app.tables.beacon, loop=app.tables.loop)
+        self._table, self._kafka = table, kafka
+
+    async def _build_offsets(self, consumer: Any, tps: set[Any], destination: Any, title: str) -> None:
+        topic = self._table.changelog_topic_name
+        mine = {tp.partition: tp for tp in tps if tp.topic == topic}
+        ends = await consumer.highwaters(*mine.values())
+        for partition, tp in mine.items():
+            if not trusted(self._table, partition, destination[tp], ends[tp] or 0):
+                destination[tp] = None
+        stores = {p: partition_store(self._table, p) for p in mine}
+        have = {p: -1 if destination[tp] is None else destination[tp] for p, tp in mine.items()}
+
+        def persist(partition: int, offset: int) -> None:
+            self._table.data.set_persisted_offset(mine[partition], offset)
+
+        if mine:
+            for partition, offset in (await restore(self._kafka, topic, stores, have, persist)).items():
+                destination[mine[partition]] = offset
+        await super()._build_offsets(consumer, tps, destination, title)
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 - Faust's signature
+        # without Faust's limit: a restore takes as long as the changelog is, and each request has a limit of its own
+        await super()._wait(coro)
+
+
+def trusted(table: Any, partition: int, offset: int | None, end: int) -> bool:
+    """Whether a store was made from this very changelog; False: it was emptied, and is to be restored from nothing."""
+    store, own = partition_store(table, partition), table.app.conf.id.encode()
+    owner = store.get(OWNER)
+    if owner not in (None, own):
+        why = f"it holds states of application {owner.decode(errors='replace')!r}"
+    elif offset is not None and offset >= end:
+        why = f"it has seen offset {offset} of a changelog that ends at {end}: that topic was made anew"
+    else:
+        store[OWNER] = own
+        return True
+    logger.warning("state store of partition %d is not this application's: %s; restoring it anew", partition, why)
+    _discard(table, partition, "foreign")
+    partition_store(table, partition)[OWNER] = own
+    return False
+
+
+def guard_opening(table: Any) -> None:
+    """A store that RocksDB finds damaged is kept aside, and an empty one opened, which is then restored."""
+    open_store = table.data._open_for_partition
+
+    def guarded(partition: int) -> Any:
+        try:
+            return open_store(partition)
+        except Exception as error:
+            if "lock" in str(error).lower():
+                raise  # another process has it open: Faust tries again
+            logger.warning("state store of partition %d is damaged, restoring it anew: %s", partition, error)
+            _discard(table, partition, "damaged")
+            return open_store(partition)
+
+    table.data._open_for_partition = guarded
+
+
+def _discard(table: Any, partition: int, what: str) -> None:
+    """Close a partition's store and move its folder aside."""
+    store = table.data._dbs.pop(partition, None)
+    if store is not None:
+        store.close()
+    path = table.data.partition_path(partition)
+    shutil.move(path, path.with_name(f"{path.name}.{what}-{time.time_ns() // 1_000_000}"))

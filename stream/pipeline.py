@@ -1,0 +1,87 @@
+"""Several micro-batches under way at once, so that the next decisions do not wait while a batch is being encoded.
+
+A user is in one batch at a time: events of a user who is being worked on wait until that is done, which keeps every
+user's order. Acks keep the order of intake (faust_internals.Acker).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from stream.faust_internals import Acker
+from stream.processor import Processor
+
+
+class Pipeline:
+    """Feeds micro-batches to the processor, `depth` of them at a time."""
+
+    def __init__(self, processor: Processor, acker: Acker, depth: int, batch_max: int) -> None:
+        self._processor, self._acker = processor, acker
+        self._depth, self._batch_max = depth, batch_max
+        self._busy: set[bytes] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def run(self, batches: AsyncIterator[list[Any]]) -> None:
+        """Until the batches end, and all of them are finished. Raises what a batch raises."""
+        waiting: list[Any] = []
+        coming: asyncio.Task[list[Any]] | None = None
+        try:
+            while True:
+                if coming is None and len(self._under_way) < self._depth and len(waiting) < self._batch_max:
+                    coming = asyncio.ensure_future(anext(batches))
+                await asyncio.wait(self._tasks(coming), return_when=asyncio.FIRST_COMPLETED)
+                self._reap()
+                if coming is not None and coming.done():
+                    try:
+                        batch = coming.result()
+                    except StopAsyncIteration:
+                        break
+                    coming = None
+                    self._acker.expect(batch)
+                    waiting += batch
+                if len(self._under_way) < self._depth:
+                    waiting = self._begin(waiting)
+            while waiting or self._under_way:
+                waiting = self._begin(waiting)
+                await asyncio.wait(self._under_way)
+                self._reap()
+        finally:
+            for task in self._tasks(coming):
+                task.cancel()
+
+    def claim(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Keep users out of batches until they are released; those already worked on are not given."""
+        free = set(keys) - self._busy
+        self._busy |= free
+        return free
+
+    def release(self, keys: set[bytes]) -> None:
+        """Give claimed users back."""
+        self._busy -= keys
+
+    def _begin(self, waiting: list[Any]) -> list[Any]:
+        """Start a batch of the events whose users are free; returns the others."""
+        ready = [event for event in waiting if event.message.key not in self._busy]
+        if not ready:
+            return waiting
+        held = [event for event in waiting if event.message.key in self._busy]
+        users = self.claim(event.message.key for event in ready)
+        self._under_way.add(asyncio.ensure_future(self._process(ready, users)))
+        return held
+
+    async def _process(self, events: list[Any], users: set[bytes]) -> None:
+        try:
+            written = await self._processor.process(events)
+        finally:
+            self.release(users)
+        await self._acker.put(written)
+
+    def _reap(self) -> None:
+        for task in [t for t in self._under_way if t.done()]:
+            self._under_way.discard(task)
+            task.result()
+
+    def _tasks(self, coming: asyncio.Task[Any] | None) -> set[asyncio.Task[Any]]:
+        return self._under_way if coming is None else self._under_way | {coming}

@@ -1,0 +1,103 @@
+"""Scheduling of micro-batches: what may be under way at the same time, and in which order it is acked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream.faust_internals import Acker, Written
+from stream.pipeline import Pipeline
+
+
+class Message:
+    generation_id = 7
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+
+class Event:
+    """What pipeline and acker need of Faust's event."""
+
+    def __init__(self, number: int, key: bytes, acked: list[int]) -> None:
+        self.number, self.message, self._acked = number, Message(key), acked
+
+    def ack(self) -> None:
+        self._acked.append(self.number)
+
+
+class App:
+    consumer_generation_id = 7
+
+
+class Worked:
+    """In a processor's place: notes what is under way together, and takes a random while."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.rng = np.random.default_rng(0)
+        self.now: list[set[bytes]] = []
+        self.together, self.overlaps, self.done = 0, 0, dict[bytes, list[int]]()
+        self.fail_at = fail_at
+
+    async def process(self, events: list[Any]) -> Written:
+        users = {event.message.key for event in events}
+        self.overlaps += sum(bool(users & other) for other in self.now)
+        self.now.append(users)
+        self.together = max(self.together, len(self.now))
+        await asyncio.sleep(float(self.rng.uniform(0, 0.004)))
+        self.now.remove(users)
+        for event in events:
+            if event.number == self.fail_at:
+                raise RuntimeError("planted")
+            self.done.setdefault(event.message.key, []).append(event.number)
+        return Written(App.consumer_generation_id, events)
+
+
+def run(worked: Worked, acked: list[int], count: int = 600, users: int = 25) -> dict[bytes, list[int]]:
+    """Send `count` events through, three batches at a time; returns what each user sent, and fills `acked`."""
+    rng, sent = np.random.default_rng(1), dict[bytes, list[int]]()
+
+    async def batches() -> AsyncIterator[list[Any]]:
+        number = 0
+        while number < count:
+            size = int(rng.integers(1, 12))
+            batch = [Event(number + i, b"%d" % rng.integers(users), acked) for i in range(size)]
+            for event in batch:
+                sent.setdefault(event.message.key, []).append(event.number)
+            number += size
+            await asyncio.sleep(0)
+            yield batch
+
+    async def go() -> None:
+        acker = Acker(App(), None)
+        acking = asyncio.create_task(acker.run())
+        try:
+            await Pipeline(worked, acker, 3, 50).run(batches())  # type: ignore[arg-type]
+            await acker.drained()
+        finally:
+            acking.cancel()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    return sent
+
+
+def test_users_are_in_one_batch_at_a_time_in_their_order() -> None:
+    worked, acked = Worked(), list[int]()
+    sent = run(worked, acked)
+    assert worked.together == 3, "batches ran at the same time, or the rest proves nothing"
+    assert worked.overlaps == 0
+    assert worked.done == sent
+    assert acked == sorted(acked)
+    assert len(acked) == sum(map(len, sent.values()))
+
+
+def test_a_failed_batch_ends_it_and_nothing_behind_it_is_acked() -> None:
+    worked, acked = Worked(fail_at=300), list[int]()
+    with pytest.raises(RuntimeError, match="planted"):
+        run(worked, acked)
+    assert acked
+    assert max(acked) < 300
