@@ -1,7 +1,8 @@
 """Several micro-batches under way at once, so that the next decisions do not wait while a batch is being encoded.
 
-A user is in one batch at a time: events of a user who is being worked on wait until that is done, which keeps every
-user's order. Acks keep the order of intake (faust_internals.Acker).
+A user is in one batch at a time, and once in it: further events of that user wait until it is done. That keeps every
+user's order, and a batch is one call of each model: with a second event of one user in it, all others would wait for
+a second round. Acks keep the order of intake (faust_internals.Acker).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 
 from stream.faust_internals import Acker
 from stream.processor import Processor
+
+#: batches' worth of events that may wait for their users
+_WAITING = 8
 
 
 class Pipeline:
@@ -29,7 +33,7 @@ class Pipeline:
         coming: asyncio.Task[list[Any]] | None = None
         try:
             while True:
-                if coming is None and len(self._under_way) < self._depth and len(waiting) < self._batch_max:
+                if coming is None and len(self._under_way) < self._depth and len(waiting) < _WAITING * self._batch_max:
                     coming = asyncio.ensure_future(anext(batches))
                 await asyncio.wait(self._tasks(coming), return_when=asyncio.FIRST_COMPLETED)
                 self._reap()
@@ -62,13 +66,20 @@ class Pipeline:
         self._busy -= keys
 
     def _begin(self, waiting: list[Any]) -> list[Any]:
-        """Start a batch of the events whose users are free; returns the others."""
-        ready = [event for event in waiting if event.message.key not in self._busy]
-        if not ready:
+        """Start a batch: the next event of every user who is free; returns the others."""
+        ready: dict[Any, Any] = {}
+        held: list[Any] = []
+        for event in waiting:
+            key = event.message.key
+            if key in self._busy or key in ready or len(ready) == self._batch_max:
+                held.append(event)
+            else:
+                ready[key] = event
+        # a few free users do not make a batch while most events wait for a batch to end: it would be one more for all
+        if not ready or (self._under_way and len(ready) < min(self._batch_max, len(waiting)) / 2):
             return waiting
-        held = [event for event in waiting if event.message.key in self._busy]
-        users = self.claim(event.message.key for event in ready)
-        self._under_way.add(asyncio.ensure_future(self._process(ready, users)))
+        users = self.claim(ready)
+        self._under_way.add(asyncio.ensure_future(self._process(list(ready.values()), users)))
         return held
 
     async def _process(self, events: list[Any], users: set[bytes]) -> None:

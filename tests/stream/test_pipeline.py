@@ -57,7 +57,7 @@ class Worked:
         return Written(App.consumer_generation_id, events)
 
 
-def run(worked: Worked, acked: list[int], count: int = 600, users: int = 25) -> dict[bytes, list[int]]:
+def run(worked: Worked, acked: list[int], count: int = 600, users: int = 200) -> dict[bytes, list[int]]:
     """Send `count` events through, three batches at a time; returns what each user sent, and fills `acked`."""
     rng, sent = np.random.default_rng(1), dict[bytes, list[int]]()
 
