@@ -76,6 +76,7 @@ def replay(
     limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for every decision (Parquet); a killed run goes on.")] = None,
     speed: Annotated[str, typer.Option(help="Event time over real time, or max.")] = "max",
+    labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
     label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
     as_json: Json = False,
@@ -98,6 +99,7 @@ def replay(
         end=end,
         limit=limit,
         speed=pace,
+        labels=labels,
         label_delay_ms=round(label_delay * 86_400_000),
         threshold=threshold,
     )

@@ -22,6 +22,7 @@ from panther_core.table import TransactionTable
 from stream.live_models import load_serving_model
 from stream.replay.columns import decision_columns
 from stream.replay.engine import Replayed, Replayer
+from stream.replay.labels import Labels
 from stream.replay.measure import measure_columns
 from stream.replay.output import Output
 
@@ -40,6 +41,7 @@ class Request:
     speed: float = 0
     label_delay_ms: int = 7 * 86_400_000
     threshold: float | None = None
+    labels: Path | None = None
     chunk_rows: int = 200_000
 
     def chunks(self) -> Iterator[TransactionTable]:
@@ -67,7 +69,7 @@ def load_replayer(request: Request, model: int) -> Replayer:
     """One version, nobody known. Raises BadInput for one that is not there, ArtifactError."""
     folder = request.models_dir / str(model)
     if not folder.is_dir():
-        there = sorted(int(path.name) for path in request.models_dir.glob("[0-9]*"))
+        there = sorted(int(path.name) for path in request.models_dir.glob("*") if path.name.isdigit())
         raise BadInput(f"expected a model version out of {there or 'none'} in {request.models_dir}, got {model}")
     serving = load_serving_model(folder)
     if request.threshold is not None:
@@ -79,6 +81,7 @@ def run(request: Request, out: Path | None, progress: Callable[[int], None]) -> 
     """Replay, write below `out` if given, and measure. `progress` gets the rows done so far."""
     if len(set(request.models)) != len(request.models):
         raise BadInput(f"expected different model versions, got {list(request.models)}: give each once")
+    labels = Labels.read(request.labels) if request.labels else None
     replayers = [load_replayer(request, model) for model in request.models]
     plan = plan_of(request, replayers)
     output = Output(out, plan, replayers) if out else None
@@ -94,6 +97,7 @@ def run(request: Request, out: Path | None, progress: Callable[[int], None]) -> 
             due = (int(table.time_ms[0]) - event_ms) / 1000 / request.speed
             time.sleep(max(0.0, due - (time.perf_counter() - started)))
         replayed = [replayer.decide(table) for replayer in replayers]
+        table = labels.put(table) if labels else table  # only now: decisions know of no label
         if output:
             output.add([decision_columns(table, part, request.label_delay_ms) for part in replayed])
         else:
@@ -132,6 +136,7 @@ def plan_of(request: Request, replayers: list[Replayer]) -> dict[str, Any]:
         "format": request.format,
         "period": [request.start, request.end],
         "limit": request.limit,
+        "labels": request.labels and {"path": str(request.labels), "sha256": _digest(request.labels)},
         "speed": request.speed,
         "chunk_rows": request.chunk_rows,
         "label_delay_ms": request.label_delay_ms,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from panther_core.errors import BadInput
+from panther_core.errors import BadInput, InvalidFile
 from panther_core.table import TransactionTable
 from stream.replay.columns import SCHEMA
 from stream.replay.run import Request, run
@@ -110,3 +110,17 @@ def test_another_plan_a_finished_folder_and_an_unknown_model_are_refused(request
         run(request_, tmp_path / "cut", lambda _: None)
     with pytest.raises(BadInput, match=r"out of \[1\]"):
         run(replace(request_, models=(7,)), None, lambda _: None)
+
+
+def test_labels_from_a_file_of_their_own(request_: Request, log: TransactionTable, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("transaction_id,label\n1,1\n0,0\n5,1\n")
+    run(replace(request_, labels=file), tmp_path / "out", lambda _: None)
+    label = pq.read_table(tmp_path / "out" / "decisions-v1.parquet")["label"].to_numpy()
+    assert label[[0, 1, 5]].tolist() == [0, 1, 1]
+    assert (label >= 0).sum() == 3
+    with pytest.raises(InvalidFile, match="check --labels"):
+        run(replace(request_, labels=tmp_path / "none.csv"), None, lambda _: None)
+    file.write_text("transaction,label\n1,1\n")
+    with pytest.raises(InvalidFile, match="expected a column 'transaction_id'"):
+        run(replace(request_, labels=file), None, lambda _: None)
