@@ -53,7 +53,7 @@ def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
 @contextmanager
 def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, TransactionTable]]:
     """A system whose users have their past, one worker started, and `needed` transactions to stream."""
-    table = _long_table(load, needed)
+    table = long_table(load, needed)
     split = load.users * load.history
     history, live = table.take(slice(0, split)), table.take(slice(split, None))
     seen = history.take(slice(-400_000, None))
@@ -73,7 +73,7 @@ def label_delay_ms(seen: TransactionTable) -> int:
     return int(np.ptp(seen.time_ms)) // 50
 
 
-def _long_table(load: Load, live: int) -> TransactionTable:
+def long_table(load: Load, live: int) -> TransactionTable:
     """A log with enough events a user before the stream begins."""
     total = load.users * load.history + live
     mean = 4.0

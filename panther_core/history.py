@@ -35,10 +35,17 @@ class History:
     states: NDArray[np.void]  # [U] state after the last event, without model outputs
 
 
-def prepare(events: NDArray[np.void], schema: AttributeSchema, length: int) -> History:
-    """Run EVENT rows (arrival order, offsets increasing) through fresh states; `length` is the context length L."""
+def prepare(
+    events: NDArray[np.void], schema: AttributeSchema, length: int, states: NDArray[np.void] | None = None
+) -> History:
+    """Run EVENT rows (arrival order, offsets increasing) through states; `length` is the context length L.
+
+    `states` (changed in place): of the events' distinct users by ascending hash, without model outputs; fresh ones
+    where none are given.
+    """
     users, user = np.unique(events["user"], return_inverse=True)
-    states = StateCodec(schema, length, cached=0).fresh(len(users))
+    if states is None:
+        states = StateCodec(schema, length, cached=0).fresh(len(users))
     count = len(events)
     features = np.zeros((count, WIDTH), np.float32)
     code = np.zeros(count, np.uint64)

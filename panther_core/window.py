@@ -26,14 +26,14 @@ def window_length(n: IntOrArray, length: int) -> IntOrArray:
     return n - window_start(n, length)
 
 
-def blocks(n: int, length: int) -> list[tuple[int, int, int]]:
-    """Cover the outputs after events 1..n of one history with as few forwards as there were falls.
+def blocks(n: int, length: int, known: int = 0) -> list[tuple[int, int, int]]:
+    """Cover the outputs after events known + 1..n of one history with as few forwards as there were falls.
 
     Returns (start, stop, first) triples: one forward over events[start:stop] yields, at its positions, exactly
     the outputs the stream had after events `first`..`stop - 1` (0-based index of the newest event).
     """
     half = length // 2
-    out, first = [], 0
+    out, first = [], known
     while first < n:
         # after event `first` the user has first + 1 events; the window started here grows to length - 1 events
         start = window_start(first + 1, length)

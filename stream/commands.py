@@ -69,24 +69,46 @@ def produce(
 @app.command()
 def replay(
     path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
-    model: Annotated[int, typer.Option(help="Model version, out of PANTHER_MODELS_DIR.")],
+    model: Annotated[list[int], typer.Option(help="Model version, out of PANTHER_MODELS_DIR; may be repeated.")],
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "fdh",
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for every decision (Parquet); a killed run goes on.")] = None,
+    speed: Annotated[str, typer.Option(help="Event time over real time, or max.")] = "max",
+    labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
+    label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
+    threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
-    from panther_core.formats import read_table
-    from panther_core.model.serving import PantherModel
-    from stream.live_models import load_serving_model
-    from stream.replay import measure
-    from stream.replay import replay as run
+    from stream.replay.run import Request, run
 
-    folder = Path(PantherSettings().models_dir) / str(model)
-    table = read_table(format, path, start=start, end=end, limit=limit)
-    started = time.perf_counter()
-    replayed = run(table, load_serving_model(folder), PantherModel.load(folder))
-    seconds = time.perf_counter() - started
-    speed = {"model": model, "seconds": round(seconds, 2), "tps": round(len(table) / seconds)}
-    emit(speed | measure(table, replayed), as_json)
+    try:
+        pace = 0.0 if speed == "max" else float(speed)
+    except ValueError:
+        raise typer.BadParameter(f"expected max or a number like 3600, got {speed!r}") from None
+    if pace < 0 or (speed != "max" and not 0 < pace < float("inf")):
+        raise typer.BadParameter(f"expected max or a number above 0, got {speed!r}")
+    request = Request(
+        path=path,
+        format=format,
+        models=tuple(model),
+        models_dir=Path(PantherSettings().models_dir),
+        start=start,
+        end=end,
+        limit=limit,
+        speed=pace,
+        labels=labels,
+        label_delay_ms=round(label_delay * 86_400_000),
+        threshold=threshold,
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("replay", total=limit, note="")
+        started = time.perf_counter()
+
+        def progress(rows: int) -> None:
+            bar.update(task, completed=rows, note=f"{rows / (time.perf_counter() - started):,.0f}/s")
+
+        result = run(request, out, progress)
+    emit(result, as_json)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from panther_core.history import History
 from panther_core.scoring import RECENT, ScoreRequest
-from panther_core.window import blocks
+from panther_core.window import blocks, window_start
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,19 @@ class Windows:
         return Windows(self.begin[index], self.end[index], self.first[index])
 
 
-def plan(history: History, length: int) -> Windows:
-    """Windows that yield the outputs after every kept event exactly once."""
+def plan(history: History, length: int, known: NDArray[np.int64] | None = None) -> Windows:
+    """Windows that yield the outputs after every kept event exactly once.
+
+    `known` [U]: events that each user had before; those of them in the window then are the first in `history.order`
+    (panther_core.model.carried), and their outputs are not asked for again.
+    """
     out: list[tuple[int, int, int]] = []
     profile = np.ascontiguousarray(history.profile[history.order]).view(np.uint64)[:, 0]
     changes = np.flatnonzero(profile[1:] != profile[:-1]) + 1
-    for low, high in pairwise(history.bounds.tolist()):
-        for start, stop, first in blocks(high - low, length):
+    earlier = [0] * (len(history.bounds) - 1) if known is None else known.tolist()
+    for (begins, high), before in zip(pairwise(history.bounds.tolist()), earlier, strict=True):
+        low = begins - window_start(before, length)  # where the user's very first event would stand
+        for start, stop, first in blocks(high - low, length, before):
             a, b = np.searchsorted(changes, (low + first, low + stop), side="right")
             cuts = [low + first, *(c for c in changes[a:b].tolist() if c < low + stop), low + stop]
             out.extend((low + start, end, begin) for begin, end in pairwise(cuts))

@@ -80,12 +80,15 @@ class PantherModel(torch.nn.Module):
         return EncodeResponse(cached, expected)
 
     @torch.inference_mode()
-    def encode_history(self, history: History) -> EncodedHistory:
-        """What `encode` gave after every kept event of `history`, to 1e-5, a whole window at a time."""
+    def encode_history(self, history: History, known: NDArray[np.int64] | None = None) -> EncodedHistory:
+        """What `encode` gave after every kept event of `history`, to 1e-5, a whole window at a time.
+
+        `known`: see bulk.plan; the outputs of those earlier events are left undefined.
+        """
         codes, count = history.code[history.order], len(history.order)
         cached = np.empty((count, cached_width(self.config)), np.float32)
         expected = np.empty((count, EXPECTED), np.uint64)
-        windows, table = plan(history, self.config.length), self.panther.token_table()
+        windows, table = plan(history, self.config.length, known), self.panther.token_table()
         for index in chunks(windows.end - windows.begin, POSITIONS):
             w = windows.take(index)
             part = as_tensor(padded(codes, w.begin, w.end), self.device)

@@ -1,0 +1,73 @@
+"""`panther bench replay`: how fast a log is replayed in process, with users who have a whole context behind them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands_run import Json
+from panther_core.console import emit
+
+if TYPE_CHECKING:
+    from infra.bench_e2e import Load
+
+app = typer.Typer()
+CHUNK = 200_000  # rows, as the readers give them
+
+
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench-replay"),
+    users: Annotated[int, typer.Option(help="Users, each with a history.")] = 2000,
+    history: Annotated[int, typer.Option(help="Events a user has before the clock starts, on average.")] = 256,
+    transactions: Annotated[int, typer.Option(help="Transactions that are timed.")] = 400_000,
+    as_json: Json = False,
+) -> None:
+    """Replay through a trained model, chunk by chunk with decisions written, after an untimed past."""
+    from infra.bench_e2e import Load
+
+    emit(run_replay(folder, Load(users, history), transactions), as_json)
+
+
+def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
+    """Keys as docs/benchmarks names them; `profile` is seconds by step."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from infra.bench_e2e import label_delay_ms, long_table
+    from infra.training import train_once
+    from panther_core.model.serving import PantherModel
+    from stream.live_models import load_serving_model
+    from stream.replay import Replayer
+    from stream.replay.columns import decision_columns
+
+    table = long_table(load, transactions)
+    split = load.users * load.history
+    seen = table.take(slice(max(0, split - 400_000), split))
+    train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
+    artifact = folder / "models" / "1"
+    replayer = Replayer(load_serving_model(artifact), PantherModel.load(artifact))
+    for low in range(0, split, CHUNK):
+        replayer.decide(table.take(slice(low, min(low + CHUNK, split))))
+    replayer.seconds.clear()
+    started, write_s, lengths = time.perf_counter(), 0.0, []
+    for low in range(split, len(table), CHUNK):
+        part = table.take(slice(low, low + CHUNK))
+        decided = replayer.decide(part)
+        lengths.append(decided.decision["history_len"])
+        before = time.perf_counter()
+        pq.write_table(decision_columns(part, decided, 0), folder / "decisions.parquet", compression="zstd")
+        write_s += time.perf_counter() - before
+    seconds = time.perf_counter() - started
+    profile = {name: round(value, 2) for name, value in replayer.seconds.items()} | {"write": round(write_s, 2)}
+    count = len(table) - split
+    return {
+        "tps": round(count / seconds, 1),
+        "transactions": count,
+        "seconds": round(seconds, 2),
+        "history_len": int(np.median(np.concatenate(lengths))),
+        "profile": profile,
+    }

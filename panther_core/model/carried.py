@@ -1,0 +1,75 @@
+"""A stretch of a log whose users have a past: what is needed of that past to encode the stretch window by window.
+
+A window begins at most L events back (panther_core.window), and the ring of a user's state holds those. They are put
+before the user's events as rows of their own, so that encoding and scoring know of nothing but histories. G users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.history import History
+from panther_core.model.bulk import EncodedHistory
+from panther_core.state import EXPECTED
+from panther_core.transition import code_array, context
+
+
+@dataclass(frozen=True)
+class Continued:
+    """Some users' part of a stretch. Rows 0..len(rows)-1 of `history` are the stretch's, the rest is the past."""
+
+    history: History
+    rows: NDArray[np.int64]  # row in the stretch of each of `history`'s own rows
+    known: NDArray[np.int64]  # [G] events of each user before the stretch
+    place: NDArray[np.int64]  # [G] place of the last of them, -1 for a new user
+
+    def put_outputs(self, encoded: EncodedHistory, cached: NDArray[np.float32], expected: NDArray[np.void]) -> None:
+        """Give the last event before the stretch the outputs [G, K] and [G, 3] that it had, in place."""
+        there = self.known > 0
+        encoded.cached[self.place[there]] = cached[there]
+        encoded.expected[self.place[there]] = (
+            np.ascontiguousarray(expected[there]).view(np.uint64).reshape(-1, EXPECTED)
+        )
+
+    def last_outputs(self, encoded: EncodedHistory) -> tuple[NDArray[np.float32], NDArray[np.void]]:
+        """Outputs [G, K] and [G, 3] after each user's last event."""
+        last = self.history.bounds[1:] - 1
+        return encoded.cached[last], code_array(encoded.expected[last])
+
+
+def continued(history: History, low: int, high: int, before: NDArray[np.void]) -> Continued:
+    """Users low..high-1 of `history`; `before` are their states when it began."""
+    rows = history.order[history.bounds[low] : history.bounds[high]]
+    codes, length = context(before)
+    past = np.arange(codes.shape[1]) < length[:, None]
+    own = np.diff(history.bounds[low : high + 1])
+    users = np.arange(high - low)
+    # stable: within a user the past (even) comes before the stretch (odd), each in its order
+    order = np.argsort(np.r_[np.repeat(2 * users + 1, own), np.repeat(2 * users, length)], kind="stable")
+    bounds = np.r_[0, np.cumsum(own + length)]
+    joined = replace(
+        history,
+        features=history.features[rows],
+        code=np.r_[history.code[rows], codes[past]],
+        history_len=history.history_len[rows],
+        profile=np.r_[history.profile[rows], np.repeat(before["profile"], length, axis=0)],
+        late=history.late[rows],
+        order=order,
+        bounds=bounds,
+    )
+    return Continued(joined, rows, before["n"].astype(np.int64), np.where(length > 0, bounds[:-1] + length - 1, -1))
+
+
+def groups(history: History, before: NDArray[np.void], length: int, positions: int) -> list[tuple[int, int]]:
+    """Cut the users into stretches (low, high) of at most `positions` events, their pasts included, or one user."""
+    size = np.diff(history.bounds) + np.minimum(before["n"], length)
+    total = np.r_[0, np.cumsum(size)]
+    out, low = [], 0
+    while low < len(size):
+        high = max(low + 1, int(np.searchsorted(total, total[low] + positions, side="right")) - 1)
+        out.append((low, high))
+        low = high
+    return out

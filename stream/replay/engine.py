@@ -1,0 +1,136 @@
+"""Decides a log in chunks, in memory that grows with its users and not with its rows.
+
+The state functions are run wave by wave (panther_core.history), the model over whole context windows: no decision
+feeds back into a model's inputs, so this equals the stream to float rounding (DESIGN section 3). Between chunks every
+user keeps the state record that the worker would keep, and the outputs after its last event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.engine import give_reasons, make_decisions, to_explain
+from panther_core.history import prepare
+from panther_core.model.bulk import EncodedHistory, score_request
+from panther_core.model.carried import Continued, continued, groups
+from panther_core.model.serving import PantherModel
+from panther_core.state import DECISION, StateCodec
+from panther_core.table import TransactionTable
+from panther_core.transition import code_array
+from stream.live_models import ServingModel
+
+_POSITIONS = 1 << 17  # events encoded before they are scored and forgotten: bounds memory
+_ROWS = 8192  # scored at once: large enough to keep the cores busy
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """DECISION rows [N] in the table's order; `kept` false = a redelivery: no decision of its own."""
+
+    decision: NDArray[np.void]
+    kept: NDArray[np.bool_]
+
+
+class Replayer:
+    """One model version, and what it knows of every user so far."""
+
+    def __init__(self, serving: ServingModel, model: PantherModel) -> None:
+        """Nobody is known."""
+        self.serving, self._model = serving, model
+        self._codec = StateCodec(serving.schema, serving.codec.length, cached=0)
+        self._slot: dict[int, int] = {}  # user -> row in the arrays below
+        self._states = self._codec.fresh(0)
+        self._cached = np.zeros((0, serving.codec.dtype["cached"].shape[0]), np.float32)
+        self.seen = 0  # rows so far: the next one's offset
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step
+
+    def decide(self, table: TransactionTable) -> Replayed:
+        """Decide the next transactions (arrival order). Clock fields are the event's own time."""
+        with self._timed("features"):
+            events = table.events(self.serving.schema, self.seen)
+            events["code"]["risk"] = self.serving.risk.level(events["merchant"])
+            slots = self._slots(np.unique(events["user"]))
+            before = self._states[slots]
+            history = prepare(events, self.serving.schema, self._codec.length, before.copy())
+        decision = np.zeros(len(events), DECISION)
+        for low, high in groups(history, before, self._codec.length, _POSITIONS):
+            at = slots[low:high]
+            with self._timed("encode"):
+                part = continued(history, low, high, before[low:high])
+                encoded = self._model.encode_history(part.history, part.known)
+                part.put_outputs(encoded, self._cached[at], before["expected"][low:high])
+            with self._timed("score"):
+                self._score(part, encoded, events, decision)
+            self._cached[at], history.states["expected"][low:high] = part.last_outputs(encoded)
+        self._states[slots] = history.states
+        self.seen += len(events)
+        decision["scored_at"] = events["time_ms"]
+        return Replayed(decision, history.kept)
+
+    def _score(
+        self, part: Continued, encoded: EncodedHistory, events: NDArray[np.void], decision: NDArray[np.void]
+    ) -> None:
+        for own in np.array_split(np.arange(len(part.rows)), len(part.rows) // _ROWS + 1):
+            if not len(own):
+                continue
+            request = score_request(part.history, encoded, own)
+            known = part.history.history_len[own]
+            expected = encoded.expected[np.maximum(encoded.place[own] - 1, 0)]
+            everything = np.ones(len(own), np.bool_)
+            made = make_decisions(
+                events[part.rows[own]],
+                request.features,
+                self.serving.live,
+                self._model.score(request),
+                live=everything,
+                current=everything,
+                history_len=known,
+                late=part.history.late[own],
+                expected=code_array(np.where((known > 0)[:, None], expected, np.uint64(0))),
+            )
+            alerts = to_explain(made)
+            if len(alerts):
+                give_reasons(made, alerts, self._model.explain(request.take(alerts)))
+            decision[part.rows[own]] = made
+
+    def _slots(self, users: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Row of each user; room is made for newcomers."""
+        slots = np.array([self._slot.setdefault(user, len(self._slot)) for user in users.tolist()], np.int64)
+        missing = len(self._slot) - len(self._states)
+        if missing > 0:
+            room = max(missing, len(self._states) // 2)
+            self._states = np.concatenate([self._states, self._codec.fresh(room)])
+            self._cached = np.concatenate([self._cached, np.zeros((room, self._cached.shape[1]), np.float32)])
+        return slots
+
+    def memory(self) -> dict[str, NDArray[Any]]:
+        """All that is known, as arrays: what `restore` takes."""
+        count = len(self._slot)
+        users = np.fromiter(self._slot, np.uint64, count)  # in the order of their rows
+        seen = np.array([self.seen])
+        return {"users": users, "states": self._states[:count], "cached": self._cached[:count], "seen": seen}
+
+    def restore(self, memory: dict[str, NDArray[Any]]) -> None:
+        """Go on where `memory` was taken."""
+        self._slot = {int(user): row for row, user in enumerate(memory["users"].tolist())}
+        self._states, self._cached = memory["states"], memory["cached"].astype(np.float32)
+        self.seen = int(memory["seen"][0])
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[step] += time.perf_counter() - started
+
+
+def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) -> Replayed:
+    """Decide every transaction of `table` (arrival order) from empty states. Clock fields are the event's own time."""
+    return Replayer(serving, model).decide(table)
