@@ -12,20 +12,24 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from stream.faust_internals import Acker
-from stream.processor import Processor
+from stream.processor import Decided, Processor
 
 #: batches' worth of events that may wait for their users
 _WAITING = 8
+#: batches that may wait for the broker
+_STORING = 8
+_LOOK_AGAIN_S = 0.005
 
 
 class Pipeline:
-    """Feeds micro-batches to the processor, `depth` of them at a time."""
+    """Feeds micro-batches to the processor; `depth` of them are decided at a time."""
 
     def __init__(self, processor: Processor, acker: Acker, depth: int, batch_max: int) -> None:
         self._processor, self._acker = processor, acker
         self._depth, self._batch_max = depth, batch_max
         self._busy: set[bytes] = set()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._deciding: set[asyncio.Task[None]] = set()
+        self._storing: set[asyncio.Task[None]] = set()
 
     async def run(self, batches: AsyncIterator[list[Any]]) -> None:
         """Until the batches end, and all of them are finished. Raises what a batch raises."""
@@ -33,10 +37,9 @@ class Pipeline:
         coming: asyncio.Task[list[Any]] | None = None
         try:
             while True:
-                if coming is None and len(self._under_way) < self._depth and len(waiting) < _WAITING * self._batch_max:
+                if coming is None and len(self._deciding) < self._depth and len(waiting) < _WAITING * self._batch_max:
                     coming = asyncio.ensure_future(anext(batches))
-                await asyncio.wait(self._tasks(coming), return_when=asyncio.FIRST_COMPLETED)
-                self._reap()
+                await self._progress(coming, bool(waiting))
                 if coming is not None and coming.done():
                     try:
                         batch = coming.result()
@@ -44,13 +47,13 @@ class Pipeline:
                         break
                     coming = None
                     self._acker.expect(batch)
+                    await self._processor.prepare(batch)
                     waiting += batch
-                if len(self._under_way) < self._depth:
+                if len(self._deciding) < self._depth and len(self._storing) < _STORING:
                     waiting = self._begin(waiting)
-            while waiting or self._under_way:
+            while waiting or self._tasks():
                 waiting = self._begin(waiting)
-                await asyncio.wait(self._under_way)
-                self._reap()
+                await self._progress(None, bool(waiting))
         finally:
             for task in self._tasks(coming):
                 task.cancel()
@@ -76,23 +79,35 @@ class Pipeline:
             else:
                 ready[key] = event
         # a few free users do not make a batch while most events wait for a batch to end: it would be one more for all
-        if not ready or (self._under_way and len(ready) < min(self._batch_max, len(waiting)) / 2):
+        if not ready or (self._deciding and len(ready) < min(self._batch_max, len(waiting)) / 2):
             return waiting
         users = self.claim(ready)
-        self._under_way.add(asyncio.ensure_future(self._process(list(ready.values()), users)))
+        self._deciding.add(asyncio.ensure_future(self._decide(list(ready.values()), users)))
         return held
 
-    async def _process(self, events: list[Any], users: set[bytes]) -> None:
-        try:
-            written = await self._processor.process(events)
-        finally:
-            self.release(users)
+    async def _decide(self, events: list[Any], users: set[bytes]) -> None:
+        decided = await self._processor.decide(events)
+        # waiting for the broker is nobody's work: the next batch is decided meanwhile, of other users
+        self._storing.add(asyncio.ensure_future(self._store(decided, users)))
+
+    async def _store(self, decided: Decided, users: set[bytes]) -> None:
+        written = await self._processor.store(decided)
+        self.release(users)
         await self._acker.put(written)
 
-    def _reap(self) -> None:
-        for task in [t for t in self._under_way if t.done()]:
-            self._under_way.discard(task)
-            task.result()
+    async def _progress(self, coming: asyncio.Task[Any] | None, waiting: bool) -> None:
+        """Until something has ended; raises what a batch raised."""
+        tasks = self._tasks(coming)
+        if tasks:
+            # users whom the sweep had claimed come back without a task of ours ending
+            timeout = _LOOK_AGAIN_S if waiting else None
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        for tasks in (self._deciding, self._storing):
+            for task in [t for t in tasks if t.done()]:
+                tasks.discard(task)
+                task.result()
 
-    def _tasks(self, coming: asyncio.Task[Any] | None) -> set[asyncio.Task[Any]]:
-        return self._under_way if coming is None else self._under_way | {coming}
+    def _tasks(self, coming: asyncio.Task[Any] | None = None) -> set[asyncio.Task[Any]]:
+        return self._deciding | self._storing | ({coming} if coming else set())

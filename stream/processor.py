@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from rocksdict import WriteBatch
 
-from panther_core.engine import Answer, Decided, Request, decide
+from panther_core import engine
+from panther_core.engine import Answer, Request
 from panther_core.errors import ScorerUnavailable
 from panther_core.events import ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
@@ -34,6 +36,18 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@dataclass(frozen=True)
+class Decided:
+    """A micro-batch whose decisions are on their way: its users' new states, and what has to be durable before them."""
+
+    written: Written
+    keys: list[bytes]
+    partitions: list[int]
+    states: Any
+    model: ServingModel
+    durable: list[Any]
+
+
 class Processor:
     """Decides micro-batches: everything between intake and ack."""
 
@@ -49,8 +63,16 @@ class Processor:
         self._app, self._table, self._published = app, table, published
         self._models, self._scorer, self._producer = models, scorer, producer
 
-    async def process(self, events: list[Any]) -> Written:
-        """Decide one micro-batch and store the states; where its partitions were lost meanwhile, nothing is stored.
+    async def prepare(self, events: list[Any]) -> None:
+        """Look what of these events, just taken in, was published before a crash; every event, in order of intake."""
+        first: dict[int, int] = {}
+        for event in events:
+            partition, offset = event.message.partition, event.message.offset
+            first[partition] = min(offset, first.get(partition, offset))
+        await self._published.look(first, self._app.consumer_generation_id)
+
+    async def decide(self, events: list[Any]) -> Decided:
+        """Decide one micro-batch and publish what was decided; nothing of it is stored yet.
 
         Batches without a user in common may be under way at the same time.
         """
@@ -58,16 +80,21 @@ class Processor:
         model = await self._models.current()
         intake = read_batch([e.message for e in events], model.schema, model.risk)
         durable = [await self._send_dead(dead) for dead in intake.dead]
-        await self._published.look(_first_offsets(intake), generation)
         keys, rows, partitions = _users(intake)
         states = self._read(keys, partitions, model)
         await self._decide(intake, states, rows, model, durable)
-        await asyncio.gather(*durable)
-        written = Written(generation, events)
-        if generation == self._app.consumer_generation_id:
-            await self.write(keys, partitions, states, model, written)
         metrics.TRANSACTIONS.inc(len(intake.events))
-        return written
+        return Decided(Written(generation, events), keys, partitions, states, model, durable)
+
+    async def store(self, done: Decided) -> Written:
+        """Store the states of a batch once all that was published of it is durable.
+
+        Where its partitions were lost meanwhile, nothing is stored: their new owner decides it again.
+        """
+        await asyncio.gather(*done.durable)
+        if done.written.generation == self._app.consumer_generation_id:
+            await self.write(done.keys, done.partitions, done.states, done.model, done.written)
+        return done.written
 
     def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
         values: list[bytes | None] = [None] * len(keys)
@@ -79,7 +106,7 @@ class Processor:
 
     async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
-        steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
+        steps = engine.decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
         while True:
             try:
@@ -87,7 +114,7 @@ class Processor:
             except StopIteration:
                 return
             answer = None
-            if isinstance(need, Decided):
+            if isinstance(need, engine.Decided):
                 durable.extend(await self._publish(need, intake))
             else:
                 answer = await self._ask(need, model.live.version)
@@ -107,7 +134,7 @@ class Processor:
                 logger.warning("panther_%s is unavailable, degrading: %s", step, error)
                 return None
 
-    async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
+    async def _publish(self, decided: engine.Decided, intake: Intake) -> list[Any]:
         sends = []
         for i, row in zip(decided.event.tolist(), decided.decision, strict=True):
             record, transaction = intake.records[i], intake.transactions[i]
@@ -153,14 +180,6 @@ class Processor:
             out.last_send[partition] = sent
         for partition, batch in batches.items():
             partition_store(self._table, partition).write(batch)
-
-
-def _first_offsets(intake: Intake) -> dict[int, int]:
-    """Lowest offset of each partition in a batch."""
-    first: dict[int, int] = {}
-    for record in intake.records:
-        first[record.partition] = min(record.offset, first.get(record.partition, record.offset))
-    return first
 
 
 def _users(intake: Intake) -> tuple[list[bytes], Any, list[int]]:
