@@ -12,24 +12,21 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from stream.faust_internals import Acker
-from stream.processor import Decided, Processor
+from stream.processor import Processor
 
 #: batches' worth of events that may wait for their users
 _WAITING = 8
-#: batches that may wait for the broker
-_STORING = 8
 _LOOK_AGAIN_S = 0.005
 
 
 class Pipeline:
-    """Feeds micro-batches to the processor; `depth` of them are decided at a time."""
+    """Feeds micro-batches to the processor; `depth` of them at a time."""
 
     def __init__(self, processor: Processor, acker: Acker, depth: int, batch_max: int) -> None:
         self._processor, self._acker = processor, acker
         self._depth, self._batch_max = depth, batch_max
         self._busy: set[bytes] = set()
-        self._deciding: set[asyncio.Task[None]] = set()
-        self._storing: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, batches: AsyncIterator[list[Any]]) -> None:
         """Until the batches end, and all of them are finished. Raises what a batch raises."""
@@ -37,7 +34,7 @@ class Pipeline:
         coming: asyncio.Task[list[Any]] | None = None
         try:
             while True:
-                if coming is None and len(self._deciding) < self._depth and len(waiting) < _WAITING * self._batch_max:
+                if coming is None and len(self._under_way) < self._depth and len(waiting) < _WAITING * self._batch_max:
                     coming = asyncio.ensure_future(anext(batches))
                 await self._progress(coming, bool(waiting))
                 if coming is not None and coming.done():
@@ -49,7 +46,7 @@ class Pipeline:
                     self._acker.expect(batch)
                     await self._processor.prepare(batch)
                     waiting += batch
-                if len(self._deciding) < self._depth and len(self._storing) < _STORING:
+                if len(self._under_way) < self._depth:
                     waiting = self._begin(waiting)
             while waiting or self._tasks():
                 waiting = self._begin(waiting)
@@ -70,29 +67,28 @@ class Pipeline:
 
     def _begin(self, waiting: list[Any]) -> list[Any]:
         """Start a batch: the next event of every user who is free; returns the others."""
-        ready: dict[Any, Any] = {}
+        ready: list[Any] = []
         held: list[Any] = []
+        taken: set[bytes] = set()
         for event in waiting:
             key = event.message.key
-            if key in self._busy or key in ready or len(ready) == self._batch_max:
+            if key in self._busy or key in taken or len(ready) == self._batch_max:
                 held.append(event)
             else:
-                ready[key] = event
+                ready.append(event)
+                taken.add(key)
         # a few free users do not make a batch while most events wait for a batch to end: it would be one more for all
-        if not ready or (self._deciding and len(ready) < min(self._batch_max, len(waiting)) / 2):
+        if not ready or (self._under_way and len(ready) < min(self._batch_max, len(waiting)) / 2):
             return waiting
-        users = self.claim(ready)
-        self._deciding.add(asyncio.ensure_future(self._decide(list(ready.values()), users)))
+        users = self.claim(event.message.key for event in ready)
+        self._under_way.add(asyncio.ensure_future(self._process(ready, users)))
         return held
 
-    async def _decide(self, events: list[Any], users: set[bytes]) -> None:
-        decided = await self._processor.decide(events)
-        # waiting for the broker is nobody's work: the next batch is decided meanwhile, of other users
-        self._storing.add(asyncio.ensure_future(self._store(decided, users)))
-
-    async def _store(self, decided: Decided, users: set[bytes]) -> None:
-        written = await self._processor.store(decided)
-        self.release(users)
+    async def _process(self, events: list[Any], users: set[bytes]) -> None:
+        try:
+            written = await self._processor.process(events)
+        finally:
+            self.release(users)
         await self._acker.put(written)
 
     async def _progress(self, coming: asyncio.Task[Any] | None, waiting: bool) -> None:
@@ -104,10 +100,9 @@ class Pipeline:
             await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         else:
             await asyncio.sleep(_LOOK_AGAIN_S)
-        for tasks in (self._deciding, self._storing):
-            for task in [t for t in tasks if t.done()]:
-                tasks.discard(task)
-                task.result()
+        for task in [t for t in self._under_way if t.done()]:
+            self._under_way.discard(task)
+            task.result()
 
     def _tasks(self, coming: asyncio.Task[Any] | None = None) -> set[asyncio.Task[Any]]:
-        return self._deciding | self._storing | ({coming} if coming else set())
+        return self._under_way | ({coming} if coming else set())

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from rocksdict import WriteBatch
 
-from panther_core import engine
-from panther_core.engine import Answer, Request
+from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
 from panther_core.events import ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
@@ -34,18 +32,6 @@ _STEPS: dict[type, str] = {ScoreRequest: "score", ExplainRequest: "explain", Enc
 def now_ms() -> int:
     """Wall clock, epoch ms."""
     return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A micro-batch whose decisions are on their way: its users' new states, and what has to be durable before them."""
-
-    written: Written
-    keys: list[bytes]
-    partitions: list[int]
-    states: Any
-    model: ServingModel
-    durable: list[Any]
 
 
 class Processor:
@@ -71,8 +57,8 @@ class Processor:
             first[partition] = min(offset, first.get(partition, offset))
         await self._published.look(first, self._app.consumer_generation_id)
 
-    async def decide(self, events: list[Any]) -> Decided:
-        """Decide one micro-batch and publish what was decided; nothing of it is stored yet.
+    async def process(self, events: list[Any]) -> Written:
+        """Decide one micro-batch and store the states; where its partitions were lost meanwhile, nothing is stored.
 
         Batches without a user in common may be under way at the same time.
         """
@@ -83,18 +69,12 @@ class Processor:
         keys, rows, partitions = _users(intake)
         states = self._read(keys, partitions, model)
         await self._decide(intake, states, rows, model, durable)
+        await asyncio.gather(*durable)
+        written = Written(generation, events)
+        if generation == self._app.consumer_generation_id:
+            await self.write(keys, partitions, states, model, written)
         metrics.TRANSACTIONS.inc(len(intake.events))
-        return Decided(Written(generation, events), keys, partitions, states, model, durable)
-
-    async def store(self, done: Decided) -> Written:
-        """Store the states of a batch once all that was published of it is durable.
-
-        Where its partitions were lost meanwhile, nothing is stored: their new owner decides it again.
-        """
-        await asyncio.gather(*done.durable)
-        if done.written.generation == self._app.consumer_generation_id:
-            await self.write(done.keys, done.partitions, done.states, done.model, done.written)
-        return done.written
+        return written
 
     def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
         values: list[bytes | None] = [None] * len(keys)
@@ -106,7 +86,7 @@ class Processor:
 
     async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
-        steps = engine.decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
+        steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
         while True:
             try:
@@ -114,7 +94,7 @@ class Processor:
             except StopIteration:
                 return
             answer = None
-            if isinstance(need, engine.Decided):
+            if isinstance(need, Decided):
                 durable.extend(await self._publish(need, intake))
             else:
                 answer = await self._ask(need, model.live.version)
@@ -134,7 +114,7 @@ class Processor:
                 logger.warning("panther_%s is unavailable, degrading: %s", step, error)
                 return None
 
-    async def _publish(self, decided: engine.Decided, intake: Intake) -> list[Any]:
+    async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
         sends = []
         for i, row in zip(decided.event.tolist(), decided.decision, strict=True):
             record, transaction = intake.records[i], intake.transactions[i]
