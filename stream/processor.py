@@ -64,7 +64,9 @@ class Processor:
         """
         generation = self._app.consumer_generation_id
         model = await self._models.current()
-        intake = read_batch([e.message for e in events], model.schema, model.risk)
+        # an event may have waited for its user through a rebalance: it is its new owner's
+        mine = [e.message for e in events if e.message.generation_id == generation]
+        intake = read_batch(mine, model.schema, model.risk)
         durable = [await self._send_dead(dead) for dead in intake.dead]
         keys, rows, partitions = _users(intake)
         states = self._read(keys, partitions, model)

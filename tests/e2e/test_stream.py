@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiokafka.admin import AIOKafkaAdminClient
 from rocksdict import Options, Rdict
 
 from panther_core.artifact import load_manifest
@@ -278,3 +279,38 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
     assert not {ledger.decisions[t].degraded for t in back.transaction_id.tolist()} - {None}
     assert every <= ledger.decisions.keys()
     assert not ledger.contradicted
+
+
+def test_workers_come_and_go_under_load(stage: Stage) -> None:
+    """Partitions move to a second worker, and back when it is killed: nobody decides twice, or on an old state."""
+    system, users = stage.system, 30
+    records = [record(f"mover-{i % users}", transaction_id=f"move-{i}") for i in range(6000)]
+
+    def members() -> int:
+        async def ask() -> int:
+            admin = AIOKafkaAdminClient(**system.kafka.client_options())
+            await admin.start()
+            try:
+                (reply,) = await admin.describe_consumer_groups([system.settings.app_id])
+                _, _, state, _, _, found = reply.groups[0][:6]
+                return len(found) if state == "Stable" else 0
+            finally:
+                await admin.close()
+
+        return asyncio.run(ask())
+
+    with ThreadPoolExecutor() as threads:
+        sending = threads.submit(stage.send, records)
+        system.start_worker("second")
+        while members() < 2:
+            time.sleep(0.2)
+        assert not sending.done(), "it joined under load"
+        time.sleep(3)
+        system.kill_worker("second")
+        sending.result()
+    ids = [f"move-{i}" for i in range(len(records))]
+    ledger = stage.collect(set(ids), patience_s=60)
+    assert not ledger.contradicted
+    for user in range(users):
+        lengths = [ledger.decisions[t].history_len for t in ids[user::users]]
+        assert lengths == list(range(len(lengths)))
