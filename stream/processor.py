@@ -15,13 +15,12 @@ from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
 from panther_core.events import ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
-from panther_core.state import ALERT
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
 from stream.faust_internals import Written, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
-from stream.publish import alert_of, decision_of, to_json
+from stream.publish import alert_of, decisions_of, to_json
 from stream.published import Published, headers_of
 
 logger = logging.getLogger(__name__)
@@ -118,15 +117,17 @@ class Processor:
 
     async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
         sends = []
-        for i, row in zip(decided.event.tolist(), decided.decision, strict=True):
-            record, transaction = intake.records[i], intake.transactions[i]
-            decision = decision_of(row, transaction, int(intake.events["time_ms"][i]))
+        at = decided.event.tolist()
+        transactions = [intake.transactions[i] for i in at]
+        decisions = decisions_of(decided.decision, transactions, intake.events["time_ms"][decided.event].tolist())
+        for k, (i, decision) in enumerate(zip(at, decisions, strict=True)):
+            record = intake.records[i]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
             headers = headers_of(self._app.conf.id, record.partition, record.offset)
             place = {"key": record.key, "partition": record.partition, "headers": headers}
-            if row["flags"] & ALERT:
+            if decision.alert:
                 model = self._models.version(decision.model.version)
-                alert = alert_of(row, decision, transaction, model.schema, model.tokenizer_version)
+                alert = alert_of(decided.decision[k], decision, transactions[k], model.schema, model.tokenizer_version)
                 sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
                 metrics.ALERTS.inc()
             sends.append(await self._producer.send(SCORES, to_json(decision), **place))
