@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import numpy as np
-from aiokafka import AIOKafkaProducer
 from rocksdict import WriteBatch
 
 from panther_core.engine import Answer, Decided, Request, decide
@@ -20,6 +19,7 @@ from stream import metrics
 from stream.faust_internals import Written, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
+from stream.producer import Outgoing, Producer
 from stream.publish import alert_of, decisions_of, to_json
 from stream.published import Published, headers_of
 
@@ -42,7 +42,7 @@ class Processor:
         table: Any,
         models: LiveModels,
         scorer: Scorer,
-        producer: AIOKafkaProducer,
+        producer: Producer,
         published: Published,
     ) -> None:
         self._app, self._table, self._published = app, table, published
@@ -116,22 +116,24 @@ class Processor:
                 return None
 
     async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
-        sends = []
+        sends, by_partition = [], dict[int, list[Outgoing]]()
         at = decided.event.tolist()
         transactions = [intake.transactions[i] for i in at]
         decisions = decisions_of(decided.decision, transactions, intake.events["time_ms"][decided.event].tolist())
-        for k, (i, decision) in enumerate(zip(at, decisions, strict=True)):
-            record = intake.records[i]
+        for k, decision in enumerate(decisions):
+            record = intake.records[at[k]]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
             headers = headers_of(self._app.conf.id, record.partition, record.offset)
-            place = {"key": record.key, "partition": record.partition, "headers": headers}
             if decision.alert:
                 model = self._models.version(decision.model.version)
-                alert = alert_of(decided.decision[k], decision, transactions[k], model.schema, model.tokenizer_version)
-                sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
+                row, tokenizer = decided.decision[k], model.tokenizer_version
+                alert = to_json(alert_of(row, decision, transactions[k], model.schema, tokenizer))
+                sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))
                 metrics.ALERTS.inc()
-            sends.append(await self._producer.send(SCORES, to_json(decision), **place))
+            by_partition.setdefault(record.partition, []).append((record.key, to_json(decision), headers))
             metrics.DECISIONS.labels(decision.degraded or "live", "repeated" if decided.repeated else "new").inc()
+        for partition, records in by_partition.items():
+            sends.append(await self._producer.send_all(SCORES, partition, records))
         return sends
 
     async def _send_dead(self, dead: DeadLetter) -> Any:
@@ -154,14 +156,15 @@ class Processor:
     async def write(
         self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written
     ) -> None:
-        changelog = self._table.changelog_topic_name
-        batches: dict[int, WriteBatch] = {}
+        by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
         for key, partition, value in zip(keys, partitions, model.codec.encode(states), strict=True):
-            batches.setdefault(partition, WriteBatch(raw_mode=True)).put(key, value)
-            sent = await self._producer.send(changelog, value, key=key, partition=partition)
-            out.sends.append(sent)
-            out.last_send[partition] = sent
-        for partition, batch in batches.items():
+            by_partition.setdefault(partition, []).append((key, value))
+        for partition, values in by_partition.items():
+            records: list[Outgoing] = [(key, value, []) for key, value in values]
+            out.sends[partition] = await self._producer.send_all(self._table.changelog_topic_name, partition, records)
+            batch = WriteBatch(raw_mode=True)
+            for key, value in values:
+                batch.put(key, value)
             partition_store(self._table, partition).write(batch)
 
 
