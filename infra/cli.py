@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from infra import commands_data, commands_quality, commands_replay, commands_run, commands_stack
+from infra import commands_data, commands_quality, commands_replay, commands_run, commands_stack, commands_worker
 from panther_core.console import emit, say
 from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
@@ -23,6 +23,7 @@ topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
 app.add_typer(topics, name="topics")
 commands_run.bench.registered_commands += commands_quality.app.registered_commands
 commands_run.bench.registered_commands += commands_replay.app.registered_commands
+commands_run.bench.registered_commands += commands_worker.app.registered_commands
 app.add_typer(commands_run.bench, name="bench")
 app.add_typer(commands_data.app, name="data")
 app.add_typer(models, name="models")
