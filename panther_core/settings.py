@@ -67,6 +67,7 @@ class PantherSettings(BaseSettings):
         validation_alias=AliasChoices("TRITON_URL", "PANTHER_TRITON_URL"),
         description="host:port of Triton's gRPC end point; several replicas comma separated",
     )
+    log_format: Literal["text", "json"] = Field(default="text", description="of a worker; json: one object a line")
     batch_max: int = Field(default=512, description="events of a micro-batch at most", ge=1)
     batch_within_s: float = Field(default=0.003, description="longest wait to fill a micro-batch", gt=0)
     batches_under_way: int = Field(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -19,8 +20,11 @@ from functools import partial
 from typing import Any
 
 from faust.events import Event
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from stream import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +163,7 @@ class Written:
     events: list[Any]
     sends: list[asyncio.Future[Any]] = field(default_factory=list)
     last_send: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by partition
+    made_s: float = field(default_factory=time.monotonic)
 
 
 class Acker:
@@ -178,6 +183,11 @@ class Acker:
         """Note events as they are taken in, before anything is done with them."""
         self._order.extend(events)
 
+    @property
+    def unfinished(self) -> int:
+        """Events taken in and not acked."""
+        return len(self._order)
+
     async def put(self, written: Written) -> None:
         """Queue what is written; waits when `depth` batches are on their way (back-pressure)."""
         await self._queue.put(written)
@@ -188,6 +198,7 @@ class Acker:
             written = await self._queue.get()
             try:
                 await asyncio.gather(*written.sends)
+                metrics.STEP_SECONDS.labels("changelog").observe(time.monotonic() - written.made_s)
             except Exception as error:  # changelog not stored: never commit past it
                 logger.exception("changelog records could not be stored; stopping the worker")
                 await self._app.crash(error)
@@ -216,3 +227,30 @@ class Acker:
 def partition_store(table: Any, partition: int) -> Any:
     """The open RocksDB (rocksdict.Rdict, raw mode) of one partition of a table."""
     return table.data._db_for_partition(partition)
+
+
+def open_stores(table: Any) -> list[Any]:
+    """The RocksDBs of a table that are open now, standbys included."""
+    return list(table.data._dbs.values())
+
+
+def assigned(app: Any, topic: str) -> set[TP]:
+    """Partitions of a topic that this worker holds; empty before the consumer runs."""
+    try:
+        return {tp for tp in app.consumer.assignment() if tp.topic == topic}
+    except ConsumerNotStarted:
+        return set()
+
+
+def lags(app: Any, topic: str) -> dict[int, int]:
+    """By partition of this worker: records in Kafka that were not taken in, by what the last fetch said of the end."""
+    out = {}
+    for tp in assigned(app, topic):
+        try:
+            end = app.consumer.highwater(tp)
+        except (AssertionError, AttributeError):  # taken away by the consumer's own thread since the line before
+            continue
+        if end is not None:
+            read = app.consumer._read_offset[tp]
+            out[tp.partition] = max(0, end - (0 if read is None else read + 1))
+    return out

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
 from panther_core.events import ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
-from panther_core.state import ALERT
+from panther_core.state import ALERT, LATE
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
 from stream.faust_internals import Written, partition_store
@@ -64,18 +66,24 @@ class Processor:
         """
         generation = self._app.consumer_generation_id
         model = await self._models.current()
+        metrics.BATCH_EVENTS.observe(len(events))
         # an event may have waited for its user through a rebalance: it is its new owner's
         mine = [e.message for e in events if e.message.generation_id == generation]
-        intake = read_batch(mine, model.schema, model.risk)
-        durable = [await self._send_dead(dead) for dead in intake.dead]
+        with metrics.timed("decode"):
+            intake = read_batch(mine, model.schema, model.risk)
+        out = _Outgoing([await self._send_dead(dead) for dead in intake.dead])
         keys, rows, partitions = _users(intake)
-        states = self._read(keys, partitions, model)
-        await self._decide(intake, states, rows, model, durable)
-        await asyncio.gather(*durable)
+        with metrics.timed("state_read"):
+            states = self._read(keys, partitions, model)
+        await self._decide(intake, states, rows, model, out)
+        with metrics.timed("publish"):
+            await out.durable()
         written = Written(generation, events)
         if generation == self._app.consumer_generation_id:
-            await self.write(keys, partitions, states, model, written)
+            with metrics.timed("state_write"):
+                await self.write(keys, partitions, states, model, written)
         metrics.TRANSACTIONS.inc(len(intake.events))
+        metrics.REDELIVERED.inc(len(intake.events) - len(out.decisions))
         return written
 
     def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
@@ -86,7 +94,7 @@ class Processor:
                 values[i] = value
         return model.codec.decode(values)
 
-    async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
+    async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, out: _Outgoing) -> None:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
@@ -97,27 +105,29 @@ class Processor:
                 return
             answer = None
             if isinstance(need, Decided):
-                durable.extend(await self._publish(need, intake))
+                await self._publish(need, intake, out)
             else:
                 answer = await self._ask(need, model.live.version)
 
     async def _ask(self, need: Request, version: int) -> Answer:
         """One model call; None sends the engine one step down the degrade ladder."""
         step = _STEPS[type(need)]
-        with metrics.MODEL_SECONDS.labels(step).time():
+        with metrics.timed(step):
             try:
                 if isinstance(need, ScoreRequest):
                     return await self._scorer.score(need, version)
                 if isinstance(need, ExplainRequest):
                     return await self._scorer.explain(need.scored, version)
+                metrics.ENCODED.inc(len(need.user))
                 return await self._scorer.encode(need, version)
             except ScorerUnavailable as error:
                 metrics.MODEL_FAILURES.labels(step).inc()
                 logger.warning("panther_%s is unavailable, degrading: %s", step, error)
                 return None
 
-    async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
-        sends = []
+    async def _publish(self, decided: Decided, intake: Intake, out: _Outgoing) -> None:
+        made: Counter[str] = Counter()
+        alerts = 0
         for i, row in zip(decided.event.tolist(), decided.decision, strict=True):
             record, transaction = intake.records[i], intake.transactions[i]
             decision = decision_of(row, transaction, int(intake.events["time_ms"][i]))
@@ -127,11 +137,20 @@ class Processor:
             if row["flags"] & ALERT:
                 model = self._models.version(decision.model.version)
                 alert = alert_of(row, decision, transaction, model.schema, model.tokenizer_version)
-                sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
-                metrics.ALERTS.inc()
-            sends.append(await self._producer.send(SCORES, to_json(decision), **place))
-            metrics.DECISIONS.labels(decision.degraded or "live", "repeated" if decided.repeated else "new").inc()
-        return sends
+                out.sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
+                alerts += 1
+            sent = await self._producer.send(SCORES, to_json(decision), **place)
+            out.sends.append(sent)
+            if not decided.repeated:
+                out.decisions.append(sent)
+            made[decision.degraded or "live"] += 1
+        kind = "repeated" if decided.repeated else "new"
+        for how, count in made.items():
+            metrics.DECISIONS.labels(how, kind).inc(count)
+        metrics.ALERTS.inc(alerts)
+        if not decided.repeated:
+            out.received_ms += intake.received_ms[decided.event].tolist()
+            metrics.LATE.inc(int(np.count_nonzero(decided.decision["flags"] & LATE)))
 
     async def _send_dead(self, dead: DeadLetter) -> Any:
         metrics.DEAD_LETTERS.labels(dead.code).inc()
@@ -162,6 +181,22 @@ class Processor:
             out.last_send[partition] = sent
         for partition, batch in batches.items():
             partition_store(self._table, partition).write(batch)
+
+
+@dataclass
+class _Outgoing:
+    """Records of one micro-batch on their way to Kafka; new decisions beside when their transactions came, epoch ms."""
+
+    sends: list[asyncio.Future[Any]]
+    decisions: list[asyncio.Future[Any]] = field(default_factory=list)
+    received_ms: list[int] = field(default_factory=list)
+
+    async def durable(self) -> None:
+        """Until Kafka has all of them; raises what a send raised."""
+        await asyncio.gather(*self.sends)
+        # the topic is stamped by the broker on append (panther_core.topics): what a consumer sees, at no cost here
+        published_ms = np.array([sent.result().timestamp for sent in self.decisions], np.int64)
+        metrics.DECISION_SECONDS.observe_many((published_ms - np.array(self.received_ms, np.int64)) / 1000)
 
 
 def _users(intake: Intake) -> tuple[list[bytes], Any, list[int]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -25,12 +26,14 @@ from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.faust_internals import Acker, LowLatencyTransport, micro_batches
 from stream.faust_recovery import BulkRecovery, guard_opening
+from stream.health import Health
 from stream.live_models import LiveModels
 from stream.pipeline import Pipeline
 from stream.processor import Processor
 from stream.producer import make_producer
 from stream.published import Published
 from stream.sweep import Sweep
+from stream.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +62,17 @@ def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:
     )
 
 
-def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) -> faust.App:
-    """The Faust application; topics are expected to exist (`panther topics create`)."""
+def make_app(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    scorer: Scorer,
+    health: Health | None = None,
+    server_problem: Callable[[], str | None] = lambda: None,
+) -> faust.App:
+    """The Faust application; topics are expected to exist (`panther topics create`).
+
+    `health` is told once a second how the worker is; `server_problem` says what keeps the scorer from answering.
+    """
     app = faust.App(
         settings.app_id,
         broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
@@ -104,10 +116,12 @@ def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) ->
         processor = Processor(app, table, models, scorer, producer, Published(kafka, settings.app_id))
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
+        watch = Watch(app, table, models, acker, health or Health(), server_problem)
         sweep = Sweep(app, table, models, scorer, processor, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())
+        stream.add_future(watch.run(stream.channel.queue))
         if settings.sweep_users_per_s:
             stream.add_future(sweep.run(pipeline, acker))
         try:

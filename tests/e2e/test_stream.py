@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -66,6 +67,24 @@ def test_every_transaction_is_decided_once_and_alerts_explain_themselves(stage: 
         assert alert.score >= alert.threshold
         assert alert.reasons
     assert sum(d.history_len > 10 for d in ledger.decisions.values()) > 1000, "users were seeded with their past"
+
+
+def test_the_worker_says_that_it_is_ready_and_what_it_did(stage: Stage) -> None:
+    assert stage.ask("/healthz")[0] == 200
+    assert stage.ask("/readyz") == (200, '{"ok": true, "missing": []}')
+    ledger = stage.collect(set())
+    count = len(ledger.decisions)
+    assert stage.metric("panther_transactions_total") == count
+    assert stage.metric("panther_decisions_total", made="live", kind="new") == count
+    assert stage.metric("panther_alerts_total") == len(ledger.alerts)
+    assert stage.metric("panther_decision_seconds_count") == count
+    assert stage.metric("panther_users_encoded_total") >= count
+    for step in ("decode", "state_read", "score", "explain", "encode", "publish", "state_write", "changelog"):
+        assert stage.metric("panther_step_seconds_count", step=step) > 0, step
+    assert stage.metric("panther_partitions", state="ready") == stage.system.settings.partitions
+    assert stage.metric("panther_state_bytes") > 100_000
+    assert stage.metric("panther_consumer_lag") == 0
+    assert stage.metric("panther_model_version") == 1
 
 
 def test_replay_equals_the_stream(stage: Stage) -> None:
@@ -265,6 +284,10 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
     ids = set(down.transaction_id.tolist())
     ledger = stage.collect(ids)
     assert {ledger.decisions[t].degraded for t in ids} == {"rules"}
+    status, body = stage.ask("/readyz")
+    assert status == 503
+    assert "Triton" in body
+    assert stage.ask("/healthz")[0] == 200, "restarting the worker would not help"
     system.stack.up(detach=False)
     deadline = time.time() + 30
     while time.time() < deadline:  # the worker finds it by itself
@@ -314,3 +337,16 @@ def test_workers_come_and_go_under_load(stage: Stage) -> None:
     for user in range(users):
         lengths = [ledger.decisions[t].history_len for t in ids[user::users]]
         assert lengths == list(range(len(lengths)))
+
+
+def test_no_log_line_names_a_user_or_a_transaction(stage: Stage) -> None:
+    """After everything above: kill -9, dead letters, an outage, a rebalance."""
+    logs = list((stage.system.folder / "logs").iterdir())
+    text = "\n".join(path.read_text(errors="replace") for path in logs)
+    lines = text.splitlines()
+    assert any(json.loads(line)["message"].startswith("model version") for line in lines if line.startswith("{"))
+    # 150 users and some thousand transactions: looked for as words
+    words = set(re.findall(r"[\w-]+", text))
+    identifiers = set(stage.live.user.words) | set(stage.live.transaction_id.tolist())
+    assert not words & identifiers
+    assert not [line for line in lines if re.search("trouble-|folder-user|half-done|mover-", line)]

@@ -40,6 +40,7 @@ def test_micro_batches_and_acks() -> None:
 def test_the_store_opens_raw_rocksdict_partitions() -> None:
     assert "_db_for_partition" in vars(rocksdb.Store)
     assert "set_persisted_offset" in vars(rocksdb.Store)
+    assert "_dbs" in inspect.getsource(rocksdb.Store)
     assert "raw_mode=True" in inspect.getsource(rocksdb.RocksDBOptions.as_options)
 
 
