@@ -118,6 +118,10 @@ class System:
         os.killpg(process.ref.pid, signal.SIGKILL)
         process.stop()
 
+    def stop_worker(self, name: str = "worker") -> bool:
+        """SIGTERM; returns whether it ended by itself within the grace period."""
+        return self.workers.pop(name).stop()
+
     def check_workers(self) -> None:
         """Raise StartFailed when a worker that should run has ended, with what its log says."""
         for name, process in self.workers.items():

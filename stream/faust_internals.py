@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import faust
 from faust.events import Event
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
@@ -29,6 +30,7 @@ from stream import metrics
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 20  # longest long poll: the floor of the latency when traffic is thin
+DRAIN_S = 5.0  # longest wait for micro-batches under way when the worker stops
 _YIELD_EVERY = 200  # records taken in at a stretch
 
 
@@ -109,6 +111,26 @@ class _Consumer(driver.Consumer):
         event = Event(self.app, message.key, message.value, message.headers, message)  # keys and values are raw
         channel.queue.put_nowait_enhanced(event, on_pressure_high=high, on_pressure_drop=drop)
         return True
+
+
+class DrainingApp(faust.App):
+    """Faust's application, except that it finishes what it has taken in before it stops.
+
+    Faust's own way (`stream_wait_empty`) waits without limit, and in every rebalance too. When this is called, no more
+    records are taken in, and the agents still run.
+    """
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        if not self.should_stop:
+            return  # a rebalance: what is not acked is redelivered, and answered from the state
+        end_s = time.monotonic() + DRAIN_S
+        while consumer._unacked_messages and time.monotonic() < end_s:
+            await asyncio.sleep(0.02)
+            consumer._clean_unacked_messages()
+        left = len(consumer._unacked_messages)
+        await consumer.commit()
+        log = logger.warning if left else logger.info
+        log("stopping: what was taken in is finished and committed, but for %d events, which are redelivered", left)
 
 
 class LowLatencyTransport(driver.Transport):

@@ -24,7 +24,7 @@ from faust.types.auth import CredentialsT
 from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
-from stream.faust_internals import Acker, LowLatencyTransport, micro_batches
+from stream.faust_internals import Acker, DrainingApp, LowLatencyTransport, micro_batches
 from stream.faust_recovery import BulkRecovery, guard_opening
 from stream.health import Health
 from stream.live_models import LiveModels
@@ -73,7 +73,7 @@ def make_app(
 
     `health` is told once a second how the worker is; `server_problem` says what keeps the scorer from answering.
     """
-    app = faust.App(
+    app = DrainingApp(
         settings.app_id,
         broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
         broker_credentials=broker_credentials(kafka),

@@ -304,6 +304,25 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
     assert not ledger.contradicted
 
 
+def test_a_worker_that_is_asked_to_stop_finishes_what_it_has_taken_in(stage: Stage) -> None:
+    """SIGTERM under load, then a restart: no decision is made twice, none is missing."""
+    system, users = stage.system, 40
+    records = [record(f"stopper-{i % users}", transaction_id=f"stop-{i}") for i in range(5000)]
+    before, count = stage.collect(set()).repeated, stage.metric("panther_transactions_total")
+    with ThreadPoolExecutor() as threads:
+        sending = threads.submit(stage.send, records)
+        while stage.metric("panther_transactions_total") < count + 500:
+            time.sleep(0.05)
+        assert system.stop_worker(), "SIGTERM was enough"
+        assert not sending.done(), "it was stopped under load"
+        system.start_worker()
+        sending.result()
+    ledger = stage.collect({f"stop-{i}" for i in range(len(records))}, patience_s=60)
+    assert ledger.decisions.keys() >= {f"stop-{i}" for i in range(len(records))}
+    assert ledger.repeated == before
+    assert not ledger.contradicted
+
+
 def test_workers_come_and_go_under_load(stage: Stage) -> None:
     """Partitions move to a second worker, and back when it is killed: nobody decides twice, or on an old state."""
     system, users = stage.system, 30
@@ -349,4 +368,4 @@ def test_no_log_line_names_a_user_or_a_transaction(stage: Stage) -> None:
     words = set(re.findall(r"[\w-]+", text))
     identifiers = set(stage.live.user.words) | set(stage.live.transaction_id.tolist())
     assert not words & identifiers
-    assert not [line for line in lines if re.search("trouble-|folder-user|half-done|mover-", line)]
+    assert not [line for line in lines if re.search("trouble-|folder-user|half-done|mover-|stopper-", line)]

@@ -4,6 +4,7 @@ import inspect
 from importlib.metadata import version
 
 import faust
+import mode
 from aiokafka import AIOKafkaConsumer
 from faust.stores import rocksdb
 from faust.tables.manager import TableManager
@@ -35,6 +36,17 @@ def test_micro_batches_and_acks() -> None:
     assert "rebalancing" in inspect.getsource(faust.App)
     assert "on_rebalance_end" in inspect.getsource(Recovery._resume_streams)
     assert "async for tp, message in ait" in inspect.getsource(Consumer._drain_messages), "getmany is what is drained"
+
+
+def test_a_stopping_app_waits_for_its_agents_before_they_stop() -> None:
+    source = inspect.getsource(faust.App._stop_consumer)
+    order = ["flow_control.suspend", "flow_control.clear", "_stop_fetcher", "_consumer_wait_empty", "tables.stop"]
+    places = [source.index(name) for name in order]
+    assert places == sorted(places)
+    assert "await self._stop_consumer()" in inspect.getsource(faust.App.on_stop)
+    service = inspect.getsource(mode.Service.stop)
+    assert service.index("_stopped_set") < service.index("on_stop") < service.index("_stop_children")
+    assert {"_clean_unacked_messages", "commit"} <= vars(Consumer).keys()
 
 
 def test_the_store_opens_raw_rocksdict_partitions() -> None:
