@@ -74,6 +74,7 @@ class System:
             "PANTHER_PARTITIONS": str(self.settings.partitions),
             "PANTHER_SCORE_DEADLINE_S": str(self.settings.score_deadline_s),
             "PANTHER_LOG_FORMAT": self.settings.log_format,
+            "PANTHER_STANDBY_REPLICAS": str(self.settings.standby_replicas),
         }
 
     def deploy(self, version: int) -> ServingModel:
@@ -98,8 +99,11 @@ class System:
 
         return asyncio.run(go())
 
-    def start_worker(self, name: str = "worker") -> ManagedProcess:
-        """Start a worker process with its own RocksDB folder; does not wait until it has its partitions."""
+    def start_worker(self, name: str = "worker", **environment: str) -> ManagedProcess:
+        """Start a worker process with its own RocksDB folder; does not wait until it has its partitions.
+
+        `environment`: variables of this one beyond those of `environment`.
+        """
         (port,) = pick_free(1)
         self.metrics_urls[name] = f"http://127.0.0.1:{port}"
         options = ["--data-dir", str(self.folder / name), "--metrics-port", str(port)]
@@ -107,7 +111,7 @@ class System:
             name,
             [str(Path(sys.prefix) / "bin" / "panther"), "worker", *options],
             self.folder / "logs" / f"{name}.log",
-            env=self.environment,
+            env=self.environment | environment,
         )
         self.workers[name] = process
         return process

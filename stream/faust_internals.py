@@ -264,6 +264,11 @@ def assigned(app: Any, topic: str) -> set[TP]:
         return set()
 
 
+def standbys(app: Any, table: Any) -> int:
+    """Partitions of a table that this worker keeps a copy of for another."""
+    return sum(tp.topic == table.changelog_topic_name for tp in app.assignor.assigned_standbys())
+
+
 def lags(app: Any, topic: str) -> dict[int, int]:
     """By partition of this worker: records in Kafka that were not taken in, by what the last fetch said of the end."""
     out = {}

@@ -100,7 +100,12 @@ REPLICA_HEALS = Counter(
 STATE_BYTES = Gauge(
     "panther_state_bytes", "Size of the state stores. kind: files, memory (written, not in a file yet)", ["kind"]
 )
-PARTITIONS = Gauge("panther_partitions", "Partitions of this worker. state: assigned, ready (restored)", ["state"])
+PARTITIONS = Gauge(
+    "panther_partitions",
+    "Partitions of this worker. state: assigned, ready (restored), standby (a copy for another worker)",
+    ["state"],
+)
+REBALANCES = Counter("panther_rebalances", "Times that partitions were given out anew, the first included")
 RESTORED = Counter("panther_restored_records", "Changelog records restored in bulk since the start")
 RESTORE_LEFT = Gauge("panther_restore_left_records", "Changelog records still to be restored in bulk")
 READY = Gauge("panther_ready", "1 where /readyz answers 200")

@@ -8,7 +8,7 @@ from typing import Any
 
 from panther_core.topics import MODELS, TRANSACTIONS
 from stream import metrics
-from stream.faust_internals import Acker, assigned, lags, open_stores
+from stream.faust_internals import Acker, assigned, lags, open_stores, standbys
 from stream.health import Health
 from stream.live_models import LiveModels
 
@@ -30,6 +30,7 @@ class Watch:
     ) -> None:
         self._app, self._table, self._models, self._acker = app, table, models, acker
         self._health, self._server_problem = health, server_problem
+        self._rebalances = 0
 
     async def run(self, queue: asyncio.Queue[Any]) -> None:
         """Run for the life of the agent; `queue`: where its events wait."""
@@ -45,6 +46,9 @@ class Watch:
         restored = not self._app.rebalancing
         metrics.PARTITIONS.labels("assigned").set(len(mine))
         metrics.PARTITIONS.labels("ready").set(len(mine) if restored else 0)
+        metrics.PARTITIONS.labels("standby").set(standbys(self._app, self._table))
+        metrics.REBALANCES.inc(self._app.rebalancing_count - self._rebalances)
+        self._rebalances = self._app.rebalancing_count
         metrics.CONSUMER_LAG.clear()  # of partitions that have moved away, too
         for partition, lag in lags(self._app, TRANSACTIONS).items():
             metrics.CONSUMER_LAG.labels(partition).set(lag)

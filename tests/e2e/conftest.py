@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -69,6 +70,19 @@ class Stage:
         families = text_string_to_metric_families(self.ask("/metrics", worker)[1])
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+    def wait_ready(self, *workers: str, patience_s: float = 60) -> None:
+        """Until these workers' /readyz answer 200; raises AssertionError with what was missing."""
+        deadline = time.monotonic() + patience_s
+        for worker in workers:
+            status, said = 0, "not asked"
+            while status != 200:
+                assert time.monotonic() < deadline, f"{worker}: {said}"
+                time.sleep(0.2)
+                try:
+                    status, said = self.ask("/readyz", worker)
+                except OSError as error:  # it does not listen yet
+                    said = str(error)
 
     def states(self) -> dict[str, np.void]:
         """Every user's newest state on the changelog."""

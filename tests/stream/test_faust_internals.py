@@ -71,5 +71,6 @@ def test_recovery_asks_for_offsets_after_the_stores_are_open() -> None:
     assert source.index("_build_offsets") < source.index("recovery_consistency_check"), "a foreign store would crash it"
     assert {"_build_offsets", "_wait"} <= vars(Recovery).keys()
     assert "if self._recovery is None" in inspect.getsource(TableManager)
+    assert source.count("_build_offsets") == 2, "active partitions, then standbys: both are restored in bulk"
     for name in ("_open_for_partition", "partition_path"):
         assert name in vars(rocksdb.Store)
