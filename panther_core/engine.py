@@ -33,7 +33,7 @@ from panther_core.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
-from panther_core.state import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES
+from panther_core.state import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES, put_rows, take_rows
 from panther_core.transition import (
     Events,
     States,
@@ -103,28 +103,27 @@ def decide(
     decision (DECISION) that event i is known to have been given before a crash, which it gets again.
     """
     for wave in waves(rows):
-        repeat, found = _seen(states[rows[wave]], events[wave])
+        repeat, found = _seen(states, rows[wave], events[wave])
         if found.any():
             known = wave[found]
-            yield Decided(known, _stored(states[rows[known]], events[known]), repeated=True)
+            yield Decided(known, _stored(take_rows(states, rows[known]), events[known]), repeated=True)
         wave = wave[~repeat]
         if len(wave):
             at = rows[wave]
-            part = states[at]
+            part = take_rows(states, at)
             given = {k: published[i] for k, i in enumerate(wave.tolist()) if i in published}
             yield from _decide_wave(part, wave, events[wave], schema, model, clock, received_ms[wave], given)
-            states[at] = part
+            put_rows(states, at, part)
 
 
-def _seen(states: States, events: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _seen(states: States, at: NDArray[np.intp], events: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which events were applied before (by offset or transaction id), and for which the decision is still held.
 
     One that was applied and whose decision is no longer held needs no answer: decisions are durable before states.
     """
-    found = (states["decisions"]["transaction"] == events["transaction"][:, None]).any(axis=1) & (
-        states["n_decisions"] > 0
-    )
-    return found | (events["offset"] <= states["last_offset"]), found
+    held = states["decisions"]["transaction"][at]
+    found = (held == events["transaction"][:, None]).any(axis=1) & (states["n_decisions"][at] > 0)
+    return found | (events["offset"] <= states["last_offset"][at]), found
 
 
 def _stored(states: States, events: Events) -> NDArray[np.void]:
@@ -218,13 +217,13 @@ def encode_request(states: States, user: NDArray[np.uint64]) -> EncodeRequest:
 
 
 def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], version: int) -> Steps:
-    part = states[at]
+    part = take_rows(states, at)
     answer = yield encode_request(part, user[at])
     if answer is None:
         return  # `cached_n` stays behind: tried again at the user's next event
     assert isinstance(answer, EncodeResponse)
     take_outputs(part, answer, version)
-    states[at] = part
+    put_rows(states, at, part)
 
 
 def take_outputs(states: States, answer: EncodeResponse, version: int) -> None:

@@ -20,6 +20,7 @@ import bisect
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 
 import msgspec
@@ -74,13 +75,24 @@ class ProfileField(msgspec.Struct, frozen=True):
         if value is None or value == "":
             return 0
         if self.values:
-            text = str(value)
-            return 1 + self.values.index(text) if text in self.values else 0
+            return _word_places(self.values).get(str(value), 0)
         try:
             number = float(value)
         except (ValueError, OverflowError):  # a word, or an integer beyond any float
             return 0
         return 0 if math.isnan(number) else 1 + bisect.bisect_right(self.edges, number)
+
+    def codes(self, values: list[str | float | int | None]) -> NDArray[np.uint8]:
+        """Codes of many values: as `code` gives them."""
+        if self.values:
+            place = _word_places(self.values)
+            return np.array([place.get(str(v), 0) if v is not None and v != "" else 0 for v in values], np.uint8)
+        if all(type(v) is int or type(v) is float for v in values):
+            with suppress(OverflowError):  # an integer beyond any float
+                numbers = np.array(values, np.float64)
+                places = 1 + np.searchsorted(self.edges, numbers, side="right")
+                return np.where(np.isnan(numbers), 0, places).astype(np.uint8)
+        return np.array([self.code(v) for v in values], np.uint8)
 
 
 class AttributeSchema(msgspec.Struct, frozen=True):
@@ -124,28 +136,35 @@ class AttributeSchema(msgspec.Struct, frozen=True):
 
     def category_codes(self, words: Iterable[str]) -> NDArray[np.uint16]:
         """Code of each category word, 0 for one that was not there when the schema was fitted."""
-        return np.array([self._places["category"].get(word, 0) for word in words], np.uint16)
+        place = self._places["category"]
+        return np.array([place.get(word, 0) for word in words], np.uint16)
 
     def channel_codes(self, words: Iterable[str]) -> NDArray[np.uint8]:
         """Code of each channel word, 0 for an unknown one."""
-        return np.array([self._places["channel"].get(word, 0) for word in words], np.uint8)
+        place = self._places["channel"]
+        return np.array([place.get(word, 0) for word in words], np.uint8)
 
     @property
     def _places(self) -> dict[str, dict[str, int]]:
         return _places(self.categories, self.channels)
 
-    def profile_codes(self, profile: Mapping[str, str | float | int] | None) -> list[int]:
-        """PROFILE_FIELDS codes; unused places are 0."""
-        codes = [f.code((profile or {}).get(f.name)) for f in self.profile]
-        return codes + [0] * (PROFILE_FIELDS - len(codes))
+    def profile_codes(self, profiles: Sequence[Mapping[str, str | float | int] | None]) -> NDArray[np.uint8]:
+        """Codes [B, PROFILE_FIELDS] of users' profiles; unused places are 0."""
+        out = np.zeros((len(profiles), PROFILE_FIELDS), np.uint8)
+        known = [profile or {} for profile in profiles]
+        for i, field in enumerate(self.profile):
+            out[:, i] = field.codes([profile.get(field.name) for profile in known])
+        return out
 
 
 @cache
 def _places(categories: tuple[str, ...], channels: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    return {
-        "category": {word: i for i, word in enumerate(categories, 1)},
-        "channel": {word: i for i, word in enumerate(channels, 1)},
-    }
+    return {"category": _word_places(categories), "channel": _word_places(channels)}
+
+
+@cache
+def _word_places(words: tuple[str, ...]) -> dict[str, int]:
+    return {word: i for i, word in reversed(list(enumerate(words, 1)))}  # the first of equal words counts
 
 
 def fit_schema(

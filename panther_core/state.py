@@ -102,6 +102,31 @@ def state_dtype(length: int, cached: int) -> np.dtype[np.void]:
     )
 
 
+def take_rows(records: NDArray[np.void], at: NDArray[np.intp]) -> NDArray[np.void]:
+    """Copy of the records at `at`; the records themselves, not copied, where that is all of them in their order.
+
+    As bytes: numpy copies records field by field, which takes ten times as long.
+    """
+    if _all_of(records, at):
+        return records
+    taken: NDArray[np.void] = _bytes_of(records)[at].reshape(-1).view(records.dtype)
+    return taken
+
+
+def put_rows(records: NDArray[np.void], at: NDArray[np.intp], rows: NDArray[np.void]) -> None:
+    """Put what `take_rows` gave back, changed."""
+    if rows is not records:
+        _bytes_of(records)[at] = _bytes_of(rows)
+
+
+def _all_of(records: NDArray[np.void], at: NDArray[np.intp]) -> bool:
+    return len(at) == len(records) and bool((at == np.arange(len(at))).all())
+
+
+def _bytes_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
+    return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
+
+
 class StateCodec:
     """Bytes of RocksDB and the changelog to state arrays and back, for one layout and one schema."""
 
@@ -132,7 +157,9 @@ class StateCodec:
         size = self.dtype.itemsize
         if any(v is not None and len(v) != size for v in values):
             values = [v if v is None or len(v) == size else self._migrated(v) for v in values]
-        states = np.frombuffer(b"".join([empty if v is None else v for v in values]), self.dtype).copy()
+        # one copy, into memory that may be written to
+        joined = bytearray().join([empty if v is None else v for v in values])
+        states = np.frombuffer(joined, self.dtype)
         newest = int(states["version"].max())
         if newest > LAYOUT_VERSION:
             raise _of_a_newer_release(newest)

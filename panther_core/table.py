@@ -121,8 +121,7 @@ class TransactionTable:
         if self.profile:
             names, columns = list(self.profile), list(self.profile.values())
             facts = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-            codes = [schema.profile_codes(fact) for fact in facts]
-            profile = np.array(codes, np.uint8).reshape(-1, PROFILE_FIELDS)[self.user.index]
+            profile = schema.profile_codes(facts)[self.user.index]
         return assemble(
             schema,
             transaction=hash_words(self.transaction_id.tolist()),

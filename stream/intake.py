@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from panther_core.errors import InvalidEvent
 from panther_core.events import Transaction, decode_transaction, event_time_ms
 from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import PROFILE_FIELDS, AttributeSchema
+from panther_core.schema import AttributeSchema
 from panther_core.table import assemble, hash_words
 
 
@@ -88,7 +88,7 @@ def _events(
         amount=np.array([t.amount for t in transactions], np.float64),
         category=schema.category_codes(t.merchant_category for t in transactions),
         channel=schema.channel_codes(t.channel for t in transactions),
-        profile=np.array([schema.profile_codes(t.profile) for t in transactions], np.uint8).reshape(-1, PROFILE_FIELDS),
+        profile=schema.profile_codes([t.profile for t in transactions]),
     )
     out["code"]["risk"] = risk.level(out["merchant"])
     return out

@@ -15,15 +15,14 @@ from rocksdict import WriteBatch
 
 from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
-from panther_core.events import ModelProgress
+from panther_core.events import Decision, ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
-from panther_core.state import ALERT, LATE
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
 from stream.faust_internals import Written, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
-from stream.publish import alert_of, decision_of, to_json
+from stream.publish import alert_of, decisions_of, to_json
 from stream.published import Published, headers_of
 
 logger = logging.getLogger(__name__)
@@ -126,31 +125,25 @@ class Processor:
                 return None
 
     async def _publish(self, decided: Decided, intake: Intake, out: _Outgoing) -> None:
-        made: Counter[str] = Counter()
-        alerts = 0
-        for i, row in zip(decided.event.tolist(), decided.decision, strict=True):
-            record, transaction = intake.records[i], intake.transactions[i]
-            decision = decision_of(row, transaction, int(intake.events["time_ms"][i]))
+        at = decided.event.tolist()
+        transactions = [intake.transactions[i] for i in at]
+        decisions = decisions_of(decided.decision, transactions, intake.events["time_ms"][decided.event].tolist())
+        for k, (i, decision) in enumerate(zip(at, decisions, strict=True)):
+            record = intake.records[i]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
             headers = headers_of(self._app.conf.id, record.partition, record.offset)
             place = {"key": record.key, "partition": record.partition, "headers": headers}
-            if row["flags"] & ALERT:
+            if decision.alert:
                 model = self._models.version(decision.model.version)
-                alert = alert_of(row, decision, transaction, model.schema, model.tokenizer_version)
+                alert = alert_of(decided.decision[k], decision, transactions[k], model.schema, model.tokenizer_version)
                 out.sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
-                alerts += 1
             sent = await self._producer.send(SCORES, to_json(decision), **place)
             out.sends.append(sent)
             if not decided.repeated:
                 out.decisions.append(sent)
-            made[decision.degraded or "live"] += 1
-        kind = "repeated" if decided.repeated else "new"
-        for how, count in made.items():
-            metrics.DECISIONS.labels(how, kind).inc(count)
-        metrics.ALERTS.inc(alerts)
         if not decided.repeated:
             out.received_ms += intake.received_ms[decided.event].tolist()
-            metrics.LATE.inc(int(np.count_nonzero(decided.decision["flags"] & LATE)))
+        _count(decisions, decided.repeated)
 
     async def _send_dead(self, dead: DeadLetter) -> Any:
         metrics.DEAD_LETTERS.labels(dead.code).inc()
@@ -181,6 +174,14 @@ class Processor:
             out.last_send[partition] = sent
         for partition, batch in batches.items():
             partition_store(self._table, partition).write(batch)
+
+
+def _count(decisions: list[Decision], repeated: bool) -> None:
+    for made, count in Counter(decision.degraded or "live" for decision in decisions).items():
+        metrics.DECISIONS.labels(made, "repeated" if repeated else "new").inc(count)
+    metrics.ALERTS.inc(sum(decision.alert for decision in decisions))
+    if not repeated:
+        metrics.LATE.inc(sum(decision.late for decision in decisions))
 
 
 @dataclass

@@ -6,9 +6,11 @@ So a redelivered transaction is answered byte for byte as the first time.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from panther_core.events import Alert, Decision, ModelProgress, ModelRef, Transaction
 from panther_core.reasons import KINDS, expected_of, patterns_of, reasons_of
@@ -26,24 +28,29 @@ def alert_id(transaction_id: str) -> str:
     return str(uuid.uuid5(_ALERTS, transaction_id))
 
 
-def decision_of(row: np.void, transaction: Transaction, event_time: int) -> Decision:
-    """Decision struct of one stored DECISION row."""
-    flags, version = int(row["flags"]), int(row["model_version"])
-    return Decision(
-        transaction_id=transaction.transaction_id,
-        user_id=transaction.user_id,
-        event_time=event_time,
-        scored_at=int(row["scored_at"]),
-        latency_ms=int(row["latency_ms"]),
-        score=float(row["score"]),
-        threshold=float(row["threshold"]),
-        alert=bool(flags & ALERT),
-        history_len=int(row["history_len"]),
-        cold_start=bool(flags & COLD),
-        late=bool(flags & LATE),
-        degraded=DEGRADED[int(row["degraded"])],
-        model=ModelRef(MODEL_NAME if version else "rules", version),
-    )
+def decisions_of(
+    rows: NDArray[np.void], transactions: Iterable[Transaction], event_times: Iterable[int]
+) -> list[Decision]:
+    """Decision structs of stored DECISION rows."""
+    # a field of a single row costs ten times a number of a list
+    plain = {name: rows[name].tolist() for name in ("scored_at", "latency_ms", "score", "threshold", "history_len")}
+    coded = zip(*(rows[name].tolist() for name in ("flags", "degraded", "model_version")), strict=True)
+    return [
+        Decision(
+            transaction_id=transaction.transaction_id,
+            user_id=transaction.user_id,
+            event_time=event_time,
+            **dict(zip(plain, values, strict=True)),
+            alert=bool(flags & ALERT),
+            cold_start=bool(flags & COLD),
+            late=bool(flags & LATE),
+            degraded=DEGRADED[degraded],
+            model=ModelRef(MODEL_NAME if version else "rules", version),
+        )
+        for transaction, event_time, (flags, degraded, version), *values in zip(
+            transactions, event_times, coded, *plain.values(), strict=True
+        )
+    ]
 
 
 def row_of(decision: Decision, alert: Alert | None) -> np.void:

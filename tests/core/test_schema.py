@@ -44,7 +44,9 @@ def test_amount_buckets_are_quantiles_including_their_lower_edge() -> None:
     ],
 )
 def test_profile_codes_never_fail(profile: dict[str, str | float | int] | None, expected: list[int]) -> None:
-    assert SCHEMA.profile_codes(profile)[:2] == expected
+    assert SCHEMA.profile_codes([profile])[0, :2].tolist() == expected
+    beside = [profile, {"gender": "F", "age": 29}, {"gender": "M", "age": 61.5}]
+    assert SCHEMA.profile_codes(beside)[:, :2].tolist() == [expected, [1, 1], [2, 3]]
 
 
 def test_hour_of_week_starts_on_monday_utc() -> None:
