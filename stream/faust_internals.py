@@ -183,8 +183,7 @@ class Written:
 
     generation: int
     events: list[Any]
-    sends: list[asyncio.Future[Any]] = field(default_factory=list)
-    last_send: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by partition
+    sends: dict[int, asyncio.Future[int]] = field(default_factory=dict)  # by partition: offset of its last record
     made_s: float = field(default_factory=time.monotonic)
 
 
@@ -219,16 +218,16 @@ class Acker:
         while True:
             written = await self._queue.get()
             try:
-                await asyncio.gather(*written.sends)
+                await asyncio.gather(*written.sends.values())
                 metrics.STEP_SECONDS.labels("changelog").observe(time.monotonic() - written.made_s)
             except Exception as error:  # changelog not stored: never commit past it
                 logger.exception("changelog records could not be stored; stopping the worker")
                 await self._app.crash(error)
                 return
             if written.generation == self._app.consumer_generation_id:
-                for partition, sent in written.last_send.items():
+                for partition, sent in written.sends.items():
                     tp = TP(self._table.changelog_topic_name, partition)
-                    self._table.data.set_persisted_offset(tp, sent.result().offset)
+                    self._table.data.set_persisted_offset(tp, sent.result())
             self._done.update(map(id, written.events))
             self._ack_finished()
             self._queue.task_done()

@@ -61,7 +61,9 @@ SWEPT = Counter("panther_users_swept", "Users moved to the live model version wi
 
 # How long it takes, and how much at once
 DECISION_SECONDS = BatchHistogram(
-    "panther_decision_seconds", "From a transaction's timestamp in Kafka to its new decision's: end to end", _SECONDS
+    "panther_decision_seconds",
+    "From a transaction's timestamp in Kafka until its new decision is known to be durable there: end to end",
+    _SECONDS,
 )
 STEP_SECONDS = Histogram(
     "panther_step_seconds",

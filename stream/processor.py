@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
-from aiokafka import AIOKafkaProducer
+from numpy.typing import NDArray
 from rocksdict import WriteBatch
 
 from panther_core.engine import Answer, Decided, Request, decide
@@ -22,6 +22,7 @@ from stream import metrics
 from stream.faust_internals import Written, partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
+from stream.producer import Outgoing, Producer
 from stream.publish import alert_of, decisions_of, to_json
 from stream.published import Published, headers_of
 
@@ -44,7 +45,7 @@ class Processor:
         table: Any,
         models: LiveModels,
         scorer: Scorer,
-        producer: AIOKafkaProducer,
+        producer: Producer,
         published: Published,
     ) -> None:
         self._app, self._table, self._published = app, table, published
@@ -65,24 +66,23 @@ class Processor:
         """
         generation = self._app.consumer_generation_id
         model = await self._models.current()
-        metrics.BATCH_EVENTS.observe(len(events))
         # an event may have waited for its user through a rebalance: it is its new owner's
         mine = [e.message for e in events if e.message.generation_id == generation]
         with metrics.timed("decode"):
             intake = read_batch(mine, model.schema, model.risk)
-        out = _Outgoing([await self._send_dead(dead) for dead in intake.dead])
+        durable = [await self._send_dead(dead) for dead in intake.dead]
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._read(keys, partitions, model)
-        await self._decide(intake, states, rows, model, out)
+        await self._decide(intake, states, rows, model, durable)
         with metrics.timed("publish"):
-            await out.durable()
+            await asyncio.gather(*durable)
         written = Written(generation, events)
         if generation == self._app.consumer_generation_id:
             with metrics.timed("state_write"):
                 await self.write(keys, partitions, states, model, written)
         metrics.TRANSACTIONS.inc(len(intake.events))
-        metrics.REDELIVERED.inc(len(intake.events) - len(out.decisions))
+        metrics.BATCH_EVENTS.observe(len(events))
         return written
 
     def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
@@ -93,18 +93,21 @@ class Processor:
                 values[i] = value
         return model.codec.decode(values)
 
-    async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, out: _Outgoing) -> None:
+    async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
+        redelivered = len(intake.events)
         while True:
             try:
                 need = steps.send(answer)
             except StopIteration:
+                metrics.REDELIVERED.inc(redelivered)
                 return
             answer = None
             if isinstance(need, Decided):
-                await self._publish(need, intake, out)
+                redelivered -= 0 if need.repeated else len(need.event)
+                durable.extend(await self._publish(need, intake))
             else:
                 answer = await self._ask(need, model.live.version)
 
@@ -124,26 +127,28 @@ class Processor:
                 logger.warning("panther_%s is unavailable, degrading: %s", step, error)
                 return None
 
-    async def _publish(self, decided: Decided, intake: Intake, out: _Outgoing) -> None:
+    async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
+        sends, by_partition = [], dict[int, list[Outgoing]]()
         at = decided.event.tolist()
         transactions = [intake.transactions[i] for i in at]
         decisions = decisions_of(decided.decision, transactions, intake.events["time_ms"][decided.event].tolist())
-        for k, (i, decision) in enumerate(zip(at, decisions, strict=True)):
-            record = intake.records[i]
+        for k, decision in enumerate(decisions):
+            record = intake.records[at[k]]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
             headers = headers_of(self._app.conf.id, record.partition, record.offset)
-            place = {"key": record.key, "partition": record.partition, "headers": headers}
             if decision.alert:
                 model = self._models.version(decision.model.version)
-                alert = alert_of(decided.decision[k], decision, transactions[k], model.schema, model.tokenizer_version)
-                out.sends.append(await self._producer.send(ALERTS, to_json(alert), **place))
-            sent = await self._producer.send(SCORES, to_json(decision), **place)
-            out.sends.append(sent)
-            if not decided.repeated:
-                out.decisions.append(sent)
-        if not decided.repeated:
-            out.received_ms += intake.received_ms[decided.event].tolist()
+                row, tokenizer = decided.decision[k], model.tokenizer_version
+                alert = to_json(alert_of(row, decision, transactions[k], model.schema, tokenizer))
+                sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))
+            by_partition.setdefault(record.partition, []).append((record.key, to_json(decision), headers))
+        for partition, records in by_partition.items():
+            sends.append(await self._producer.send_all(SCORES, partition, records))
         _count(decisions, decided.repeated)
+        if not decided.repeated:
+            received_ms = intake.received_ms[decided.event]
+            asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
+        return sends
 
     async def _send_dead(self, dead: DeadLetter) -> Any:
         metrics.DEAD_LETTERS.labels(dead.code).inc()
@@ -165,14 +170,15 @@ class Processor:
     async def write(
         self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written
     ) -> None:
-        changelog = self._table.changelog_topic_name
-        batches: dict[int, WriteBatch] = {}
+        by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
         for key, partition, value in zip(keys, partitions, model.codec.encode(states), strict=True):
-            batches.setdefault(partition, WriteBatch(raw_mode=True)).put(key, value)
-            sent = await self._producer.send(changelog, value, key=key, partition=partition)
-            out.sends.append(sent)
-            out.last_send[partition] = sent
-        for partition, batch in batches.items():
+            by_partition.setdefault(partition, []).append((key, value))
+        for partition, values in by_partition.items():
+            records: list[Outgoing] = [(key, value, []) for key, value in values]
+            out.sends[partition] = await self._producer.send_all(self._table.changelog_topic_name, partition, records)
+            batch = WriteBatch(raw_mode=True)
+            for key, value in values:
+                batch.put(key, value)
             partition_store(self._table, partition).write(batch)
 
 
@@ -184,20 +190,10 @@ def _count(decisions: list[Decision], repeated: bool) -> None:
         metrics.LATE.inc(sum(decision.late for decision in decisions))
 
 
-@dataclass
-class _Outgoing:
-    """Records of one micro-batch on their way to Kafka; new decisions beside when their transactions came, epoch ms."""
-
-    sends: list[asyncio.Future[Any]]
-    decisions: list[asyncio.Future[Any]] = field(default_factory=list)
-    received_ms: list[int] = field(default_factory=list)
-
-    async def durable(self) -> None:
-        """Until Kafka has all of them; raises what a send raised."""
-        await asyncio.gather(*self.sends)
-        # the topic is stamped by the broker on append (panther_core.topics): what a consumer sees, at no cost here
-        published_ms = np.array([sent.result().timestamp for sent in self.decisions], np.int64)
-        metrics.DECISION_SECONDS.observe_many((published_ms - np.array(self.received_ms, np.int64)) / 1000)
+def _note_latency(received_ms: NDArray[np.int64], published: asyncio.Future[Any]) -> None:
+    """End to end, once the decisions of transactions received at these times (epoch ms) are durable."""
+    if not published.cancelled() and published.exception() is None:
+        metrics.DECISION_SECONDS.observe_many((now_ms() - received_ms) / 1000)
 
 
 def _users(intake: Intake) -> tuple[list[bytes], Any, list[int]]:

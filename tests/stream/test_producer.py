@@ -1,0 +1,74 @@
+"""Many records at once through the producer: order, offsets, batches that fill up, a broker that refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import uuid
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+
+from panther_core.settings import KafkaSettings
+from stream.producer import make_producer
+
+
+def test_the_private_parts_of_aiokafka_stand_where_they_did() -> None:
+    source = inspect.getsource(MessageAccumulator.add_message)
+    assert "self._batches.get(tp)" in source
+    assert "pending_batches[-1]" in source
+    assert "self._builder.append(" in inspect.getsource(MessageBatch.append)
+    assert "self.future.set_result" in inspect.getsource(MessageBatch.done)
+
+
+async def _topic(settings: KafkaSettings, **config: str) -> str:
+    topic = f"many-{uuid.uuid4().hex}"
+    admin = AIOKafkaAdminClient(**settings.client_options())
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 2, 1, topic_configs=config)])
+    await admin.close()
+    return topic
+
+
+@pytest.mark.parametrize("size", [10, 3000])  # 3,000 x 3,000 bytes: dozens of full batches
+def test_records_arrive_in_order_and_the_future_gives_the_last_offset(kafka: str, size: int) -> None:
+    settings, count = KafkaSettings(bootstrap_servers=kafka), 3000
+
+    async def go() -> None:
+        topic = await _topic(settings)
+        async with make_producer(settings) as producer:
+            records = [(b"%d" % i, b"%d" % i * (size // 4), [("source", b"%d" % i)]) for i in range(count)]
+            first = await producer.send_all(topic, 1, records[:100])
+            other = await producer.send_all(topic, 0, records[:7])
+            rest = await producer.send_all(topic, 1, iter(records[100:]))
+            assert await rest == count - 1
+            assert await first == 99
+            assert await other == 6
+        async with AIOKafkaConsumer(**settings.client_options(), auto_offset_reset="earliest") as consumer:
+            tp = TopicPartition(topic, 1)
+            consumer.assign([tp])
+            seen: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = []
+            while len(seen) < count:
+                for found in (await consumer.getmany(timeout_ms=1000)).values():
+                    seen += [(r.key, r.value, list(r.headers)) for r in found]
+        assert seen == records
+
+    asyncio.run(go())
+
+
+def test_what_the_broker_refuses_is_raised(kafka: str) -> None:
+    settings = KafkaSettings(bootstrap_servers=kafka)
+
+    async def go() -> None:
+        topic = await _topic(settings, **{"max.message.bytes": "5000"})
+        async with make_producer(settings) as producer:
+            with pytest.raises(MessageSizeTooLargeError):
+                await producer.send_all(topic, 0, [(b"k", b"x" * (9 << 20), [])])
+            with pytest.raises(KafkaError):  # over the broker's own limit: said by the broker, not by the client
+                await (await producer.send_all(topic, 0, [(b"k", b"x" * 6000, [])]))
+            assert await (await producer.send_all(topic, 0, [(b"k", b"v", [])])) == 0
+
+    asyncio.run(go())
