@@ -17,6 +17,7 @@ from types import TracebackType
 import psutil
 
 from infra.errors import StartFailed
+from infra.ports import pick_free
 from infra.process import ManagedProcess
 from infra.stack import LocalStack
 from infra.topics import create_topics
@@ -39,6 +40,7 @@ class System:
         self.kafka = KafkaSettings()
         self.settings = PantherSettings(app_id=app_id, models_dir=str(folder / "models"), partitions=partitions)
         self.workers: dict[str, ManagedProcess] = {}
+        self.metrics_urls: dict[str, str] = {}  # http://host:port of each worker's /metrics, /healthz, /readyz
         self._pids: dict[str, int] = {}
         self._exit = ExitStack()
 
@@ -71,6 +73,8 @@ class System:
             "PANTHER_MODELS_DIR": self.settings.models_dir,
             "PANTHER_PARTITIONS": str(self.settings.partitions),
             "PANTHER_SCORE_DEADLINE_S": str(self.settings.score_deadline_s),
+            "PANTHER_LOG_FORMAT": self.settings.log_format,
+            "PANTHER_STANDBY_REPLICAS": str(self.settings.standby_replicas),
         }
 
     def deploy(self, version: int) -> ServingModel:
@@ -95,13 +99,19 @@ class System:
 
         return asyncio.run(go())
 
-    def start_worker(self, name: str = "worker") -> ManagedProcess:
-        """Start a worker process with its own RocksDB folder; does not wait until it has its partitions."""
+    def start_worker(self, name: str = "worker", **environment: str) -> ManagedProcess:
+        """Start a worker process with its own RocksDB folder; does not wait until it has its partitions.
+
+        `environment`: variables of this one beyond those of `environment`.
+        """
+        (port,) = pick_free(1)
+        self.metrics_urls[name] = f"http://127.0.0.1:{port}"
+        options = ["--data-dir", str(self.folder / name), "--metrics-port", str(port)]
         process = ManagedProcess.start(
             name,
-            [str(Path(sys.prefix) / "bin" / "panther"), "worker", "--data-dir", str(self.folder / name)],
+            [str(Path(sys.prefix) / "bin" / "panther"), "worker", *options],
             self.folder / "logs" / f"{name}.log",
-            env=self.environment,
+            env=self.environment | environment,
         )
         self.workers[name] = process
         return process
@@ -111,6 +121,10 @@ class System:
         process = self.workers.pop(name)
         os.killpg(process.ref.pid, signal.SIGKILL)
         process.stop()
+
+    def stop_worker(self, name: str = "worker") -> bool:
+        """SIGTERM; returns whether it ended by itself within the grace period."""
+        return self.workers.pop(name).stop()
 
     def check_workers(self) -> None:
         """Raise StartFailed when a worker that should run has ended, with what its log says."""

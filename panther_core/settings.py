@@ -67,6 +67,15 @@ class PantherSettings(BaseSettings):
         validation_alias=AliasChoices("TRITON_URL", "PANTHER_TRITON_URL"),
         description="host:port of Triton's gRPC end point; several replicas comma separated",
     )
+    standby_replicas: int = Field(
+        default=0,
+        description="workers that keep a copy of each partition's states, beside its own; the same for all workers",
+        ge=0,
+    )
+    group_instance_id: str | None = Field(
+        default=None, description="a name of this worker for static group membership; no two workers share one"
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="of a worker; json: one object a line")
     batch_max: int = Field(default=512, description="events of a micro-batch at most", ge=1)
     batch_within_s: float = Field(default=0.003, description="longest wait to fill a micro-batch", gt=0)
     batches_under_way: int = Field(

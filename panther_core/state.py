@@ -2,6 +2,7 @@
 
 Layout (little endian, packed; offsets by `state_dtype(...).fields`). L, K and the decision count are part of the
 layout; the header names layout version and schema fingerprint, so that foreign bytes are refused, never misread.
+States of an older layout (panther_core.state_layouts) are migrated when they are read, and written in this one.
 
     version        u2      LAYOUT_VERSION
     model_version  u4      model version `cached` came from, 0 = none (the next event re-encodes first)
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 
 from panther_core.errors import FingerprintMismatch
 from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema
+from panther_core.state_layouts import OLDER, migrate
 
 LAYOUT_VERSION = 2
 MERCHANTS = 16
@@ -131,6 +133,9 @@ class StateCodec:
     def __init__(self, schema: AttributeSchema, length: int, cached: int) -> None:
         self.dtype = state_dtype(length, cached)
         self.length = length
+        self._older = {version: layout(length, cached) for version, layout in OLDER.items()}
+        #: what a state's bytes may count, in this layout or an older one
+        self.sizes = frozenset({self.dtype.itemsize, *(dtype.itemsize for dtype in self._older.values())})
         self.schema_id = int(schema.fingerprint[:16], 16)
 
     def fresh(self, count: int) -> NDArray[np.void]:
@@ -142,24 +147,22 @@ class StateCodec:
         return states
 
     def decode(self, values: list[bytes | None]) -> NDArray[np.void]:
-        """States of a batch; None (not stored) gives a fresh one.
+        """States of a batch; None (not stored) gives a fresh one, an older layout is migrated.
 
-        Raises FingerprintMismatch for bytes of another layout or schema.
+        Raises FingerprintMismatch for bytes of another schema or model shape, or of a layout that is not known.
         """
         if not values:
             return self.fresh(0)
         empty = self.fresh(1).tobytes()
         size = self.dtype.itemsize
-        wrong = next((v for v in values if v is not None and len(v) != size), None)
-        if wrong is not None:
-            raise FingerprintMismatch(
-                f"expected states of {size} bytes (layout {LAYOUT_VERSION}, L = {self.length}), got {len(wrong)}: this "
-                " state folder or changelog was written for another model shape; "
-                "use a new application id (PANTHER_APP_ID) or reset the application's state"
-            )
+        if any(v is not None and len(v) != size for v in values):
+            values = [v if v is None or len(v) == size else self._migrated(v) for v in values]
         # one copy, into memory that may be written to
         joined = bytearray().join([empty if v is None else v for v in values])
         states = np.frombuffer(joined, self.dtype)
+        newest = int(states["version"].max())
+        if newest > LAYOUT_VERSION:
+            raise _of_a_newer_release(newest)
         if (states["version"] != LAYOUT_VERSION).any() or (states["schema"] != self.schema_id).any():
             raise FingerprintMismatch(
                 f"expected layout {LAYOUT_VERSION} and schema {self.schema_id:016x}, got layouts "
@@ -169,7 +172,28 @@ class StateCodec:
             )
         return states
 
+    def _migrated(self, value: bytes) -> bytes:
+        """A state of an older layout, in this one."""
+        version = int.from_bytes(value[:2], "little")
+        older = self._older.get(version)
+        if older is not None and len(value) == older.itemsize:
+            return migrate(np.frombuffer(value, older), self.fresh(1)).tobytes()
+        if version > LAYOUT_VERSION:
+            raise _of_a_newer_release(version)
+        raise FingerprintMismatch(
+            f"expected states of {self.dtype.itemsize} bytes (layout {LAYOUT_VERSION}, L = {self.length}), got "
+            f"{len(value)} (layout {version}): this state folder or changelog was written for another model shape; "
+            "use a new application id (PANTHER_APP_ID) or reset the application's state"
+        )
+
     def encode(self, states: NDArray[np.void]) -> list[bytes]:
         """One value of `itemsize` bytes a state."""
         data, size = states.tobytes(), self.dtype.itemsize
         return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+def _of_a_newer_release(version: int) -> FingerprintMismatch:
+    return FingerprintMismatch(
+        f"expected states of layout {LAYOUT_VERSION} or older, got layout {version}: a newer release wrote them; "
+        "start that release again, or this one under a new application id (PANTHER_APP_ID)"
+    )

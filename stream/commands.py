@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,25 +22,31 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, a
 @app.command()
 def worker(
     data_dir: Annotated[str | None, typer.Option(help="RocksDB folder of this worker (PANTHER_DATA_DIR).")] = None,
-    metrics_port: Annotated[int, typer.Option(help="Prometheus end point on loopback; 0 = none.")] = 0,
+    metrics_port: Annotated[int, typer.Option(help="Port of /metrics, /healthz and /readyz; 0 = none.")] = 0,
+    metrics_host: Annotated[str, typer.Option(help="Address it listens on.")] = "127.0.0.1",
 ) -> None:
     """Run one worker: transactions in, decisions and alerts out. One process a core, each with its own --data-dir."""
     import mode.loop
 
     mode.loop.use("uvloop")
-    from prometheus_client import start_http_server
-
+    from stream.health import Health, make_http_server
+    from stream.logs import json_logging
     from stream.replicas import ReplicaScorer
     from stream.worker import make_app
 
     settings = PantherSettings()
     if data_dir:
         settings = settings.model_copy(update={"data_dir": data_dir})
+    health = Health()
     if metrics_port:
-        start_http_server(metrics_port, addr="127.0.0.1")
+        server = make_http_server(health, metrics_host, metrics_port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     scorer = ReplicaScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
-    faust_app = make_app(KafkaSettings(), settings, scorer)
-    raise SystemExit(faust_app.Worker(loglevel="info").execute_from_commandline())
+    faust_app = make_app(KafkaSettings(), settings, scorer, health, scorer.problem)
+    log: dict[str, Any] = {"loglevel": "info"}
+    if settings.log_format == "json":
+        log |= {"logging_config": json_logging("INFO"), "quiet": True}  # quiet: Faust's banner is no log line
+    raise SystemExit(faust_app.Worker(**log).execute_from_commandline())
 
 
 @app.command()

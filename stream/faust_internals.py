@@ -12,19 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import faust
 from faust.events import Event
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from stream import metrics
 
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 20  # longest long poll: the floor of the latency when traffic is thin
+DRAIN_S = 5.0  # longest wait for micro-batches under way when the worker stops
 _YIELD_EVERY = 200  # records taken in at a stretch
 
 
@@ -107,6 +113,26 @@ class _Consumer(driver.Consumer):
         return True
 
 
+class DrainingApp(faust.App):
+    """Faust's application, except that it finishes what it has taken in before it stops.
+
+    Faust's own way (`stream_wait_empty`) waits without limit, and in every rebalance too. When this is called, no more
+    records are taken in, and the agents still run.
+    """
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        if not self.should_stop:
+            return  # a rebalance: what is not acked is redelivered, and answered from the state
+        end_s = time.monotonic() + DRAIN_S
+        while consumer._unacked_messages and time.monotonic() < end_s:
+            await asyncio.sleep(0.02)
+            consumer._clean_unacked_messages()
+        left = len(consumer._unacked_messages)
+        await consumer.commit()
+        log = logger.warning if left else logger.info
+        log("stopping: what was taken in is finished and committed, but for %d events, which are redelivered", left)
+
+
 class LowLatencyTransport(driver.Transport):
     """Faust's aiokafka transport with a short long poll."""
 
@@ -158,6 +184,7 @@ class Written:
     generation: int
     events: list[Any]
     sends: dict[int, asyncio.Future[int]] = field(default_factory=dict)  # by partition: offset of its last record
+    made_s: float = field(default_factory=time.monotonic)
 
 
 class Acker:
@@ -177,6 +204,11 @@ class Acker:
         """Note events as they are taken in, before anything is done with them."""
         self._order.extend(events)
 
+    @property
+    def unfinished(self) -> int:
+        """Events taken in and not acked."""
+        return len(self._order)
+
     async def put(self, written: Written) -> None:
         """Queue what is written; waits when `depth` batches are on their way (back-pressure)."""
         await self._queue.put(written)
@@ -187,6 +219,7 @@ class Acker:
             written = await self._queue.get()
             try:
                 await asyncio.gather(*written.sends.values())
+                metrics.STEP_SECONDS.labels("changelog").observe(time.monotonic() - written.made_s)
             except Exception as error:  # changelog not stored: never commit past it
                 logger.exception("changelog records could not be stored; stopping the worker")
                 await self._app.crash(error)
@@ -215,3 +248,35 @@ class Acker:
 def partition_store(table: Any, partition: int) -> Any:
     """The open RocksDB (rocksdict.Rdict, raw mode) of one partition of a table."""
     return table.data._db_for_partition(partition)
+
+
+def open_stores(table: Any) -> list[Any]:
+    """The RocksDBs of a table that are open now, standbys included."""
+    return list(table.data._dbs.values())
+
+
+def assigned(app: Any, topic: str) -> set[TP]:
+    """Partitions of a topic that this worker holds; empty before the consumer runs."""
+    try:
+        return {tp for tp in app.consumer.assignment() if tp.topic == topic}
+    except ConsumerNotStarted:
+        return set()
+
+
+def standbys(app: Any, table: Any) -> int:
+    """Partitions of a table that this worker keeps a copy of for another."""
+    return sum(tp.topic == table.changelog_topic_name for tp in app.assignor.assigned_standbys())
+
+
+def lags(app: Any, topic: str) -> dict[int, int]:
+    """By partition of this worker: records in Kafka that were not taken in, by what the last fetch said of the end."""
+    out = {}
+    for tp in assigned(app, topic):
+        try:
+            end = app.consumer.highwater(tp)
+        except (AssertionError, AttributeError):  # taken away by the consumer's own thread since the line before
+            continue
+        if end is not None:
+            read = app.consumer._read_offset[tp]
+            out[tp.partition] = max(0, end - (0 if read is None else read + 1))
+    return out

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rocksdict import WriteBatch
 
 from panther_core.engine import Answer, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
-from panther_core.events import ModelProgress
+from panther_core.events import Decision, ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
@@ -65,16 +68,21 @@ class Processor:
         model = await self._models.current()
         # an event may have waited for its user through a rebalance: it is its new owner's
         mine = [e.message for e in events if e.message.generation_id == generation]
-        intake = read_batch(mine, model.schema, model.risk)
+        with metrics.timed("decode"):
+            intake = read_batch(mine, model.schema, model.risk)
         durable = [await self._send_dead(dead) for dead in intake.dead]
         keys, rows, partitions = _users(intake)
-        states = self._read(keys, partitions, model)
+        with metrics.timed("state_read"):
+            states = self._read(keys, partitions, model)
         await self._decide(intake, states, rows, model, durable)
-        await asyncio.gather(*durable)
+        with metrics.timed("publish"):
+            await asyncio.gather(*durable)
         written = Written(generation, events)
         if generation == self._app.consumer_generation_id:
-            await self.write(keys, partitions, states, model, written)
+            with metrics.timed("state_write"):
+                await self.write(keys, partitions, states, model, written)
         metrics.TRANSACTIONS.inc(len(intake.events))
+        metrics.BATCH_EVENTS.observe(len(events))
         return written
 
     def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
@@ -89,13 +97,16 @@ class Processor:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
+        redelivered = len(intake.events)
         while True:
             try:
                 need = steps.send(answer)
             except StopIteration:
+                metrics.REDELIVERED.inc(redelivered)
                 return
             answer = None
             if isinstance(need, Decided):
+                redelivered -= 0 if need.repeated else len(need.event)
                 durable.extend(await self._publish(need, intake))
             else:
                 answer = await self._ask(need, model.live.version)
@@ -103,12 +114,13 @@ class Processor:
     async def _ask(self, need: Request, version: int) -> Answer:
         """One model call; None sends the engine one step down the degrade ladder."""
         step = _STEPS[type(need)]
-        with metrics.MODEL_SECONDS.labels(step).time():
+        with metrics.timed(step):
             try:
                 if isinstance(need, ScoreRequest):
                     return await self._scorer.score(need, version)
                 if isinstance(need, ExplainRequest):
                     return await self._scorer.explain(need.scored, version)
+                metrics.ENCODED.inc(len(need.user))
                 return await self._scorer.encode(need, version)
             except ScorerUnavailable as error:
                 metrics.MODEL_FAILURES.labels(step).inc()
@@ -129,11 +141,13 @@ class Processor:
                 row, tokenizer = decided.decision[k], model.tokenizer_version
                 alert = to_json(alert_of(row, decision, transactions[k], model.schema, tokenizer))
                 sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))
-                metrics.ALERTS.inc()
             by_partition.setdefault(record.partition, []).append((record.key, to_json(decision), headers))
-            metrics.DECISIONS.labels(decision.degraded or "live", "repeated" if decided.repeated else "new").inc()
         for partition, records in by_partition.items():
             sends.append(await self._producer.send_all(SCORES, partition, records))
+        _count(decisions, decided.repeated)
+        if not decided.repeated:
+            received_ms = intake.received_ms[decided.event]
+            asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
         return sends
 
     async def _send_dead(self, dead: DeadLetter) -> Any:
@@ -166,6 +180,20 @@ class Processor:
             for key, value in values:
                 batch.put(key, value)
             partition_store(self._table, partition).write(batch)
+
+
+def _count(decisions: list[Decision], repeated: bool) -> None:
+    for made, count in Counter(decision.degraded or "live" for decision in decisions).items():
+        metrics.DECISIONS.labels(made, "repeated" if repeated else "new").inc(count)
+    metrics.ALERTS.inc(sum(decision.alert for decision in decisions))
+    if not repeated:
+        metrics.LATE.inc(sum(decision.late for decision in decisions))
+
+
+def _note_latency(received_ms: NDArray[np.int64], published: asyncio.Future[Any]) -> None:
+    """End to end, once the decisions of transactions received at these times (epoch ms) are durable."""
+    if not published.cancelled() and published.exception() is None:
+        metrics.DECISION_SECONDS.observe_many((now_ms() - received_ms) / 1000)
 
 
 def _users(intake: Intake) -> tuple[list[bytes], Any, list[int]]:

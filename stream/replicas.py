@@ -70,6 +70,7 @@ class _Replica:
     def __init__(self, url: str, client: Scorer, prober: Scorer, control: TritonControl, heal: bool) -> None:
         self.url, self.client, self.prober, self.control, self.heal = url, client, prober, control, heal
         self.up, self.lanes, self.healing = True, dict[tuple[str, int], _Lane](), set[str]()
+        self.answered = False  # its canary has, once
         self.task: asyncio.Task[None] | None = None
         metrics.REPLICA_UP.labels(url).set(1)
 
@@ -148,6 +149,7 @@ class _Replica:
             looked_s = time.monotonic()
             problem = await self.control.canary(_DIAGNOSE_S if ailing else _PROBE_S)
             ailing = problem is not None
+            self.answered |= not ailing
             if problem and _is_dead_stub(problem):
                 await self._heal("canary", lambda: self.control.canary(_DIAGNOSE_S))
             # models that answered meanwhile prove the server alive: only its canary is not
@@ -220,6 +222,11 @@ class _Replica:
         finally:
             self.healing.discard(model)
 
+    @property
+    def well(self) -> bool:
+        """Whether it has answered, and so do all models asked of it."""
+        return self.answered and self.up and all(lane.ok for lane in self.lanes.values())
+
     def _show(self) -> None:
         metrics.REPLICA_UP.labels(self.url).set(self.up and all(lane.ok for lane in self.lanes.values()))
 
@@ -278,11 +285,22 @@ class ReplicaScorer:
         await asyncio.gather(*(replica.stop() for replica in self._replicas))
         self._watching = False
 
-    async def _call(self, step: str, request: Any, version: int) -> Any:
+    def problem(self) -> str | None:
+        """What keeps every replica from answering, None where one is well; watching begins, if it had not."""
+        self._watch()
+        if any(replica.well for replica in self._replicas):
+            return None
+        urls = ", ".join(replica.url for replica in self._replicas)
+        return f"no Triton replica has answered its canary, or all have failed since: {urls}"
+
+    def _watch(self) -> None:
         if not self._watching:
             self._watching = True
             for replica in self._replicas:
                 replica.start()
+
+    async def _call(self, step: str, request: Any, version: int) -> Any:
+        self._watch()
         if len(self._replicas) == 1:
             replica = self._replicas[0]
             return await replica.call(replica.lane(step, request, version), request)

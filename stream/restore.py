@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rocksdict import Rdict, WriteBatch, WriteOptions
 
 from panther_core.settings import KafkaSettings
+from stream import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +71,15 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
     options = WriteOptions()
     options.disable_wal = True
     left, records = set(ends), 0
+    todo = sum([end - await consumer.position(tp) for tp, end in ends.items()])
     write: asyncio.Task[None] | None = None
     while left:
         fetched = await consumer.getmany(timeout_ms=200)
         batches = [(stores[tp.partition], _batch(part, ends[tp])) for tp, part in fetched.items()]
-        records += sum(map(len, fetched.values()))
+        count = sum(map(len, fetched.values()))
+        records += count
+        metrics.RESTORED.inc(count)
+        metrics.RESTORE_LEFT.set(max(0, todo - records))
         if write is not None:
             await write  # one fetch is written while the next is read
         write = asyncio.create_task(asyncio.to_thread(_write, batches, options))
@@ -84,6 +89,7 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
                 consumer.pause(tp)
     if write is not None:
         await write
+    metrics.RESTORE_LEFT.set(0)
     return records
 
 

@@ -108,13 +108,14 @@ class Sweep:
     def _behind(self, partition: int, model: ServingModel) -> tuple[dict[bytes, bytes], bytes]:
         """The next users who are not on the live version, and where to go on; b"" at the end of the partition."""
         found: dict[bytes, bytes] = {}
-        size, own = model.codec.dtype.itemsize, self._table.data.offset_key
+        codec, own = model.codec, self._table.data.offset_key
         start = {"from_key": self._cursor} if self._cursor else {}
         for seen, (key, value) in enumerate(partition_store(self._table, partition).items(**start)):
             if len(found) >= self._step or seen >= _SCAN:
                 return found, key
-            if key != own and len(value) == size:
-                state = np.frombuffer(value, model.codec.dtype)
+            if key != own and len(value) in codec.sizes:
+                current = len(value) == codec.dtype.itemsize  # not copied: this looks at every state
+                state = np.frombuffer(value, codec.dtype) if current else codec.decode([value])
                 if state["n"][0] and (
                     state["model_version"][0] != model.live.version or state["cached_n"][0] != state["n"][0]
                 ):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -23,16 +24,23 @@ from faust.types.auth import CredentialsT
 from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
-from stream.faust_internals import Acker, LowLatencyTransport, micro_batches
+from stream.faust_internals import Acker, DrainingApp, LowLatencyTransport, micro_batches
 from stream.faust_recovery import BulkRecovery, guard_opening
+from stream.health import Health
 from stream.live_models import LiveModels
 from stream.pipeline import Pipeline
 from stream.processor import Processor
 from stream.producer import make_producer
 from stream.published import Published
 from stream.sweep import Sweep
+from stream.watch import Watch
 
 logger = logging.getLogger(__name__)
+
+#: how long the group waits for a worker that says nothing, before others get its partitions
+SESSION_S = 6.0
+#: with a static name: long enough for a restart, during which nobody else has its partitions
+STATIC_SESSION_S = 30.0
 
 # RocksDB options are per partition (64 partitions: +0.34 GB instead of +2.7 GB with the defaults)
 _STORE = {
@@ -59,9 +67,18 @@ def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:
     )
 
 
-def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) -> faust.App:
-    """The Faust application; topics are expected to exist (`panther topics create`)."""
-    app = faust.App(
+def make_app(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    scorer: Scorer,
+    health: Health | None = None,
+    server_problem: Callable[[], str | None] = lambda: None,
+) -> faust.App:
+    """The Faust application; topics are expected to exist (`panther topics create`).
+
+    `health` is told once a second how the worker is; `server_problem` says what keeps the scorer from answering.
+    """
+    app = DrainingApp(
         settings.app_id,
         broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
         broker_credentials=broker_credentials(kafka),
@@ -74,10 +91,14 @@ def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) ->
         stream_wait_empty=False,
         web_enabled=False,
         broker_commit_interval=1.0,
-        broker_session_timeout=6.0,
+        broker_session_timeout=SESSION_S if settings.group_instance_id is None else STATIC_SESSION_S,
         broker_heartbeat_interval=1.5,
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
+        # Faust's default is 1; a standby applies every state record one by one, which costs a share of the worker,
+        # and a bulk restore makes up for it in seconds
+        table_standby_replicas=settings.standby_replicas,
+        consumer_group_instance_id=settings.group_instance_id,
     )
     app.transport = LowLatencyTransport(app.conf.broker_consumer, app)
     transactions = app.topic(TRANSACTIONS, key_type=bytes, value_type=bytes, partitions=settings.partitions)
@@ -104,10 +125,12 @@ def make_app(kafka: KafkaSettings, settings: PantherSettings, scorer: Scorer) ->
         processor = Processor(app, table, models, scorer, producer, Published(kafka, settings.app_id))
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
+        watch = Watch(app, table, models, acker, health or Health(), server_problem)
         sweep = Sweep(app, table, models, scorer, processor, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())
+        stream.add_future(watch.run(stream.channel.queue))
         if settings.sweep_users_per_s:
             stream.add_future(sweep.run(pipeline, acker))
         try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
@@ -52,6 +56,34 @@ class Stage:
 
         asyncio.run(go())
 
+    def ask(self, path: str, worker: str = "worker") -> tuple[int, str]:
+        """Status and body of an end point of a worker."""
+        try:
+            with urllib.request.urlopen(self.system.metrics_urls[worker] + path, timeout=10) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str, worker: str = "worker", **labels: str) -> float:
+        """Sum over the samples of this name that have these labels."""
+        families = text_string_to_metric_families(self.ask("/metrics", worker)[1])
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+    def wait_ready(self, *workers: str, patience_s: float = 60) -> None:
+        """Until these workers' /readyz answer 200; raises AssertionError with what was missing."""
+        deadline = time.monotonic() + patience_s
+        for worker in workers:
+            status, said = 0, "not asked"
+            while status != 200:
+                assert time.monotonic() < deadline, f"{worker}: {said}"
+                time.sleep(0.2)
+                try:
+                    status, said = self.ask("/readyz", worker)
+                except OSError as error:  # it does not listen yet
+                    said = str(error)
+
     def states(self) -> dict[str, np.void]:
         """Every user's newest state on the changelog."""
         topic = changelog_of(self.system.settings.app_id)
@@ -93,7 +125,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     )
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("test"), partitions=4) as system:
         # a busy machine must not look like an outage
-        system.settings = system.settings.model_copy(update={"score_deadline_s": 5.0})
+        system.settings = system.settings.model_copy(update={"score_deadline_s": 5.0, "log_format": "json"})
         model = system.deploy(1)
         asyncio.run(produce(system.kafka, history.rows(), rate=0))
         asyncio.run(produce_labels(system.kafka, history, LABEL_DELAY_MS))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,6 +71,24 @@ def test_every_transaction_is_decided_once_and_alerts_explain_themselves(stage: 
     assert sum(d.history_len > 10 for d in ledger.decisions.values()) > 1000, "users were seeded with their past"
 
 
+def test_the_worker_says_that_it_is_ready_and_what_it_did(stage: Stage) -> None:
+    assert stage.ask("/healthz")[0] == 200
+    assert stage.ask("/readyz") == (200, '{"ok": true, "missing": []}')
+    ledger = stage.collect(set())
+    count = len(ledger.decisions)
+    assert stage.metric("panther_transactions_total") == count
+    assert stage.metric("panther_decisions_total", made="live", kind="new") == count
+    assert stage.metric("panther_alerts_total") == len(ledger.alerts)
+    assert stage.metric("panther_decision_seconds_count") == count
+    assert stage.metric("panther_users_encoded_total") >= count
+    for step in ("decode", "state_read", "score", "explain", "encode", "publish", "state_write", "changelog"):
+        assert stage.metric("panther_step_seconds_count", step=step) > 0, step
+    assert stage.metric("panther_partitions", state="ready") == stage.system.settings.partitions
+    assert stage.metric("panther_state_bytes") > 100_000
+    assert stage.metric("panther_consumer_lag") == 0
+    assert stage.metric("panther_model_version") == 1
+
+
 def test_replay_equals_the_stream(stage: Stage) -> None:
     from panther_core.model.serving import PantherModel
     from stream.replay import replay
@@ -109,6 +130,33 @@ def test_every_trouble_has_its_outcome(stage: Stage) -> None:
     assert ledger.decisions["trouble-category"].history_len == 1
     assert ledger.decisions["trouble-late"].late
     assert ledger.decisions["trouble-late"].history_len == 2
+
+
+def test_dead_letters_that_are_sent_again_are_decided_once(stage: Stage) -> None:
+    """As after a release that reads what an older one had refused; the second time they get the decision they have."""
+    kafka, ids = stage.system.kafka, [f"again-{i}" for i in range(3)]
+
+    async def refuse() -> None:
+        async with make_producer(kafka) as producer:
+            for i, name in enumerate(ids):
+                key, value = record("again-user", transaction_id=name)
+                headers = [("code", b"refused_once"), ("reason", b"planted"), ("source", b"transactions:0:%d" % i)]
+                await producer.send_and_wait("transactions.dlq", value, key=key, headers=headers)
+
+    asyncio.run(refuse())
+    panther = str(Path(sys.prefix) / "bin" / "panther")
+    argv = [panther, "dlq", "replay", "--code", "refused_once", "--count", "3", "--json"]
+    before = stage.collect(set()).repeated
+    for again in (0, 3):
+        done = subprocess.run(argv, env=stage.system.environment, stdout=subprocess.PIPE, check=True)
+        assert json.loads(done.stdout) == {"found": 3, "sent": 3, "codes": {"refused_once": 3}}
+        assert set(ids) <= stage.collect(set(ids)).decisions.keys()
+        deadline = time.monotonic() + 30
+        while (ledger := stage.collect(set(ids))).repeated < before + again and time.monotonic() < deadline:
+            pass
+        assert ledger.repeated == before + again
+        assert [ledger.decisions[name].history_len for name in ids] == [0, 1, 2]
+        assert not ledger.contradicted
 
 
 def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
@@ -265,6 +313,10 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
     ids = set(down.transaction_id.tolist())
     ledger = stage.collect(ids)
     assert {ledger.decisions[t].degraded for t in ids} == {"rules"}
+    status, body = stage.ask("/readyz")
+    assert status == 503
+    assert "Triton" in body
+    assert stage.ask("/healthz")[0] == 200, "restarting the worker would not help"
     system.stack.up(detach=False)
     deadline = time.time() + 30
     while time.time() < deadline:  # the worker finds it by itself
@@ -278,6 +330,25 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
     ledger = stage.collect(every)
     assert not {ledger.decisions[t].degraded for t in back.transaction_id.tolist()} - {None}
     assert every <= ledger.decisions.keys()
+    assert not ledger.contradicted
+
+
+def test_a_worker_that_is_asked_to_stop_finishes_what_it_has_taken_in(stage: Stage) -> None:
+    """SIGTERM under load, then a restart: no decision is made twice, none is missing."""
+    system, users = stage.system, 40
+    records = [record(f"stopper-{i % users}", transaction_id=f"stop-{i}") for i in range(3500)]
+    before, count = stage.collect(set()).repeated, stage.metric("panther_transactions_total")
+    with ThreadPoolExecutor() as threads:
+        sending = threads.submit(stage.send, records)
+        while stage.metric("panther_transactions_total") < count + 500:
+            time.sleep(0.05)
+        assert system.stop_worker(), "SIGTERM was enough"
+        assert not sending.done(), "it was stopped under load"
+        system.start_worker()
+        sending.result()
+    ledger = stage.collect({f"stop-{i}" for i in range(len(records))}, patience_s=60)
+    assert ledger.decisions.keys() >= {f"stop-{i}" for i in range(len(records))}
+    assert ledger.repeated == before
     assert not ledger.contradicted
 
 
@@ -314,3 +385,71 @@ def test_workers_come_and_go_under_load(stage: Stage) -> None:
     for user in range(users):
         lengths = [ledger.decisions[t].history_len for t in ids[user::users]]
         assert lengths == list(range(len(lengths)))
+
+
+def test_a_standby_takes_over_from_its_copy(stage: Stage) -> None:
+    """With a standby each, a worker that is killed leaves users whose states the other one has, up to the last."""
+    system, users = stage.system, 20
+    records = [record(f"kept-{i % users}", transaction_id=f"keep-{i}") for i in range(800)]
+    ids = [f"keep-{i}" for i in range(len(records))]
+    settings = system.settings
+    system.stop_worker()
+    system.settings = settings.model_copy(update={"standby_replicas": 1})
+    try:
+        for name in ("worker", "second"):
+            system.start_worker(name)
+            stage.wait_ready(name)
+        stage.wait_ready("worker")
+        for name in ("worker", "second"):
+            assert stage.metric("panther_partitions", name, state="ready") == 2
+            assert stage.metric("panther_partitions", name, state="standby") == 2
+        stage.send(records[:400])
+        stage.collect(set(ids[:400]))
+        system.kill_worker("second")
+        stage.send(records[400:])
+        ledger = stage.collect(set(ids), patience_s=60)
+    finally:
+        system.settings = settings
+    assert stage.metric("panther_partitions", state="ready") == 4
+    assert not ledger.contradicted
+    for user in range(users):
+        lengths = [ledger.decisions[t].history_len for t in ids[user::users]]
+        assert lengths == list(range(len(lengths)))
+
+
+def test_a_worker_that_restarts_under_its_name_moves_no_partition(stage: Stage) -> None:
+    """Static membership: the other worker does not even notice."""
+    system, names = stage.system, ("worker", "second")
+    for name in (*system.workers,):
+        system.stop_worker(name)
+    for name in names:
+        system.start_worker(name, PANTHER_GROUP_INSTANCE_ID=name)
+        stage.wait_ready(name)
+    stage.wait_ready("worker")
+    before = stage.metric("panther_rebalances_total")
+    system.stop_worker("second")
+    system.start_worker("second", PANTHER_GROUP_INSTANCE_ID="second")
+    stage.wait_ready("second")
+    ids = [f"named-{i}" for i in range(100)]
+    stage.send([record(f"named-user-{i}", transaction_id=t) for i, t in enumerate(ids)])
+    ledger = stage.collect(set(ids))
+    assert set(ids) <= ledger.decisions.keys()
+    assert stage.metric("panther_rebalances_total") == before > 0
+    assert stage.metric("panther_transactions_total", "second") > 0
+
+
+def test_no_log_line_names_a_user_or_a_transaction(stage: Stage) -> None:
+    """After everything above: kill -9, dead letters, an outage, a rebalance."""
+    logs = list((stage.system.folder / "logs").iterdir())
+    text = "\n".join(path.read_text(errors="replace") for path in logs)
+    lines = text.splitlines()
+    assert any(json.loads(line)["message"].startswith("model version") for line in lines if line.startswith("{"))
+    # 150 users and some thousand transactions: looked for as words
+    words = set(re.findall(r"[\w-]+", text))
+    identifiers = set(stage.live.user.words) | set(stage.live.transaction_id.tolist())
+    assert not words & identifiers
+    assert not [
+        line
+        for line in lines
+        if re.search("trouble-|folder-user|half-done|mover-|stopper-|kept-|named-|again-user", line)
+    ]

@@ -66,6 +66,13 @@ def test_every_lasting_service_has_a_health_check_and_starts_in_order() -> None:
             assert in_all_profiles or how["required"] is False
 
 
+def test_the_worker_is_asked_whether_it_is_alive_where_it_listens() -> None:
+    worker = SERVICES["worker"]
+    port = worker["command"][worker["command"].index("--metrics-port") + 1]
+    assert f"http://127.0.0.1:{port}/healthz" in worker["healthcheck"]["test"][-1]
+    assert f"127.0.0.1:{port}:{port}" in worker["ports"], "Prometheus on the host reaches it, nobody else"
+
+
 def test_named_volumes_are_declared() -> None:
     used = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
     assert used == set(COMPOSE["volumes"])

@@ -134,6 +134,26 @@ def test_answers_come_in_row_order(fakes: type[Fake], rows: int) -> None:
     assert len(fakes.seen) == min(rows, 3) or rows == 2
 
 
+def test_it_says_what_keeps_all_from_answering_and_begins_to_watch_by_itself(fakes: type[Fake]) -> None:
+    async def until(scorer: ReplicaScorer, well: bool) -> None:
+        async with asyncio.timeout(10):
+            while (scorer.problem() is None) is not well:  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0.01)
+
+    async def looks(scorer: ReplicaScorer) -> None:
+        problem = scorer.problem()
+        assert problem is not None, "nobody has answered yet"
+        assert "a:1, b:1, c:1" in problem
+        await until(scorer, well=True)
+        fakes.down |= {"a:1", "b:1"}
+        await asyncio.sleep(1)
+        assert scorer.problem() is None, "one is enough"
+        fakes.down |= {"c:1"}
+        await until(scorer, well=False)
+
+    run_faked(looks)
+
+
 @pytest.mark.parametrize("how", ["down", "hung"])
 def test_rows_of_a_failed_replica_are_answered_by_another(fakes: type[Fake], how: str) -> None:
     getattr(fakes, how).add("b:1")

@@ -1,9 +1,13 @@
 """The private parts of Faust that the worker leans on: these fail when a new version moves one."""
 
 import inspect
+from collections import defaultdict
 from importlib.metadata import version
+from types import SimpleNamespace
+from typing import ClassVar
 
 import faust
+import mode
 from aiokafka import AIOKafkaConsumer
 from faust.stores import rocksdb
 from faust.tables.manager import TableManager
@@ -11,8 +15,9 @@ from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor, ConductorCompiler
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
-from stream.faust_internals import LowLatencyTransport
+from stream.faust_internals import LowLatencyTransport, lags
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -37,10 +42,27 @@ def test_micro_batches_and_acks() -> None:
     assert "async for tp, message in ait" in inspect.getsource(Consumer._drain_messages), "getmany is what is drained"
 
 
+def test_a_stopping_app_waits_for_its_agents_before_they_stop() -> None:
+    source = inspect.getsource(faust.App._stop_consumer)
+    order = ["flow_control.suspend", "flow_control.clear", "_stop_fetcher", "_consumer_wait_empty", "tables.stop"]
+    places = [source.index(name) for name in order]
+    assert places == sorted(places)
+    assert "await self._stop_consumer()" in inspect.getsource(faust.App.on_stop)
+    service = inspect.getsource(mode.Service.stop)
+    assert service.index("_stopped_set") < service.index("on_stop") < service.index("_stop_children")
+    assert {"_clean_unacked_messages", "commit"} <= vars(Consumer).keys()
+
+
 def test_the_store_opens_raw_rocksdict_partitions() -> None:
     assert "_db_for_partition" in vars(rocksdb.Store)
     assert "set_persisted_offset" in vars(rocksdb.Store)
+    assert "_dbs" in inspect.getsource(rocksdb.Store)
     assert "raw_mode=True" in inspect.getsource(rocksdb.RocksDBOptions.as_options)
+
+
+def test_what_the_gauges_read() -> None:
+    assert callable(driver.Consumer.highwater)
+    assert "self.rebalancing_count += 1" in inspect.getsource(faust.App.on_rebalance_start)
 
 
 def test_the_intake_puts_records_where_the_conductor_would() -> None:
@@ -58,5 +80,26 @@ def test_recovery_asks_for_offsets_after_the_stores_are_open() -> None:
     assert source.index("_build_offsets") < source.index("recovery_consistency_check"), "a foreign store would crash it"
     assert {"_build_offsets", "_wait"} <= vars(Recovery).keys()
     assert "if self._recovery is None" in inspect.getsource(TableManager)
+    assert source.count("_build_offsets") == 2, "active partitions, then standbys: both are restored in bulk"
     for name in ("_open_for_partition", "partition_path"):
         assert name in vars(rocksdb.Store)
+
+
+def test_lag_is_what_was_not_taken_in() -> None:
+    class Consumer:
+        _read_offset: ClassVar[dict[TP, int | None]] = defaultdict(
+            lambda: None, {TP("transactions", 0): 6, TP("transactions", 1): 9}
+        )
+        ends: ClassVar[dict[int, int | None]] = {0: 10, 1: 10, 2: 4, 3: None}
+
+        def assignment(self) -> set[TP]:
+            return {TP("transactions", p) for p in range(5)} | {TP("changelog", 0)}
+
+        def highwater(self, tp: TP) -> int | None:
+            if tp.partition == 4:
+                raise AssertionError("no longer assigned")
+            return self.ends[tp.partition]
+
+    app = SimpleNamespace(consumer=Consumer())
+    # read up to offset 6 of 10, all, nothing yet, not fetched yet, taken away at this moment
+    assert lags(app, "transactions") == {0: 3, 1: 0, 2: 4}

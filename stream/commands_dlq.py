@@ -1,0 +1,98 @@
+"""`panther dlq`: list, show and send again what could not be scored."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from panther_core.console import emit, say
+from panther_core.errors import BadInput
+from panther_core.settings import KafkaSettings
+
+app = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be scored, and why (docs/dead_letters.md).")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Code = Annotated[str | None, typer.Option(help="Of this reason code only (docs/outcomes.md).")]
+
+
+@app.command("list")
+def list_letters(
+    code: Code = None,
+    limit: Annotated[int, typer.Option(help="The newest so many; all are counted.", min=1)] = 50,
+    as_json: Json = False,
+) -> None:
+    """The newest dead letters, without their bytes, and how many there are of each code."""
+    from stream.dlq import Letter, letters
+
+    async def read() -> tuple[list[Letter], Counter[str]]:
+        newest: list[tuple[int, int, int, Letter]] = []
+        count: Counter[str] = Counter()
+        async for letter in letters(KafkaSettings(), code):
+            count[letter.code] += 1
+            entry = (letter.time_ms, letter.partition, letter.offset, letter)
+            if len(newest) < limit:
+                heapq.heappush(newest, entry)
+            else:
+                heapq.heappushpop(newest, entry)
+        return [entry[-1] for entry in sorted(newest)], count
+
+    found, count = asyncio.run(read())
+    if as_json:
+        emit({"codes": dict(count), "letters": [letter.summary() for letter in found]}, as_json)
+        return
+    for letter in found:
+        when = datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(timespec="seconds")
+        said = letter.summary()
+        say(escape(f"{letter.place:>10}  {when}  {letter.code:20} {said['source']}  {said['reason']}"))
+    say(f"{count.total()} dead letters: {', '.join(f'{n} {name}' for name, n in count.most_common()) or 'none'}")
+
+
+@app.command()
+def show(
+    place: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="As `panther dlq list` prints it.")],
+    as_json: Json = False,
+) -> None:
+    """One dead letter whole. Bytes that a terminal would obey are escaped; base64 has them exactly."""
+    from stream.dlq import letter_at, parse_place
+
+    whole = asyncio.run(letter_at(KafkaSettings(), *parse_place(place))).whole()
+    emit(whole if as_json else {name: escape(str(value)) for name, value in whole.items()}, as_json)
+
+
+@app.command()
+def replay(
+    code: Code = None,
+    at: Annotated[list[str] | None, typer.Option(help="PARTITION:OFFSET; may be repeated. Instead of --code.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many you expect; any other number sends nothing.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send records to `transactions` again, after what had stopped them is mended. Asks for their number first."""
+    from stream.dlq import Letter, letter_at, letters, parse_place, send_again
+
+    if (code is None) is (not at):
+        raise typer.BadParameter("expected either --code or --at: which dead letters are to be sent again?")
+    kafka = KafkaSettings()
+
+    async def choose() -> list[Letter]:
+        if at:
+            return [await letter_at(kafka, *place) for place in sorted(set(map(parse_place, at)))]
+        return [letter async for letter in letters(kafka, code)]
+
+    chosen = asyncio.run(choose())
+    result: dict[str, Any] = {"found": len(chosen), "sent": 0, "codes": dict(Counter(x.code for x in chosen))}
+    if chosen and not dry_run:
+        if count is None:
+            count = typer.prompt(f"{len(chosen)} records; their number again, to send them", type=int, err=True)
+        if count != len(chosen):
+            raise BadInput(
+                f"expected {count} dead letters, found {len(chosen)}: nothing was sent; look with `panther dlq list`"
+            )
+        result["sent"] = asyncio.run(send_again(kafka, chosen))
+    emit(result, as_json)

@@ -1,0 +1,141 @@
+"""The dead-letter topic as an operator works with it: look through it, look at one record, send records again.
+
+A dead letter was never applied to any state. Sent again, its record is a transaction like any other: decided when
+what had stopped it is mended, and a dead letter once more when not. Sent again twice, the second copy is answered
+with the first one's decision while the user's state holds it (the last 8; docs/dead_letters.md).
+"""
+
+from __future__ import annotations
+
+import base64
+from asyncio import gather
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from panther_core.errors import BadInput
+from panther_core.settings import KafkaSettings
+from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
+from stream.producer import make_producer
+
+#: header of a transaction that was sent again: topic:partition:offset of the dead letter
+REPLAYED = "replayed"
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One record of the dead-letter topic. `time_ms`: when it was put there; `source`: where it came from."""
+
+    partition: int
+    offset: int
+    time_ms: int
+    code: str
+    reason: str
+    source: str
+    key: bytes | None
+    value: bytes | None
+
+    @property
+    def place(self) -> str:
+        """How the commands name it."""
+        return f"{self.partition}:{self.offset}"
+
+    def summary(self) -> dict[str, Any]:
+        """Without key and value."""
+        names = ("partition", "offset", "time_ms", "code", "reason", "source")
+        return {name: getattr(self, name) for name in names} | {"reason": printable(self.reason)}
+
+    def whole(self) -> dict[str, Any]:
+        """With key and value, to read and, in base64, exact."""
+        out = self.summary()
+        for name, data in (("key", self.key), ("value", self.value)):
+            out[name] = None if data is None else printable(data.decode("utf-8", "backslashreplace"))
+            out[f"{name}_base64"] = None if data is None else base64.b64encode(data).decode()
+        return out
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with escapes in place of what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def parse_place(text: str) -> tuple[int, int]:
+    """Partition and offset of `partition:offset`. Raises BadInput."""
+    partition, _, offset = text.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise BadInput(f"expected partition:offset like 3:1207, got {text!r}: `panther dlq list` prints them")
+    return int(partition), int(offset)
+
+
+async def letters(kafka: KafkaSettings, code: str | None = None) -> AsyncIterator[Letter]:
+    """Every dead letter up to the end of the topic as of now, partition by partition; of one code where given.
+
+    Raises BadInput where there is no such topic.
+    """
+    async with _consumer(kafka) as consumer:
+        parts = _partitions(consumer)
+        ends = await consumer.end_offsets(parts)
+        for part in parts:
+            while await consumer.position(part) < ends[part]:
+                for records in (await consumer.getmany(part, timeout_ms=500, max_records=_CHUNK)).values():
+                    for letter in map(_letter, records):
+                        if code in (None, letter.code):
+                            yield letter
+
+
+async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter:
+    """One dead letter. Raises BadInput where there is none."""
+    async with _consumer(kafka) as consumer:
+        part = TopicPartition(DEAD_LETTERS, partition)
+        if part in _partitions(consumer):
+            low, end = (await consumer.beginning_offsets([part]))[part], (await consumer.end_offsets([part]))[part]
+            if low <= offset < end:
+                consumer.seek(part, offset)
+                record = await consumer.getone(part)
+                if record.offset == offset:
+                    return _letter(record)
+    raise BadInput(
+        f"expected a dead letter at {partition}:{offset}, there is none (any more): `panther dlq list` says which are"
+    )
+
+
+async def send_again(kafka: KafkaSettings, chosen: list[Letter]) -> int:
+    """Put the records of dead letters on `transactions` again, as they were; returns how many, once all are durable.
+
+    Each goes to the partition it came from: that is where its user's state is, whoever had produced it.
+    """
+    async with make_producer(kafka) as producer:
+        sends = []
+        for letter in chosen:
+            headers = [(REPLAYED, f"{DEAD_LETTERS}:{letter.place}".encode())]
+            place = {"key": letter.key, "partition": letter.partition, "headers": headers}
+            sends.append(await producer.send(TRANSACTIONS, letter.value, **place))
+        await gather(*sends)
+    return len(sends)
+
+
+def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        DEAD_LETTERS,
+        **kafka.client_options(),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+    )
+
+
+def _partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+    found = consumer.partitions_for_topic(DEAD_LETTERS)
+    if not found:
+        raise BadInput(f"expected the topic {DEAD_LETTERS}, found none: make the topics with `panther topics create`")
+    return [TopicPartition(DEAD_LETTERS, p) for p in sorted(found)]
+
+
+def _letter(record: ConsumerRecord[bytes, bytes]) -> Letter:
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    code, reason, source = (headers.get(name, "unknown") for name in ("code", "reason", "source"))
+    return Letter(record.partition, record.offset, record.timestamp, code, reason, source, record.key, record.value)
