@@ -9,8 +9,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from panther_core.evaluation import fraud_metrics
-from trainer.report import fraud
-from trainer.report.fraud import Judged, bootstrap, histogram, measure_fraud, precision_recall, reliability
+from panther_core.report import curves
+from panther_core.report.curves import bootstrap, histogram, precision_recall, reliability
+from trainer.report.fraud import Judged, measure_fraud
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +43,7 @@ def test_reliability_equals_sklearn() -> None:
 
 
 def test_bootstrap_equals_average_precision_of_the_drawn_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fraud, "RESAMPLES", 20)
+    monkeypatch.setattr(curves, "RESAMPLES", 20)
     score, label = scored(600, 2)
     user = (np.random.default_rng(1).integers(0, 40, len(score)) * 3).astype(np.int32)
     (found,) = bootstrap([score], label, user, seed=5)
