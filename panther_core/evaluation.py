@@ -41,8 +41,19 @@ def card_precision(
     cards: int = CARDS,
 ) -> float:
     """CP@`cards`, mean over the test days; equal scores in the order of customer numbers."""
+    return float(np.mean(list(card_precision_by_day(day, customer, label, score, cards).values())))
+
+
+def card_precision_by_day(
+    day: NDArray[np.int64],
+    customer: NDArray[np.int32],
+    label: NDArray[np.int8],
+    score: NDArray[np.float64],
+    cards: int = CARDS,
+) -> dict[int, float]:
+    """By day: frauds among the `cards` customers with the highest scores, over `cards`; who was caught is removed."""
     caught: set[int] = set()
-    shares = []
+    shares = {}
     for d in np.unique(day):
         rows = np.flatnonzero((day == d) & ~np.isin(customer, list(caught)))
         names, index = np.unique(customer[rows], return_inverse=True)
@@ -51,6 +62,6 @@ def card_precision(
         np.maximum.at(fraud, index, label[rows])
         top = np.argsort(-best, kind="stable")[:cards]
         hits = names[top[fraud[top] == 1]]
-        shares.append(len(hits) / cards)
+        shares[int(d)] = len(hits) / cards
         caught |= set(hits.tolist())
-    return float(np.mean(shares))
+    return shares

@@ -16,6 +16,9 @@ from panther_core.settings import KafkaSettings, PantherSettings
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Since = Annotated[
+    str | None, typer.Option(help="First day the report measures, YYYY-MM-DD; earlier events only give users a past.")
+]
 
 
 @app.command()
@@ -79,6 +82,7 @@ def replay(
     labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
     label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
+    since: Since = None,
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
@@ -111,4 +115,32 @@ def replay(
             bar.update(task, completed=rows, note=f"{rows / (time.perf_counter() - started):,.0f}/s")
 
         result = run(request, out, progress)
+    if out:
+        from stream.report.build import PAGE, write_report
+
+        write_report([out], out, since)
+        result["report"] = str(out / PAGE)
     emit(result, as_json)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished replays (panther replay --out).")],
+    out: Annotated[Path | None, typer.Option(help="Folder of report.json and report.html; the first if none.")] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Compare with alerts from this score on; may be repeated.")
+    ] = None,
+    since: Since = None,
+    title: Annotated[str, typer.Option(help="Headline; the folder's name if not given.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Report of replays: figures with intervals, versions and thresholds side by side, what changes for whom."""
+    from stream.report.build import PAGE, write_report
+
+    place = out or folders[0]
+    found = write_report(folders, place, since, threshold or (), title)
+    figures = {
+        variant.name: {name: figure.value for name, figure in variant.worth.metrics.items()} if variant.worth else {}
+        for variant in found.variants
+    }
+    emit({"report": str(place / PAGE), "transactions": found.transactions, "variants": figures}, as_json)
