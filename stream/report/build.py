@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from panther_core.errors import BadInput
@@ -21,7 +22,12 @@ SEED = 0
 
 
 def write_report(
-    folders: Sequence[Path], out: Path, since: str | None = None, thresholds: Sequence[float] = (), title: str = ""
+    folders: Sequence[Path],
+    out: Path,
+    since: str | None = None,
+    thresholds: Sequence[float] = (),
+    title: str = "",
+    notes: Sequence[str] = (),
 ) -> Report:
     """Measure the replays in `folders`, compare their variants, and write report.json and report.html into `out`.
 
@@ -31,6 +37,7 @@ def write_report(
     from stream.report.page import render  # here: what draws takes a second to import
 
     report = build(folders, since, thresholds, title or folders[0].resolve().name)
+    report = msgspec.structs.replace(report, notes=list(notes))
     texts = {JSON: facts.encode(report), PAGE: render(report).encode()}
     out.mkdir(parents=True, exist_ok=True)
     asides = {name: out / f".{name}.tmp" for name in texts}
