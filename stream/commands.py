@@ -92,6 +92,12 @@ def replay(
         pace = 0.0 if speed == "max" else float(speed)
     except ValueError:
         raise typer.BadParameter(f"expected max or a number like 3600, got {speed!r}") from None
+    if since is not None:
+        from stream.report.build import day_ms
+
+        if not out:
+            raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
+        day_ms(since)  # now, not after the replay
     if pace < 0 or (speed != "max" and not 0 < pace < float("inf")):
         raise typer.BadParameter(f"expected max or a number above 0, got {speed!r}")
     request = Request(

@@ -72,10 +72,12 @@ def _event(event: Seen) -> list[str]:
         ),
     ]
     if event.expected:
-        parts.append(table(["expected instead, likeliest first"], [[behaviour(each)] for each in event.expected]))
+        parts.append(table(["expected, likeliest first"], [[behaviour(each)] for each in event.expected]))
     if event.reasons:
         rows = [[r.code, f"{r.contribution:+.2f} nats", r.description] for r in event.reasons]
-        parts.append(table(["reason", "raised the score by", ""], rows, words=True))
+        parts.append(
+            table(["reason", "raised the score by" if event.alert else "evidence, by the rules", ""], rows, words=True)
+        )
     return parts
 
 

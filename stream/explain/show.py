@@ -41,6 +41,10 @@ def _at_length(event: Seen) -> None:
         )
     )
     _behaviours("Expected:", [behaviour(each) for each in event.expected] or ["nothing: no history"])
+    if event.reasons:
+        console.print(
+            Text("What raised the score:" if event.alert else "Evidence, by the rules (no alert, not explained):")
+        )
     for reason in event.reasons:
         console.print(Text(f"  {reason.contribution:+.2f} nats  {reason.code}  {reason.description}"))
 

@@ -55,7 +55,7 @@ def write_report(
 def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float], title: str) -> Report:
     """Measure. Raises BadInput."""
     runs = [read_manifest(folder) for folder in folders]
-    log, decided = load(folders, None if since is None else _day_ms(since))
+    log, decided = load(folders, None if since is None else day_ms(since))
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
             raise BadInput(f"expected a threshold from 0 to 1, got {threshold}")
@@ -111,7 +111,8 @@ def _variant(
     )
 
 
-def _day_ms(day: str) -> int:
+def day_ms(day: str) -> int:
+    """Epoch ms of a day's beginning, UTC. Raises BadInput."""
     try:
         return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
