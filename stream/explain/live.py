@@ -33,8 +33,9 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 async def view_of_live(kafka: KafkaSettings, settings: PantherSettings, user: str, events: int = 8) -> UserView:
     """The user's last events and decisions. Raises BadInput: no model live, no such user; ArtifactError."""
     async with AIOKafkaConsumer(**kafka.client_options(), enable_auto_commit=False, fetch_max_wait_ms=50) as consumer:
-        update = await _newest_model(consumer)
+        # first, while no topic is assigned: from then on a consumer without a group knows of those alone
         value, where = await _newest_state(consumer, changelog_of(settings.app_id), user)
+        update = await _newest_model(consumer)
     return state_view(value, user, where, load_serving_model(Path(update.artifact)), update.name, events)
 
 

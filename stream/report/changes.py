@@ -93,7 +93,7 @@ def _timeline(line: Timeline, names: tuple[str, str]) -> Iterator[str]:
         f"User {line.user_id}, transaction {line.changed}: an alert of {who} only.",
     )
     yield table(
-        ["time", "amount", *names, "was", "reasons", "category", "channel", "merchant"],
+        ["time", "amount", *names, "was", "category", "reasons", "channel", "merchant"],
         [_event(event) for event in line.events],
         words=True,
     )
@@ -103,8 +103,16 @@ def _event(event: Event) -> list[str]:
     scores = [f"{score:.2%}{' ●' if alert else ''}" for score, alert in zip(event.scores, event.alerts, strict=True)]
     own = event.reasons[0] if event.alerts[0] else event.reasons[1]
     why = ", ".join(own) if any(event.alerts) else ""
-    where = [event.category, event.channel, event.merchant_id]
-    return [minute(event.time), f"{event.amount:,.2f}", *scores, _WORDS[event.label], why, *where]
+    return [
+        minute(event.time),
+        f"{event.amount:,.2f}",
+        *scores,
+        _WORDS[event.label],
+        event.category,
+        why,
+        event.channel,
+        event.merchant_id,
+    ]
 
 
 def run(report: Report) -> Iterator[str]:

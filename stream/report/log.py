@@ -96,17 +96,22 @@ def load(folders: Sequence[Path], since_ms: int | None) -> tuple[Log, list[Decid
         if not paths:
             raise BadInput(f"expected decisions-*.parquet in {folder}, found none: run `panther replay --out {folder}`")
         for path in paths:
-            name = path.stem.removeprefix("decisions-")
             table = _table(path)
             found = _log(table, since_ms)
             if log is not None:
                 _check_same(log, found, path)
             log = log or found
-            decided.append(_decided(table, f"{folder.name} {name}" if len(folders) > 1 else name))
+            decided.append(_decided(table, _name(path, len(paths), len(folders))))
     assert log is not None, "expected at least one folder"
     if not log.measured.any():
         raise BadInput(f"expected decisions from the first day of the report on in {folders[0]}, got none: see --since")
     return log, decided
+
+
+def _name(path: Path, files: int, folders: int) -> str:
+    """By version, by folder, or by both: what tells the variants apart."""
+    version, folder = path.stem.removeprefix("decisions-"), path.parent.name
+    return version if folders == 1 else folder if files == 1 else f"{folder} {version}"
 
 
 def _table(path: Path) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from panther_core.evaluation import CARDS
 from panther_core.report.markup import figure, paragraph, table
@@ -164,22 +164,26 @@ def drift(report: Report) -> Iterator[str]:
         "How far each week's scores have moved from the first week's, over tenths of the first week: by custom below "
         "0.1 (dotted) is stable, above 0.25 (dashed) calls for a look at the model.",
     )
-    for variant in report.variants:
-        if variant.scores_of != variant.name:
-            continue
-        yield table(
-            [f"{variant.name}, week from", "transactions", "PSI", "mean score", "alerted"],
+    own = [variant for variant in report.variants if variant.scores_of == variant.name]
+    columns = [("PSI", "psi", ".3f"), ("mean score", "mean_score", ".3%"), ("alerted", "alert_rate", ".2%")]
+    yield table(
+        ["week from", "transactions", *_named(own, [title for title, _, _ in columns])],
+        [
             [
-                [
-                    day(week.time),
-                    f"{week.transactions:,}",
-                    f"{week.psi:.3f}",
-                    f"{week.mean_score:.3%}",
-                    f"{week.alert_rate:.2%}",
-                ]
-                for week in variant.weeks
-            ],
-        )
+                day(lines[0].time),
+                f"{lines[0].transactions:,}",
+                *(format(getattr(line, name), spec) for _, name, spec in columns for line in lines),
+            ]
+            for lines in zip(*(variant.weeks for variant in own), strict=True)
+        ],
+    )
+
+
+def _named(variants: list[Variant], heads: Sequence[str]) -> list[str]:
+    """Column heads, the variants of each side by side; without their names where there is one."""
+    if len(variants) == 1:
+        return list(heads)
+    return [f"{head}, {variant.name}" for head in heads for variant in variants]
 
 
 def slices(report: Report) -> Iterator[str]:
@@ -190,23 +194,27 @@ def slices(report: Report) -> Iterator[str]:
     )
     kinds = list(dict.fromkeys(part.by for part in report.variants[0].slices))
     several = len(report.variants) > 1
-    heads = ("alerts", *(("precision", "recall", "value", "AP")[: 2 if several else 4] if judged(report) else ()))
+    heads = ("recall", "precision", "alerts", "value", "AP")[: 3 if several else 5] if judged(report) else ("alerts",)
     for kind in kinds:
-        lines = {part.value: [part] for part in report.variants[0].slices if part.by == kind}
         rows = []
-        for name, (first,) in lines.items():
-            row = [name, f"{first.transactions:,}", f"{first.frauds:,}"]
+        for first in (part for part in report.variants[0].slices if part.by == kind):
+            cells: list[dict[str, str]] = []
             for variant in report.variants:
-                own = next((s for s in variant.slices if (s.by, s.value) == (kind, name)), None)
-                row += _slice(own)[: len(heads)] if own else [""] * len(heads)
-            rows.append(row)
-        named = [f"{head}, {v.name}" if several else head for v in report.variants for head in heads]
-        yield table([kind, "transactions", "frauds", *named], rows)
+                own = next((s for s in variant.slices if (s.by, s.value) == (kind, first.value)), None)
+                cells.append(_slice(own) if own else {})
+            side = [cell.get(head, "") for head in heads for cell in cells]
+            rows.append([first.value, f"{first.transactions:,}", f"{first.frauds:,}", *side])
+        yield table([kind, "transactions", "frauds", *_named(report.variants, heads)], rows)
 
 
-def _slice(part: Slice) -> list[str]:
-    average = "" if part.average_precision is None else f"{part.average_precision:.3f}"
-    return [f"{part.alerts:,}", share(part.precision), share(part.recall), share(part.value_caught), average]
+def _slice(part: Slice) -> dict[str, str]:
+    return {
+        "recall": share(part.recall),
+        "precision": share(part.precision),
+        "alerts": f"{part.alerts:,}",
+        "value": share(part.value_caught),
+        "AP": "" if part.average_precision is None else f"{part.average_precision:.3f}",
+    }
 
 
 def reasons(report: Report) -> Iterator[str]:
