@@ -75,8 +75,9 @@ def _comparison(report: Report, found: Comparison) -> Iterator[str]:
 def _difference(metric: Metric, found: Figure) -> list[str]:
     def shown(value: float) -> str:
         if metric.share:
-            return f"{100 * value:+.1f} points"
-        return f"{value:+,.1f}" if metric.name == "alerts_per_day" else f"{value:+.3f}"
+            return f"{round(100 * value, 1) + 0.0:+.1f} points"  # never -0.0
+        digits = 1 if metric.name == "alerts_per_day" else 3
+        return f"{round(value, digits) + 0.0:+,.{digits}f}"
 
     verdict = "not told apart" if found.low <= 0 <= found.high else "beyond chance"
     if found.value == found.low == found.high == 0:
