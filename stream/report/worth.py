@@ -57,6 +57,7 @@ def cards_by_day(log: Log, decided: Decided, judged: Judged) -> dict[int, float]
         out_from = np.full(len(log.user.words), np.iinfo(np.int64).max)
         np.minimum.at(out_from, user[recent], known_day[recent])
         week = judged.rows[(day[judged.rows] >= start) & (day[judged.rows] < start + _WEEK)]
+        shares |= dict.fromkeys(day[week].tolist(), 0.0)  # of a day on which nobody is left to look at
         week = week[out_from[log.user.index[week]] > day[week]]
         shares |= card_precision_by_day(day[week], log.user.index[week], log.label[week], decided.score[week])
     return shares

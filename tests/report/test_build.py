@@ -70,6 +70,17 @@ def test_cards_of_a_week_follow_the_handbook(folder: Path, columns: Columns) -> 
     assert 0 < expected == pytest.approx(np.mean(list(cards_by_day(log, decided, judged).values())))
 
 
+def test_a_day_on_which_everybody_is_known_holds_no_fraud_to_find(folder: Path) -> None:
+    """Labels that arrive at once, a fraud of everybody in the first week."""
+    columns = made_up(users=50)
+    rows = len(np.asarray(columns["score"]))
+    early = np.asarray(columns["event_time"]) < START_MS + 7 * DAY_MS
+    label = np.where(early, 1, np.arange(rows) % 2)
+    write_decisions(folder, "v1", columns | {"label": label, "label_time": columns["event_time"]})
+    report = measured(folder, "2018-04-08")
+    assert [day.cards for day in report.variants[0].days[:7]] == [0.0] * 7
+
+
 def test_detection_is_counted_from_the_first_fraud_to_the_first_that_alerted() -> None:
     hour = 3_600_000
     user = np.array([0, 1, 0, 1, 0, 2, 2])
