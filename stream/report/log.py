@@ -77,8 +77,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What a finished replay depended on, its speed and the machine's folders left out. Raises BadInput."""
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        for file in [*found["data"], *([found["labels"]] if found.get("labels") else [])]:
-            file["path"] = Path(file["path"]).name
+        data, labels = found["data"], found.get("labels")
+        for source in [*(data if isinstance(data, list) else [data]), labels]:
+            if isinstance(source, dict) and "path" in source:
+                source["path"] = Path(source["path"]).name
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"expected a finished replay in {folder}, cannot read {MANIFEST} ({error}): run `panther replay --out "
