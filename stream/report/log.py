@@ -126,6 +126,9 @@ def _table(path: Path) -> pa.Table:
         raise BadInput(
             f"{path}: expected the columns of stream/replay/columns.py, lacks {', '.join(missing)}: replay anew"
         )
+    time_ms = table["event_time"].to_numpy()
+    if (np.diff(time_ms) < 0).any():  # decided in order of arrival, late events among them
+        table = table.take(np.argsort(time_ms, kind="stable"))
     return table
 
 
@@ -180,8 +183,12 @@ def _numbers(table: pa.Table, name: str, missing: int | None = None) -> NDArray[
 
 
 def _words(table: pa.Table, name: str) -> Words:
+    """Numbered in the order of the alphabet, so that draws of users do not depend on how a file came to be."""
     column = table[name].unify_dictionaries().combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # no rows
         return Words(np.zeros(0, np.int32), ())
-    index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return Words(index, tuple(column.dictionary.to_pylist()))
+    words = column.dictionary.to_pylist()
+    order = sorted(range(len(words)), key=words.__getitem__)
+    place = np.append(np.argsort(order), -1).astype(np.int32)  # -1, not given, stays -1
+    index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return Words(place[index], tuple(words[i] for i in order))

@@ -119,6 +119,15 @@ def test_before_the_first_day_nothing_is_measured(folder: Path, columns: Columns
         measured(folder, "spring")
 
 
+def test_late_events_are_measured_at_their_own_time(folder: Path, columns: Columns) -> None:
+    write_decisions(folder, "v1", columns)
+    in_order = measured(folder, "2018-04-15", (0.2,))
+    rows = np.arange(len(np.asarray(columns["score"])))
+    arrived = np.argsort(np.where(rows % 50 == 0, rows + 120, rows), kind="stable")
+    write_decisions(folder, "v1", {name: [np.asarray(values)[i] for i in arrived] for name, values in columns.items()})
+    assert measured(folder, "2018-04-15", (0.2,)) == in_order
+
+
 def test_versions_are_compared_on_the_same_draws(folder: Path, columns: Columns) -> None:
     score = np.asarray(columns["score"])
     worse = np.round(np.where(np.arange(len(score)) % 3 == 0, 0.001, score), 6)
