@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from infra.cli import app
 from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
-from stream.commands import app
 from tests.scoring.test_replay_run import write_fdh
 
 
