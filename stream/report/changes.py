@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from panther_core.report.markup import figure, paragraph, table
 from stream.report import plots
@@ -116,12 +117,23 @@ def _event(event: Event) -> list[str]:
     ]
 
 
+def _fact(found: Any) -> str:
+    """A value of the manifest; of checksums the beginning, report.json has the whole."""
+    if isinstance(found, dict):
+        return ", ".join(f"{name} {_fact(value)}" for name, value in found.items())
+    text = found if isinstance(found, str) else json.dumps(found)
+    return text[:12] if len(text) == 64 else text
+
+
 def run(report: Report) -> Iterator[str]:
     """The manifest of each run."""
-    yield paragraph("What the decisions depended on; the same inputs give the same bytes on the same machine.")
+    yield paragraph(
+        "What the decisions depended on: the same inputs give the same bytes on the same machine. Checksums are cut to "
+        "12 digits here; report.json has them whole."
+    )
     for manifest in report.runs:
         rows = []
         for name, found in manifest.items():
             for part in found if isinstance(found, list) and found and isinstance(found[0], dict) else [found]:
-                rows.append([name, part if isinstance(part, str) else json.dumps(part)])
+                rows.append([name.replace("_", " "), _fact(part)])
         yield table(["", ""], rows, words=True)

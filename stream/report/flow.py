@@ -121,7 +121,7 @@ def _slice(log: Log, decided: Decided, rows: NDArray[np.intp], by: str, value: s
         labelled=len(known),
         frauds=frauds,
         caught=caught,
-        precision=caught / alerts if alerts else None,
+        precision=caught / alerts if alerts and ranks else None,  # of frauds alone it would be 100 %
         recall=caught / frauds if frauds else None,
         average_precision=float(average_precision_score(fraud, decided.score[known])) if ranks else None,
         value_caught=float(log.amount[known[alert & fraud]].sum() / log.amount[known[fraud]].sum()) if frauds else None,
