@@ -10,12 +10,21 @@ from typing import Annotated
 
 import typer
 
-from infra import commands_data, commands_quality, commands_replay, commands_run, commands_stack, commands_worker
+from infra import (
+    commands_backtest,
+    commands_data,
+    commands_quality,
+    commands_replay,
+    commands_run,
+    commands_stack,
+    commands_worker,
+)
 from panther_core.console import emit, say
 from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
 from stream import commands as stream_commands
 from stream import commands_dlq
+from stream.report import commands as report_commands
 from trainer import commands as trainer_commands
 from trainer.cli import app as models
 
@@ -29,7 +38,14 @@ app.add_typer(commands_run.bench, name="bench")
 app.add_typer(commands_data.app, name="data")
 app.add_typer(models, name="models")
 app.add_typer(commands_dlq.app, name="dlq")
-for part in (commands_stack.app, stream_commands.app, trainer_commands.app, commands_run.app):
+for part in (
+    commands_stack.app,
+    stream_commands.app,
+    trainer_commands.app,
+    commands_run.app,
+    commands_backtest.app,
+    report_commands.app,
+):
     app.registered_commands += part.registered_commands
 
 

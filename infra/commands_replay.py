@@ -1,4 +1,5 @@
-"""`panther bench replay`: how fast a log is replayed in process, with users who have a whole context behind them."""
+"""`panther bench replay`: how fast a log is replayed in process, with users who have a whole context behind them;
+`panther bench replay-report`: what a replay of public data says."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import typer
 
 from infra.commands_run import Json
 from panther_core.console import emit
+from panther_core.formats import FORMATS
 
 if TYPE_CHECKING:
     from infra.bench_e2e import Load
@@ -30,6 +32,23 @@ def replay(
     from infra.bench_e2e import Load
 
     emit(run_replay(folder, Load(users, history), transactions), as_json)
+
+
+@app.command("replay-report")
+def replay_report(
+    data: Annotated[Path, typer.Option(help="File or folder of the data set.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
+    train_until: Annotated[str, typer.Option(help="The model is trained on the days before, YYYY-MM-DD.")],
+    until: Annotated[str | None, typer.Option(help="Day after the last one replayed.")] = None,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/report-FORMAT if not given.")] = None,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
+    as_json: Json = False,
+) -> None:
+    """Train on an earlier window, replay what follows, and write the report of it (DIR/replay/report.html)."""
+    from infra.replay_report import run_replay_report
+
+    place = folder or Path(f"build/report-{format}")
+    emit(run_replay_report(place, data, format, train_until, until, label_delay_days), as_json)
 
 
 def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:

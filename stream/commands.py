@@ -13,6 +13,7 @@ import typer
 from panther_core.console import emit, progress_bar
 from panther_core.formats import FORMATS
 from panther_core.settings import KafkaSettings, PantherSettings
+from stream.report.commands import Since
 
 app = typer.Typer()
 
@@ -86,6 +87,7 @@ def replay(
     labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
     label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
+    since: Since = None,
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
@@ -95,6 +97,12 @@ def replay(
         pace = 0.0 if speed == "max" else float(speed)
     except ValueError:
         raise typer.BadParameter(f"expected max or a number like 3600, got {speed!r}") from None
+    if since is not None:
+        from stream.report.build import day_ms
+
+        if not out:
+            raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
+        day_ms(since)  # now, not after the replay
     if pace < 0 or (speed != "max" and not 0 < pace < float("inf")):
         raise typer.BadParameter(f"expected max or a number above 0, got {speed!r}")
     request = Request(
@@ -118,4 +126,9 @@ def replay(
             bar.update(task, completed=rows, note=f"{rows / (time.perf_counter() - started):,.0f}/s")
 
         result = run(request, out, progress)
+    if out:
+        from stream.report.build import PAGE, write_report
+
+        write_report([out], out, since)
+        result["report"] = str(out / PAGE)
     emit(result, as_json)

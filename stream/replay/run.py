@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from panther_core.artifact import MANIFEST, sha256
+from panther_core.artifact import MANIFEST, load_manifest, sha256
 from panther_core.errors import BadInput
 from panther_core.formats import read
 from panther_core.model.serving import PantherModel
@@ -144,6 +144,7 @@ def plan_of(request: Request, replayers: list[Replayer]) -> dict[str, Any]:
             {
                 "version": model,
                 "manifest_sha256": sha256(request.models_dir / str(model) / MANIFEST),
+                "seed": load_manifest(request.models_dir / str(model)).seed,
                 "schema_id": f"{replayer.serving.codec.schema_id:016x}",
                 "threshold": replayer.serving.live.threshold,
             }

@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from rocksdict import Options, Rdict
 
 from panther_core.artifact import load_manifest
+from panther_core.errors import BadInput
 from panther_core.events import Decision, ModelRef
 from panther_core.generator.malformed import malformed
 from panther_core.history import prepare
 from panther_core.schema import hash64
 from panther_core.table_concat import concat
+from stream.explain.live import view_of_live
 from stream.faust_recovery import OWNER
 from stream.live_models import load_serving_model
 from stream.produce import produce_labels
@@ -103,6 +106,26 @@ def test_replay_equals_the_stream(stage: Stage) -> None:
     assert np.abs(rows["score"] - [d.score for d in online]).max() < 1e-5
     assert rows["history_len"].tolist() == [d.history_len for d in online]
     assert np.std(rows["score"]) > 0
+
+
+def test_the_view_of_a_user_from_the_live_state_is_that_of_their_decisions(stage: Stage) -> None:
+    part = stage.live.take(slice(0, 1500))
+    ledger = stage.collect(set(part.transaction_id.tolist()))
+    user = str(part.user[len(part) - 1])
+    ids = part.transaction_id[part.user.index == part.user.index[-1]].tolist()
+    before = stage.states()[user].tobytes()
+    view = asyncio.run(view_of_live(stage.system.kafka, stage.system.settings, user))
+    shown = min(len(ids), 8)
+    assert [event.transaction_id for event in view.events] == [f"#{hash64(t):016x}" for t in ids[-shown:]]
+    for event, transaction in zip(view.events, ids[-shown:], strict=True):
+        decision = ledger.decisions[transaction]
+        assert (event.score, event.alert, event.history_len) == (decision.score, decision.alert, decision.history_len)
+        assert event.model_version == decision.model.version
+    assert "live version 1" in view.model
+    assert len(view.next) == 3
+    assert stage.states()[user].tobytes() == before
+    with pytest.raises(BadInput, match="USER and PANTHER_APP_ID"):
+        asyncio.run(view_of_live(stage.system.kafka, stage.system.settings, "nobody"))
 
 
 def test_every_trouble_has_its_outcome(stage: Stage) -> None:

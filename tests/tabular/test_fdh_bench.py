@@ -13,12 +13,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.errors import BadInput
+from panther_core.evaluation import card_precision
 from panther_core.table import TransactionTable
 from trainer.config import preset
 from trainer.tabular.fdh import everything, load, run_fdh
 from trainer.tabular.heads import ABLATIONS, PARTS, Settings
 from trainer.tabular.neural import Training
-from trainer.tabular.protocol import PUBLISHED, card_precision, fold, metrics, parse_folds
+from trainer.tabular.protocol import PUBLISHED, fold, metrics, parse_folds
 
 START = "2018-05-06"  # fold: labels to 05-12, test week 05-20 to 05-26
 TINY = Settings(

@@ -11,6 +11,7 @@ import msgspec
 
 from panther_core.artifact import RUN_REPORT, load_manifest
 from panther_core.errors import ArtifactError
+from panther_core.report.curves import Bin, Histogram
 from panther_core.token_report import TokenReport
 from trainer.config import TrainConfig
 
@@ -61,22 +62,6 @@ class TopShare(msgspec.Struct, frozen=True):
     share: float
     rows: int
     attainable: float
-
-
-class Bin(msgspec.Struct, frozen=True):
-    """Rows between two quantiles of the score."""
-
-    mean_score: float
-    rows: int
-    frauds: int
-
-
-class Histogram(msgspec.Struct, frozen=True):
-    """Rows by score and class; `edges` of the score, one more than there are counts."""
-
-    edges: list[float]
-    legitimate: list[int]
-    fraud: list[int]
 
 
 class Fraud(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from panther_core.report.markup import document, paragraph, section, tiles
 from trainer.report.facts import About, Report
-from trainer.report.markup import document, paragraph, section, tiles
 from trainer.report.sections import SECTIONS
 
 

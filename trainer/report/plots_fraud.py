@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from trainer.report.canvas import BLUE, GREY, INK, ORANGE, draw, percent
+from panther_core.report.canvas import BLUE, GREY, INK, ORANGE, draw, percent
+from panther_core.report.charts import odds_ticks
+from panther_core.report.curves import log_odds
 from trainer.report.facts import Fraud
-from trainer.report.fraud import log_odds
 
 _COLOURS = (BLUE, ORANGE)
-_TICKS = np.array([1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99])
 
 
 def precision_recall(fraud: Fraud) -> str:
@@ -53,37 +51,6 @@ def top_recall(fraud: Fraud) -> str:
     return draw(paint)
 
 
-def reliability(fraud: Fraud) -> str:
-    """Observed fraud rate over predicted probability, with 95 % Wilson intervals, both in log-odds."""
-    bins = [part for part in fraud.bins if part.rows]
-    rows = np.array([part.rows for part in bins])
-    frauds = np.array([part.frauds for part in bins])
-    low, high = wilson(frauds, rows)
-    x, y = log_odds(np.array([part.mean_score for part in bins])), log_odds(frauds / rows)
-    bottom, top = log_odds(np.array([low[frauds > 0].min(initial=0.01) / 2, high.max()]))
-    span = (float(min(bottom, x.min())) - 0.5, float(max(top, x.max())) + 0.5)
-
-    def paint(figure: Figure) -> None:
-        axes, some = figure.subplots(), frauds > 0
-        axes.plot(span, span, color=GREY, ls=":", lw=1.2, label="calibrated")
-        axes.vlines(x, np.maximum(log_odds(low), span[0]), log_odds(high), color=BLUE, lw=1)
-        axes.plot(x[some], y[some], "o", color=BLUE, mec="white", ms=6, label="tenth of the rows, 95%")
-        axes.plot(x[~some], np.full((~some).sum(), span[0]), "v", color=BLUE, mfc="white", ms=5, label="without fraud")
-        axes.set(xlim=span, ylim=span, xlabel="mean score", ylabel="share that was fraud")
-        _odds_ticks(axes, "xy")
-        axes.legend(loc="upper left")
-
-    return draw(paint, (5.0, 3.6))
-
-
-def wilson(hits: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % interval of a share (Wilson 1927)."""
-    z2, p = 1.96**2, hits / count
-    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = 1.96 * np.sqrt(p * (1 - p) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return np.maximum(middle - half, 0), middle + half
-
-
 def histogram(fraud: Fraud) -> str:
     """Share of each class by score, the threshold marked."""
     edges = log_odds(np.array(fraud.histogram.edges))
@@ -99,19 +66,8 @@ def histogram(fraud: Fraud) -> str:
         at = float(log_odds(np.array([fraud.threshold]))[0])
         axes.axvline(at, color=BLUE, lw=1.2, label="alert threshold")
         axes.set(xlabel="score", ylabel="share of the class")
-        _odds_ticks(axes, "x")
+        odds_ticks(axes, "x")
         percent(axes, "y")
         figure.legend(loc="outside lower center", ncols=3)
 
     return draw(paint)
-
-
-def _odds_ticks(axes: Axes, which: str) -> None:
-    """Ticks at round probabilities on axes of log-odds, as many as have room."""
-    for name in which:
-        low, high = getattr(axes, f"get_{name}lim")()
-        shown: dict[float, str] = {}
-        for tick, at in zip(_TICKS.tolist(), log_odds(_TICKS).tolist(), strict=True):
-            if low <= at <= high and at - max(shown, default=-np.inf) > (high - low) / 9:
-                shown[at] = f"{tick * 100:g}%"
-        getattr(axes, f"set_{name}ticks")(list(shown), list(shown.values()))

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from panther_core.report import charts
+from panther_core.report.markup import figure, paragraph, table
 from trainer.report import plots_fraud, plots_model
 from trainer.report.facts import Motifs, Report
-from trainer.report.markup import figure, paragraph, table
 
 Section = Callable[[Report], Iterator[str]]
 
@@ -149,7 +150,7 @@ def calibration(report: Report) -> Iterator[str]:
     """Reliability and the histogram."""
     found = report.fraud
     yield figure(
-        plots_fraud.reliability(found),
+        charts.reliability(found.bins),
         "Share of fraud over mean score, by tenths of the rows",
         "Each dot is a tenth of the test rows by score: on the dotted line the score is the probability it claims to "
         "be, below it the score is too high; both axes are log-odds, so that rare fraud can be seen.",

@@ -12,17 +12,16 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.errors import BadInput
+from panther_core.evaluation import card_precision
 from panther_core.grouped import DAY_MS, Floats, Ints
 from panther_core.table import TransactionTable
 
 PUBLISHED = ("2018-08-15", "2018-08-08", "2018-08-01", "2018-07-25")
 DELAY_MS = 7 * DAY_MS
 _TEST_FROM, _DAYS = 14, 7
-_CARDS = 100
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,6 @@ def metrics(fold: Fold, table: TransactionTable, score: Floats) -> dict[str, flo
         "auc": float(roc_auc_score(label, kept)),
         "cp100": card_precision(fold.day, table.user.index[rows], label, kept),
     }
-
-
-def card_precision(
-    day: Ints, customer: NDArray[np.int32], label: NDArray[np.int8], score: Floats, cards: int = _CARDS
-) -> float:
-    """CP@`cards`, mean over the test days; equal scores in the order of customer numbers."""
-    caught: set[int] = set()
-    shares = []
-    for d in np.unique(day):
-        rows = np.flatnonzero((day == d) & ~np.isin(customer, list(caught)))
-        names, index = np.unique(customer[rows], return_inverse=True)
-        best, fraud = np.full(len(names), -np.inf), np.zeros(len(names), np.int8)
-        np.maximum.at(best, index, score[rows])
-        np.maximum.at(fraud, index, label[rows])
-        top = np.argsort(-best, kind="stable")[:cards]
-        hits = names[top[fraud[top] == 1]]
-        shares.append(len(hits) / cards)
-        caught |= set(hits.tolist())
-    return float(np.mean(shares))
 
 
 def _plus(start: str, days: int) -> str:

@@ -29,7 +29,7 @@ th, td { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px s
 td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 6rem; }
 th { font-weight: 600; color: var(--soft); }
-.words td { text-align: left; }
+.words th, .words td { text-align: left; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } nav { display: none; }
   figure, .tile, table { break-inside: avoid; } h2 { break-after: avoid; } figure.wide, .table { overflow: visible; }
   figure.wide img { min-width: 0; } }

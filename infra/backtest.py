@@ -1,0 +1,128 @@
+"""`panther backtest`: a log replayed under refresh policies, to say what retraining would have earned.
+
+At a moment t a training sees the events whose labels had arrived, that is those older than t less the label delay, and
+nothing else. A policy is a list of moments: from each to the next its newest version decides, for users who come with
+their whole past encoded by that very version, as the worker encodes them anew when a version goes live.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from panther_core.console import say
+from panther_core.errors import BadInput
+from panther_core.table import TransactionTable
+from stream.replay.columns import SCHEMA, decision_columns
+from stream.replay.engine import Replayed
+from stream.replay.run import Request, load_replayer, plan_of
+from trainer.config import TrainConfig
+from trainer.pipeline import train
+
+DAY_MS = 86_400_000
+_CHUNK = 200_000
+NEVER = "never"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`first` trains version 1 at `train_until_ms`; `refresh` the others, every `every_ms` from then on.
+
+    `scratch`: a refresh begins anew instead of going on from the version before.
+    """
+
+    train_until_ms: int
+    every_ms: int
+    label_delay_ms: int
+    first: TrainConfig
+    refresh: TrainConfig
+    scratch: bool = False
+    seed: int = 0
+
+    @property
+    def refreshing(self) -> str:
+        """Name of the policy that refreshes."""
+        return f"every {self.every_ms / DAY_MS:g} days"
+
+
+def run_backtest(table: TransactionTable, request: Request, plan: Plan, out: Path) -> list[str]:
+    """Write decisions of both policies and their manifest into `out`; returns what went otherwise than planned.
+
+    `request.models_dir` gets the versions. Raises BadInput: a finished folder, too short a log, no labels to begin on.
+    """
+    if (out / "replay.json").exists():
+        raise BadInput(f"expected a new folder, {out} holds a finished backtest: give another --out or remove it")
+    if not plan.train_until_ms < int(table.time_ms[-1]):
+        raise BadInput(f"expected transactions after --train-until in {request.path}, got none: choose an earlier day")
+    known_to(table, plan.train_until_ms, plan)  # before anything is trained or written
+    moments, notes = train_versions(table, request.models_dir, plan)
+    versions = list(moments.values())
+    partial = out / ".partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    for name, in_force in ((NEVER, {plan.train_until_ms: versions[0]}), (plan.refreshing, moments)):
+        say(f"  {name}: versions {', '.join(map(str, in_force.values()))}")
+        with pq.ParquetWriter(partial / f"decisions-{name}.parquet", SCHEMA, compression="zstd") as writer:
+            for part in decisions(table, request, in_force):
+                writer.write_table(part)
+    every = replace(request, models=tuple(versions))
+    manifest = plan_of(every, [load_replayer(every, version) for version in versions])
+    manifest |= {"policy": plan.refreshing, "moments": list(moments), "scratch": plan.scratch, "seed": plan.seed}
+    (partial / "replay.json").write_text(json.dumps(manifest | {"finished": True}, indent=1))
+    for path in sorted(partial.iterdir()):  # the manifest is last in the alphabet, and stands only beside whole files
+        os.replace(path, out / path.name)
+    partial.rmdir()
+    return notes
+
+
+def known_to(table: TransactionTable, moment_ms: int, plan: Plan) -> TransactionTable:
+    """What a training at `moment_ms` may see. Raises BadInput for nothing."""
+    rows = int(np.searchsorted(table.time_ms + plan.label_delay_ms, moment_ms, side="right"))
+    if not rows:
+        raise BadInput("expected labels that had arrived before the first training, got none: train later")
+    return table.take(slice(0, rows))
+
+
+def train_versions(table: TransactionTable, models: Path, plan: Plan) -> tuple[dict[int, int], list[str]]:
+    """Version in force from each moment on, and notes about refreshes that could not be trained.
+
+    All labels that a training sees had arrived, so its slices need no further gap between them.
+    """
+    moments: dict[int, int] = {}
+    notes: list[str] = []
+    for moment in range(plan.train_until_ms, int(table.time_ms[-1]) + 1, plan.every_ms):
+        seen, version = known_to(table, moment, plan), len(moments) + 1
+        say(f"  version {version}: {len(seen):,} transactions")
+        before = None if plan.scratch or not moments else models / str(version - 1)
+        config = plan.refresh if moments else plan.first
+        folder = models / str(version)
+        try:
+            train(seen, folder, config=config, version=version, label_delay_ms=0, seed=plan.seed, continue_from=before)
+        except BadInput as error:
+            if not moments:
+                raise
+            notes.append(f"No refresh {len(moments)} x {plan.every_ms / DAY_MS:g} days after the start: {error}")
+            continue
+        moments[moment] = version
+    return moments, notes
+
+
+def decisions(table: TransactionTable, request: Request, moments: dict[int, int]) -> Iterator[pa.Table]:
+    """Decisions of every transaction; those before the first moment are by its version too."""
+    starts = np.searchsorted(table.time_ms, [*moments, np.iinfo(np.int64).max]).tolist()
+    starts[0] = 0
+    for version, first, end in zip(moments.values(), starts, starts[1:], strict=False):
+        replayer = load_replayer(request, version)
+        for low in range(0, end, _CHUNK):
+            part = table.take(slice(low, min(low + _CHUNK, end)))
+            decided = replayer.decide(part)
+            own = slice(max(0, first - low), None)
+            if first < low + len(part):
+                mine = Replayed(decided.decision[own], decided.kept[own])
+                yield decision_columns(part.take(own), mine, request.label_delay_ms)

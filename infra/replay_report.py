@@ -1,0 +1,52 @@
+"""`panther bench replay-report`: public data, a model trained on its early days, and the report of what followed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from infra.training import train_once
+from panther_core.console import progress_bar
+from panther_core.formats import read_table
+from stream.replay.run import Request, run
+from stream.report.build import PAGE, write_report
+
+DAY_MS = 86_400_000
+
+
+def run_replay_report(
+    folder: Path, data: Path, format: str, train_until: str, until: str | None, label_delay_days: float
+) -> dict[str, Any]:
+    """Train on the days before `train_until`, replay all days before `until`, report on those from `train_until` on.
+
+    The days trained on are replayed too: users come to the measured ones with their past. A finished replay in the
+    folder is replaced.
+    """
+    delay_ms = round(label_delay_days * DAY_MS)
+    history = read_table(format, data, end=train_until)
+    train_once(folder, history, f"{format} {len(history)} {train_until}", delay_ms, profile=None)
+    out = folder / "replay"
+    if (out / "replay.json").exists():
+        shutil.rmtree(out)
+    request = Request(
+        path=data, format=format, models=(1,), models_dir=folder / "models", end=until, label_delay_ms=delay_ms
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("replay", total=None, note="")
+        result = run(request, out, lambda rows: bar.update(task, completed=rows))
+    report = write_report([out], out, train_until, title=f"{format}, trained before {train_until}")
+    (variant,) = report.variants
+    return {
+        "report": str(out / PAGE),
+        "tps": result["tps"],
+        "trained_on": len(history),
+        "measured": report.transactions,
+        "frauds": report.frauds,
+        "threshold": variant.thresholds[0],
+        "figures": {name: [f.value, f.low, f.high] for name, f in variant.worth.metrics.items()}
+        if variant.worth
+        else {},
+        "detection": variant.worth.detection.within if variant.worth else {},
+        "psi_last_week": variant.weeks[-1].psi,
+    }

@@ -1,0 +1,1 @@
+"""What reports of trainings and of replays share: measures, pieces of HTML, and (with matplotlib) figures."""

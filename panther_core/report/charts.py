@@ -1,0 +1,46 @@
+"""Figures that reports of trainings and of replays share; each takes what was measured and gives a data URI."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from panther_core.report.canvas import BLUE, GREY, draw
+from panther_core.report.curves import Bin, log_odds, wilson
+
+_TICKS = np.array([1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99])
+
+
+def reliability(measured: list[Bin]) -> str:
+    """Observed fraud rate over predicted probability, with 95 % Wilson intervals, both in log-odds."""
+    bins = [part for part in measured if part.rows]
+    rows = np.array([part.rows for part in bins])
+    frauds = np.array([part.frauds for part in bins])
+    low, high = wilson(frauds, rows)
+    x, y = log_odds(np.array([part.mean_score for part in bins])), log_odds(frauds / rows)
+    bottom, top = log_odds(np.array([low[frauds > 0].min(initial=0.01) / 2, high.max()]))
+    span = (float(min(bottom, x.min())) - 0.5, float(max(top, x.max())) + 0.5)
+
+    def paint(figure: Figure) -> None:
+        axes, some = figure.subplots(), frauds > 0
+        axes.plot(span, span, color=GREY, ls=":", lw=1.2, label="calibrated")
+        axes.vlines(x, np.maximum(log_odds(low), span[0]), log_odds(high), color=BLUE, lw=1)
+        axes.plot(x[some], y[some], "o", color=BLUE, mec="white", ms=6, label="tenth of the rows, 95%")
+        axes.plot(x[~some], np.full((~some).sum(), span[0]), "v", color=BLUE, mfc="white", ms=5, label="without fraud")
+        axes.set(xlim=span, ylim=span, xlabel="mean score", ylabel="share that was fraud")
+        odds_ticks(axes, "xy")
+        axes.legend(loc="upper left")
+
+    return draw(paint, (5.0, 3.6))
+
+
+def odds_ticks(axes: Axes, which: str) -> None:
+    """Ticks at round probabilities on axes of log-odds, as many as have room."""
+    for name in which:
+        low, high = getattr(axes, f"get_{name}lim")()
+        shown: dict[float, str] = {}
+        for tick, at in zip(_TICKS.tolist(), log_odds(_TICKS).tolist(), strict=True):
+            if low <= at <= high and at - max(shown, default=-np.inf) > (high - low) / 9:
+                shown[at] = f"{tick * 100:g}%"
+        getattr(axes, f"set_{name}ticks")(list(shown), list(shown.values()))

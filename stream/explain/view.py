@@ -1,0 +1,70 @@
+"""What is shown of a user, wherever it came from."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from panther_core.events import Expected, Reason
+from panther_core.reasons import expected_of, reasons_of
+from panther_core.schema import AttributeSchema
+from panther_core.state import ALERT, COLD, DEGRADED, LATE
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One event, what was expected in its place, and what was decided. `label` -1 unknown."""
+
+    when: str
+    transaction_id: str
+    came: str
+    """Category, channel, amount and whatever else is known of it."""
+    expected: list[Expected]
+    score: float
+    threshold: float
+    alert: bool
+    reasons: list[Reason]
+    history_len: int
+    notes: list[str]
+    model_version: int
+    label: int
+
+
+class UserView(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's last events, oldest first, and what is expected next."""
+
+    user_id: str
+    source: str
+    model: str
+    events: list[Seen]
+    next: list[Expected]
+    """After the last event; from a replay, which ends at the event asked for, and from the live state alike."""
+
+
+def seen(
+    decision: np.void, schema: AttributeSchema, when: str, came: str, transaction_id: str, label: int = -1
+) -> Seen:
+    """Put a DECISION into words."""
+    flags = int(decision["flags"])
+    notes = [name for bit, name in ((COLD, "no history"), (LATE, "late")) if flags & bit]
+    if degraded := DEGRADED[int(decision["degraded"])]:
+        notes.append(f"degraded: {degraded}")
+    return Seen(
+        when=when,
+        transaction_id=transaction_id,
+        came=came,
+        expected=expected_of(decision["expected"], schema),
+        score=float(decision["score"]),
+        threshold=float(decision["threshold"]),
+        alert=bool(flags & ALERT),
+        reasons=reasons_of(decision["reason"], decision["contribution"]),
+        history_len=int(decision["history_len"]),
+        notes=notes,
+        model_version=int(decision["model_version"]),
+        label=label,
+    )
+
+
+def behaviour(expected: Expected) -> str:
+    """A behaviour in one line."""
+    top = "and more" if expected.amount_to is None else f"to {expected.amount_to:,.2f}"
+    return f"{expected.category}, {expected.channel}, {expected.amount_from:,.2f} {top}"

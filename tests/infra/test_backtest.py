@@ -1,0 +1,77 @@
+"""A refresh policy replayed: no training and no decision knows a label before it would have arrived."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from msgspec import structs
+
+from infra.backtest import DAY_MS, Plan, run_backtest
+from panther_core.errors import BadInput
+from panther_core.table import TransactionTable
+from stream.replay.run import Request
+from stream.report.build import write_report
+from tests.fixtures_model import log
+from tests.scoring.test_replay_run import write_fdh
+from trainer.config import preset
+
+__all__ = ["log"]
+DELAY_DAYS, START_DAY, EVERY_DAYS = 5, 40, 8
+
+
+def backtest(log: TransactionTable, folder: Path) -> Path:
+    """The policy on this log; its result folder."""
+    tiny = preset("tiny")
+    plan = Plan(
+        train_until_ms=int(log.time_ms[0]) + START_DAY * DAY_MS,
+        every_ms=EVERY_DAYS * DAY_MS,
+        label_delay_ms=DELAY_DAYS * DAY_MS,
+        first=structs.replace(tiny, epochs=1, head_epochs=1),
+        refresh=structs.replace(tiny, epochs=1, head_epochs=1),
+    )
+    folder.mkdir()
+    write_fdh(log, folder / "transactions.parquet", log.label)
+    request = Request(
+        folder / "transactions.parquet", "fdh", (1,), folder / "models", label_delay_ms=plan.label_delay_ms
+    )
+    notes = run_backtest(log, request, plan, folder / "out")
+    assert notes == []
+    with pytest.raises(BadInput, match="finished backtest"):
+        run_backtest(log, request, plan, folder / "out")
+    with pytest.raises(BadInput, match="train-until"):
+        run_backtest(log, request, replace(plan, train_until_ms=int(log.time_ms[-1]) + 1), folder / "other")
+    assert not (folder / "other").exists()
+    return folder / "out"
+
+
+def test_labels_that_change_after_a_moment_change_no_decision_before_they_arrive(
+    log: TransactionTable, tmp_path: Path
+) -> None:
+    log = log.take(np.flatnonzero(log.user.index % 2 == 0))
+    often = np.random.default_rng(0).random(len(log)) < 0.05  # every slice of every training needs frauds
+    log = replace(log, label=often.astype(np.int8))
+    day = (log.time_ms - log.time_ms[0]) / DAY_MS
+    moment = START_DAY + EVERY_DAYS - DELAY_DAYS  # what happened before it has its label at the first refresh
+    flipped = replace(log, label=np.where(day > moment, 1 - log.label, log.label).astype(np.int8))
+    true, false = backtest(log, tmp_path / "true"), backtest(flipped, tmp_path / "false")
+    for name in ("never", f"every {EVERY_DAYS} days"):
+        left, right = (pq.read_table(folder / f"decisions-{name}.parquet") for folder in (true, false))
+        assert left.num_rows == len(log)
+        assert not left["label"].equals(right["label"])
+        left, right = (part.drop_columns(["label", "label_time"]) for part in (left, right))
+        known = day <= moment + DELAY_DAYS + EVERY_DAYS  # the second refresh is the first to see a changed label
+        before = int(np.flatnonzero(~known)[0])
+        assert left.slice(0, before).equals(right.slice(0, before))
+        assert left.equals(right) == (name == "never")
+    versions = pq.read_table(true / f"decisions-every {EVERY_DAYS} days.parquet")["model_version"].to_numpy()
+    expected = 1 + np.maximum(0, (day - START_DAY) // EVERY_DAYS)
+    np.testing.assert_array_equal(versions, expected)
+    report = write_report([true], true, None)
+    assert [variant.name for variant in report.variants] == ["never", f"every {EVERY_DAYS} days"]
+    assert report.variants[1].model_versions == [1, 2, 3]
+    assert len(json.loads((true / "replay.json").read_text())["models"]) == 3
