@@ -15,6 +15,7 @@ from panther_core.console import emit, say
 from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
 from stream import commands as stream_commands
+from stream.parity import commands as parity_commands
 from trainer import commands as trainer_commands
 from trainer.cli import app as models
 
@@ -26,7 +27,7 @@ commands_run.bench.registered_commands += commands_replay.app.registered_command
 app.add_typer(commands_run.bench, name="bench")
 app.add_typer(commands_data.app, name="data")
 app.add_typer(models, name="models")
-for part in (commands_stack.app, stream_commands.app, trainer_commands.app, commands_run.app):
+for part in (commands_stack.app, stream_commands.app, parity_commands.app, trainer_commands.app, commands_run.app):
     app.registered_commands += part.registered_commands
 
 

@@ -66,14 +66,22 @@ class Request:
 
 
 def load_replayer(request: Request, model: int) -> Replayer:
+    """One version as the request wants it, nobody known. Raises what `replayer_of` raises."""
+    return replayer_of(request.models_dir, model, request.threshold)
+
+
+def replayer_of(models_dir: Path, model: int, threshold: float | None = None) -> Replayer:
     """One version, nobody known. Raises BadInput for one that is not there, ArtifactError."""
-    folder = request.models_dir / str(model)
+    folder = models_dir / str(model)
     if not folder.is_dir():
-        there = sorted(int(path.name) for path in request.models_dir.glob("*") if path.name.isdigit())
-        raise BadInput(f"expected a model version out of {there or 'none'} in {request.models_dir}, got {model}")
+        there = sorted(int(path.name) for path in models_dir.glob("*") if path.name.isdigit())
+        raise BadInput(
+            f"expected a model version out of {there or 'none'} in {models_dir}, got {model}: check --model and "
+            "PANTHER_MODELS_DIR"
+        )
     serving = load_serving_model(folder)
-    if request.threshold is not None:
-        serving = replace(serving, live=replace(serving.live, threshold=request.threshold))
+    if threshold is not None:
+        serving = replace(serving, live=replace(serving.live, threshold=threshold))
     return Replayer(serving, PantherModel.load(folder))
 
 
