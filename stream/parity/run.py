@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,13 @@ class Request:
     tolerance: float = TOLERANCE
 
 
-def run_parity(kafka: KafkaSettings, request: Request, out: Path | None = None) -> dict[str, Any]:
-    """The report; written below `out` as a whole if given. Raises BadInput, InvalidFile, ArtifactError."""
+def run_parity(
+    kafka: KafkaSettings, request: Request, out: Path | None = None, past: TransactionTable | None = None
+) -> dict[str, Any]:
+    """The report; written below `out` as a whole if given. Raises BadInput, InvalidFile, ArtifactError.
+
+    `past`: what users had before, where it is neither a file nor on the topic.
+    """
     if out is not None and (out / "parity.json").exists():
         raise BadInput(f"expected a new folder, {out} holds a report: give another --out or remove it")
     replayers = load_replayers(request)
@@ -58,7 +63,7 @@ def run_parity(kafka: KafkaSettings, request: Request, out: Path | None = None) 
             f"expected decisions of application {request.app_id} on {request.scores_topic}, found none: check "
             "--scores-topic and PANTHER_APP_ID, and that a worker runs"
         )
-    log = _log(kafka, request, online)
+    log = _log(kafka, request, online, past)
     decided = decide_log(log, online, replayers)
     compared = compare(log, online, decided, request.tolerance)
     report = summary(log, compared) | {"models": list(request.models), "tolerance": request.tolerance}
@@ -109,8 +114,7 @@ async def _read_online(kafka: KafkaSettings, request: Request) -> Online:
     return Online.of(request.app_id, scores, await read_records(kafka, request.alerts_topic))
 
 
-def _log(kafka: KafkaSettings, request: Request, online: Online) -> Log:
-    past: TransactionTable | None = None
+def _log(kafka: KafkaSettings, request: Request, online: Online, past: TransactionTable | None) -> Log:
     if request.past not in (None, "topic"):
         past = read_table(request.format, str(request.past))
     if request.data is not None:
@@ -118,7 +122,7 @@ def _log(kafka: KafkaSettings, request: Request, online: Online) -> Log:
             raise BadInput("expected a file of the past beside --data, got topic: give --history PATH")
         return from_table(read_table(request.format, request.data, limit=request.limit), online, past)
     log = from_topic(asyncio.run(read_log(kafka, request.topic)), online, request.past == "topic")
-    return log if past is None else Log(log.table, log.place, past)
+    return log if past is None else replace(log, past=past)
 
 
 def _explain(
