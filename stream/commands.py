@@ -68,8 +68,9 @@ def produce(
 
 @app.command()
 def replay(
-    path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
     model: Annotated[list[int], typer.Option(help="Model version, out of PANTHER_MODELS_DIR; may be repeated.")],
+    path: Annotated[Path | None, typer.Option("--data", help="File or folder of the data set.")] = None,
+    topic: Annotated[str | None, typer.Option(help="In its place a topic, up to its end at the start.")] = None,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "fdh",
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
@@ -83,15 +84,22 @@ def replay(
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
     from stream.replay.run import Request, run
+    from stream.replay.topic import read_log
 
+    if (path is None) == (topic is None):
+        raise typer.BadParameter("expected either --data PATH or --topic NAME, got " + ("both" if path else "neither"))
+    if topic and (start or end):
+        raise typer.BadParameter("expected no --start and --end with --topic: what is left out gives users no past")
     try:
         pace = 0.0 if speed == "max" else float(speed)
     except ValueError:
         raise typer.BadParameter(f"expected max or a number like 3600, got {speed!r}") from None
     if pace < 0 or (speed != "max" and not 0 < pace < float("inf")):
         raise typer.BadParameter(f"expected max or a number above 0, got {speed!r}")
+    log = asyncio.run(read_log(KafkaSettings(), topic)).merged() if topic else None
     request = Request(
-        path=path,
+        path=path or Path(str(topic)),
+        log=log,
         format=format,
         models=tuple(model),
         models_dir=Path(PantherSettings().models_dir),

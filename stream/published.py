@@ -86,7 +86,7 @@ class Published:
             stop, start = start, max(low, start - _CHUNK)
             part = [
                 (_source(r), dict(r.headers).get("app") == self._app_id, r.value or b"")
-                for r in await records_between(consumer, tp, start, stop)
+                for r in await records(consumer, tp, start, stop)
             ]
             # chunks come newest first: what an older one holds goes before
             found |= {offset: value for offset, own, value in reversed(part) if own and offset >= first}
@@ -102,7 +102,7 @@ def _source(record: ConsumerRecord[bytes, bytes]) -> int:
     return int(offset) if offset.isdigit() else -_SLACK - 1
 
 
-async def records_between(
+async def records(
     consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, stop: int
 ) -> list[ConsumerRecord[bytes, bytes]]:
     """Records of offsets start..stop-1."""

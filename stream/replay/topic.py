@@ -15,7 +15,7 @@ from panther_core.errors import BadInput, InvalidEvent
 from panther_core.events import Transaction, decode_transaction, event_time_ms
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable, as_arrived
-from stream.published import records_between
+from stream.published import records
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -40,7 +40,7 @@ async def read_records(kafka: KafkaSettings, topic: str, partition: int | None =
         out: list[Record] = []
         for part in parts:
             consumer.assign([part])
-            out += await records_between(consumer, part, low[part], high[part])
+            out += await records(consumer, part, low[part], high[part])
         return out
 
 
