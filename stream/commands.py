@@ -80,6 +80,7 @@ def replay(
     labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
     label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
+    via: Annotated[str, typer.Option(help="engine: in process; kafka: a shadow of the real system.")] = "engine",
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
@@ -88,6 +89,8 @@ def replay(
 
     if (path is None) == (topic is None):
         raise typer.BadParameter("expected either --data PATH or --topic NAME, got " + ("both" if path else "neither"))
+    if via not in ("engine", "kafka"):
+        raise typer.BadParameter(f"expected --via engine or kafka, got {via!r}")
     if topic and (start or end):
         raise typer.BadParameter("expected no --start and --end with --topic: what is left out gives users no past")
     try:
@@ -118,5 +121,12 @@ def replay(
         def progress(rows: int) -> None:
             bar.update(task, completed=rows, note=f"{rows / (time.perf_counter() - started):,.0f}/s")
 
-        result = run(request, out, progress)
+        if via == "kafka":
+            from stream.replay.shadow import run_shadow
+
+            result = run_shadow(request, out, progress)
+        else:
+            result = run(request, out, progress)
     emit(result, as_json)
+    if result.get("missing"):
+        raise typer.Exit(1)

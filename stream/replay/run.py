@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from panther_core.artifact import MANIFEST, sha256
 from panther_core.errors import BadInput
@@ -23,7 +22,7 @@ from stream.live_models import load_serving_model
 from stream.replay.columns import decision_columns
 from stream.replay.engine import Replayed, Replayer
 from stream.replay.labels import Labels
-from stream.replay.measure import measure_columns
+from stream.replay.measure import measure_columns, measure_file
 from stream.replay.output import Output
 from stream.replay.topic import TopicLog
 
@@ -133,7 +132,7 @@ def run(request: Request, out: Path | None, progress: Callable[[int], None]) -> 
     figures = {"transactions": rows, "seconds": round(seconds, 2), "tps": round(fresh / seconds)}
     if output:
         files = output.finish(plan | figures | {"finished": True})
-        measured = [_measure_file(path) for path in files]
+        measured = [measure_file(path) for path in files]
     else:
         measured = [measure_columns(*(np.concatenate(part) for part in zip(*held, strict=True))) for held in kept]
     profile: dict[str, float] = {}
@@ -189,8 +188,3 @@ def _digest(path: Path) -> str:
 def _to_measure(table: TransactionTable, replayed: Replayed) -> tuple[np.ndarray[Any, Any], ...]:
     alert = (replayed.decision["flags"] & ALERT) > 0
     return tuple(column[replayed.kept] for column in (replayed.decision["score"], alert, table.label))
-
-
-def _measure_file(path: Path) -> dict[str, Any]:
-    table = pq.read_table(path, columns=["score", "alert", "label"])
-    return measure_columns(*(table[name].to_numpy() for name in ("score", "alert", "label")))
