@@ -52,7 +52,7 @@ class Troubles:
     def run(self, stop: threading.Event) -> None:
         """Each in its turn; ends early when `stop` is set."""
         for share, name, act in (
-            (0.10, "a second worker joins", lambda: self.system.start_worker("second")),
+            (0.10, "a second worker joins", self._join),
             (0.35, "the second worker leaves", self._leave),
             (0.50, "version 2 takes over", lambda: self.system.deploy(2)),
             (0.70, "a worker is killed", self._kill),
@@ -63,6 +63,12 @@ class Troubles:
             say(f"  {name} after {self.decided()} decisions")
             act()
             self.done.append(name)
+
+    def _join(self) -> None:
+        self.system.start_worker("second")
+        deadline = time.monotonic() + _PATIENCE_S
+        while self.system.members() < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
 
     def _leave(self) -> None:
         self.system.workers.pop("second").stop()
