@@ -21,7 +21,6 @@ from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
 from stream.replay.columns import SCHEMA, decision_columns
-from stream.replay.engine import Replayed
 from stream.replay.run import Request, load_replayer, plan_of
 from trainer.config import TrainConfig
 from trainer.pipeline import train
@@ -124,5 +123,4 @@ def decisions(table: TransactionTable, request: Request, moments: dict[int, int]
             decided = replayer.decide(part)
             own = slice(max(0, first - low), None)
             if first < low + len(part):
-                mine = Replayed(decided.decision[own], decided.kept[own])
-                yield decision_columns(part.take(own), mine, request.label_delay_ms)
+                yield decision_columns(part.take(own), decided.take(own), request.label_delay_ms)

@@ -50,7 +50,7 @@ class Mark:
 def run_swap(folder: Path, load: Load, rate: float) -> dict[str, Any]:
     """Latency before, during and after a swap of the version; errors and mixed decisions counted."""
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
-        _second_version(system, live, load)
+        second_version(system, live, load)
         ledger, done, marks = asyncio.run(_under_load(system, live, rate, _swap))
         return _report(ledger, done, marks) | {"users": load.users}
 
@@ -62,7 +62,8 @@ def run_outage(folder: Path, load: Load, rate: float) -> dict[str, Any]:
         return _report(ledger, done, marks)
 
 
-def _second_version(system: System, live: TransactionTable, load: Load) -> None:
+def second_version(system: System, live: TransactionTable, load: Load) -> None:
+    """Train version 2 on what is to be streamed, from version 1; one that is there is kept."""
     models = Path(system.settings.models_dir)
     if (models / "2" / "manifest.json").exists():
         return

@@ -24,6 +24,7 @@ from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
 from stream import commands as stream_commands
 from stream import commands_dlq
+from stream.parity import commands as parity_commands
 from stream.report import commands as report_commands
 from trainer import commands as trainer_commands
 from trainer.cli import app as models
@@ -45,6 +46,7 @@ for part in (
     commands_run.app,
     commands_backtest.app,
     report_commands.app,
+    parity_commands.app,
 ):
     app.registered_commands += part.registered_commands
 

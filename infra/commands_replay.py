@@ -51,6 +51,27 @@ def replay_report(
     emit(run_replay_report(place, data, format, train_until, until, label_delay_days), as_json)
 
 
+@app.command()
+def parity(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench-parity"),
+    users: Annotated[int, typer.Option(help="Users, each with a history.")] = 1000,
+    history: Annotated[int, typer.Option(help="Events a user has before the stream begins, on average.")] = 128,
+    transactions: Annotated[int, typer.Option(help="Transactions to stream.")] = 200_000,
+    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 2000,
+    as_json: Json = False,
+) -> None:
+    """A stream with redeliveries, late events, workers that come, go and are killed, and a switch, against its replay.
+
+    Exit code 0 only if nothing differs and nothing is missing.
+    """
+    from infra.bench_e2e import Load
+    from infra.bench_parity import run_bench_parity
+
+    report = run_bench_parity(folder, Load(users, history), transactions, rate)
+    emit(report, as_json)
+    raise typer.Exit(0 if report["mismatches"] == report["missing"] == 0 else 1)
+
+
 def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
     """Keys as docs/benchmarks names them; `profile` is seconds by step."""
     import numpy as np

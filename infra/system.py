@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.errors import StartFailed
 from infra.ports import pick_free
@@ -115,6 +116,21 @@ class System:
         )
         self.workers[name] = process
         return process
+
+    def members(self) -> int:
+        """Workers that have their partitions; 0 while they are being dealt out."""
+
+        async def ask() -> int:
+            admin = AIOKafkaAdminClient(**self.kafka.client_options())
+            await admin.start()
+            try:
+                (reply,) = await admin.describe_consumer_groups([self.settings.app_id])
+                _, _, state, _, _, found = reply.groups[0][:6]
+                return len(found) if state == "Stable" else 0
+            finally:
+                await admin.close()
+
+        return asyncio.run(ask())
 
     def kill_worker(self, name: str = "worker") -> None:
         """kill -9, for crash tests."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -182,8 +183,7 @@ def from_transactions(transactions: Sequence[Transaction], label: Mapping[str, i
 
     A user's profile is the last one given.
     """
-    time_ms = np.array([event_time_ms(t.event_time) for t in transactions], np.int64)
-    order = np.argsort(time_ms, kind="stable")
+    order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
     rows = [transactions[i] for i in order]
     user = factorise([t.user_id for t in rows])
     place = {word: i for i, word in enumerate(user.words)}
@@ -191,6 +191,28 @@ def from_transactions(transactions: Sequence[Transaction], label: Mapping[str, i
     for t in rows:
         for name, value in (t.profile or {}).items():
             profile.setdefault(name, [None] * len(user.words))[place[t.user_id]] = value
+    return _table(rows, label or {}, user, profile)
+
+
+def as_arrived(transactions: Sequence[Transaction]) -> TransactionTable:
+    """Table of decoded records in the order given, late ones included, each with the profile that it came with.
+
+    A user who came with several profiles stands in `user.words` once for each of them. No labels.
+    """
+    facts: dict[tuple[str, bytes], int] = {}
+    index = np.empty(len(transactions), np.int32)
+    for row, t in enumerate(transactions):
+        index[row] = facts.setdefault((t.user_id, msgspec.json.encode(t.profile)), len(facts))
+    profile: dict[str, list[Any]] = {}
+    for word, (_, encoded) in enumerate(facts):
+        for name, value in (msgspec.json.decode(encoded) or {}).items():
+            profile.setdefault(name, [None] * len(facts))[word] = value
+    return _table(transactions, {}, Words(index, tuple(user for user, _ in facts)), profile)
+
+
+def _table(
+    rows: Sequence[Transaction], label: Mapping[str, int], user: Words, profile: dict[str, list[Any]]
+) -> TransactionTable:
     return TransactionTable(
         transaction_id=np.array([t.transaction_id for t in rows], np.str_),
         user=user,
@@ -199,8 +221,8 @@ def from_transactions(transactions: Sequence[Transaction], label: Mapping[str, i
         channel=factorise([t.channel for t in rows]),
         currency=factorise([t.currency for t in rows]),
         amount=np.array([t.amount for t in rows], np.float64),
-        time_ms=time_ms[order],
-        label=np.array([(label or {}).get(t.transaction_id, -1) for t in rows], np.int8),
+        time_ms=np.array([event_time_ms(t.event_time) for t in rows], np.int64),
+        label=np.array([label.get(t.transaction_id, -1) for t in rows], np.int8),
         country=factorise([t.country for t in rows]),
         device=factorise([t.device for t in rows]),
         profile=profile,

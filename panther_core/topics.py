@@ -2,20 +2,25 @@
 
 User-keyed topics share one partition count: a user's transactions, decisions and state meet in one partition, and
 that count can never change later, since state is kept by partition.
+
+`PANTHER_TOPIC_PREFIX` stands before every name: a second system on the same brokers, which shares nothing with the
+first but the servers (a shadow replay; see stream.replay.shadow). It needs an application id of its own too.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
-TRANSACTIONS = "transactions"
-SCORES = "fraud.scores"
-ALERTS = "fraud.alerts"
-LABELS = "fraud.labels"
-DEAD_LETTERS = "transactions.dlq"
-MERCHANT_RISK = "merchant.risk"
-MODELS = "models.updates"
-PROGRESS = "models.progress"
+PREFIX = os.environ.get("PANTHER_TOPIC_PREFIX", "")
+TRANSACTIONS = f"{PREFIX}transactions"
+SCORES = f"{PREFIX}fraud.scores"
+ALERTS = f"{PREFIX}fraud.alerts"
+LABELS = f"{PREFIX}fraud.labels"
+DEAD_LETTERS = f"{PREFIX}transactions.dlq"
+MERCHANT_RISK = f"{PREFIX}merchant.risk"
+MODELS = f"{PREFIX}models.updates"
+PROGRESS = f"{PREFIX}models.progress"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured against the append
 _LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive to be dead-lettered whole

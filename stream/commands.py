@@ -76,8 +76,9 @@ def produce(
 
 @app.command()
 def replay(
-    path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
     model: Annotated[list[int], typer.Option(help="Model version, out of PANTHER_MODELS_DIR; may be repeated.")],
+    path: Annotated[Path | None, typer.Option("--data", help="File or folder of the data set.")] = None,
+    topic: Annotated[str | None, typer.Option(help="In its place a topic, up to its end at the start.")] = None,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "fdh",
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
@@ -88,11 +89,19 @@ def replay(
     label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
     since: Since = None,
+    via: Annotated[str, typer.Option(help="engine: in process; kafka: a shadow of the real system.")] = "engine",
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
     from stream.replay.run import Request, run
+    from stream.replay.topic import read_log
 
+    if (path is None) == (topic is None):
+        raise typer.BadParameter("expected either --data PATH or --topic NAME, got " + ("both" if path else "neither"))
+    if via not in ("engine", "kafka"):
+        raise typer.BadParameter(f"expected --via engine or kafka, got {via!r}")
+    if topic and (start or end):
+        raise typer.BadParameter("expected no --start and --end with --topic: what is left out gives users no past")
     try:
         pace = 0.0 if speed == "max" else float(speed)
     except ValueError:
@@ -105,8 +114,10 @@ def replay(
         day_ms(since)  # now, not after the replay
     if pace < 0 or (speed != "max" and not 0 < pace < float("inf")):
         raise typer.BadParameter(f"expected max or a number above 0, got {speed!r}")
+    log = asyncio.run(read_log(KafkaSettings(), topic)).merged() if topic else None
     request = Request(
-        path=path,
+        path=path or Path(str(topic)),
+        log=log,
         format=format,
         models=tuple(model),
         models_dir=Path(PantherSettings().models_dir),
@@ -125,10 +136,17 @@ def replay(
         def progress(rows: int) -> None:
             bar.update(task, completed=rows, note=f"{rows / (time.perf_counter() - started):,.0f}/s")
 
-        result = run(request, out, progress)
+        if via == "kafka":
+            from stream.replay.shadow import run_shadow
+
+            result = run_shadow(request, out, progress)
+        else:
+            result = run(request, out, progress)
     if out:
         from stream.report.build import PAGE, write_report
 
         write_report([out], out, since)
         result["report"] = str(out / PAGE)
     emit(result, as_json)
+    if result.get("missing"):
+        raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ class LiveModels:
         self._kafka = kafka
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
+        self._artifacts: dict[int, str] = {}  # of every version that was announced
         self._ready = asyncio.Event()
 
     async def current(self) -> ServingModel:
@@ -76,8 +78,17 @@ class LiveModels:
         return self._current
 
     def version(self, number: int) -> ServingModel:
-        """The version a stored decision came from, if it is still known; else the live one."""
+        """The version a decision came from; the live one if that cannot be read any more, or for decisions by rules.
+
+        A worker that has started since reads it now: what it published must not change with who publishes it again.
+        """
         assert self._current is not None
+        if number not in self._versions and number in self._artifacts:
+            try:
+                self._versions[number] = load_serving_model(Path(self._artifacts[number]))
+            except (ArtifactError, OSError) as error:
+                logger.warning("model version %d, which has decided, cannot be read: %s", number, error)
+                self._versions[number] = self._current
         return self._versions.get(number, self._current)
 
     async def run(self) -> None:
@@ -89,13 +100,17 @@ class LiveModels:
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
             end = (await consumer.end_offsets([tp]))[tp]
-            last: bytes | None = None
             async for record in consumer:
-                last = record.value
+                self._note(record.value)
                 if record.offset + 1 >= end:  # on start only the newest update counts
-                    self._apply(last)
+                    self._apply(record.value)
         finally:
             await consumer.stop()
+
+    def _note(self, value: bytes | None) -> None:
+        with contextlib.suppress(msgspec.DecodeError):  # `_apply` says so
+            update = msgspec.json.decode(value or b"", type=ModelUpdate)
+            self._artifacts[update.version] = update.artifact
 
     def _apply(self, value: bytes | None) -> None:
         try:

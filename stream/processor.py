@@ -95,6 +95,10 @@ class Processor:
 
     async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
+        for i, row in known.items():
+            # its code too is what it was: merchants may have other risk levels by now, and this one stays in the state
+            event, version = intake.events[i : i + 1], int(row["model_version"])
+            event["code"]["risk"] = self._models.version(version).risk.level(event["merchant"])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
         redelivered = len(intake.events)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -39,9 +39,11 @@ async def produce(
     rate: float,
     progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    after_s: Sequence[float] | None = None,
 ) -> Produced:
     """Send `transactions` at `rate` a second (0 = as fast as the broker takes them), in order.
 
+    `after_s`: seconds after the start at which each is due, in place of the rate.
     `progress` is called with the number sent so far; sending ends early when `stop` says so.
     """
     producer = make_producer(kafka)
@@ -50,8 +52,8 @@ async def produce(
     pending: list[asyncio.Future[object]] = []
     try:
         for transaction in transactions:
-            if rate:
-                due = started + sent / rate
+            if rate or after_s is not None:
+                due = started + (sent / rate if after_s is None else after_s[sent])
                 ahead = due - time.time()
                 if ahead > 0:
                     await asyncio.sleep(max(ahead, _TICK_S))

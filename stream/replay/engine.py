@@ -37,6 +37,11 @@ class Replayed:
 
     decision: NDArray[np.void]
     kept: NDArray[np.bool_]
+    features: NDArray[np.float32]  # [N, F] context features: with them the rules' own score can be had
+
+    def take(self, rows: slice) -> Replayed:
+        """Some of the rows."""
+        return Replayed(self.decision[rows], self.kept[rows], self.features[rows])
 
 
 class Replayer:
@@ -52,11 +57,15 @@ class Replayer:
         self.seen = 0  # rows so far: the next one's offset
         self.seconds: defaultdict[str, float] = defaultdict(float)  # by step
 
-    def decide(self, table: TransactionTable) -> Replayed:
-        """Decide the next transactions (arrival order). Clock fields are the event's own time."""
+    def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
+        """Decide the next transactions (arrival order). Clock fields are the event's own time.
+
+        `risk` [N]: the merchants' risk levels, where they were not this version's: an event keeps the level that the
+        version gave it which was live when it came.
+        """
         with self._timed("features"):
             events = table.events(self.serving.schema, self.seen)
-            events["code"]["risk"] = self.serving.risk.level(events["merchant"])
+            events["code"]["risk"] = self.serving.risk.level(events["merchant"]) if risk is None else risk
             slots = self._slots(np.unique(events["user"]))
             before = self._states[slots]
             history = prepare(events, self.serving.schema, self._codec.length, before.copy())
@@ -73,7 +82,7 @@ class Replayer:
         self._states[slots] = history.states
         self.seen += len(events)
         decision["scored_at"] = events["time_ms"]
-        return Replayed(decision, history.kept)
+        return Replayed(decision, history.kept, history.features)
 
     def _score(
         self, part: Continued, encoded: EncodedHistory, events: NDArray[np.void], decision: NDArray[np.void]
@@ -110,6 +119,10 @@ class Replayer:
             self._states = np.concatenate([self._states, self._codec.fresh(room)])
             self._cached = np.concatenate([self._cached, np.zeros((room, self._cached.shape[1]), np.float32)])
         return slots
+
+    def forget_decisions(self) -> None:
+        """What was decided so far was another stream's, as for users who are seeded: redeliveries of it are new."""
+        self._states["decisions"], self._states["n_decisions"] = 0, 0
 
     def memory(self) -> dict[str, NDArray[Any]]:
         """All that is known, as arrays: what `restore` takes."""

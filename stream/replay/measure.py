@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from panther_core.evaluation import alert_metrics, fraud_metrics
@@ -28,3 +30,9 @@ def measure_columns(score: NDArray[np.float64], alert: NDArray[np.bool_], label:
     if not 0 < out["frauds"] < out["labelled"]:
         return out  # nothing to tell apart
     return out | fraud_metrics(score[known], label[known]) | alert_metrics(alert[known], label[known])
+
+
+def measure_file(path: Path) -> dict[str, Any]:
+    """The same of a Parquet file of decisions (stream.replay.columns)."""
+    table = pq.read_table(path, columns=["score", "alert", "label"])
+    return measure_columns(*(table[name].to_numpy() for name in ("score", "alert", "label")))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from panther_core.artifact import MANIFEST, load_manifest, sha256
 from panther_core.errors import BadInput
@@ -23,13 +22,17 @@ from stream.live_models import load_serving_model
 from stream.replay.columns import decision_columns
 from stream.replay.engine import Replayed, Replayer
 from stream.replay.labels import Labels
-from stream.replay.measure import measure_columns
+from stream.replay.measure import measure_columns, measure_file
 from stream.replay.output import Output
+from stream.replay.topic import TopicLog
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to replay. `speed`: event time over real time, 0 = as fast as it goes; `threshold`: not the models' own."""
+    """What to replay. `speed`: event time over real time, 0 = as fast as it goes; `threshold`: not the models' own.
+
+    `log`: a topic as it was read, in place of files; `path` is then its name.
+    """
 
     path: Path
     format: str
@@ -43,20 +46,22 @@ class Request:
     threshold: float | None = None
     labels: Path | None = None
     chunk_rows: int = 200_000
+    log: TopicLog | None = None
 
     def chunks(self) -> Iterator[TransactionTable]:
         """The transactions; where they are paced, what one second brings at a time. Raises BadInput, InvalidFile."""
-        last_ms: int | None = None
-        batches = read(
-            self.format, self.path, start=self.start, end=self.end, limit=self.limit, batch_rows=self.chunk_rows
-        )
-        for table in batches:
+        last_ms, rows = 0, 0
+        for table in self._batches():
             if not len(table):
                 continue
-            times = table.time_ms if last_ms is None else np.r_[last_ms, table.time_ms]
-            if (np.diff(times) < 0).any():
-                raise BadInput(f"{self.path}: expected rows in event-time order, got a step back: sort it by time")
-            last_ms = int(table.time_ms[-1])
+            back = np.flatnonzero(np.diff(table.time_ms, prepend=last_ms) < 0)
+            if len(back) and self.log is None:  # a topic has late events, which are decided as the stream decides them
+                raise BadInput(
+                    f"{self.path}: expected rows in event-time order, got transaction "
+                    f"{table.transaction_id[back[0]]} (the {rows + back[0] + 1}th read) earlier than the one before: "
+                    "sort the file by time"
+                )
+            last_ms, rows = int(table.time_ms[-1]), rows + len(table)
             if not self.speed:
                 yield table
                 continue
@@ -64,16 +69,32 @@ class Request:
             for part in np.split(np.arange(len(table)), np.flatnonzero(np.diff(seconds)) + 1):
                 yield table.take(part)
 
+    def _batches(self) -> Iterator[TransactionTable]:
+        if self.log is None:
+            return read(
+                self.format, self.path, start=self.start, end=self.end, limit=self.limit, batch_rows=self.chunk_rows
+            )
+        table = self.log.table.take(slice(0, self.limit))
+        return (table.take(slice(low, low + self.chunk_rows)) for low in range(0, len(table), self.chunk_rows))
+
 
 def load_replayer(request: Request, model: int) -> Replayer:
+    """One version as the request wants it, nobody known. Raises what `replayer_of` raises."""
+    return replayer_of(request.models_dir, model, request.threshold)
+
+
+def replayer_of(models_dir: Path, model: int, threshold: float | None = None) -> Replayer:
     """One version, nobody known. Raises BadInput for one that is not there, ArtifactError."""
-    folder = request.models_dir / str(model)
+    folder = models_dir / str(model)
     if not folder.is_dir():
-        there = sorted(int(path.name) for path in request.models_dir.glob("*") if path.name.isdigit())
-        raise BadInput(f"expected a model version out of {there or 'none'} in {request.models_dir}, got {model}")
+        there = sorted(int(path.name) for path in models_dir.glob("*") if path.name.isdigit())
+        raise BadInput(
+            f"expected a model version out of {there or 'none'} in {models_dir}, got {model}: check --model and "
+            "PANTHER_MODELS_DIR"
+        )
     serving = load_serving_model(folder)
-    if request.threshold is not None:
-        serving = replace(serving, live=replace(serving.live, threshold=request.threshold))
+    if threshold is not None:
+        serving = replace(serving, live=replace(serving.live, threshold=threshold))
     return Replayer(serving, PantherModel.load(folder))
 
 
@@ -111,7 +132,7 @@ def run(request: Request, out: Path | None, progress: Callable[[int], None]) -> 
     figures = {"transactions": rows, "seconds": round(seconds, 2), "tps": round(fresh / seconds)}
     if output:
         files = output.finish(plan | figures | {"finished": True})
-        measured = [_measure_file(path) for path in files]
+        measured = [measure_file(path) for path in files]
     else:
         measured = [measure_columns(*(np.concatenate(part) for part in zip(*held, strict=True))) for held in kept]
     profile: dict[str, float] = {}
@@ -129,10 +150,9 @@ def plan_of(request: Request, replayers: list[Replayer]) -> dict[str, Any]:
         code = version("panther-stream")
     except PackageNotFoundError:  # run from a checkout that is not installed
         code = "unknown"
-    files = [request.path] if request.path.is_file() else sorted(p for p in request.path.glob("*") if p.is_file())
     return {
         "code_version": code,
-        "data": [{"path": str(p), "bytes": p.stat().st_size, "sha256": _digest(p)} for p in files],
+        "data": data_of(request),
         "format": request.format,
         "period": [request.start, request.end],
         "limit": request.limit,
@@ -153,6 +173,14 @@ def plan_of(request: Request, replayers: list[Replayer]) -> dict[str, Any]:
     }
 
 
+def data_of(request: Request) -> list[dict[str, Any]]:
+    """Files or topic, each with its checksum."""
+    if request.log is not None:
+        return [{"topic": request.log.topic, "transactions": len(request.log.table), "sha256": request.log.digest}]
+    files = [request.path] if request.path.is_file() else sorted(p for p in request.path.glob("*") if p.is_file())
+    return [{"path": str(p), "bytes": p.stat().st_size, "sha256": _digest(p)} for p in files]
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:  # may be larger than memory
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -161,8 +189,3 @@ def _digest(path: Path) -> str:
 def _to_measure(table: TransactionTable, replayed: Replayed) -> tuple[np.ndarray[Any, Any], ...]:
     alert = (replayed.decision["flags"] & ALERT) > 0
     return tuple(column[replayed.kept] for column in (replayed.decision["score"], alert, table.label))
-
-
-def _measure_file(path: Path) -> dict[str, Any]:
-    table = pq.read_table(path, columns=["score", "alert", "label"])
-    return measure_columns(*(table[name].to_numpy() for name in ("score", "alert", "label")))

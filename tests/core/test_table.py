@@ -1,8 +1,9 @@
+import msgspec
 import numpy as np
 
-from panther_core.generator import GeneratorConfig, generate
+from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.schema import fit_schema
-from panther_core.table import from_transactions
+from panther_core.table import as_arrived, from_transactions
 
 TABLE = generate(GeneratorConfig(users=20, days=10, merchants=40, seed=3))
 
@@ -28,3 +29,15 @@ def test_words_not_given_have_hash_zero() -> None:
     assert TABLE.device is not None
     assert ((events["device"] == 0) == (TABLE.device.index < 0)).all()
     assert (np.diff(events["offset"]) == 1).all()
+
+
+def test_as_arrived_keeps_the_order_and_each_event_s_own_profile() -> None:
+    schema = fit_schema(TABLE.amount, TABLE.category.words, TABLE.channel.words, profile=PROFILE)
+    rows = list(TABLE.rows())[::-1]
+    rows[3] = msgspec.structs.replace(rows[3], profile=None)
+    rows[5] = msgspec.structs.replace(rows[5], profile={"age": 99})
+    events = as_arrived(rows).events(schema)
+    backwards = TABLE.take(np.arange(len(TABLE))[::-1]).events(schema)
+    backwards["profile"][3], backwards["profile"][5] = 0, schema.profile_codes({"age": 99})
+    assert events.tobytes() == backwards.tobytes()
+    assert events["profile"][5].any()

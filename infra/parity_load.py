@@ -1,0 +1,106 @@
+"""A stream with every trouble at once, for the parity benchmark and the end-to-end test: what a replay must equal.
+
+Redeliveries near and far, late events, a second worker that joins under load and leaves, a worker that is killed
+(kill -9), and a model version that takes over in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from infra.system import System
+from panther_core.console import say
+from panther_core.events import Transaction
+from panther_core.table import TransactionTable
+from stream.ledger import LedgerReader
+from stream.produce import produce
+
+_LATE_SHARE, _NEAR_SHARE, _FAR_SHARE = 0.02, 0.01, 0.002
+_PATIENCE_S = 120.0
+
+
+def troubled(table: TransactionTable, seed: int) -> list[Transaction]:
+    """The rows as they are sent: some late, some twice at once, some twice after a while."""
+    rng = np.random.default_rng(seed)
+    count, users = len(table), len(np.unique(table.user.index))
+    place = np.arange(count, dtype=np.float64)
+    late = rng.random(count) < _LATE_SHARE
+    place[late] += rng.integers(1, 2 * users, int(late.sum()))  # behind one or two of the user's own
+    near, far = rng.random(count) < _NEAR_SHARE, rng.random(count) < _FAR_SHARE
+    rows = np.r_[np.arange(count), np.flatnonzero(near), np.flatnonzero(far)]
+    # the state remembers the last 8 decisions: a redelivery after more is a new transaction, online and in replay
+    places = np.r_[place, place[near] + rng.integers(1, 30, int(near.sum())), place[far] + 12 * users]
+    return list(table.take(rows[np.argsort(places, kind="stable")]).rows())
+
+
+@dataclass
+class Troubles:
+    """What is done while the transactions are sent, and when, as a share of what is decided."""
+
+    system: System
+    total: int
+    done: list[str] = field(default_factory=list)
+    decided: Callable[[], int] = lambda: 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Each in its turn; ends early when `stop` is set."""
+        for share, name, act in (
+            (0.10, "a second worker joins", self._join),
+            (0.35, "the second worker leaves", self._leave),
+            (0.50, "version 2 takes over", lambda: self.system.deploy(2)),
+            (0.70, "a worker is killed", self._kill),
+        ):
+            while self.decided() < share * self.total:
+                if stop.wait(0.1):
+                    return
+            say(f"  {name} after {self.decided()} decisions")
+            act()
+            self.done.append(name)
+
+    def _join(self) -> None:
+        self.system.start_worker("second")
+        deadline = time.monotonic() + _PATIENCE_S
+        while self.system.members() < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _leave(self) -> None:
+        self.system.workers.pop("second").stop()
+
+    def _kill(self) -> None:
+        self.system.kill_worker()
+        time.sleep(0.5)
+        self.system.start_worker()
+
+
+def send_with_troubles(system: System, transactions: list[Transaction], rate: float) -> list[str]:
+    """Send everything at `rate` while the troubles happen; returns them once every transaction is decided."""
+    troubles, stop = Troubles(system, len(transactions)), threading.Event()
+
+    async def go() -> None:
+        async with LedgerReader(system.kafka) as reader:
+            ledger = reader.ledger
+            troubles.decided = lambda: len(ledger.decisions) + ledger.repeated
+            wanted = {t.transaction_id for t in transactions}
+            sender = asyncio.create_task(produce(system.kafka, transactions, rate))
+            deadline, quiet = time.monotonic() + len(transactions) / rate + _PATIENCE_S, 0
+            while time.monotonic() < deadline and quiet < 10:
+                quiet = 0 if await reader.poll() else quiet + 1
+                if not sender.done() or not wanted <= ledger.decisions.keys() or not acting.done():
+                    quiet = 0
+            await sender
+
+    with ThreadPoolExecutor(1) as threads:
+        acting = threads.submit(troubles.run, stop)
+        try:
+            asyncio.run(go())
+        finally:
+            stop.set()
+        acting.result()
+    return troubles.done

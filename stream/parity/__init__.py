@@ -1,0 +1,6 @@
+"""Does the replay decide what the stream has decided? Event by event, and if not: what differed first.
+
+`online` reads what was published, `log` puts the transactions into the order in which the stream took them in,
+`decided` replays each under the model version that its decision names, `compare` lists what differs, `inputs` walks
+from token to output to find where it began; `run` puts them together.
+"""

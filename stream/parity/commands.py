@@ -1,0 +1,68 @@
+"""`panther parity`, mounted by `infra.cli`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from panther_core.console import emit, say
+from panther_core.formats import FORMATS
+from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.topics import ALERTS, SCORES, TRANSACTIONS
+
+app = typer.Typer()
+
+
+@app.command()
+def parity(
+    model: Annotated[list[int], typer.Option(help="Every version that has decided, out of PANTHER_MODELS_DIR.")],
+    data: Annotated[Path | None, typer.Option(help="File or folder that was streamed; else the topic is read.")] = None,
+    format: Annotated[str, typer.Option(help=f"Of --data and --history: {', '.join(FORMATS)}.")] = "fdh",
+    topic: Annotated[str, typer.Option(help="Topic of the transactions.")] = TRANSACTIONS,
+    scores_topic: Annotated[str, typer.Option(help="Topic of the decisions.")] = SCORES,
+    alerts_topic: Annotated[str, typer.Option(help="Topic of the alerts.")] = ALERTS,
+    history: Annotated[
+        str | None,
+        typer.Option(help="What users had before: a file, or `topic` for what it holds before the first decision."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many transactions of --data.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference of two scores that count as equal.")] = 1e-5,
+    out: Annotated[Path | None, typer.Option(help="Folder for parity.json and mismatches.jsonl.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")] = False,
+) -> None:
+    """Compare what the stream decided with a replay, event by event; exit code 0 only if nothing differs or lacks."""
+    from stream.parity.run import Request, run_parity
+
+    settings = PantherSettings()
+    request = Request(
+        models=tuple(model),
+        models_dir=Path(settings.models_dir),
+        app_id=settings.app_id,
+        data=data,
+        format=format,
+        topic=topic,
+        scores_topic=scores_topic,
+        alerts_topic=alerts_topic,
+        past=history,
+        limit=limit,
+        tolerance=tolerance,
+    )
+    report = run_parity(KafkaSettings(), request, out)
+    if not as_json and "first_mismatch" in report:
+        say(in_words(report["first_mismatch"]))
+    emit(report, as_json)
+    raise typer.Exit(0 if report["mismatches"] == report["missing"] == 0 else 1)
+
+
+def in_words(mismatch: dict[str, Any]) -> str:
+    """The first mismatch for a reader: what differs, and the first input that does."""
+    cause = mismatch["first_differing_input"]
+    partition, offset = mismatch["place"]
+    lines = [
+        f"[bold red]first mismatch[/] transaction {mismatch['transaction_id']} at {partition}:{offset}",
+        f"  {mismatch['field']}: the stream says {mismatch['online']}, the replay {mismatch['replayed']}",
+        f"  first input that differs: {cause['step']} {cause['name']}: {cause['online']} against {cause['replayed']}",
+    ]
+    return "\n".join([*lines, f"  {cause['note']}"] if cause["note"] else lines)

@@ -1,0 +1,110 @@
+"""A topic as a source of transactions: all that it holds up to its end, in the order in which the stream took it in."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+from numpy.typing import NDArray
+
+from panther_core.errors import BadInput, InvalidEvent
+from panther_core.events import Transaction, decode_transaction, event_time_ms
+from panther_core.settings import KafkaSettings
+from panther_core.table import TransactionTable, as_arrived
+from stream.published import records
+
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
+
+
+async def read_records(kafka: KafkaSettings, topic: str, partition: int | None = None) -> list[Record]:
+    """Every record of a topic (or one partition of it) up to its end as of now, by partition and offset.
+
+    Raises BadInput: there is no such topic.
+    """
+    async with AIOKafkaConsumer(
+        **kafka.client_options(), enable_auto_commit=False, fetch_max_wait_ms=50, max_partition_fetch_bytes=8 << 20
+    ) as consumer:
+        await consumer._client.force_metadata_update()  # a client without a group knows no partitions yet
+        parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not parts:
+            raise BadInput(
+                f"expected a topic {topic} at {kafka.bootstrap_servers}, found none: check its name and "
+                "KAFKA_BOOTSTRAP_SERVERS, or make the topics with `panther topics create`"
+            )
+        parts = [part for part in parts if partition in (None, part.partition)]
+        low, high = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+        out: list[Record] = []
+        for part in parts:
+            consumer.assign([part])
+            out += await records(consumer, part, low[part], high[part])
+        return out
+
+
+@dataclass(frozen=True)
+class TopicLog:
+    """The valid transactions of a topic [N], and where each stands. `digest` is of all values, in order."""
+
+    topic: str
+    table: TransactionTable
+    partition: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    timestamp_ms: NDArray[np.int64]  # of the record
+    invalid: int  # records that the worker makes dead letters of
+    digest: str
+
+    def take(self, rows: NDArray[np.intp]) -> TopicLog:
+        """Some of them."""
+        columns = {name: getattr(self, name)[rows] for name in ("partition", "offset", "timestamp_ms")}
+        return replace(self, table=self.table.take(rows), **columns)
+
+    def merged(self) -> TopicLog:
+        """By the time of the append across partitions, every partition in its own order."""
+        time = self.timestamp_ms.copy()
+        for partition in np.unique(self.partition):
+            own = self.partition == partition
+            time[own] = np.maximum.accumulate(time[own])  # senders' clocks may step back
+        return self.take(np.argsort(time, kind="stable"))
+
+
+async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
+    """Read a topic of transactions, checked as the worker checks them. Raises BadInput: no topic, no transaction."""
+    transactions: list[Transaction] = []
+    places: list[tuple[int, int, int]] = []
+    digest, invalid = hashlib.sha256(), 0
+    for record in await read_records(kafka, topic):
+        digest.update(record.value or b"")
+        transaction = valid(record)
+        if transaction is None:
+            invalid += 1
+            continue
+        transactions.append(transaction)
+        places.append((record.partition, record.offset, record.timestamp))
+    if not transactions:
+        raise BadInput(
+            f"expected transactions on topic {topic}, found {invalid} records that are none: check --topic, or send "
+            "some with `panther produce`"
+        )
+    at = np.array(places, np.int64)
+    return TopicLog(
+        topic,
+        as_arrived(transactions),
+        at[:, 0].astype(np.int32),
+        at[:, 1],
+        at[:, 2],
+        invalid,
+        digest.hexdigest(),
+    )
+
+
+def valid(record: Record) -> Transaction | None:
+    """The transaction, None where the worker makes a dead letter of it."""
+    try:
+        transaction = decode_transaction(record.value)
+        event_time_ms(transaction.event_time, record.timestamp)
+    except InvalidEvent:
+        return None
+    return transaction if record.key == transaction.user_id.encode() else None

@@ -1,0 +1,129 @@
+"""A stream with every trouble at once, and its replay: nothing differs."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from infra.parity_load import send_with_troubles, troubled
+from panther_core.generator import PROFILE
+from tests.e2e.conftest import LABEL_DELAY_MS, Stage
+from trainer.config import preset
+from trainer.pipeline import train
+
+LIVE = ("transactions", "fraud.scores", "fraud.alerts", "fraud.labels", "transactions.dlq")
+MAPPING = """
+data = "payments.csv"
+sorted = true
+time = "ms"
+[columns]
+transaction_id = "id"
+user_id = "user"
+merchant_id = "merchant"
+merchant_category = "category"
+channel = "channel"
+amount = "amount"
+event_time = "time"
+"""
+
+
+def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
+    system, models = stage.system, Path(stage.system.settings.models_dir)
+    relabelled = replace(stage.history, label=np.roll(stage.history.label, 11))  # merchants' risks differ
+    config = msgspec.structs.replace(preset("tiny"), epochs=0)
+    train(
+        relabelled,
+        models / "2",
+        config=config,
+        version=2,
+        label_delay_ms=LABEL_DELAY_MS,
+        seed=1,
+        continue_from=models / "1",
+        profile=PROFILE,
+    )
+    sent = troubled(stage.live, seed=1)
+    done = send_with_troubles(system, sent, rate=250)
+    assert len(done) == 4, done
+
+    argv = [str(Path(sys.prefix) / "bin" / "panther"), "parity", "--model", "1", "--model", "2"]
+    out = system.folder / "parity"
+    made = subprocess.run(
+        [*argv, "--history", "topic", "--out", str(out), "--json"], env=system.environment, stdout=subprocess.PIPE
+    )
+    report = json.loads(made.stdout)
+    assert (report["mismatches"], report["missing"], report["extra"]) == (0, 0, 0), report
+    assert made.returncode == 0
+    assert report["compared"] + report["repeated"] >= len(sent)
+    assert report["past"] == len(stage.history)
+    assert report["max_abs_error"] <= 1e-5
+    assert report["repeated"] > 0
+    assert min(report["versions"][v] for v in ("1", "2")) > 500
+    assert report["alerts_online"] == report["alerts_replayed"] > 0
+    assert json.loads((out / "parity.json").read_text()) == report
+
+
+def ends_and_commits(stage: Stage) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """End offsets of the live topics, commits of the live group, and all topics."""
+    system = stage.system
+
+    async def ask() -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        admin = AIOKafkaAdminClient(**system.kafka.client_options())
+        await admin.start()
+        try:
+            commits = await admin.list_consumer_group_offsets(system.settings.app_id)
+            topics = await admin.list_topics()
+        finally:
+            await admin.close()
+        async with AIOKafkaConsumer(**system.kafka.client_options()) as consumer:
+            parts = [TopicPartition(t, p) for t in LIVE for p in range(system.settings.partitions)]
+            ends = await consumer.end_offsets(parts)
+        return (
+            {f"{tp.topic} {tp.partition}": offset for tp, offset in ends.items()},
+            {f"{tp.topic} {tp.partition}": held.offset for tp, held in commits.items()},
+            sorted(topics),
+        )
+
+    return asyncio.run(ask())
+
+
+def test_a_shadow_decides_as_the_engine_and_leaves_the_live_system_alone(stage: Stage, tmp_path: Path) -> None:
+    with (tmp_path / "payments.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "user", "merchant", "category", "channel", "amount", "time"])
+        for t in stage.history.take(slice(0, 1200)).rows():
+            merchant = [t.merchant_id, t.merchant_category, t.channel]
+            writer.writerow([t.transaction_id, t.user_id, *merchant, t.amount, t.event_time])
+    (tmp_path / "mapping.toml").write_text(MAPPING)
+    argv = [str(Path(sys.prefix) / "bin" / "panther"), "replay", "--data", str(tmp_path), "--format", "generic"]
+
+    def replayed(via: str) -> Any:
+        out = tmp_path / via
+        made = subprocess.run(
+            [*argv, "--model", "1", "--via", via, "--speed", "200000", "--out", str(out), "--json"],
+            env=stage.system.environment,
+            stdout=subprocess.PIPE,
+        )
+        assert made.returncode == 0
+        return pq.read_table(out / "decisions-v1.parquet"), json.loads(made.stdout)
+
+    before = ends_and_commits(stage)
+    shadow, result = replayed("kafka")
+    assert ends_and_commits(stage) == before
+    engine, _ = replayed("engine")
+    assert result["missing"] == 0
+    assert result["transactions"] == len(shadow) == 1200
+    for name in ("transaction_id", "history_len", "alert", "late", "cold_start", "model_version", "event_time"):
+        assert shadow[name].equals(engine[name]), name
+    np.testing.assert_allclose(shadow["score"].to_numpy(), engine["score"].to_numpy(), atol=1e-5)

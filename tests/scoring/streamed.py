@@ -1,0 +1,105 @@
+"""A stream without Kafka: the engine event by event over two versions, published as the worker publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from panther_core.engine import Answer, Decided, decide
+from panther_core.events import Transaction
+from panther_core.model.serving import PantherModel
+from panther_core.scoring import ExplainRequest, ScoreRequest
+from panther_core.state import ALERT
+from panther_core.table import as_arrived
+from stream.live_models import ServingModel, load_serving_model
+from stream.parity.online import Online
+from stream.publish import alert_of, decision_of, to_json
+from stream.published import headers_of
+from stream.replay import Replayer
+
+APP, BATCH = "test-app", 8
+
+
+@dataclass
+class Published:
+    """A record, as far as parity looks at one."""
+
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass
+class Streamed:
+    """What was published, and every state that was stored, by user, oldest first."""
+
+    scores: list[Published] = field(default_factory=list)
+    alerts: list[Published] = field(default_factory=list)
+    states: dict[str, list[np.void]] = field(default_factory=dict)
+
+    def online(self) -> Online:
+        return Online.of(APP, self.scores, self.alerts)  # type: ignore[arg-type]
+
+
+@dataclass
+class Version:
+    """A version, live from an event on; `rules`: no model answers."""
+
+    begin: int
+    serving: ServingModel
+    model: PantherModel
+    rules: bool = False
+
+
+def load(folder: Path) -> Replayer:
+    return Replayer(load_serving_model(folder), PantherModel.load(folder))
+
+
+def stream(transactions: list[Transaction], versions: list[Version]) -> Streamed:
+    """Decide everything in small batches, all in partition 0; the offset is the place in the list."""
+    out = Streamed()
+    table = as_arrived(transactions)
+    codec = versions[0].serving.codec
+    users, rows = np.unique(np.array([t.user_id for t in transactions]), return_inverse=True)
+    states = codec.fresh(len(users))
+    begins = [v.begin for v in versions] + [len(transactions)]
+    for version, end in zip(versions, begins[1:], strict=True):
+        for low in range(version.begin, end, BATCH):
+            at = np.arange(low, min(low + BATCH, end))
+            events = table.events(version.serving.schema)[at]
+            events["code"]["risk"] = version.serving.risk.level(events["merchant"])
+            _batch(out, states, rows[at], at, events, transactions, version)
+            for row in np.unique(rows[at]).tolist():
+                out.states.setdefault(str(users[row]), []).append(states[row].copy())
+    return out
+
+
+def _batch(out, states, rows, at, events, transactions, version) -> None:  # type: ignore[no-untyped-def]
+    serving, model = version.serving, version.model
+    steps = decide(states, rows, events, serving.schema, serving.live, lambda: int(at[0]), events["time_ms"])
+    answer: Answer = None
+    while True:
+        try:
+            need = steps.send(answer)
+        except StopIteration:
+            return
+        answer = None
+        if isinstance(need, Decided):
+            for i, row in zip(need.event.tolist(), need.decision, strict=True):
+                transaction = transactions[at[i]]
+                decision = decision_of(row, transaction, int(events["time_ms"][i]))
+                headers = headers_of(APP, 0, int(at[i]))
+                out.scores.append(Published(to_json(decision), headers))
+                if row["flags"] & ALERT:
+                    alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
+                    out.alerts.append(Published(to_json(alert), headers))
+        elif version.rules:
+            continue
+        elif isinstance(need, ScoreRequest):
+            answer = model.score(need)
+        elif isinstance(need, ExplainRequest):
+            answer = model.explain(need.scored)
+        else:
+            answer = model.encode(need.codes, need.length, need.profile)

@@ -1,0 +1,47 @@
+"""Which version a decision came from is known to a worker that started after it, too."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from panther_core.events import ModelUpdate
+from panther_core.settings import KafkaSettings
+from stream.live_models import LiveModels
+from tests.fixtures_model import artifact_folder, log
+
+__all__ = ["artifact_folder", "log"]
+
+
+@pytest.fixture
+def models(artifact_folder: Path, tmp_path: Path) -> LiveModels:
+    """Version 7 was live, then version 1, the artifact; a worker that starts now applies the last update only."""
+    shutil.copytree(artifact_folder, tmp_path / "7")
+    manifest = msgspec.json.decode((tmp_path / "7" / "manifest.json").read_bytes())
+    manifest["version"] = 7
+    (tmp_path / "7" / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    out = LiveModels(KafkaSettings())
+    updates = [
+        msgspec.json.encode(
+            ModelUpdate(name="panther", version=version, threshold=0.5, schema_fingerprint="", artifact=str(folder))
+        )
+        for version, folder in ((7, tmp_path / "7"), (3, tmp_path / "none"), (1, artifact_folder))
+    ]
+    for update in updates:
+        out._note(update)
+    out._apply(updates[-1])
+    return out
+
+
+def test_a_version_from_before_the_start_is_read_when_it_is_asked_for(models: LiveModels) -> None:
+    assert models.version(1).live.version == 1
+    assert models.version(7).live.version == 7
+    assert models.version(7) is models.version(7)
+
+
+def test_a_version_that_cannot_be_read_any_more_is_the_live_one(models: LiveModels) -> None:
+    assert models.version(3).live.version == 1
+    assert models.version(0).live.version == 1
