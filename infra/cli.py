@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from infra import commands_data, commands_quality, commands_replay, commands_run, commands_stack
+from infra import commands_chaos, commands_data, commands_quality, commands_replay, commands_run, commands_stack
 from panther_core.console import emit, say
 from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings, PantherSettings
@@ -26,7 +26,7 @@ commands_run.bench.registered_commands += commands_replay.app.registered_command
 app.add_typer(commands_run.bench, name="bench")
 app.add_typer(commands_data.app, name="data")
 app.add_typer(models, name="models")
-for part in (commands_stack.app, stream_commands.app, trainer_commands.app, commands_run.app):
+for part in (commands_stack.app, stream_commands.app, trainer_commands.app, commands_run.app, commands_chaos.app):
     app.registered_commands += part.registered_commands
 
 
