@@ -41,12 +41,14 @@ class _Consumer(driver.Consumer):
     After recovery Faust resumes the stream's partitions, seeks them to the committed offsets, and then resumes the
     flow, which clears the agents' queues. Records delivered before that are cleared, and when they are fetched again
     they count as read: lost (measured: on one in three starts over a backlog). So while a rebalance is under way,
-    recovery included, no record of a stream is delivered; after it, partitions go back to the first one held back.
+    recovery included, no record of a stream is delivered; after it, partitions of which one was held back go back to
+    the committed offset. Not to the record that was held back: of two rebalances in a row it may be the first one's,
+    which lies further on, and what lies before it would be committed unread (the chaos run lost 247 records so).
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._held_back: dict[TP, tuple[int, int]] = {}  # generation, offset
+        self._held_back: set[TP] = set()
         self._pressure: dict[TP, tuple[Callable[[], None], Callable[[], None]]] = {}
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -54,15 +56,15 @@ class _Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
         if self._held_back and not self.app.rebalancing:
-            held, self._held_back = self._held_back, {}
-            for tp, (generation, offset) in held.items():
-                if generation == self.app.consumer_generation_id and tp in self.assignment():
-                    await self.seek(tp, offset)
+            held, self._held_back = self._held_back & self.assignment(), set()
+            for tp in held:
+                committed = self._read_offset[tp]  # where recovery has put it: nothing was delivered since
+                await self.seek(tp, (await self.earliest_offsets(tp))[tp] if committed is None else committed)
         async for tp, message in super().getmany(timeout):
             if tp in self._held_back:
                 continue
             if self.app.rebalancing and not self._is_changelog_tp(tp):
-                self._held_back[tp] = (self.app.consumer_generation_id, message.offset)
+                self._held_back.add(TP(tp.topic, tp.partition))
             else:
                 yield tp, message
 

@@ -156,7 +156,7 @@ def _check_decisions(
         at = offline.position(row)
         valid.add(at)
         if not answers.get(at):
-            wrong.add("lost", at)
+            wrong.add("lost", (at, f"sent {offline.intake.received_ms[row]}"))
             continue
         given = [_decision(value) for value in answers[at]]
         original = decisions.setdefault(offline.position(first), given[0])

@@ -104,7 +104,7 @@ async def _trouble(stage: Stage, plan: Plan) -> list[Mark]:
         begin_s = time.time()
         what = await TROUBLES[name](stage, rng)
         marks.append(Mark(name, what, begin_s, time.time()))
-        say(f"  {time.monotonic() - began_s:5.1f} s  {name}: {what}")
+        say(f"  {time.monotonic() - began_s:5.1f} s  {name}: {what} (from {begin_s:.1f})")
     await asyncio.sleep(max(began_s + plan.seconds - time.monotonic(), _AFTER_S))
     return marks
 
