@@ -25,6 +25,7 @@ from faust.types import TP
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 20  # longest long poll: the floor of the latency when traffic is thin
+_BEYOND = 100_000  # changelog records under way at most
 _YIELD_EVERY = 200  # records taken in at a stretch
 
 
@@ -163,6 +164,23 @@ class Written:
     last_send: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by partition
 
 
+class _Contiguous:
+    """The last offset of an unbroken run, whose offsets come in any order."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self._beyond: set[int] = set()
+
+    def add(self, offset: int) -> None:
+        """One more."""
+        self._beyond.add(offset)
+        while self.last + 1 in self._beyond:
+            self.last += 1
+            self._beyond.discard(self.last)
+        if len(self._beyond) > _BEYOND:  # somebody else's records stand between: it does not go on
+            self._beyond.clear()
+
+
 class Acker:
     """Acks events in the order they were taken in, each only after its state is durable in the changelog.
 
@@ -175,6 +193,8 @@ class Acker:
         self._queue: asyncio.Queue[Written] = asyncio.Queue(depth)
         self._order: deque[Any] = deque()
         self._done: set[int] = set()  # ids of events, which `_order` keeps alive
+        self._generation: int | None = None
+        self._own: dict[int, _Contiguous] = {}  # changelog records of this generation, by partition
 
     def expect(self, events: list[Any]) -> None:
         """Note events as they are taken in, before anything is done with them."""
@@ -195,9 +215,7 @@ class Acker:
                 await self._app.crash(error)
                 return
             if written.generation == self._app.consumer_generation_id:
-                for partition, sent in written.last_send.items():
-                    tp = TP(self._table.changelog_topic_name, partition)
-                    self._table.data.set_persisted_offset(tp, sent.result().offset)
+                self._persist(written)
             self._done.update(map(id, written.events))
             self._ack_finished()
             self._queue.task_done()
@@ -205,6 +223,25 @@ class Acker:
     async def drained(self) -> None:
         """Until everything that was put is durable and acked."""
         await self._queue.join()
+
+    def _persist(self, written: Written) -> None:
+        """Note how far the stores go: only as far as this worker has written every record of the changelog itself.
+
+        What another one has written in between, while this one was suspended and knew nothing of it, is not in here.
+        """
+        if written.generation != self._generation:
+            self._generation, self._own = written.generation, {}
+        for sent in written.sends:
+            made = sent.result()
+            if made.partition not in self._own:
+                tp = TP(self._table.changelog_topic_name, made.partition)
+                before = self._table.data.persisted_offset(tp)
+                self._own[made.partition] = _Contiguous(-1 if before is None else before)
+            self._own[made.partition].add(made.offset)
+        for partition in written.last_send:
+            tp, last = TP(self._table.changelog_topic_name, partition), self._own[partition].last
+            if last >= 0:
+                self._table.data.set_persisted_offset(tp, last)
 
     def _ack_finished(self) -> None:
         generation = self._app.consumer_generation_id

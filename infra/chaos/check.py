@@ -20,7 +20,7 @@ from infra.chaos.evidence import Evidence, Records
 from panther_core.events import Alert, Decision, Transaction, event_time_ms
 from panther_core.model.serving import PantherModel
 from panther_core.schema import hash64
-from panther_core.state import COLD, LATE
+from panther_core.state import COLD, LATE, events_applied
 from panther_core.table import TransactionTable, from_transactions
 from stream.intake import Intake, Record, read_batch
 from stream.ledger import SCORE_TOLERANCE
@@ -113,7 +113,7 @@ def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dic
     decisions = _check_decisions(offline, answers, wrong)
     _check_alerts(offline, decisions, _by_position(evidence.alerts), wrong)
     _check_dead(offline.intake, evidence.dead, wrong)
-    newest = {record.key: record.value for record in evidence.changelog if record.key is not None and record.value}
+    newest = _newest(evidence.changelog)
     behind, apart = _check_states(offline, newest, decisions, serving, wrong)
     _check_stores(newest, evidence, wrong)
     kept = int(offline.replayed.kept.sum())
@@ -137,6 +137,17 @@ def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dic
         "wrong": dict(wrong.count),
         "examples": dict(wrong.examples),
     }
+
+
+def _newest(changelog: Records) -> dict[bytes, bytes]:
+    """Newest states by user as recovery takes them (stream.restore.newest)."""
+    out: dict[bytes, bytes] = {}
+    for record in changelog:
+        if record.key is not None and record.value is not None:
+            before = out.get(record.key)
+            if before is None or events_applied(record.value) >= events_applied(before):
+                out[record.key] = record.value
+    return out
 
 
 def _by_position(records: Records) -> dict[Position, list[bytes]]:

@@ -1,9 +1,14 @@
 """The private parts of Faust that the worker leans on: these fail when a new version moves one."""
 
+import asyncio
 import inspect
+from collections.abc import AsyncIterator
 from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
 
 import faust
+import pytest
 from aiokafka import AIOKafkaConsumer
 from faust.stores import rocksdb
 from faust.tables.manager import TableManager
@@ -11,8 +16,9 @@ from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor, ConductorCompiler
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
-from stream.faust_internals import LowLatencyTransport
+from stream.faust_internals import Acker, LowLatencyTransport, Written, _Consumer
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -60,3 +66,60 @@ def test_recovery_asks_for_offsets_after_the_stores_are_open() -> None:
     assert "if self._recovery is None" in inspect.getsource(TableManager)
     for name in ("_open_for_partition", "partition_path"):
         assert name in vars(rocksdb.Store)
+
+
+def test_after_two_rebalances_in_a_row_nothing_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was held back in the first one lies beyond what is committed: what is between would be acked unread."""
+    tp, arriving, sought = TP("transactions", 0), [427, 428], list[tuple[TP, int]]()
+
+    async def getmany(self: Any, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
+        for offset in arriving:
+            yield tp, SimpleNamespace(offset=offset)
+
+    async def seek(partition: TP, offset: int) -> None:
+        sought.append((partition, offset))
+
+    monkeypatch.setattr(driver.Consumer, "getmany", getmany)
+    consumer: Any = object.__new__(_Consumer)
+    consumer.app = SimpleNamespace(rebalancing=True, consumer_generation_id=4)
+    consumer._held_back, consumer._read_offset, consumer._is_changelog_tp = set(), {tp: 400}, lambda _: False
+    consumer.seek, consumer.assignment = seek, lambda: {tp}
+
+    async def delivered() -> list[int]:
+        return [message.offset async for _, message in consumer.getmany(1.0)]
+
+    assert asyncio.run(delivered()) == []
+    consumer.app.consumer_generation_id = 5
+    assert asyncio.run(delivered()) == []
+    assert not sought
+    consumer.app.rebalancing, arriving = False, [400]
+    assert asyncio.run(delivered()) == [400]
+    assert sought == [(tp, 400)]
+
+
+def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
+    """Records of a new owner, written while this worker was suspended, are not in its store."""
+    saved: dict[int, int] = {}
+    data = SimpleNamespace(
+        persisted_offset=lambda tp: saved.get(tp.partition, 9),
+        set_persisted_offset=lambda tp, offset: saved.__setitem__(tp.partition, offset),
+    )
+    app = SimpleNamespace(consumer_generation_id=2)
+    acker = Acker(app, SimpleNamespace(data=data, changelog_topic_name="changelog"))
+
+    async def store(*offsets: int) -> None:
+        sends = [asyncio.get_running_loop().create_future() for _ in offsets]
+        for sent, offset in zip(sends, offsets, strict=True):
+            sent.set_result(SimpleNamespace(partition=0, offset=offset))
+        await acker.put(Written(2, [], list(sends), {0: sends[-1]}))
+        running = asyncio.ensure_future(acker.run())
+        await acker.drained()
+        running.cancel()
+
+    async def go() -> None:
+        await store(11, 10)
+        assert saved == {0: 11}
+        await store(12, 15, 16)
+        assert saved == {0: 12}, "13 and 14 are somebody else's"
+
+    asyncio.run(go())
