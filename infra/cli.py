@@ -23,6 +23,7 @@ topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
 app.add_typer(topics, name="topics")
 commands_run.bench.registered_commands += commands_quality.app.registered_commands
 commands_run.bench.registered_commands += commands_replay.app.registered_commands
+commands_run.bench.registered_commands += commands_chaos.bench.registered_commands
 app.add_typer(commands_run.bench, name="bench")
 app.add_typer(commands_data.app, name="data")
 app.add_typer(models, name="models")

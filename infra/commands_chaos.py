@@ -1,4 +1,4 @@
-"""`panther chaos`: does the system keep its word while its parts die?"""
+"""`panther chaos` and `panther bench fuzz`: does the system keep its word while its parts die, or its input is odd?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from panther_core.console import emit
 
 app = typer.Typer()
+bench = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
@@ -32,5 +33,21 @@ def chaos(
 
     kinds = tuple(only or TROUBLES)
     result = run_chaos(folder, Plan(kills, seed, rate, seconds, workers, replicas, kinds))
+    emit(result, as_json)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+@bench.command()
+def fuzz(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/fuzz"),
+    messages: Annotated[int, typer.Option(help="Records through the intake in process.", min=1)] = 1_000_000,
+    through_kafka: Annotated[int, typer.Option(help="Records through a real worker; 0 = none.", min=0)] = 50_000,
+    seed: Annotated[int, typer.Option(help="Decides every byte.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Damaged records by the million; exit code 0 only if each was decided or dead-lettered and nothing crashed."""
+    from infra.chaos.fuzz import run_fuzz
+
+    result = run_fuzz(folder, messages, through_kafka, seed)
     emit(result, as_json)
     raise typer.Exit(0 if result["ok"] else 1)

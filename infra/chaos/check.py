@@ -53,7 +53,7 @@ class Findings:
 
 
 @dataclass
-class _Record:
+class InputRecord:
     """A consumed record as intake wants it: Faust gives timestamps in seconds."""
 
     key: bytes | None
@@ -79,10 +79,13 @@ class Offline:
         return record.partition, record.offset
 
 
+def _as_taken_in(inputs: Records) -> list[Record]:
+    return [InputRecord(r.key, r.value, r.offset, r.partition, r.timestamp / 1000) for r in inputs]
+
+
 def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> Offline:
     """Decide the topic's records in process, from empty states."""
-    records: list[Record] = [_Record(r.key, r.value, r.offset, r.partition, r.timestamp / 1000) for r in inputs]
-    intake = read_batch(records, serving.schema, serving.risk)
+    intake = read_batch(_as_taken_in(inputs), serving.schema, serving.risk)
     replayer = Replayer(serving, model)
     replayed = replayer.decide(_table(intake.transactions))
     memory = replayer.memory()
@@ -104,6 +107,26 @@ def _table(transactions: list[Transaction]) -> TransactionTable:
     """In order of arrival, which late events make another than the order of their times."""
     order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
     return from_transactions(transactions).take(np.argsort(order, kind="stable"))
+
+
+def conserved(evidence: Evidence, serving: ServingModel) -> dict[str, Any]:
+    """Only whether every record had its outcome, a decision or a dead letter: for records of any kind at all."""
+    wrong = Findings()
+    intake = read_batch(_as_taken_in(evidence.inputs), serving.schema, serving.risk)
+    _check_dead(intake, evidence.dead, wrong)
+    answered, valid = set(_by_position(evidence.decisions)), {(r.partition, r.offset) for r in intake.records}
+    for at in valid - answered:
+        wrong.add("lost", at)
+    for at in answered - valid:
+        wrong.add("decision_of_nothing", at)
+    return {
+        "ok": not wrong.count.total(),
+        "inputs": len(evidence.inputs),
+        "valid": len(valid),
+        "dead_letters": len(intake.dead),
+        "wrong": dict(wrong.count),
+        "examples": dict(wrong.examples),
+    }
 
 
 def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from stream.live_models import load_serving_model
 from stream.published import position_of
 
 _BEFORE_S, _AFTER_S = 8.0, 5.0  # of load without trouble: the workers start, the last trouble is got over
-_PATIENCE_S = 90.0  # without a single new decision
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evide
                 marks = await _trouble(stage, plan)
                 over.set()
             say(f"  {sender.result()} records sent; waiting for their decisions")
-            await _quiet(stage)
+            await stage.quiet()
         finally:
             supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -107,20 +106,6 @@ async def _trouble(stage: Stage, plan: Plan) -> list[Mark]:
         say(f"  {time.monotonic() - began_s:5.1f} s  {name}: {what} (from {begin_s:.1f})")
     await asyncio.sleep(max(began_s + plan.seconds - time.monotonic(), _AFTER_S))
     return marks
-
-
-async def _quiet(stage: Stage) -> None:
-    """Until the group has nothing left to read, or nothing has moved for a long time."""
-    last, heard_s = -1, time.monotonic()
-    while time.monotonic() < heard_s + _PATIENCE_S:
-        with contextlib.suppress(OSError):
-            lag = await stage.lag()
-            if lag == 0:
-                return
-            if lag != last:
-                last, heard_s = lag, time.monotonic()
-        await asyncio.sleep(0.5)
-    say(f"  gave up: {last} records are still uncommitted, and nothing has moved for {_PATIENCE_S:.0f} s")
 
 
 def _troubles(evidence: Evidence, marks: list[Mark], began_s: float) -> list[dict[str, Any]]:

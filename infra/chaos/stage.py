@@ -7,20 +7,24 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from infra.chaos.proxy import Proxy
 from infra.process import ManagedProcess
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.triton import TritonPorts, TritonServer
+from panther_core.console import say
 from panther_core.topics import TRANSACTIONS
 
 _LOOK_S = 0.2
+_PATIENCE_S = 90.0
 
 
 class Stage:
@@ -70,12 +74,25 @@ class Stage:
             self.pids = {part.name: part.pid or 0 for part in parts}
 
     async def lag(self) -> int:
-        """Records that the group has not committed yet. Raises OSError where Kafka does not say."""
+        """Records that the group has not committed yet. Raises OSError, KafkaError where Kafka does not say."""
         kafka, group = self.system.kafka, self.system.settings.app_id
         async with AIOKafkaConsumer(**kafka.client_options(), group_id=group, enable_auto_commit=False) as consumer:
             parts = [TopicPartition(TRANSACTIONS, p) for p in range(self.system.settings.partitions)]
             ends = await consumer.end_offsets(parts)
             return sum([ends[part] - (await consumer.committed(part) or 0) for part in parts])
+
+    async def quiet(self) -> None:
+        """Until the group has nothing left to read, or nothing has moved for a long time."""
+        last, heard_s = -1, time.monotonic()
+        while time.monotonic() < heard_s + _PATIENCE_S:
+            with contextlib.suppress(OSError, KafkaError):
+                lag = await self.lag()
+                if lag == 0:
+                    return
+                if lag != last:
+                    last, heard_s = lag, time.monotonic()
+            await asyncio.sleep(0.5)
+        say(f"  gave up: {last} records are still uncommitted, and nothing has moved for {_PATIENCE_S:.0f} s")
 
     def kill(self, name: str, signum: signal.Signals = signal.SIGKILL) -> None:
         """Signal a part of the stack and its helpers, or a worker."""

@@ -39,19 +39,19 @@ def troubled(table: TransactionTable, seed: int) -> Iterator[Record]:
         if waiting and wrong > 0.9:
             yield waiting.pop(0)
         if wrong < _BAD and bad:
-            yield _key_of(payload := bad.pop()[1]), payload
+            yield key_of(payload := bad.pop()[1]), payload
         elif wrong < 1.2 * _BAD:
             yield b"somebody else", record[1]
     yield from waiting
 
 
-def _key_of(payload: bytes) -> bytes | None:
+def key_of(payload: bytes) -> bytes | None:
     """The key a sender would have given a bad record: its user's, where that can be read."""
     try:
         user = json.loads(payload)["user_id"]
-    except (ValueError, KeyError, TypeError):
+        return user.encode() if isinstance(user, str) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return b"unreadable"
-    return user.encode() if isinstance(user, str) else None
 
 
 async def send(kafka: KafkaSettings, records: Iterator[Record], rate: float, stop: Callable[[], bool]) -> int:
