@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from dataclasses import dataclass
@@ -60,13 +59,13 @@ def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
     key = f"chaos {plan.users} {plan.seed} {plan.rate} {plan.seconds}"
     train_once(folder, table, key, label_delay_ms(table), size="tiny")
     began_s = time.time()
-    evidence, marks, restarts = asyncio.run(_run(folder.resolve(), plan, table))
+    evidence, marks, seen = asyncio.run(_run(folder.resolve(), plan, table))
     version = folder / "models" / "1"
     verdict = check(evidence, load_serving_model(version), PantherModel.load(version))
     return {
         **verdict,
         "troubles": _troubles(evidence, marks, began_s),
-        "restarts": restarts,
+        **seen,
         "seed": plan.seed,
         "workers": plan.workers,
         "replicas": plan.replicas,
@@ -74,10 +73,11 @@ def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
     }
 
 
-async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evidence, list[Mark], list[str]]:
+async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evidence, list[Mark], dict[str, Any]]:
     over = asyncio.Event()
     async with staged(folder, plan.workers, plan.replicas, plan.partitions) as stage:
-        system, supervisor = stage.system, asyncio.create_task(stage.supervise())
+        system = stage.system
+        watchers = [asyncio.create_task(stage.supervise()), asyncio.create_task(stage.watch_owners())]
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(send(system.kafka, troubled(table, plan.seed), plan.rate, over.is_set))
@@ -86,12 +86,16 @@ async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evide
             say(f"  {sender.result()} records sent; waiting for their decisions")
             await stage.quiet()
         finally:
-            supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await supervisor
+            for watcher in watchers:
+                watcher.cancel()
+            ended = await asyncio.gather(*watchers, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):  # a run without supervision says nothing
+                raise error
+        seen = {"restarts": stage.restarts, "moved": stage.moved, "caches": await asyncio.to_thread(stage.caches)}
         await asyncio.to_thread(system.stop_workers)
         folders = [folder / name for name in stage.names]
-        return await read_evidence(system.kafka, system.settings.app_id, folders), marks, stage.restarts
+        return await read_evidence(system.kafka, system.settings.app_id, folders), marks, seen
 
 
 async def _trouble(stage: Stage, plan: Plan) -> list[Mark]:
