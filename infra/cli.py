@@ -12,6 +12,7 @@ import typer
 
 from infra import (
     commands_backtest,
+    commands_chaos,
     commands_data,
     commands_quality,
     commands_replay,
@@ -35,6 +36,7 @@ app.add_typer(topics, name="topics")
 commands_run.bench.registered_commands += commands_quality.app.registered_commands
 commands_run.bench.registered_commands += commands_replay.app.registered_commands
 commands_run.bench.registered_commands += commands_worker.app.registered_commands
+commands_run.bench.registered_commands += commands_chaos.bench.registered_commands
 app.add_typer(commands_run.bench, name="bench")
 app.add_typer(commands_data.app, name="data")
 app.add_typer(models, name="models")
@@ -45,6 +47,7 @@ for part in (
     trainer_commands.app,
     commands_run.app,
     commands_backtest.app,
+    commands_chaos.app,
     report_commands.app,
     parity_commands.app,
 ):

@@ -20,6 +20,7 @@ def train_once(
     key: str,
     label_delay_ms: int = LABEL_DELAY_MS,
     profile: tuple[ProfileField, ...] | None = PROFILE,
+    size: str = "demo",
 ) -> None:
     """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it; later versions go away."""
     from trainer.config import preset
@@ -37,6 +38,6 @@ def train_once(
     if not fresh:
         say("  reused: same data, same code")
         return
-    out, config = models / "1", preset("demo")
+    out, config = models / "1", preset(size)
     train(history, out, config=config, version=1, label_delay_ms=label_delay_ms, seed=0, profile=profile)
     stamp.write_text(digest.hexdigest())

@@ -166,7 +166,7 @@ def decode_transaction(payload: bytes | None) -> Transaction:
         tx = _decode(payload)
     except msgspec.ValidationError as error:  # subclass of DecodeError: must come first
         raise InvalidEvent("invalid_field", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested a thousand deep
         raise InvalidEvent("malformed_json", f"expected a JSON object: {error}") from None
     if not (math.isfinite(tx.amount) and 0 <= tx.amount <= MAX_AMOUNT):
         raise InvalidEvent(

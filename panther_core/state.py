@@ -45,6 +45,8 @@ EXPECTED = 3
 PROTOTYPES = 3
 HALF_LIVES_MS = np.array([3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000], np.float64)
 
+_N = slice(14, 22)  # bytes of `n`, in every layout
+
 # Flags of a stored decision
 ALERT, COLD, LATE = 1, 2, 4
 # How it was made (degrade ladder, DESIGN section 4): 0 live model, 1 head on outdated cached outputs, 2 rules
@@ -125,6 +127,11 @@ def _all_of(records: NDArray[np.void], at: NDArray[np.intp]) -> bool:
 
 def _bytes_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
     return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
+
+
+def events_applied(value: bytes) -> int:
+    """`n` of a stored state: how many events it has seen."""
+    return int.from_bytes(value[_N], "little", signed=True)
 
 
 class StateCodec:

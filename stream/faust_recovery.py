@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from faust.tables.recovery import Recovery
 
 from panther_core.settings import KafkaSettings
 from stream.faust_internals import partition_store
-from stream.restore import restore
+from stream.restore import newest, restore
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,21 @@ def guard_opening(table: Any) -> None:
             return open_store(partition)
 
     table.data._open_for_partition = guarded
+
+
+def guard_applying(table: Any) -> None:
+    """Faust's own part of a recovery, and of a standby, takes the newest states too, not the last ones."""
+
+    def apply(batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
+        messages: dict[Any, list[Any]] = {}
+        for event in batch:
+            messages.setdefault(event.message.tp, []).append(event.message)
+        for tp, part in messages.items():
+            store = partition_store(table, tp.partition)
+            store.write(newest(store, part))
+            table.data.set_persisted_offset(tp, max(message.offset for message in part))
+
+    table.data.apply_changelog_batch = apply
 
 
 def _discard(table: Any, partition: int, what: str) -> None:

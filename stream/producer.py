@@ -21,29 +21,33 @@ class Producer(AIOKafkaProducer):
     aiokafka 0.14.0 (pinned exactly); tests/stream/test_producer.py fails when they move.
     """
 
-    async def send_all(self, topic: str, partition: int, records: Iterable[Outgoing]) -> asyncio.Future[int]:
-        """Queue records in order, as `send` does one; the future gives the last one's offset once all are durable.
+    async def send_all(self, topic: str, partition: int, records: Iterable[Outgoing]) -> asyncio.Future[list[range]]:
+        """Queue records in order, as `send` does one; the future gives their offsets once all are durable.
 
         Waits while the partition's batches are full. The future raises what the broker said.
         """
         await self.client._wait_on_metadata(topic)
         waiting, tp = self._message_accumulator._batches, TopicPartition(topic, partition)
-        sent: dict[asyncio.Future[Any], int] = {}  # future of a batch or a record -> the last one's place in it
+        sent: list[tuple[asyncio.Future[Any], range]] = []  # future of a batch or a record, places in it
         for key, value, headers in records:
             batch = waiting[tp][-1] if waiting.get(tp) else None
             place = batch._builder.append(timestamp=None, key=key, value=value, headers=headers) if batch else None
-            if batch is not None and place is not None:
-                sent[batch.future] = place.offset
-            else:  # no batch yet, or a full one: `send` waits for room and begins the next
-                sent[await self.send(topic, value, key, partition, headers=headers)] = 0
-        return asyncio.ensure_future(_last_offset(sent))
+            if batch is None or place is None:
+                # no batch yet, or a full one: `send` waits for room and begins the next
+                sent.append((await self.send(topic, value, key, partition, headers=headers), range(1)))
+            elif sent and sent[-1][0] is batch.future and sent[-1][1].stop == place.offset:
+                sent[-1] = (batch.future, range(sent[-1][1].start, place.offset + 1))
+            else:
+                sent.append((batch.future, range(place.offset, place.offset + 1)))
+        return asyncio.ensure_future(_offsets(sent))
 
 
-async def _last_offset(sent: dict[asyncio.Future[Any], int]) -> int:
-    offset = -1
-    for future, place in sent.items():
-        offset = max(offset, (await asyncio.shield(future)).offset + place)  # others wait for the same batch
-    return offset
+async def _offsets(sent: list[tuple[asyncio.Future[Any], range]]) -> list[range]:
+    found = []
+    for future, places in sent:
+        first = (await asyncio.shield(future)).offset  # others wait for the same batch
+        found.append(range(first + places.start, first + places.stop))
+    return found
 
 
 def make_producer(kafka: KafkaSettings) -> Producer:

@@ -30,9 +30,20 @@ _decision = msgspec.json.Decoder(Decision).decode
 _alert = msgspec.json.Decoder(Alert).decode
 
 
+#: partition and offset of a transaction
+Position = tuple[int, int]
+
+
 def headers_of(app_id: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
     """Headers of a decision or an alert: which record it answers, and which application answered."""
     return [("source", f"{partition}:{offset}".encode()), ("app", app_id.encode())]
+
+
+def position_of(record: ConsumerRecord[bytes, bytes]) -> Position:
+    """Which transaction a decision, an alert or a dead letter answers; (-1, -1) when it does not say."""
+    place, _, offset = dict(record.headers).get("source", b"").decode().rpartition(":")
+    partition = place.rpartition(":")[2]
+    return (int(partition), int(offset)) if partition.isdigit() and offset.isdigit() else (-1, -1)
 
 
 class Published:
@@ -98,8 +109,8 @@ class Published:
 
 def _source(record: ConsumerRecord[bytes, bytes]) -> int:
     """Offset of the transaction that a record answers; below every offset when it does not say."""
-    _, _, offset = dict(record.headers).get("source", b"").decode().rpartition(":")
-    return int(offset) if offset.isdigit() else -_SLACK - 1
+    _, offset = position_of(record)
+    return offset if offset >= 0 else -_SLACK - 1
 
 
 async def records(

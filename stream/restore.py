@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rocksdict import Rdict, WriteBatch, WriteOptions
 
 from panther_core.settings import KafkaSettings
+from panther_core.state import events_applied
 from stream import metrics
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
     write: asyncio.Task[None] | None = None
     while left:
         fetched = await consumer.getmany(timeout_ms=200)
-        batches = [(stores[tp.partition], _batch(part, ends[tp])) for tp, part in fetched.items()]
+        batches = [(stores[tp.partition], [r for r in part if r.offset < ends[tp]]) for tp, part in fetched.items()]
         count = sum(map(len, fetched.values()))
         records += count
         metrics.RESTORED.inc(count)
@@ -93,17 +94,27 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
     return records
 
 
-def _batch(records: list[Any], end: int) -> WriteBatch:
-    batch = WriteBatch(raw_mode=True)
+def newest(store: Rdict, records: Iterable[Any]) -> WriteBatch:
+    """What changelog records bring to a store: of each user the state with the most events, the later one of equals.
+
+    Not simply the last one: a worker that lost its partition while it was suspended still sends what it had made, and
+    that comes after the records of the new owner.
+    """
+    found: dict[bytes, bytes | None] = {}
     for record in records:
-        if record.offset < end:
-            if record.value is None:
-                batch.delete(record.key)
-            else:
-                batch.put(record.key, record.value)
+        before = found.get(record.key)
+        if record.value is None or before is None or events_applied(record.value) >= events_applied(before):
+            found[record.key] = record.value
+    keys, batch = list(found), WriteBatch(raw_mode=True)
+    for key, stored in zip(keys, store.get(keys), strict=True):
+        value = found[key]
+        if value is None:
+            batch.delete(key)
+        elif stored is None or events_applied(value) >= events_applied(stored):
+            batch.put(key, value)
     return batch
 
 
-def _write(batches: list[tuple[Rdict, WriteBatch]], options: WriteOptions) -> None:
-    for store, batch in batches:
-        store.write(batch, options)
+def _write(batches: list[tuple[Rdict, list[Any]]], options: WriteOptions) -> None:
+    for store, records in batches:
+        store.write(newest(store, records), options)

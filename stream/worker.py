@@ -25,7 +25,7 @@ from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.faust_internals import Acker, DrainingApp, LowLatencyTransport, micro_batches
-from stream.faust_recovery import BulkRecovery, guard_opening
+from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening
 from stream.health import Health
 from stream.live_models import LiveModels
 from stream.pipeline import Pipeline
@@ -112,6 +112,7 @@ def make_app(
     )
     assert table.changelog_topic_name == changelog_of(settings.app_id)
     guard_opening(table)
+    guard_applying(table)
     app.tables._recovery = BulkRecovery(app, table, kafka)
 
     @app.agent(transactions, name="decide")

@@ -63,6 +63,7 @@ KINDS: dict[str, tuple[str, Callable[[dict[str, Any]], bytes]]] = {
     "utf16": ("malformed_json", _raw(lambda b: b.decode().encode("utf-16"))),
     "amount_nan": ("malformed_json", _with(amount=float("nan"))),
     "amount_infinity": ("malformed_json", _with(amount=float("inf"))),
+    "nested_deep": ("malformed_json", _raw(lambda b: b[:-1] + b', "extra": ' + b"[" * 5000 + b"]" * 5000 + b"}")),
     "array": ("invalid_field", _raw(lambda b: b"[" + b + b"]")),
     "null": ("invalid_field", _raw(lambda _: b"null")),
     "number": ("invalid_field", _raw(lambda _: b"12.5")),

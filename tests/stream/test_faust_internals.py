@@ -1,13 +1,16 @@
 """The private parts of Faust that the worker leans on: these fail when a new version moves one."""
 
+import asyncio
 import inspect
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import faust
 import mode
+import pytest
 from aiokafka import AIOKafkaConsumer
 from faust.stores import rocksdb
 from faust.tables.manager import TableManager
@@ -17,7 +20,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.faust_internals import LowLatencyTransport, lags
+from stream.faust_internals import Acker, LowLatencyTransport, Written, _Consumer, lags
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -103,3 +106,59 @@ def test_lag_is_what_was_not_taken_in() -> None:
     app = SimpleNamespace(consumer=Consumer())
     # read up to offset 6 of 10, all, nothing yet, not fetched yet, taken away at this moment
     assert lags(app, "transactions") == {0: 3, 1: 0, 2: 4}
+
+
+def test_after_two_rebalances_in_a_row_nothing_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was held back in the first one lies beyond what is committed: what is between would be acked unread."""
+    tp, arriving, sought = TP("transactions", 0), [427, 428], list[tuple[TP, int]]()
+
+    async def getmany(self: Any, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
+        for offset in arriving:
+            yield tp, SimpleNamespace(offset=offset)
+
+    async def seek(partition: TP, offset: int) -> None:
+        sought.append((partition, offset))
+
+    monkeypatch.setattr(driver.Consumer, "getmany", getmany)
+    consumer: Any = object.__new__(_Consumer)
+    consumer.app = SimpleNamespace(rebalancing=True, consumer_generation_id=4)
+    consumer._held_back, consumer._read_offset, consumer._is_changelog_tp = set(), {tp: 400}, lambda _: False
+    consumer.seek, consumer.assignment = seek, lambda: {tp}
+
+    async def delivered() -> list[int]:
+        return [message.offset async for _, message in consumer.getmany(1.0)]
+
+    assert asyncio.run(delivered()) == []
+    consumer.app.consumer_generation_id = 5
+    assert asyncio.run(delivered()) == []
+    assert not sought
+    consumer.app.rebalancing, arriving = False, [400]
+    assert asyncio.run(delivered()) == [400]
+    assert sought == [(tp, 400)]
+
+
+def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
+    """Records of a new owner, written while this worker was suspended, are not in its store."""
+    saved: dict[int, int] = {}
+    data = SimpleNamespace(
+        persisted_offset=lambda tp: saved.get(tp.partition, 9),
+        set_persisted_offset=lambda tp, offset: saved.__setitem__(tp.partition, offset),
+    )
+    app = SimpleNamespace(consumer_generation_id=2)
+    acker = Acker(app, SimpleNamespace(data=data, changelog_topic_name="changelog"))
+
+    async def store(*offsets: int) -> None:
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result([range(offset, offset + 1) for offset in offsets])
+        await acker.put(Written(2, [], {0: sent}))
+        running = asyncio.ensure_future(acker.run())
+        await acker.drained()
+        running.cancel()
+
+    async def go() -> None:
+        await store(11, 10)
+        assert saved == {0: 11}
+        await store(12, 15, 16)
+        assert saved == {0: 12}, "13 and 14 are somebody else's"
+
+    asyncio.run(go())

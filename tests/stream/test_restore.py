@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from panther_core.settings import KafkaSettings
 from stream import restore as module
 from stream.producer import make_producer
 from stream.restore import restore
+
+
+def state(n: int, rest: bytes = b"") -> bytes:
+    """Bytes that say, where a state says it, that it has seen `n` events."""
+    return bytes(14) + n.to_bytes(8, "little") + rest
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def changelog(kafka: str, monkeypatch: pytest.MonkeyPatch) -> tuple[KafkaSetting
         async with make_producer(settings) as producer:
             for i in range(6000):
                 partition, key = i % 2, b"user-%d" % (i // 2 % 700)
-                value = None if i % 37 == 5 else b"%d" % i * 50
+                value = None if i % 37 == 5 else state(i, b"%d" % i * 50)
                 await producer.send(topic, value, key=key, partition=partition)
                 wanted[partition].pop(key, None)
                 if value is not None:
@@ -73,3 +79,27 @@ def test_it_goes_on_after_what_a_store_has(
     assert 0 < len(newest) <= 500
     assert newest.items() <= wanted[0].items()
     assert not dict(stores[1].items())
+
+
+@dataclass
+class Change:
+    key: bytes
+    value: bytes | None
+
+
+def test_a_stale_state_of_a_former_owner_changes_nothing(stores: dict[int, Rdict]) -> None:
+    """A worker that was suspended wakes, and sends what it had made before: after the new owner's records."""
+    store = stores[0]
+    store[b"stored"] = state(9, b"own")
+    changes = [
+        *(Change(b"stored", state(8)), Change(b"stored", state(9, b"later of equals"))),
+        *(Change(b"both here", state(5, b"new owner")), Change(b"both here", state(4, b"former owner"))),
+        *(Change(b"gone", state(7)), Change(b"gone", None)),
+        *(Change(b"back", state(7)), Change(b"back", None), Change(b"back", state(1))),
+    ]
+    store.write(module.newest(store, changes))
+    assert dict(store.items()) == {
+        b"stored": state(9, b"later of equals"),
+        b"both here": state(5, b"new owner"),
+        b"back": state(1),
+    }

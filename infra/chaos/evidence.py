@@ -1,0 +1,63 @@
+"""What a run left behind: every topic as it stands, and the state stores on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiokafka.structs import ConsumerRecord
+from rocksdict import AccessType, Options, Rdict
+
+from panther_core.settings import KafkaSettings
+from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
+from stream.published import Position, position_of
+from trainer.kafka_log import read_topic
+
+Records = list[ConsumerRecord[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Records in order of offset within each partition; `stores` are user -> state, one mapping a store folder."""
+
+    inputs: Records
+    decisions: Records
+    alerts: Records
+    dead: Records
+    changelog: Records
+    stores: list[dict[bytes, bytes]]
+
+    def appended_ms(self) -> dict[Position, int]:
+        """When each input's first decision was appended, by the broker's clock."""
+        first: dict[Position, int] = {}
+        for record in self.decisions:
+            at = position_of(record)
+            first[at] = min(record.timestamp, first.get(at, record.timestamp))
+        return first
+
+
+async def read_evidence(kafka: KafkaSettings, app_id: str, folders: list[Path]) -> Evidence:
+    """Everything so far. The workers that own `folders` must have stopped."""
+
+    async def read(topic: str) -> Records:
+        return sorted(await read_topic(kafka, topic), key=lambda record: (record.partition, record.offset))
+
+    stores = await asyncio.to_thread(lambda: [read_store(path) for f in folders for path in sorted(f.glob("**/*.db"))])
+    return Evidence(
+        inputs=await read(TRANSACTIONS),
+        decisions=await read(SCORES),
+        alerts=await read(ALERTS),
+        dead=await read(DEAD_LETTERS),
+        changelog=await read(changelog_of(app_id)),
+        stores=stores,
+    )
+
+
+def read_store(path: Path) -> dict[bytes, bytes]:
+    """What a state store holds by user, its notes to itself left out."""
+    store = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
+    try:
+        return {bytes(key): bytes(value) for key, value in store.items() if not bytes(key).startswith(b"__")}
+    finally:
+        store.close()

@@ -1,0 +1,53 @@
+"""`panther chaos` and `panther bench fuzz`: does the system keep its word while its parts die, or its input is odd?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panther_core.console import emit
+
+app = typer.Typer()
+bench = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+
+
+@app.command()
+def chaos(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/chaos"),
+    kills: Annotated[int, typer.Option(help="Troubles, of all kinds in turn, at random times.", min=0)] = 30,
+    seed: Annotated[int, typer.Option(help="Decides times, order and traffic.")] = 0,
+    rate: Annotated[float, typer.Option(help="Transactions a second, open loop.", min=1)] = 150,
+    seconds: Annotated[float, typer.Option(help="Length of the load.", min=1)] = 300,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
+    replicas: Annotated[int, typer.Option(help="Triton servers.", min=1)] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Kind of trouble; may be repeated. All if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Random troubles under steady load; exit code 0 only if all that came out equals an offline run."""
+    from infra.chaos.run import Plan, run_chaos
+    from infra.chaos.troubles import TROUBLES
+
+    kinds = tuple(only or TROUBLES)
+    result = run_chaos(folder, Plan(kills, seed, rate, seconds, workers, replicas, kinds))
+    emit(result, as_json)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+@bench.command()
+def fuzz(
+    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/fuzz"),
+    messages: Annotated[int, typer.Option(help="Records through the intake in process.", min=1)] = 1_000_000,
+    through_kafka: Annotated[int, typer.Option(help="Records through a real worker; 0 = none.", min=0)] = 50_000,
+    seed: Annotated[int, typer.Option(help="Decides every byte.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Damaged records by the million; exit code 0 only if each was decided or dead-lettered and nothing crashed."""
+    from infra.chaos.fuzz import run_fuzz
+
+    result = run_fuzz(folder, messages, through_kafka, seed)
+    emit(result, as_json)
+    raise typer.Exit(0 if result["ok"] else 1)

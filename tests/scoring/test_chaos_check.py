@@ -1,0 +1,173 @@
+"""The chaos checker on honest books, made by the engine itself, and on books that were doctored: each must be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from infra.chaos.check import InputRecord, check
+from infra.chaos.evidence import Evidence, Records
+from infra.chaos.traffic import troubled
+from panther_core.engine import Answer, Decided, decide
+from panther_core.events import Decision
+from panther_core.model.serving import PantherModel
+from panther_core.scoring import ExplainRequest, ScoreRequest
+from panther_core.state import ALERT
+from panther_core.table import TransactionTable
+from stream.intake import read_batch
+from stream.live_models import ServingModel, load_serving_model
+from stream.publish import alert_of, decision_of, to_json
+from stream.published import headers_of
+
+Books = tuple[Evidence, ServingModel, PantherModel]
+_BATCH = 64
+
+
+def kafka_record(offset: int, key: bytes | None, value: bytes, headers: Any = ()) -> Any:
+    return ConsumerRecord("topic", 0, offset, 1_750_000_000_000, 0, key, value, None, 0, 0, headers)
+
+
+@pytest.fixture(scope="module")
+def books(log: TransactionTable, artifact_folder: Path) -> Books:
+    """What a worker without any trouble would leave behind."""
+    serving, model = load_serving_model(artifact_folder), PantherModel.load(artifact_folder)
+    floor = replace(serving.live, threshold=0.001)  # many alerts
+    serving = replace(serving, live=floor)
+    inputs = [kafka_record(i, *r) for i, r in enumerate(troubled(log.take(slice(0, 700)), seed=1))]
+    intake = read_batch(
+        [InputRecord(r.key, r.value, r.offset, 0, 1.75e9) for r in inputs], serving.schema, serving.risk
+    )
+    users, rows = np.unique(intake.events["user"], return_inverse=True)
+    states, decisions, alerts = serving.codec.fresh(len(users)), list[Any](), list[Any]()
+    for low in range(0, len(rows), _BATCH):
+        part = slice(low, low + _BATCH)
+        steps = decide(
+            states, rows[part], intake.events[part], serving.schema, serving.live, lambda: 7, intake.received_ms[part]
+        )
+        answer: Answer = None
+        while True:
+            try:
+                need = steps.send(answer)
+            except StopIteration:
+                break
+            answer = None
+            if isinstance(need, Decided):
+                for i, row in zip((low + need.event).tolist(), need.decision, strict=True):
+                    transaction, at = intake.transactions[i], intake.records[i].offset
+                    decision = decision_of(row, transaction, int(intake.events["time_ms"][i]))
+                    headers = headers_of("app", 0, at)
+                    decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers))
+                    if row["flags"] & ALERT:
+                        alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
+                        alerts.append(kafka_record(len(alerts), b"", to_json(alert), headers))
+            elif isinstance(need, ScoreRequest):
+                answer = model.score(need)
+            elif isinstance(need, ExplainRequest):
+                answer = model.explain(need.scored)
+            else:
+                answer = model.encode(need.codes, need.length, need.profile)
+    dead = [kafka_record(i, d.record.key, d.record.value or b"", _dead_headers(d)) for i, d in enumerate(intake.dead)]
+    names = {int(e["user"]): t.user_id.encode() for e, t in zip(intake.events, intake.transactions, strict=True)}
+    values = serving.codec.encode(states)
+    stored = {names[int(user)]: value for user, value in zip(users, values, strict=True)}
+    changelog = [kafka_record(i, key, value) for i, (key, value) in enumerate(stored.items())]
+    return Evidence(inputs, decisions, alerts, dead, changelog, [stored]), serving, model
+
+
+def _dead_headers(dead: Any) -> list[tuple[str, bytes]]:
+    return [("code", dead.code.encode()), ("source", f"transactions:0:{dead.record.offset}".encode())]
+
+
+def test_honest_books_are_in_order(books: Books) -> None:
+    verdict = check(*books)
+    assert verdict["ok"], verdict["wrong"]
+    assert verdict["alerts"] > 10
+    assert verdict["dead_letters"] > 5
+    assert verdict["late"]
+    assert verdict["valid"] > verdict["distinct"]
+
+
+def changed(record: Any, **changes: Any) -> Any:
+    """A decision's record that says something else."""
+    decision = msgspec.structs.replace(msgspec.json.decode(record.value, type=Decision), **changes)
+    return kafka_record(10**6, b"", to_json(decision), record.headers)
+
+
+def with_state(books: Books, change: Callable[[Any], None]) -> Evidence:
+    evidence, serving, _ = books
+    states = serving.codec.decode([record.value for record in evidence.changelog])
+    change(states)
+    values = serving.codec.encode(states)
+    records: Records = [kafka_record(r.offset, r.key, v) for r, v in zip(evidence.changelog, values, strict=True)]
+    return replace(evidence, changelog=records, stores=[{r.key: r.value for r in records if r.key and r.value}])
+
+
+def one_event_more(states: Any) -> None:
+    states["n"][3] += 1
+
+
+def another_amount(states: Any) -> None:
+    states["amount_mean"][3] += 1e-6
+
+
+def other_outputs(states: Any) -> None:
+    states["cached"][3] += 0.01
+
+
+def another_score(states: Any) -> None:
+    states["decisions"]["score"][3] += 0.1
+
+
+@pytest.mark.parametrize(
+    ("doctored", "kind"),
+    [
+        (lambda e: replace(e, decisions=e.decisions[1:]), "lost"),
+        (lambda e: replace(e, decisions=[*e.decisions, changed(e.decisions[5], score=0.5)]), "contradicted"),
+        (lambda e: replace(e, decisions=[*e.decisions, changed(e.decisions[5], degraded="rules")]), "contradicted"),
+        (lambda e: replace(e, decisions=[changed(e.decisions[0], history_len=9), *e.decisions[1:]]), "wrong_history"),
+        (lambda e: replace(e, decisions=[changed(e.decisions[0], score=0.7), *e.decisions[1:]]), "wrong_score"),
+        (lambda e: replace(e, alerts=e.alerts[1:]), "decision_without_alert"),
+        (lambda e: replace(e, alerts=[*e.alerts, *_moved(e)]), "alert_without_decision"),
+        (lambda e: replace(e, dead=e.dead[1:]), "dead_letter_missing"),
+        (lambda e: replace(e, dead=[kafka_record(0, b"", b"x", e.dead[0].headers), *e.dead[1:]]), "dead_letter_wrong"),
+        (lambda e: replace(e, changelog=e.changelog[1:]), "state_missing"),
+        (lambda e: replace(e, stores=[{}]), "store_unlike_changelog"),
+    ],
+)
+def test_doctored_books_are_found_out(books: Books, doctored: Callable[[Evidence], Evidence], kind: str) -> None:
+    evidence, serving, model = books
+    assert check(doctored(evidence), serving, model)["wrong"][kind] > 0
+
+
+def _moved(evidence: Evidence) -> list[Any]:
+    """An alert of a transaction whose decision raised none."""
+    quiet = next(r for r in evidence.decisions if not msgspec.json.decode(r.value, type=Decision).alert)
+    return [kafka_record(10**6, b"", evidence.alerts[0].value, quiet.headers)]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (one_event_more, "state"),
+        (another_amount, "state"),
+        (other_outputs, "cached_outputs"),
+        (another_score, "state_remembers_another_decision"),
+    ],
+)
+def test_a_state_that_differs_is_found_out(books: Books, change: Callable[[Any], None], kind: str) -> None:
+    assert check(with_state(books, change), *books[1:])["wrong"][kind] > 0
+
+
+def test_a_repeat_may_differ_in_the_clock_alone(books: Books) -> None:
+    evidence, serving, model = books
+    again = changed(evidence.decisions[5], scored_at=99, latency_ms=1)
+    verdict = check(replace(evidence, decisions=[*evidence.decisions, again]), serving, model)
+    assert verdict["ok"]
+    assert verdict["not_identical"] == 1
