@@ -38,6 +38,6 @@ def test_as_arrived_keeps_the_order_and_each_event_s_own_profile() -> None:
     rows[5] = msgspec.structs.replace(rows[5], profile={"age": 99})
     events = as_arrived(rows).events(schema)
     backwards = TABLE.take(np.arange(len(TABLE))[::-1]).events(schema)
-    backwards["profile"][3], backwards["profile"][5] = 0, schema.profile_codes({"age": 99})
+    backwards["profile"][3], backwards["profile"][5] = 0, schema.profile_codes([{"age": 99}])[0]
     assert events.tobytes() == backwards.tobytes()
     assert events["profile"][5].any()

@@ -16,7 +16,7 @@ from panther_core.state import ALERT
 from panther_core.table import as_arrived
 from stream.live_models import ServingModel, load_serving_model
 from stream.parity.online import Online
-from stream.publish import alert_of, decision_of, to_json
+from stream.publish import alert_of, decisions_of, to_json
 from stream.published import headers_of
 from stream.replay import Replayer
 
@@ -89,7 +89,7 @@ def _batch(out, states, rows, at, events, transactions, version) -> None:  # typ
         if isinstance(need, Decided):
             for i, row in zip(need.event.tolist(), need.decision, strict=True):
                 transaction = transactions[at[i]]
-                decision = decision_of(row, transaction, int(events["time_ms"][i]))
+                (decision,) = decisions_of(np.array([row]), [transaction], [int(events["time_ms"][i])])
                 headers = headers_of(APP, 0, int(at[i]))
                 out.scores.append(Published(to_json(decision), headers))
                 if row["flags"] & ALERT:

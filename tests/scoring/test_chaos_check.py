@@ -23,7 +23,7 @@ from panther_core.state import ALERT
 from panther_core.table import TransactionTable
 from stream.intake import read_batch
 from stream.live_models import ServingModel, load_serving_model
-from stream.publish import alert_of, decision_of, to_json
+from stream.publish import alert_of, decisions_of, to_json
 from stream.published import headers_of
 
 Books = tuple[Evidence, ServingModel, PantherModel]
@@ -61,7 +61,7 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
             if isinstance(need, Decided):
                 for i, row in zip((low + need.event).tolist(), need.decision, strict=True):
                     transaction, at = intake.transactions[i], intake.records[i].offset
-                    decision = decision_of(row, transaction, int(intake.events["time_ms"][i]))
+                    (decision,) = decisions_of(np.array([row]), [transaction], [int(intake.events["time_ms"][i])])
                     headers = headers_of("app", 0, at)
                     decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers))
                     if row["flags"] & ALERT:
