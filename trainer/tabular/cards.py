@@ -2,7 +2,7 @@
 
 Most frauds that no label shows yet look like any payment, so a payment's chance of being fraud is small there and much
 the same everywhere; but a card that has paid ten times today at shops like these has ten such chances. The payment by
-which a card's chances of the day add up to a level is scored as if it alone had that chance. One payment a card and day
+which a card's chances of the day add up to a level is scored as if it alone had all of them. One payment a card and day
 is raised, so the order of payments by their own chance hardly changes. The level is the one that `CARDS_A_DAY` cards a
 day reached in the week before; no label is used. N rows in time order.
 """
@@ -53,7 +53,7 @@ def raised(hazard: Floats, so_far: Floats, level: float) -> NDArray[np.bool_]:
 
 
 def by_card(table: TransactionTable, week: Ints, test_from_ms: int, logit: Floats, odds_N: Floats) -> Floats:
-    """`logit` [week] with the raised rows lifted to the level."""
+    """`logit` [week]; raised rows have the log odds of any fraud on their card's day so far, if those are more."""
     level = usual_level(table, test_from_ms, odds_N)
-    lifted = raised(*day_hazard(table, week, odds_N[week]), level)
-    return np.where(lifted, np.maximum(logit, np.log(np.expm1(level))), logit)
+    hazard, so_far = day_hazard(table, week, odds_N[week])
+    return np.where(raised(hazard, so_far, level), np.maximum(logit, np.log(np.expm1(so_far))), logit)
