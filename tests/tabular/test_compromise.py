@@ -89,5 +89,5 @@ def test_the_card_order_of_a_row_depends_on_nothing_after_it(table: TransactionT
         table, user=Words(np.where(np.arange(len(table)) < week[at], table.user.index, 0), table.user.words)
     )
     before, after = by_card(table, week, middle, odds[week], odds), by_card(changed, week, middle, later[week], later)
-    np.testing.assert_array_equal(after[:at], before[:at])
+    np.testing.assert_allclose(after[:at], before[:at], rtol=1e-9)  # prefix sums cross keys
     assert (after[at:] != before[at:]).any()
