@@ -28,8 +28,10 @@ from panther_core.table import TransactionTable
 from panther_core.table_concat import concat
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.tabular.cards import by_card
+from trainer.tabular.compromise import ANY, compromise_columns
 from trainer.tabular.features import Matrix, label_and_spending, with_context
-from trainer.tabular.heads import ABLATIONS, PARTS, SYSTEM, Heads, Settings, blended
+from trainer.tabular.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
 
 _WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
@@ -65,13 +67,15 @@ def run_fdh(
     table = load(data)
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
-    heads, losses = prepare_heads(table, folds, settings, behaviour, seed, clock)
+    heads, losses, odds = prepare_heads(table, folds, settings, behaviour, seed, clock)
     names = (*PARTS, "deepfm", *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
     logits: list[Floats] = []
     for each in folds:
         scores = {name: heads.score(name, each.matured, each.week, seed) for name in names}
-        scores |= blended(scores, settings.neural_weight)
+        scores[EPISODES] = odds[each.week]
+        for name, score in blended(scores, settings).items():
+            scores[name] = by_card(table, each.week, each.test_from_ms, score, odds)
         for name, score in scores.items():
             results.setdefault(name, []).append(metrics(each, table, score))
         logits.append(scores[SYSTEM])
@@ -102,8 +106,9 @@ def prepare_heads(
     behaviour: TrainConfig,
     seed: int,
     clock: Clock,
-) -> tuple[Heads, dict[str, float]]:
-    """What the heads share: features and PANTHER's outputs of the rows that any fold uses; and pretraining losses."""
+) -> tuple[Heads, dict[str, float], Floats]:
+    """What the heads share: features and PANTHER's outputs of the rows that any fold uses; pretraining losses; and the
+    log odds of fraud by episodes of compromise of every row."""
     known_until = int(np.searchsorted(table.time_ms, min(each.test_from_ms for each in folds)))
     matrix, history, schema = everything(table, known_until, behaviour)
     clock.mark("features")
@@ -117,7 +122,11 @@ def prepare_heads(
     inputs = behaviour_inputs(model, history, rows)
     clock.mark("encode")
     shape = behaviour.model, schema
-    return Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings), losses
+    return (
+        Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
+        losses,
+        matrix.column(ANY),
+    )
 
 
 def everything(
@@ -125,6 +134,9 @@ def everything(
 ) -> tuple[Matrix, History, AttributeSchema]:
     """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
     matrix = label_and_spending(table, DELAY_MS)
+    known_at_ms = int(table.time_ms[known_until])
+    chances = compromise_columns(table, matrix.column("spending.ratio"), DELAY_MS, known_at_ms)
+    matrix = matrix.beside(chances.values, chances.names)
     schema = fit_schema(table.amount[:known_until], [], [], profile_fields("fdh"), behaviour.amount_buckets)
     history = histories(table, schema, matrix, behaviour)
     return with_context(matrix, history.features), history, schema

@@ -3,7 +3,8 @@
 lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
-panther                   the system: weighted mean logit of the two with PANTHER
+episodes                  no head: the chance of fraud by trainer.tabular.compromise (`panther bench fdh` only)
+panther                   the system: weighted mean logit of the two with PANTHER, and of episodes
 lightgbm+dcn              control: the same mean without PANTHER
 lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
 """
@@ -26,7 +27,7 @@ from trainer.tabular.encoding import PiecewiseLinear
 from trainer.tabular.features import Matrix
 from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
 
-SYSTEM, BASELINE = "panther", "lightgbm"
+SYSTEM, BASELINE, EPISODES = "panther", "lightgbm", "episodes"
 BLENDS = {SYSTEM: ("lightgbm+panther", "dcn+panther"), "lightgbm+dcn": ("lightgbm", "dcn")}
 PARTS = ("lightgbm", "lightgbm+panther", "dcn", "dcn+panther")
 #: groups of features left out, by name of the ablation
@@ -49,6 +50,8 @@ class Settings:
     """Neural fits averaged, likewise."""
     neural_weight: float = 0.35
     """Of the neural head in the system's mean logit; boosting has the rest."""
+    episodes_weight: float = 0.5
+    """Of the log odds from episodes of compromise in the system's mean logit, where there are such; heads the rest."""
     threads: int = 2
     """Of LightGBM."""
     ablations: bool = False
@@ -122,8 +125,9 @@ class Heads:
         )
 
 
-def blended(scores: dict[str, Floats], neural_weight: float) -> dict[str, Floats]:
-    """Weighted mean logits of every blend whose parts (boosted, neural) are there."""
+def blended(scores: dict[str, Floats], settings: Settings) -> dict[str, Floats]:
+    """Weighted mean logits of every blend whose parts (boosted, neural) are there; EPISODES, if there, joins each."""
     there = {name: parts for name, parts in BLENDS.items() if all(p in scores for p in parts)}
-    w = neural_weight
-    return {name: (1 - w) * scores[boosted] + w * scores[neural] for name, (boosted, neural) in there.items()}
+    w, e = settings.neural_weight, settings.episodes_weight if EPISODES in scores else 0.0
+    heads = {name: (1 - w) * scores[boosted] + w * scores[neural] for name, (boosted, neural) in there.items()}
+    return {name: (1 - e) * head + (e * scores[EPISODES] if e else 0) for name, head in heads.items()}

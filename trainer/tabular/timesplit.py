@@ -54,7 +54,7 @@ def run_fraud(
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, rows in parts.items():
         scores = {part: heads.score(part, matured, rows, seed) for part in PARTS}
-        for part, score in (scores | blended(scores, settings.neural_weight)).items():
+        for part, score in (scores | blended(scores, settings)).items():
             results.setdefault(part, {})[name] = _metrics(table.label[rows], score)
         say(f"  {name}: " + ", ".join(f"{part} {rows_[name]['ap']:.4f}" for part, rows_ in results.items()))
     counts = {name: {"rows": len(rows), "frauds": int(table.label[rows].sum())} for name, rows in parts.items()}

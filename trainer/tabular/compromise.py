@@ -1,0 +1,117 @@
+"""Chances that a payment's merchant or payer is compromised: columns `compromise.*`, and how their numbers are fitted.
+
+Two kinds of episodes (panther_core.episodes). A merchant's shows in labels: almost everything it sells is fraud. A
+payer's shows in amounts before any label: a share of them is drawn from the amounts of frauds at honest merchants.
+What is fitted (hazards, lengths, shares, how likely an amount is in either state, above which amount nothing was
+honest) comes from labels known at one moment; the chances of a row come from what was known at that row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.episodes import RARE, Evidence, chance, label_evidence
+from panther_core.grouped import DAY_MS, Floats, Grouped, Ints
+from panther_core.table import TransactionTable
+from trainer.tabular.episode_fit import Labels, fit_episode
+from trainer.tabular.features import Matrix
+
+ANY = "compromise.any"
+_RATIO_STEP, _RATIO_MAX = 0.25, 8.0
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table's rows, and which labels may be fitted on. N rows, K known labels."""
+
+    table: TransactionTable
+    first_ms: int  # midnight of day 0
+    day: Ints  # [N]
+    known: Ints  # [K] row numbers
+    fraud: NDArray[np.bool_]  # [N]
+    delay_ms: int
+
+
+def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, known_at_ms: int) -> Matrix:
+    """Log odds [N, 4]; fitted on the labels known at `known_at_ms`. `ratio` [N]: amount over the user's usual amount.
+
+    `seller`: the merchant is in an episode; `payer`: the user is, before this payment; `amount`: this payment is a
+    fraud of the user's episode; `any`: it is a fraud of any kind, amounts that were never honest among them.
+    """
+    first_ms = int(table.time_ms[0]) // DAY_MS * DAY_MS
+    known = np.flatnonzero((table.label >= 0) & (table.time_ms < known_at_ms - delay_ms))
+    rows = _Rows(table, first_ms, (table.time_ms - first_ms) // DAY_MS, known, table.label == 1, delay_ms)
+    payer, amount = _payer(rows, ratio)
+    elsewise = np.maximum(amount, _never_honest(rows))
+    seller = _seller(rows, elsewise)
+    chances = {"seller": seller, "payer": payer, "amount": amount, "any": 1 - (1 - elsewise) * (1 - seller)}
+    return Matrix.of({f"compromise.{name}": log_odds(value) for name, value in chances.items()})
+
+
+def log_odds(chance_N: Floats) -> Floats:
+    """Finite for 0 and 1 too."""
+    bounded = np.clip(chance_N, RARE, 1 - RARE)
+    return np.asarray(np.log(bounded / (1 - bounded)), np.float64)
+
+
+def lone_frauds(merchant: Ints, fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Frauds between honest payments at their merchant, so not of an episode of it. Rows in time order."""
+    order = np.argsort(merchant, kind="stable")
+    honest, same = ~fraud[order], np.diff(merchant[order]) == 0
+    between = np.append(same & honest[1:], False) & np.append(False, same & honest[:-1])
+    out = np.zeros(len(merchant), np.bool_)
+    out[order] = between & ~honest
+    return out
+
+
+def _payer(rows: _Rows, ratio: Floats) -> tuple[Floats, Floats]:
+    """Chance [N] that the user is in an episode before the payment, and that the payment is a fraud of it."""
+    user, users = rows.table.user.index.astype(np.int64), len(rows.table.user.words)
+    lone = np.zeros(len(user), np.bool_)
+    lone[rows.known] = lone_frauds(rows.table.merchant.index[rows.known].astype(np.int64), rows.fraud[rows.known])
+    used = rows.known[lone[rows.known] | ~rows.fraud[rows.known]]
+    elsewise = np.full(len(used), lone[used].mean())
+    episode = fit_episode(Labels(rows.day[used], user[used], lone[used], elsewise, users))
+    odds = episode.share * np.exp(_ratio_evidence(ratio, used[~lone[used]], used[lone[used]]))
+    by_user = Grouped.of(user, rows.table.time_ms, users)
+    seen = Evidence(by_user, rows.day, user, np.log(1 - episode.share + odds), rows.first_ms)
+    inside = chance(seen, episode, user, by_user.position, rows.table.time_ms)
+    fraud = inside * odds
+    return inside, fraud / (fraud + inside * (1 - episode.share) + 1 - inside)
+
+
+def _ratio_evidence(ratio: Floats, honest: Ints, fraud: Ints) -> Floats:
+    """Log of P(ratio | fraud) / P(ratio | honest) [N], from smoothed histograms over the given rows."""
+    edges = np.arange(0, _RATIO_MAX + 2 * _RATIO_STEP, _RATIO_STEP)
+
+    def density(values: Floats) -> Floats:
+        counts = np.histogram(np.clip(values, 0, _RATIO_MAX), edges)[0] + 0.5
+        padded = np.concatenate([counts[:1], counts, counts[-1:]])
+        smooth = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+        return np.asarray(smooth / smooth.sum(), np.float64)
+
+    log_ratio = np.log(density(ratio[fraud])) - np.log(density(ratio[honest]))
+    return np.asarray(np.interp(ratio, edges[:-1] + _RATIO_STEP / 2, log_ratio), np.float64)
+
+
+def _never_honest(rows: _Rows) -> Floats:
+    """Chance of fraud [N] of amounts above every known honest one, by the rule of succession; 0 for the others."""
+    amount, known, fraud = rows.table.amount, rows.known, rows.fraud
+    above = amount > amount[known[~fraud[known]]].max(initial=0)
+    return np.where(above, 1 - 1 / (above[known].sum() + 2), 0)
+
+
+def _seller(rows: _Rows, elsewise: Floats) -> Floats:
+    """Chance [N] that the payment is a fraud of its merchant's episode; `elsewise` [N]: that it is one without."""
+    merchant, merchants = rows.table.merchant.index.astype(np.int64), len(rows.table.merchant.words)
+    known, labelled = rows.known, np.flatnonzero(rows.table.label >= 0)
+    episode = fit_episode(Labels(rows.day[known], merchant[known], rows.fraud[known], elsewise[known], merchants))
+    value = label_evidence(rows.fraud[labelled], elsewise[labelled], episode.share)
+    by_label = Grouped.of(merchant[labelled], rows.table.time_ms[labelled], merchants)
+    seen = Evidence(by_label, rows.day[labelled], merchant[labelled], value, rows.first_ms)
+    seen_ms = rows.table.time_ms - rows.delay_ms
+    until, ahead_d = by_label.until(merchant, seen_ms), -(-rows.delay_ms // DAY_MS)
+    return episode.share * chance(seen, episode, merchant, until, seen_ms, ahead_d)
