@@ -17,17 +17,16 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 
 from infra.chaos.evidence import Evidence, Records
-from panther_core.events import Alert, Decision, Transaction, event_time_ms
+from infra.chaos.offline import Offline, as_taken_in, run_offline
+from panther_core.events import Alert, Decision
 from panther_core.model.serving import PantherModel
 from panther_core.schema import hash64
 from panther_core.state import COLD, LATE, events_applied
-from panther_core.table import TransactionTable, from_transactions
-from stream.intake import Intake, Record, read_batch
+from stream.intake import Intake, read_batch
 from stream.ledger import SCORE_TOLERANCE
 from stream.live_models import ServingModel
 from stream.publish import alert_id
 from stream.published import Position, position_of
-from stream.replay.engine import Replayed, Replayer
 
 #: fields of a state that depend on whether the model answered; all others must equal the offline run's
 _OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions")
@@ -56,67 +55,10 @@ class Findings:
             self.examples[kind].append(str(what))
 
 
-@dataclass
-class InputRecord:
-    """A consumed record as intake wants it: Faust gives timestamps in seconds."""
-
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    partition: int
-    timestamp: float
-
-
-@dataclass(frozen=True)
-class Offline:
-    """The run without a stream: valid records in order, and what was decided and remembered."""
-
-    intake: Intake
-    replayed: Replayed
-    states: dict[int, np.void]  # by user hash, `last_offset` as on the topic
-    cached: dict[int, Any]
-    first: list[int]  # row whose decision each row gets: itself, or the one that it repeats
-
-    def position(self, row: int) -> Position:
-        """Where a row stands on the topic."""
-        record = self.intake.records[row]
-        return record.partition, record.offset
-
-
-def _as_taken_in(inputs: Records) -> list[Record]:
-    return [InputRecord(r.key, r.value, r.offset, r.partition, r.timestamp / 1000) for r in inputs]
-
-
-def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> Offline:
-    """Decide the topic's records in process, from empty states."""
-    intake = read_batch(_as_taken_in(inputs), serving.schema, serving.risk)
-    replayer = Replayer(serving, model)
-    replayed = replayer.decide(_table(intake.transactions))
-    memory = replayer.memory()
-    offsets = np.array([record.offset for record in intake.records], np.int64)
-    memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]]
-    users = memory["users"].tolist()
-    newest: dict[tuple[int, int], int] = {}
-    first = []
-    for row, (event, kept) in enumerate(zip(intake.events, replayed.kept.tolist(), strict=True)):
-        key = int(event["user"]), int(event["transaction"])
-        if kept:
-            newest[key] = row
-        first.append(newest[key])
-    states, cached = dict(zip(users, memory["states"], strict=True)), dict(zip(users, memory["cached"], strict=True))
-    return Offline(intake, replayed, states, cached, first)
-
-
-def _table(transactions: list[Transaction]) -> TransactionTable:
-    """In order of arrival, which late events make another than the order of their times."""
-    order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
-    return from_transactions(transactions).take(np.argsort(order, kind="stable"))
-
-
 def conserved(evidence: Evidence, serving: ServingModel) -> dict[str, Any]:
     """Only whether every record had its outcome, a decision or a dead letter: for records of any kind at all."""
     wrong = Findings()
-    intake = read_batch(_as_taken_in(evidence.inputs), serving.schema, serving.risk)
+    intake = read_batch(as_taken_in(evidence.inputs), serving.schema, serving.risk)
     _check_dead(intake, evidence.dead, wrong)
     answered, valid = set(_by_position(evidence.decisions)), {(r.partition, r.offset) for r in intake.records}
     for at in valid - answered:

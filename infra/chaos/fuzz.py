@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from infra.bench_e2e import Load, label_delay_ms, long_table
-from infra.chaos.check import InputRecord, conserved
+from infra.chaos.check import conserved
 from infra.chaos.evidence import read_evidence
+from infra.chaos.offline import InputRecord
 from infra.chaos.stage import staged
 from infra.chaos.traffic import Record, key_of, send
 from infra.training import train_once

@@ -7,6 +7,7 @@ running worker (prlimit) in place of a full disk: RocksDB's write fails in the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import resource
 import shutil
@@ -72,9 +73,10 @@ async def triton_killed(stage: Stage, rng: random.Random) -> str:
 async def stub_killed(stage: Stage, rng: random.Random) -> str:
     """kill -9 of the process that holds one of the models; the server itself still reports ready."""
     model = rng.choice(["panther_score", "panther_encode", "panther_explain"])
-    for child in psutil.Process(stage.pids["triton"]).children(recursive=True):
-        if any(model in part for part in child.cmdline()):
-            child.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # the whole server may be down already
+        for child in psutil.Process(stage.pids["triton"]).children(recursive=True):
+            if any(model in part for part in child.cmdline()):
+                child.kill()
     return model
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from infra.chaos.check import InputRecord, check
+from infra.chaos.check import check
 from infra.chaos.evidence import Evidence, Records
+from infra.chaos.offline import InputRecord
 from infra.chaos.traffic import troubled
 from panther_core.engine import Answer, Decided, decide
 from panther_core.events import Decision
