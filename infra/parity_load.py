@@ -54,7 +54,7 @@ class Troubles:
 
     def run(self, stop: threading.Event) -> None:
         """Each in its turn; ends early when `stop` is set."""
-        acts = (
+        acts: tuple[tuple[str, Callable[[], object]], ...] = (
             ("a second worker joins", self._join),
             ("the second worker leaves", self._leave),
             ("version 2 takes over", lambda: self.system.deploy(2)),
