@@ -10,8 +10,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from stream.ledger import LedgerReader
 from stream.produce import produce
 
 _LATE_SHARE, _NEAR_SHARE, _FAR_SHARE = 0.02, 0.01, 0.002
+_AT = (0.10, 0.35, 0.50, 0.70)  # shares of the transactions at which something is done to the system
+_MEANWHILE = 0.10  # share that is sent while it is done; the rest waits for it, so that something is left for the next
 _PATIENCE_S = 120.0
 
 
@@ -51,12 +54,13 @@ class Troubles:
 
     def run(self, stop: threading.Event) -> None:
         """Each in its turn; ends early when `stop` is set."""
-        for share, name, act in (
-            (0.10, "a second worker joins", self._join),
-            (0.35, "the second worker leaves", self._leave),
-            (0.50, "version 2 takes over", lambda: self.system.deploy(2)),
-            (0.70, "a worker is killed", self._kill),
-        ):
+        acts: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("a second worker joins", self._join),
+            ("the second worker leaves", self._leave),
+            ("version 2 takes over", lambda: self.system.deploy(2)),
+            ("a worker is killed", self._kill),
+        )
+        for share, (name, act) in zip(_AT, acts, strict=True):
             while self.decided() < share * self.total:
                 if stop.wait(0.1):
                     return
@@ -88,7 +92,7 @@ def send_with_troubles(system: System, transactions: list[Transaction], rate: fl
             ledger = reader.ledger
             troubles.decided = lambda: len(ledger.decisions) + ledger.repeated
             wanted = {t.transaction_id for t in transactions}
-            sender = asyncio.create_task(produce(system.kafka, transactions, rate))
+            sender = asyncio.create_task(_send(system, transactions, rate, troubles, acting))
             deadline, quiet = time.monotonic() + len(transactions) / rate + _PATIENCE_S, 0
             while time.monotonic() < deadline and quiet < 10:
                 quiet = 0 if await reader.poll() else quiet + 1
@@ -104,3 +108,14 @@ def send_with_troubles(system: System, transactions: list[Transaction], rate: fl
             stop.set()
         acting.result()
     return troubles.done
+
+
+async def _send(
+    system: System, transactions: list[Transaction], rate: float, troubles: Troubles, acting: Future[None]
+) -> None:
+    """Everything at `rate`, as far as what is done to the system has come."""
+    bounds = [0, *(round((at + _MEANWHILE) * len(transactions)) for at in _AT), len(transactions)]
+    for turn, (low, high) in enumerate(pairwise(bounds)):
+        await produce(system.kafka, transactions[low:high], rate)
+        while len(troubles.done) <= turn < len(_AT) and not acting.done():  # noqa: ASYNC110 - a thread is waited for
+            await asyncio.sleep(0.1)

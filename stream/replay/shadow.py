@@ -26,6 +26,7 @@ from panther_core.settings import KafkaSettings, PantherSettings
 from stream.replay.measure import measure_file
 from stream.replay.run import Request, load_replayer, plan_of
 
+_LOOKS = 25
 _MODELS = ("panther_encode", "panther_score", "panther_explain")
 
 
@@ -91,9 +92,12 @@ async def _remove_topics(kafka: KafkaSettings, app_id: str) -> None:
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
-        own = [name for name in await admin.list_topics() if name.startswith(app_id)]
-        if own:
+        for _ in range(_LOOKS):  # the broker takes a moment to forget them
+            own = [name for name in await admin.list_topics() if name.startswith(app_id)]
+            if not own:
+                return
             await admin.delete_topics(own)
+            await asyncio.sleep(0.2)
     finally:
         await admin.close()
 

@@ -54,7 +54,7 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
         profile=PROFILE,
     )
     sent = troubled(stage.live, seed=1)
-    done = send_with_troubles(system, sent, rate=250)
+    done = send_with_troubles(system, sent, rate=400)
     assert len(done) == 4, done
 
     argv = [str(Path(sys.prefix) / "bin" / "panther"), "parity", "--model", "1", "--model", "2"]
