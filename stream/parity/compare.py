@@ -40,7 +40,6 @@ class Comparison:
     compared: int = 0
     max_abs_error: float = 0.0
     repeated: int = 0
-    answered_by_later: int = 0
     degraded: Counter[str] = field(default_factory=Counter)
     not_compared: int = 0  # scores made from outdated outputs, which a replay does not have; the rest of them was
     missing: list[Place] = field(default_factory=list)
@@ -53,7 +52,7 @@ class Comparison:
 
 def compare(log: Log, online: Online, decided: Decided, tolerance: float) -> Comparison:
     """Every row of the log against what was published of it."""
-    out = Comparison(repeated=online.repeated, answered_by_later=online.answered_by_later)
+    out = Comparison(repeated=online.repeated)
     given: dict[str, bytes] = {}  # transaction id -> its last decision, as it was published
     for row, (place, transaction) in enumerate(zip(log.place, log.table.transaction_id.tolist(), strict=True)):
         decision, alert = online.decisions.get(place), online.alerts.get(place)

@@ -25,11 +25,8 @@ class Online:
     values: dict[Place, bytes] = field(default_factory=dict)  # of decisions
     repeated: int = 0
     altered: dict[Place, str] = field(default_factory=dict)  # place -> "decision" or "alert"
-    #: redeliveries, long after, of a transaction that had come a second time and was decided anew: they get that answer
-    answered_by_later: int = 0
     unplaced: int = 0  # of this application, but saying nothing of their transaction
     _alert_values: dict[Place, bytes] = field(default_factory=dict)
-    _others: dict[Place, set[bytes]] = field(default_factory=dict)  # decisions at a place that are not its first
 
     @classmethod
     def of(cls, app_id: str, scores: Iterable[Record], alerts: Iterable[Record]) -> Online:
@@ -43,22 +40,7 @@ class Online:
             place = out._place(record, app_id)
             if place and out._first("alert", out._alert_values, place, record.value or b""):
                 out.alerts[place] = _alert(record.value or b"")
-        out._excuse_later_answers()
         return out
-
-    def _excuse_later_answers(self) -> None:
-        """The state knows decisions by transaction id, not by place: see `answered_by_later`."""
-        later = {self.decisions[place].transaction_id: set[bytes]() for place in self._others}
-        for place, decision in self.decisions.items():
-            if decision.transaction_id in later:
-                later[decision.transaction_id].add(self.values[place])
-        for place, values in self._others.items():
-            first = self.decisions[place]
-            if values <= later[first.transaction_id]:
-                self.answered_by_later += 1
-                self.altered.pop(place, None)
-                if place in self.alerts and self.alerts[place].scored_at != first.scored_at:
-                    del self.alerts[place]  # it came with the later answer
 
     def _place(self, record: Record, app_id: str) -> Place | None:
         headers = dict(record.headers)
@@ -77,6 +59,4 @@ class Online:
         self.repeated += kind == "decision"
         if values[place] != value:
             self.altered.setdefault(place, kind)
-            if kind == "decision":
-                self._others.setdefault(place, set()).add(value)
         return False

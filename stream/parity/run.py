@@ -95,7 +95,6 @@ def summary(log: Log, compared: Comparison) -> dict[str, Any]:
         "mismatches": len(compared.mismatches),
         "max_abs_error": float(f"{compared.max_abs_error:.3g}"),
         "repeated": compared.repeated,
-        "answered_by_later": compared.answered_by_later,
         "degraded": dict(compared.degraded),
         "not_compared": compared.not_compared,
         "missing": len(compared.missing),

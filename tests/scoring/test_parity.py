@@ -254,20 +254,3 @@ def test_repeats_that_differ_and_what_is_missing_or_too_much_are_counted(
     others = replace(published.scores[0], headers=[("source", b"0:99998"), ("app", b"another")])
     found, _, _ = told(folders, transactions, replace(published, scores=[*published.scores, stray, others]))
     assert found.extra == [(0, 99999)]
-
-
-def test_a_redelivery_that_gets_the_later_answer_to_its_transaction_is_counted_apart(
-    folders: list[Path], streamed: tuple[list[Transaction], Streamed]
-) -> None:
-    """The stream is not to do it, but a state does not know of which place a decision was."""
-    transactions, published = streamed
-    offsets = {dict(record.headers)["source"]: record for record in published.scores}
-    first, later = offsets[b"0:100"], offsets[b"0:903"]
-    assert transactions[100].transaction_id == transactions[903].transaction_id
-    assert first.value != later.value
-    again = replace(later, headers=first.headers)
-    found, _, _ = told(folders, transactions, replace(published, scores=[*published.scores, again]))
-    assert (found.mismatches, found.answered_by_later) == ([], 1)
-    foreign = replace(offsets[b"0:17"], headers=first.headers)
-    found, _, _ = told(folders, transactions, replace(published, scores=[*published.scores, foreign]))
-    assert [m.field for m in found.mismatches] == ["repeated decision"]
