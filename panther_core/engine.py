@@ -117,13 +117,16 @@ def decide(
 
 
 def _seen(states: States, at: NDArray[np.intp], events: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which events were applied before (by offset or transaction id), and for which the decision is still held.
+    """Which events need no decision of their own, and for which of them the stored one is published again.
 
-    One that was applied and whose decision is no longer held needs no answer: decisions are durable before states.
+    One that was applied at its offset needs no answer: decisions are durable before states. (Nor could it be found
+    here: the same transaction may have come again further on, and have been given another decision.) A transaction
+    that comes again at a new offset gets the decision that is held for its id.
     """
+    applied = events["offset"] <= states["last_offset"][at]
     held = states["decisions"]["transaction"][at]
-    found = (held == events["transaction"][:, None]).any(axis=1) & (states["n_decisions"][at] > 0)
-    return found | (events["offset"] <= states["last_offset"][at]), found
+    again = (held == events["transaction"][:, None]).any(axis=1) & (states["n_decisions"][at] > 0) & ~applied
+    return applied | again, again
 
 
 def _stored(states: States, events: Events) -> NDArray[np.void]:

@@ -6,8 +6,9 @@ The order that the guarantees rest on, a micro-batch at a time:
   3. wait until decisions, alerts and dead letters are durable in Kafka;
   4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog;
   5. ack in order once the changelog has them (faust_internals.Acker).
-A crash anywhere before 5 means redelivery: events whose state was stored get their stored decision again, the rest
-are decided anew from the same state.
+A crash anywhere before 5 means redelivery: events whose state was stored are skipped, since their decisions are
+durable; of the rest, those that were published get that decision again (stream.published), and the others are decided
+from the same state.
 """
 
 from __future__ import annotations

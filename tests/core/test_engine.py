@@ -8,7 +8,7 @@ from panther_core.history import prepare
 from panther_core.schema import AttributeSchema
 from panther_core.scoring import EncodeRequest, ExplainRequest, ScoreRequest
 from panther_core.state import CACHED as DEGRADED_CACHED
-from panther_core.state import LATE, LIVE, RULES
+from panther_core.state import DECISIONS, LATE, LIVE, RULES
 from panther_core.table import TransactionTable
 from panther_core.transition import context, hash_codes
 from tests.core.conftest import LENGTH, MODEL, Stream
@@ -59,17 +59,32 @@ def test_any_split_into_batches_gives_the_same_decisions_and_states(
             assert np.asarray(a[name]) == pytest.approx(np.asarray(b[name]), rel=1e-6), name
 
 
-def test_redelivery_repeats_the_stored_decision_and_changes_nothing(
+def test_redelivery_changes_nothing_and_needs_no_answer(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
+    """Decisions are durable before states: what a state has applied was answered."""
     events = table.events(schema)[:120]
     stream.feed(events)
     before = dict(stream.states)
     stream.feed(events[100:])  # the same offsets
     assert stream.states == before
-    assert sorted(t for t, _ in stream.repeated) == sorted(events["transaction"][100:].tolist())
-    for transaction, row in stream.repeated:
-        assert row.tobytes() == stream.decisions[transaction].tobytes()
+    assert not stream.repeated
+
+
+def test_a_redelivery_is_not_given_the_later_decision_of_its_transaction(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    """A transaction that comes again after more events than are held is decided anew, as another one."""
+    events = table.events(schema)[: DECISIONS + 2].copy()
+    events["user"] = events["user"][0]
+    stream.feed(events)
+    first = stream.decisions.pop(int(events["transaction"][0]))
+    again = events[:1].copy()
+    again["offset"] = len(events)
+    stream.feed(again)
+    assert stream.decisions[int(events["transaction"][0])].tobytes() != first.tobytes()
+    stream.feed(events[:1])
+    assert not stream.repeated
 
 
 def test_a_duplicate_at_a_new_offset_is_found_by_its_transaction_id(
@@ -80,6 +95,8 @@ def test_a_duplicate_at_a_new_offset_is_found_by_its_transaction_id(
     twice["offset"] = np.arange(10)
     stream.feed(twice)
     assert len(stream.decisions) == len(stream.repeated) == 5
+    for transaction, row in stream.repeated:
+        assert row.tobytes() == stream.decisions[transaction].tobytes()
     assert sum(int(stream.state(u)["n"]) for u in stream.states) == 5
 
 
