@@ -51,6 +51,10 @@ class _Consumer(driver.Consumer):
     recovery included, no record of a stream is delivered; after it, partitions of which one was held back go back to
     the committed offset. Not to the record that was held back: of two rebalances in a row it may be the first one's,
     which lies further on, and what lies before it would be committed unread (the chaos run lost 247 records so).
+
+    A fetch that began before a rebalance was over counts as held back too, whenever it comes: it may have taken its
+    records out of the buffers before they were put back to the committed offset, and they then lie beyond what was
+    taken in before the rebalance and dropped with it (the chaos run lost 4 records so).
     """
 
     def __post_init__(self) -> None:
@@ -67,10 +71,12 @@ class _Consumer(driver.Consumer):
             for tp in held:
                 committed = self._read_offset[tp]  # where recovery has put it: nothing was delivered since
                 await self.seek(tp, (await self.earliest_offsets(tp))[tp] if committed is None else committed)
+        generation, unsettled = self.app.consumer_generation_id, self.app.rebalancing
         async for tp, message in super().getmany(timeout):
             if tp in self._held_back:
                 continue
-            if self.app.rebalancing and not self._is_changelog_tp(tp):
+            unsettled = unsettled or self.app.rebalancing or generation != self.app.consumer_generation_id
+            if unsettled and not self._is_changelog_tp(tp):
                 self._held_back.add(TP(tp.topic, tp.partition))
             else:
                 yield tp, message

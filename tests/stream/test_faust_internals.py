@@ -137,6 +137,32 @@ def test_after_two_rebalances_in_a_row_nothing_is_skipped(monkeypatch: pytest.Mo
     assert sought == [(tp, 400)]
 
 
+def test_a_fetch_from_before_a_rebalance_that_comes_after_it_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records lie beyond those that were taken in before and dropped: those would be acked unread."""
+    tp, sought = TP("transactions", 0), list[tuple[TP, int]]()
+    consumer: Any = object.__new__(_Consumer)
+    consumer.app = SimpleNamespace(rebalancing=False, consumer_generation_id=1)
+    consumer._held_back, consumer._read_offset, consumer._is_changelog_tp = set(), {tp: 42}, lambda _: False
+
+    async def getmany(self: Any, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
+        if not sought:
+            consumer.app.consumer_generation_id = 2  # a whole rebalance while the fetch is under way
+        yield tp, SimpleNamespace(offset=42 if sought else 44)
+
+    async def seek(partition: TP, offset: int) -> None:
+        sought.append((partition, offset))
+
+    monkeypatch.setattr(driver.Consumer, "getmany", getmany)
+    consumer.seek, consumer.assignment = seek, lambda: {tp}
+
+    async def delivered() -> list[int]:
+        return [message.offset async for _, message in consumer.getmany(1.0)]
+
+    assert asyncio.run(delivered()) == []
+    assert asyncio.run(delivered()) == [42]
+    assert sought == [(tp, 42)]
+
+
 def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
     """Records of a new owner, written while this worker was suspended, are not in its store."""
     saved: dict[int, int] = {}
