@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings
 
 #: key, value, headers
@@ -20,6 +21,29 @@ class Producer(AIOKafkaProducer):
     `send` makes a future of every record, which costs more than the record itself. Written for the private parts of
     aiokafka 0.14.0 (pinned exactly); tests/stream/test_producer.py fails when they move.
     """
+
+    #: called before each produce request; what it raises is the fate of the request's records
+    before_request: Callable[[], None] | None = None
+
+    async def start(self) -> None:
+        """Begin; every request passes `before_request` from now on."""
+        await super().start()
+        sender = self._sender
+        produce = sender._send_produce_req
+
+        async def guarded(node_id: int, batches: dict[TopicPartition, Any]) -> None:
+            if self.before_request is not None:
+                try:
+                    self.before_request()
+                except PantherError as error:
+                    for batch in batches.values():
+                        batch.failure(error)
+                    sender._in_flight.remove(node_id)
+                    sender._muted_partitions.difference_update(batches)
+                    return
+            await produce(node_id, batches)
+
+        sender._send_produce_req = guarded
 
     async def send_all(self, topic: str, partition: int, records: Iterable[Outgoing]) -> asyncio.Future[list[range]]:
         """Queue records in order, as `send` does one; the future gives their offsets once all are durable.

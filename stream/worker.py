@@ -33,13 +33,14 @@ from stream.pipeline import Pipeline
 from stream.processor import Processor
 from stream.producer import make_producer
 from stream.published import Published
+from stream.suspension import Suspended, Suspension
 from stream.sweep import Sweep
 from stream.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-#: how long the group waits for a worker that says nothing, before others get its partitions
-SESSION_S = 6.0
+#: how long the group waits for a worker that says nothing before others get its partitions, and how often it speaks
+SESSION_S, HEARTBEAT_S = 6.0, 1.5
 #: with a static name: long enough for a restart, during which nobody else has its partitions
 STATIC_SESSION_S = 30.0
 
@@ -68,6 +69,14 @@ def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:
     )
 
 
+async def _stop_if_suspended(app: faust.App, suspension: Suspension) -> None:
+    try:
+        await suspension.run()
+    except Suspended as error:
+        logger.error("stopping the worker: %s", error)
+        await app.crash(error)
+
+
 def make_app(
     kafka: KafkaSettings,
     settings: PantherSettings,
@@ -79,6 +88,7 @@ def make_app(
 
     `health` is told once a second how the worker is; `server_problem` says what keeps the scorer from answering.
     """
+    session_s = SESSION_S if settings.group_instance_id is None else STATIC_SESSION_S
     app = DrainingApp(
         settings.app_id,
         broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
@@ -92,8 +102,8 @@ def make_app(
         stream_wait_empty=False,
         web_enabled=False,
         broker_commit_interval=1.0,
-        broker_session_timeout=SESSION_S if settings.group_instance_id is None else STATIC_SESSION_S,
-        broker_heartbeat_interval=1.5,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=HEARTBEAT_S,
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
         # Faust's default is 1; a standby applies every state record one by one, which costs a share of the worker,
@@ -119,6 +129,8 @@ def make_app(
     @app.agent(transactions, name="decide")
     async def decide_transactions(stream: Any) -> None:
         producer, models = make_producer(kafka), LiveModels(kafka)
+        suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may be an interval old
+        producer.before_request = suspension.check
         await producer.start()
         # What is loaded by now stays, and a record's many small objects hold no cycles: with Python's defaults the
         # collector takes a fifth of the worker's time, in pauses that decisions wait for.
@@ -133,6 +145,7 @@ def make_app(
         stream.add_future(acker.run())
         stream.add_future(models.run())
         stream.add_future(watch.run(stream.channel.queue))
+        stream.add_future(_stop_if_suspended(app, suspension))
         if settings.sweep_users_per_s:
             stream.add_future(sweep.run(pipeline, acker))
         try:

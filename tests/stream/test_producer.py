@@ -12,7 +12,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+from aiokafka.producer.sender import Sender
 
+from panther_core.errors import PantherError
 from panther_core.settings import KafkaSettings
 from stream.producer import make_producer
 
@@ -23,6 +25,40 @@ def test_the_private_parts_of_aiokafka_stand_where_they_did() -> None:
     assert "pending_batches[-1]" in source
     assert "self._builder.append(" in inspect.getsource(MessageBatch.append)
     assert "self.future.set_result" in inspect.getsource(MessageBatch.done)
+    source = inspect.getsource(Sender)
+    for name in (
+        "self._send_produce_req(node_id, ",
+        "self._in_flight.remove(node_id)",
+        "self._muted_partitions.remove(tp)",
+    ):
+        assert name in source
+
+
+def test_a_request_that_may_not_be_made_fails_its_records_and_the_next_ones(kafka: str) -> None:
+    settings, allowed = KafkaSettings(bootstrap_servers=kafka), True
+
+    def before() -> None:
+        if not allowed:
+            raise PantherError("no longer the owner")
+
+    async def go() -> None:
+        nonlocal allowed
+        topic = await _topic(settings)
+        producer = make_producer(settings)
+        producer.before_request = before
+        async with producer:
+            await (await producer.send_all(topic, 0, [(b"k", b"v", [])]))
+            allowed = False
+            for _ in range(2):
+                with pytest.raises(PantherError, match="no longer"):
+                    await (await producer.send_all(topic, 0, [(b"k", b"v", []), (b"l", b"w", [])]))
+            with pytest.raises(PantherError, match="no longer"):
+                await producer.send_and_wait(topic, b"v", key=b"k", partition=1)
+        async with AIOKafkaConsumer(topic, **settings.client_options()) as consumer:
+            ends = await consumer.end_offsets([TopicPartition(topic, p) for p in range(2)])
+        assert sorted(ends.values()) == [0, 1]
+
+    asyncio.run(go())
 
 
 async def _topic(settings: KafkaSettings, **config: str) -> str:

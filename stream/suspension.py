@@ -1,0 +1,46 @@
+"""A worker that stood still for longer than its group waits no longer owns its partitions, and must not write.
+
+SIGSTOP, a frozen virtual machine, a laptop that slept: when the process goes on, its first requests to Kafka would be
+decisions and states that another worker has made meanwhile. Heartbeats tell it only later. So every produce request
+looks at the clock first, and one that notices such a gap stops the worker: what it had in hand is the new owner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from panther_core.errors import PantherError
+
+
+class Suspended(PantherError):
+    """The process stood still for too long; start the worker again (a supervisor does)."""
+
+
+class Suspension:
+    """Notices gaps between calls of `check`, which `run` makes regular; `limit_s`: the longest harmless one."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s, self._seen_s, self._gap_s = limit_s, _now_s(), 0.0
+
+    def check(self) -> None:
+        """Raises Suspended from the first gap beyond the limit on."""
+        now_s = _now_s()
+        gap_s, self._seen_s = now_s - self._seen_s, now_s
+        if gap_s > self._limit_s:
+            self._gap_s = gap_s
+        if self._gap_s:
+            raise Suspended(
+                f"expected to be running, but this worker stood still for {self._gap_s:.1f} s: its group waits for "
+                f"{self._limit_s:.1f} s, so its partitions are another worker's by now; start it again"
+            )
+
+    async def run(self) -> None:
+        """Until a gap is noticed, which is raised."""
+        while True:
+            self.check()
+            await asyncio.sleep(self._limit_s / 16)
+
+
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
