@@ -65,6 +65,18 @@ class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    async def seek_to_committed(self) -> Any:
+        """Put partitions back to the committed offsets; those without one too, to their beginning.
+
+        aiokafka leaves a partition where it is that has no committed offset, or offset 0: what was taken in before the
+        first commit of a new group, and dropped by a rebalance, would not come again.
+        """
+        committed = await super().seek_to_committed()
+        for tp in (TP(*tp) for tp, offset in committed.items() if not offset):
+            if not self._is_changelog_tp(tp):
+                await self.seek(tp, (await self.earliest_offsets(tp))[tp])
+        return committed
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
         if self._held_back and not self.app.rebalancing:
             held, self._held_back = self._held_back & self.assignment(), set()

@@ -163,6 +163,34 @@ def test_a_fetch_from_before_a_rebalance_that_comes_after_it_is_held_back(monkey
     assert sought == [(tp, 42)]
 
 
+def test_partitions_without_a_committed_offset_go_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka leaves them where they are."""
+    assert "if offset and offset > 0" in inspect.getsource(AIOKafkaConsumer.seek_to_committed), "then this can go"
+    sought: list[tuple[TP, int]] = []
+    consumer: Any = object.__new__(_Consumer)
+    consumer._is_changelog_tp = lambda tp: tp.topic == "changelog"
+    committed = {
+        TP("transactions", 0): 7,
+        TP("transactions", 1): None,
+        TP("transactions", 2): 0,
+        TP("changelog", 1): None,
+    }
+
+    async def seek_to_committed(self: Any) -> Any:
+        return committed
+
+    async def seek(tp: TP, offset: int) -> None:
+        sought.append((tp, offset))
+
+    async def earliest_offsets(tp: TP) -> dict[TP, int]:
+        return {tp: 3 if tp.partition == 1 else 0}
+
+    monkeypatch.setattr(driver.Consumer, "seek_to_committed", seek_to_committed)
+    consumer.seek, consumer.earliest_offsets = seek, earliest_offsets
+    assert asyncio.run(consumer.seek_to_committed()) == committed
+    assert sought == [(TP("transactions", 1), 3), (TP("transactions", 2), 0)]
+
+
 def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
     """Records of a new owner, written while this worker was suspended, are not in its store."""
     saved: dict[int, int] = {}
