@@ -23,12 +23,12 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from panther_core.errors import ScorerUnavailable
 from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
 from stream import metrics
+from stream.rows import join, made_up, rendezvous, take
 from stream.triton_control import TritonControl
 from stream.triton_scorer import TritonScorer
 
@@ -92,7 +92,7 @@ class _Replica:
         """The lane of a call."""
         lane = self.lanes.get((step, version))
         if lane is None:
-            lane = self.lanes[step, version] = _Lane(step, version, _made_up(request))
+            lane = self.lanes[step, version] = _Lane(step, version, made_up(request))
         lane.used_s = time.monotonic()
         return lane
 
@@ -320,7 +320,7 @@ class ReplicaScorer:
         within_s = (end_s - time.monotonic()) * (1 if last else _FIRST)
 
         async def part(replica: _Replica, rows: Any) -> Any:
-            mine = request if rows is None else _take(request, rows)
+            mine = request if rows is None else take(request, rows)
             try:
                 return await self._within(replica, lanes[replica], mine, within_s)
             except ScorerUnavailable:
@@ -336,7 +336,7 @@ class ReplicaScorer:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return _join([rows for _, rows in groups], answers)
+        return join([rows for _, rows in groups], answers)
 
     async def _within(self, replica: _Replica, lane: _Lane, request: Any, within_s: float) -> Any:
         try:
@@ -363,42 +363,5 @@ class ReplicaScorer:
         return [group for group in groups if len(group[1])] or [(well[0], None)]
 
 
-def rendezvous(users: NDArray[np.uint64], seeds: Sequence[int]) -> NDArray[np.intp]:
-    """Position in `seeds` of the replica that each user goes to: the one with the highest hash of both.
-
-    Taking a seed away moves its own users only, evenly over the others. The order of seeds does not matter.
-    """
-    x = users[None, :] ^ np.asarray(seeds, np.uint64)[:, None]
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    highest: NDArray[np.intp] = (x ^ (x >> np.uint64(31))).argmax(axis=0)
-    return highest
-
-
 def _is_dead_stub(problem: str) -> bool:
     return "Stub process" in problem and "not healthy" in problem
-
-
-def _made_up(request: Any) -> Any:
-    """One row of zeros in the shapes of `request`; no data of anybody."""
-    fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
-    row = {name: np.zeros((1, *tensor.shape[1:]), tensor.dtype) for name, tensor in fields.items()}
-    if "length" in row:  # of a window: one event
-        row["length"][0] = row["codes"][0, 0] = 1
-    return dataclasses.replace(request, **row)
-
-
-def _take(request: Any, rows: Any) -> Any:
-    return dataclasses.replace(request, **{f.name: getattr(request, f.name)[rows] for f in dataclasses.fields(request)})
-
-
-def _join(places: list[NDArray[np.intp]], answers: list[Any]) -> Any:
-    """One answer in row order, from those to the rows at `places`."""
-    count, columns = sum(map(len, places)), {}
-    for field in dataclasses.fields(answers[0]):
-        parts = [getattr(answer, field.name) for answer in answers]
-        whole = np.empty((count, *parts[0].shape[1:]), parts[0].dtype)
-        for rows, part in zip(places, parts, strict=True):
-            whole[rows] = part
-        columns[field.name] = whole
-    return type(answers[0])(**columns)

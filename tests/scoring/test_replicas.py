@@ -21,7 +21,8 @@ from panther_core.artifact import load_manifest
 from panther_core.errors import ScorerUnavailable
 from panther_core.model.serving import PantherModel
 from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
-from stream.replicas import ReplicaScorer, rendezvous
+from stream.replicas import ReplicaScorer
+from stream.rows import rendezvous
 from tests.scoring.test_contract import assert_same, encode_request, score_request
 from tests.scoring.test_triton_scorer import request as made_up_score
 from trainer.deploy import DeployError, check_serves, export, load, served
