@@ -21,11 +21,16 @@ def as_tensor(codes: NDArray[np.uint64], device: torch.device) -> Tensor:
 
 def attributes(codes: Tensor) -> Tensor:
     """Attribute codes [..., 7] (ATTRIBUTES order) of packed codes [...]."""
-    parts = []
-    for name in ATTRIBUTES:
-        dtype, offset = CODE.fields[name][:2]  # type: ignore[index]
-        parts.append((codes >> (8 * offset)) & ((1 << (8 * dtype.itemsize)) - 1))
+    shifts, masks = as_words()
+    parts = [(codes >> shift) & mask for shift, mask in zip(shifts.tolist(), masks.tolist(), strict=True)]
     return torch.stack(parts, dim=-1)
+
+
+def as_words() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Of each attribute, where its bits begin in a packed code, and the mask of them once there."""
+    fields = [CODE.fields[name] for name in ATTRIBUTES]  # type: ignore[index]
+    shifts = np.array([8 * field[1] for field in fields], np.uint64)
+    return shifts, np.array([(1 << (8 * field[0].itemsize)) - 1 for field in fields], np.uint64)
 
 
 def sizes(schema: AttributeSchema) -> list[int]:

@@ -21,8 +21,8 @@ from panther_core.model.config import ModelConfig
 from panther_core.schema import AttributeSchema
 from panther_core.scoring import RECENT, SURPRISE
 
-_CLIP = 8.0  # standard deviations
-_MAX_Z, _MIN_SIGMA = 1e6, 1e-9
+CLIP = 8.0  # standard deviations
+MAX_Z, MIN_SIGMA = 1e6, 1e-9
 
 
 class TextCnn(nn.Module):
@@ -96,8 +96,8 @@ class Deviation:
     @property
     def z_B(self) -> Tensor:
         """(p - mu) / sigma; bounded, since sigma can be next to nothing."""
-        z = (self.log_p_B.exp() - self.mu_B) / self.sigma_B.clamp(min=_MIN_SIGMA)
-        return z.clamp(-_MAX_Z, _MAX_Z)
+        z = (self.log_p_B.exp() - self.mu_B) / self.sigma_B.clamp(min=MIN_SIGMA)
+        return z.clamp(-MAX_Z, MAX_Z)
 
 
 class FraudHead(nn.Module):
@@ -132,12 +132,12 @@ class FraudHead(nn.Module):
     @staticmethod
     def dense(features_BF: Tensor, delta: Deviation, cold_B: Tensor) -> Tensor:
         """psi and Delta side by side, not yet standardised; z and sigma on a logarithmic scale."""
-        columns = [delta.log_p_B, torch.asinh(delta.z_B), delta.sigma_B.clamp(min=_MIN_SIGMA).log(), cold_B.float()]
+        columns = [delta.log_p_B, torch.asinh(delta.z_B), delta.sigma_B.clamp(min=MIN_SIGMA).log(), cold_B.float()]
         return torch.cat([features_BF, torch.stack(columns, dim=1), delta.surprise_BA], dim=1)
 
     def logit(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
         """Fraud logit [B] as trained, before calibration; `pooled_BP` includes the new event's windows."""
-        standard = ((dense_BX - self.mean) / self.std).clamp(-_CLIP, _CLIP)
+        standard = ((dense_BX - self.mean) / self.std).clamp(-CLIP, CLIP)
         x0 = torch.cat([standard, self.dropout(e_BU), self.dropout(pooled_BP)], dim=1)
         x = x0
         for cross in self.cross:

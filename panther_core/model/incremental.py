@@ -21,6 +21,7 @@ from panther_core.engine import waves
 from panther_core.errors import BadInput
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
+from panther_core.model.encode_kernel import EncodeKernel
 from panther_core.model.layers import Layer
 from panther_core.model.outputs import cached_width
 from panther_core.model.pool import RING, Precision, SlabPool
@@ -56,6 +57,7 @@ class IncrementalEncoder:
         self.pool = SlabPool(model.config, cached_width(model.config), budget_bytes, precision, self.device)
         self.step = make_step(model, self.pool)
         self._table_DV = model.panther.token_table().detach()
+        self._kernel = EncodeKernel(model.panther, model.head) if self.device.type == "cpu" else None
         self._first = int(model.config.profile == "first")
 
     @torch.inference_mode()
@@ -110,11 +112,11 @@ class IncrementalEncoder:
         longest = int(request.length[rows].max())
         codes_BT = as_tensor(request.codes[rows][:, :longest], self.device)
         x_BTD = model.inputs(codes_BT, self._tensor(request.profile[rows]))
-        h_BD = model.norm(self._fill(x_BTD, slot_B, last_B + self._first))
+        x_BD = self._fill(x_BTD, slot_B, last_B + self._first)
         a_BTP = text.every(codes_BT)
         self.pool.active_UTP[slot_B, :longest] = a_BTP
         pooled_BTP = text.pooled(a_BTP)
-        self._finish(request, rows, slots, h_BD, pooled_BTP[torch.arange(len(rows), device=last_B.device), last_B])
+        self._finish(request, rows, slots, x_BD, pooled_BTP[torch.arange(len(rows), device=last_B.device), last_B])
 
     def _fill(self, x_BTD: Tensor, slot_B: Tensor, last_B: Tensor) -> Tensor:
         """All layers over whole slabs whose newest position is `last`; the last layer's output [B, D] there."""
@@ -142,36 +144,44 @@ class IncrementalEncoder:
         rows, slots = rows[behind], slots[behind]
         while len(rows):
             at = self.pool.length[slots].copy()
-            h_BD, pooled_BP = self._step(request, rows, slots, at)
+            x_BD, pooled_BP = self._step(request, rows, slots, at)
             self.pool.length[slots] = at + 1
             done = at + 1 == request.length[rows]
             if done.any():
                 keep = self._tensor(np.flatnonzero(done))
-                self._finish(request, rows[done], slots[done], h_BD[keep], pooled_BP[keep])
+                self._finish(request, rows[done], slots[done], x_BD[keep], pooled_BP[keep])
             rows, slots = rows[~done], slots[~done]
 
     def _step(
         self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], at: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
-        """One event of each row, at window position `at`: h [B, D] and the pooled text features [B, P] after it."""
+        """One event of each row, at window position `at`: the last layer's output [B, D] and the pooled text features
+        [B, P] after it."""
         model, text = self.model.panther, self.model.head.text
         back = at[:, None] + np.arange(-RECENT, 1)
         codes = np.where(back >= 0, request.codes[rows[:, None], np.maximum(back, 0)], np.uint64(0))
         slot_B, at_B = self._tensor(slots), self._tensor(at)
-        parts_B47 = attributes(as_tensor(codes, self.device))
-        x_BD = model.embed_parts(parts_B47[:, -1:], at_B[:, None])[:, 0]
-        if not self._first:
-            x_BD = x_BD + model.profile_vector(self._tensor(request.profile[rows]))
-        h_BD: Tensor = model.norm(self.step.advance(x_BD, slot_B, at_B + self._first))
-        return h_BD, self.step.pooled(text.activations_of(parts_B47)[:, 0], slot_B, at_B)
+        if self._kernel is not None:
+            x_BD, new_BP = map(torch.from_numpy, self._kernel.inputs(codes, at, request.profile[rows]))
+        else:
+            parts_B47 = attributes(as_tensor(codes, self.device))
+            x_BD = model.embed_parts(parts_B47[:, -1:], at_B[:, None])[:, 0]
+            if not self._first:
+                x_BD = x_BD + model.profile_vector(self._tensor(request.profile[rows]))
+            new_BP = text.activations_of(parts_B47)[:, 0]
+        x_BD = self.step.advance(x_BD, slot_B, at_B + self._first)
+        return x_BD, self.step.pooled(new_BP, slot_B, at_B)
 
     def _finish(
-        self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], h_BD: Tensor, pooled_BP: Tensor
+        self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], x_BD: Tensor, pooled_BP: Tensor
     ) -> None:
         """Outputs of rows whose slab now holds their whole window."""
-        outputs, likely = self.model.outputs(h_BD, pooled_BP, self._table_DV)
-        self.pool.cached[slots] = outputs.cpu().numpy()
-        self.pool.expected[slots] = likely.cpu().numpy().view(np.uint64)
+        if self._kernel is not None:
+            self.pool.cached[slots], self.pool.expected[slots] = self._kernel.outputs(x_BD.numpy(), pooled_BP.numpy())
+        else:
+            outputs, likely = self.model.outputs(self.model.panther.norm(x_BD), pooled_BP, self._table_DV)
+            self.pool.cached[slots] = outputs.cpu().numpy()
+            self.pool.expected[slots] = likely.cpu().numpy().view(np.uint64)
         self.pool.hash[slots] = request.window_hash[rows]
         self.pool.length[slots] = request.length[rows]
 

@@ -25,6 +25,7 @@ from panther_core.model.explain import explain, nearest_prototypes
 from panther_core.model.head import Deviation, FraudHead
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
+from panther_core.model.score_kernel import ScoreKernel
 from panther_core.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.state import EXPECTED
@@ -42,6 +43,7 @@ class PantherModel(torch.nn.Module):
         self.config = config
         self.panther = Panther(config, schema, vocabulary)
         self.head = FraudHead(config, schema, WIDTH)
+        self._kernel: ScoreKernel | None = None
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> PantherModel:
@@ -55,7 +57,15 @@ class PantherModel(torch.nn.Module):
                 f"expected weights of code version {manifest.code_version} in {folder / artifact.WEIGHTS}, "
                 f"got others: {error}; train anew with this code"
             ) from None
-        return model.to(device).eval()
+        model.to(device).eval()
+        if model.device.type == "cpu":
+            model._kernel = ScoreKernel(model.panther, model.head)
+        return model
+
+    def train(self, mode: bool = True) -> PantherModel:
+        """As a module does; weights may change from now on, so scoring is done by them and no longer by copies."""
+        self._kernel = None
+        return super().train(mode)
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +115,12 @@ class PantherModel(torch.nn.Module):
     @torch.inference_mode()
     def score(self, request: ScoreRequest) -> ScoreResponse:
         """Score new events against the cached outputs of their users."""
+        if self._kernel is not None:
+            cold = request.history_len == 0
+            known = unpack(self._tensor(request.cached), self.config)
+            if cold.any():
+                known = self.with_cold(known, self._tensor(cold), self._tensor(request.profile))
+            return self._kernel.score(request, known.pack().numpy())
         delta, dense, e, pooled, _ = self._head_inputs(request)
         parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.log_p_B, delta.z_B, delta.surprise_BA)
         return ScoreResponse(*(part.float().cpu().numpy() for part in parts))

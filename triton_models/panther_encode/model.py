@@ -61,8 +61,9 @@ class TritonPythonModel:
         answers = [self._answer(request) for request in requests]
         for name, metric in self.metrics.items():
             count = getattr(self.encoder.pool.stats, name)
-            metric.increment(count - self.told[name])  # not metric.value(): the server's counter outlives this process
-            self.told[name] = count
+            if count != self.told[name]:  # telling the server is a round trip
+                metric.increment(count - self.told[name])  # not metric.value(): its counter outlives this process
+                self.told[name] = count
         return answers
 
     def _answer(self, request):
