@@ -24,6 +24,13 @@ def packed(codes: NDArray[np.void]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(codes).view(np.uint64)
 
 
+def _ring(states: States) -> NDArray[np.uint64]:
+    """The ring of each state as uint64 [B, L], in place: numpy would copy records field by field."""
+    dtype, offset = states.dtype.fields["ring"][:2]  # type: ignore[index]
+    shape, strides = (len(states), *dtype.shape), (states.strides[0], CODE.itemsize)
+    return np.ndarray(shape, np.uint64, states.data, offset, strides) if len(states) else np.empty(shape, np.uint64)
+
+
 def complete(states: States, events: Events, schema: AttributeSchema) -> Events:
     """Copy of the events with what depends on the user's past filled in: gap and flags codes, and the profile."""
     out = events.copy()
@@ -43,18 +50,19 @@ def late_events(states: States, events: Events) -> NDArray[np.bool_]:
 
 def recent(states: States) -> NDArray[np.uint64]:
     """CODEs of the last RECENT events [B, RECENT], oldest first; 0 where there are none."""
-    size = states["ring"].shape[1]
+    ring = _ring(states)
     index = states["n"][:, None] + np.arange(-RECENT, 0)
-    codes = np.take_along_axis(packed(states["ring"]), index % size, axis=1)
+    codes = np.take_along_axis(ring, index % ring.shape[1], axis=1)
     return np.where(index >= 0, codes, np.uint64(0))
 
 
 def context(states: States) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Codes [B, L] of each user's context window, oldest first, zeros on the right, and its length [B]."""
-    size = states["ring"].shape[1]
+    ring = _ring(states)
+    size = ring.shape[1]
     n: NDArray[np.int64] = states["n"]
     start, length = window_start(n, size), window_length(n, size)
-    codes = np.take_along_axis(packed(states["ring"]), (np.asarray(start)[:, None] + np.arange(size)) % size, axis=1)
+    codes = np.take_along_axis(ring, (np.asarray(start)[:, None] + np.arange(size)) % size, axis=1)
     codes[np.arange(size)[None, :] >= np.asarray(length)[:, None]] = 0
     return codes, np.asarray(length, np.int32)
 
