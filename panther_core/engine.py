@@ -6,7 +6,7 @@ worker, the synchronous replay and the tests run the very same code:
     EncodeRequest  -> send an EncodeResponse, or None when no scorer answered in time
     ScoreRequest   -> send a ScoreResponse, or None
     ExplainRequest -> send an ExplainResponse, or None: for the alerts among the rows just scored
-    Decided        -> publish these decisions; send None
+    Decided        -> publish these decisions; send None (alerts come after the others of their wave)
 
 When it returns, `states` holds what is to be stored. The caller makes the decisions durable before it stores the
 states: a stored state answers a redelivery with the decision it holds.
@@ -172,21 +172,37 @@ def _decide_wave(
         expected=states["expected"],
     )
     alerts = to_explain(decision)
+    others = np.setdiff1d(np.arange(len(wave)), alerts)
+    if len(others):  # they do not wait for what the reasons of alerts take
+        yield _decided(wave, decision, others, clock, received_ms, published)
     if len(alerts):
         why = yield ExplainRequest(request.take(alerts))
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
-    decision["scored_at"] = clock()
-    decision["latency_ms"] = np.clip(decision["scored_at"] - received_ms, 0, 2**31 - 1)
-    for k, before in published.items():
-        recall(decision[k], before)
-    yield Decided(wave, decision, repeated=False)
+        yield _decided(wave, decision, alerts, clock, received_ms, published)
 
     append(states, events)
     slot = states["n_decisions"] % DECISIONS
     states["decisions"][np.arange(len(states)), slot] = decision
     states["n_decisions"] += 1
     yield from _encode(states, np.arange(len(states)), events["user"], model.version)
+
+
+def _decided(
+    wave: NDArray[np.intp],
+    decision: NDArray[np.void],
+    rows: NDArray[np.intp],
+    clock: Callable[[], int],
+    received_ms: NDArray[np.int64],
+    published: Mapping[int, np.void],
+) -> Decided:
+    """Set the clock fields of these rows; they can be published then."""
+    now_ms = clock()
+    decision["scored_at"][rows] = now_ms
+    decision["latency_ms"][rows] = np.clip(now_ms - received_ms[rows], 0, 2**31 - 1)
+    for k in published.keys() & set(rows.tolist()):
+        recall(decision[k], published[k])
+    return Decided(wave[rows], decision[rows], repeated=False)
 
 
 def recall(decision: np.void, published: np.void) -> None:
