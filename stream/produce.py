@@ -6,9 +6,13 @@ Each record's timestamp is the moment it was due, so latency measured from it in
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -17,9 +21,11 @@ from panther_core.events import Label, Transaction
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import LABELS, TRANSACTIONS
-from stream.producer import make_producer
+from stream.producer import Outgoing, Producer, make_producer
 
 _TICK_S = 0.005
+_AT_ONCE = 500  # transactions handed to the producer in one go at most
+_UNDER_WAY = 1000  # and so many before it is known how the first went
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,36 +54,48 @@ async def produce(
     """
     producer = make_producer(kafka)
     await producer.start()
-    started, sent, late_s = time.time(), 0, 0.0
-    pending: list[asyncio.Future[object]] = []
+    source, pending = iter(transactions), deque[tuple[int, asyncio.Future[list[range]]]]()
+    started, sent, late_s, paced = time.time(), 0, 0.0, rate > 0 or after_s is not None
+
+    def due_s(i: int) -> float:
+        if after_s is not None:
+            return started + after_s[i] if i < len(after_s) else -math.inf  # nothing more will come
+        return started + i / rate if rate else -math.inf
+
     try:
-        for transaction in transactions:
-            if rate or after_s is not None:
-                due = started + (sent / rate if after_s is None else after_s[sent])
-                ahead = due - time.time()
-                if ahead > 0:
-                    await asyncio.sleep(max(ahead, _TICK_S))
-                late_s = max(late_s, -ahead)
-            else:
-                due = time.time()
-            key = transaction.user_id.encode()
-            pending.append(
-                await producer.send(TRANSACTIONS, _encode(transaction), key=key, timestamp_ms=int(due * 1000))
-            )
-            sent += 1
-            if len(pending) >= 1000:
-                if progress:
-                    progress(sent)
-                if stop and stop():
-                    break
-                await asyncio.gather(*pending[:500])  # surfaces a failed send; waits only for records sent long ago
-                del pending[:500]
-        await asyncio.gather(*pending)
+        await producer.partitions_for(TRANSACTIONS)
+        while not (stop and stop()):
+            ahead_s = due_s(sent) - time.time()
+            if ahead_s > 0:
+                await asyncio.sleep(max(ahead_s, _TICK_S))
+            now_s = time.time()
+            # all that is due, in one go: by itself a record costs the sender and the broker ten times as much
+            count = bisect_right(range(sent, sent + _AT_ONCE), now_s, key=due_s)
+            due = [max(due_s(sent + i), started) if paced else now_s for i in range(max(1, count))]
+            late_s = max(late_s, now_s - due[0])
+            chunk = list(islice(source, len(due)))
+            if not chunk:
+                break
+            pending.extend([(sent, done) for done in await _send(producer, chunk, due)])
+            sent += len(chunk)
+            if progress:
+                progress(sent)
+            while pending and pending[0][0] < sent - _UNDER_WAY:
+                await pending.popleft()[1]  # surfaces a failed send
+        await asyncio.gather(*(done for _, done in pending))
     finally:
         await producer.stop()
-    if progress:
-        progress(sent)
     return Produced(sent, started, time.time() - started, 1000 * late_s)
+
+
+async def _send(producer: Producer, chunk: list[Transaction], due_s: list[float]) -> list[asyncio.Future[list[range]]]:
+    by_partition: dict[int, tuple[list[Outgoing], list[int]]] = {}
+    for transaction, due in zip(chunk, due_s, strict=False):  # fewer at the end
+        key = transaction.user_id.encode()
+        records, timestamps = by_partition.setdefault(producer.partition_of(TRANSACTIONS, key), ([], []))
+        records.append((key, _encode(transaction), []))
+        timestamps.append(int(due * 1000))
+    return [await producer.send_all(TRANSACTIONS, p, *records) for p, records in by_partition.items()]
 
 
 async def produce_labels(kafka: KafkaSettings, table: TransactionTable, delay_ms: int) -> int:

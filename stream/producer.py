@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -45,25 +46,39 @@ class Producer(AIOKafkaProducer):
 
         sender._send_produce_req = guarded
 
-    async def send_all(self, topic: str, partition: int, records: Iterable[Outgoing]) -> asyncio.Future[list[range]]:
+    async def send_all(
+        self,
+        topic: str,
+        partition: int,
+        records: Iterable[Outgoing],
+        timestamps_ms: Iterable[int | None] = repeat(None),
+    ) -> asyncio.Future[list[range]]:
         """Queue records in order, as `send` does one; the future gives their offsets once all are durable.
 
-        Waits while the partition's batches are full. The future raises what the broker said.
+        Waits while the partition's batches are full. The future raises what the broker said. Records without a
+        timestamp (epoch ms) have that of now.
         """
         await self.client._wait_on_metadata(topic)
         waiting, tp = self._message_accumulator._batches, TopicPartition(topic, partition)
         sent: list[tuple[asyncio.Future[Any], range]] = []  # future of a batch or a record, places in it
-        for key, value, headers in records:
+        for (key, value, headers), timestamp_ms in zip(records, timestamps_ms, strict=False):
             batch = waiting[tp][-1] if waiting.get(tp) else None
-            place = batch._builder.append(timestamp=None, key=key, value=value, headers=headers) if batch else None
+            place = (
+                batch._builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) if batch else None
+            )
             if batch is None or place is None:
                 # no batch yet, or a full one: `send` waits for room and begins the next
-                sent.append((await self.send(topic, value, key, partition, headers=headers), range(1)))
+                sent.append((await self.send(topic, value, key, partition, timestamp_ms, headers), range(1)))
             elif sent and sent[-1][0] is batch.future and sent[-1][1].stop == place.offset:
                 sent[-1] = (batch.future, range(sent[-1][1].start, place.offset + 1))
             else:
                 sent.append((batch.future, range(place.offset, place.offset + 1)))
         return asyncio.ensure_future(_offsets(sent))
+
+    def partition_of(self, topic: str, key: bytes) -> int:
+        """Where records of this key go, once the topic is known (`await partitions_for(topic)`)."""
+        partition: int = self._partition(topic, None, key, None, key, None)
+        return partition
 
 
 async def _offsets(sent: list[tuple[asyncio.Future[Any], range]]) -> list[range]:
