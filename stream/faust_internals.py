@@ -29,7 +29,9 @@ from stream import metrics
 
 logger = logging.getLogger(__name__)
 
-FETCH_MAX_WAIT_MS = 20  # longest long poll: the floor of the latency when traffic is thin
+FETCH_MAX_WAIT_MS = 10  # longest long poll
+FETCH_GATHERS_S = 0.005  # under load a fetch waits for about what comes in within this time
+_RATE_OVER_S = 0.25  # at least so long is looked at to say how much that is
 DRAIN_S = 5.0  # longest wait for micro-batches under way when the worker stops
 _BEYOND = 100_000  # changelog records under way at most
 _YIELD_EVERY = 200  # records taken in at a stretch
@@ -40,6 +42,25 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
+
+
+class _FetchSize:
+    """How many bytes a fetch waits for.
+
+    A fetch costs broker and worker the same however little it brings: answered at the first byte, as by default, they
+    take half of a core at 3,000 records a second. Where records are few a fetch is still answered by a single one.
+    """
+
+    def __init__(self) -> None:
+        self._bytes, self._since_s = 0, time.monotonic()
+
+    def set(self, fetcher: Any, received: int) -> None:
+        """`received`: bytes since the last call."""
+        self._bytes += received
+        now_s = time.monotonic()
+        if now_s - self._since_s >= _RATE_OVER_S:
+            fetcher._fetch_min_bytes = max(1, int(self._bytes / (now_s - self._since_s) * FETCH_GATHERS_S))
+            self._bytes, self._since_s = 0, now_s
 
 
 class _Consumer(driver.Consumer):
@@ -77,6 +98,12 @@ class _Consumer(driver.Consumer):
                 await self.seek(tp, (await self.earliest_offsets(tp))[tp])
         return committed
 
+    async def _seek(self, partition: TP, offset: int) -> None:
+        """In the consumer's thread. Faust seeks in the caller's, where the records that a fetch is about to hand out
+        are taken away under its hands: a KeyError that ended a worker at its start."""
+        thread = self._thread
+        await thread.call_thread(thread._ensure_consumer().seek, partition, offset)
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
         if self._held_back and not self.app.rebalancing:
             held, self._held_back = self._held_back & self.assignment(), set()
@@ -95,11 +122,13 @@ class _Consumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Faust's loop, except that a record goes straight into its agent's queue when nothing has to be waited for."""
-        read_offset, since_yield = self._read_offset, 0
+        read_offset, since_yield, fetch_size = self._read_offset, 0, _FetchSize()
         try:
             while not (self.should_stop or fetcher.should_stop):
                 await asyncio.sleep(0)
+                received = 0
                 async for tp, message in self.getmany(timeout=1.0):
+                    received += len(message.value or b"")
                     since_yield += 1
                     if since_yield > _YIELD_EVERY:
                         await asyncio.sleep(0)
@@ -112,6 +141,7 @@ class _Consumer(driver.Consumer):
                     if not self._deliver(message):
                         await self.wait_first(self.callback(message), self.suspend_flow.wait())
                     read_offset[tp] = offset
+                fetch_size.set(self._thread._consumer._fetcher, received)
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
@@ -160,39 +190,52 @@ class LowLatencyTransport(driver.Transport):
     Consumer = _Consumer
 
 
-async def micro_batches(stream: Any, max_events: int, within_s: float) -> AsyncIterator[list[Any]]:
-    """Bounded batches of events straight from the agent's channel; nothing is acked here.
+class Arrivals:
+    """Events straight from the agent's channel; nothing is acked here."""
 
-    A batch ends at `max_events`, or `within_s` after its first event when no more is queued. Events of an earlier
-    generation (fetched before a rebalance) are dropped: their new owner gets them.
-    """
-    await stream.maybe_start()
-    app, queue = stream.app, stream.channel.queue
-    unacked = app.consumer._unacked_messages
-    batch: list[Any] = []
+    def __init__(self, stream: Any, within_s: float) -> None:
+        self._stream, self._within_s = stream, within_s
+        self._queue = stream.channel.queue
+        self._first: Any = None
+        self._ended = False
 
-    def take(event: Any) -> None:
-        message = event.message
-        if app.flow_control.is_active() and message.generation_id == app.consumer_generation_id:
-            if not message.tracked:
-                message.tracked = True
-                unacked.add(message)
-            batch.append(event)
+    async def wait(self) -> bool:
+        """Until there are events, and `within_s` more for those that come with them; False when the stream has ended.
 
-    while not stream.should_stop:
+        What was not acked by then is redelivered.
+        """
+        await self._stream.maybe_start()
+        if self._ended or self._stream.should_stop:
+            return False
         try:
-            take(await queue.get())
-            # A nap instead of a get with a timeout: cancelling a get can lose the event that arrives at that moment.
-            for nap_s in (within_s, 0):
-                while len(batch) < max_events and not queue.empty():
-                    take(queue.get_nowait())
-                if len(batch) < max_events and nap_s:
-                    await asyncio.sleep(nap_s)
-        except StopAsyncIteration:  # thrown into the channel on stop; what is not acked is redelivered
-            return
-        if batch:
-            yield batch
-            batch = []
+            self._first = await self._queue.get()
+        except StopAsyncIteration:  # thrown into the channel on stop
+            return False
+        # a nap instead of a get with a timeout: cancelling a get can lose the event that arrives at that moment
+        await asyncio.sleep(self._within_s)
+        return True
+
+    def take(self, most: int) -> list[Any]:
+        """What there is, once `wait` has said so.
+
+        Events of an earlier generation (fetched before a rebalance) are dropped: their new owner gets them.
+        """
+        app, batch = self._stream.app, []
+        unacked = app.consumer._unacked_messages
+        try:
+            while self._first is not None:
+                event, self._first = self._first, None
+                message = event.message
+                if app.flow_control.is_active() and message.generation_id == app.consumer_generation_id:
+                    if not message.tracked:
+                        message.tracked = True
+                        unacked.add(message)
+                    batch.append(event)
+                if len(batch) < most and not self._queue.empty():
+                    self._first = self._queue.get_nowait()
+        except StopAsyncIteration:
+            self._ended = True
+        return batch
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""Several micro-batches under way at once, so that the next decisions do not wait while a batch is being encoded.
+"""Micro-batches on their way: while one is being decided, others are encoded and stored.
+
+What an event waits for is its decision, so decisions come first: a batch begins when the one before has published its
+decisions, with all that has come by then. Encoding and storing its users goes on behind that, several batches at once.
 
 A user is in one batch at a time, and once in it: further events of that user wait until it is done. That keeps every
 user's order, and a batch is one call of each model: with a second event of one user in it, all others would wait for
@@ -8,52 +11,65 @@ a second round. Acks keep the order of intake (faust_internals.Acker).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from stream.faust_internals import Acker
 from stream.processor import Processor
 
 #: batches' worth of events that may wait for their users
 _WAITING = 8
-_LOOK_AGAIN_S = 0.005
+
+
+class Source(Protocol):
+    """Where events come from: faust_internals.Arrivals."""
+
+    async def wait(self) -> bool:
+        """Until there are events; False when there will be none."""
+        ...
+
+    def take(self, most: int) -> list[Any]:
+        """What there is."""
+        ...
 
 
 class Pipeline:
-    """Feeds micro-batches to the processor; `depth` of them at a time."""
+    """Feeds micro-batches to the processor; at most `depth` full ones are under way."""
 
     def __init__(self, processor: Processor, acker: Acker, depth: int, batch_max: int) -> None:
         self._processor, self._acker = processor, acker
         self._depth, self._batch_max = depth, batch_max
         self._busy: set[bytes] = set()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[asyncio.Task[None], int] = {}  # events of each
+        self._deciding = False
+        self._news = asyncio.Event()  # something has ended that others may have waited for
 
-    async def run(self, batches: AsyncIterator[list[Any]]) -> None:
-        """Until the batches end, and all of them are finished. Raises what a batch raises."""
+    async def run(self, source: Source) -> None:
+        """Until the source ends, and all batches are finished. Raises what a batch raises."""
         waiting: list[Any] = []
-        coming: asyncio.Task[list[Any]] | None = None
+        arrival: asyncio.Task[bool] | None = None
+        ended = False
         try:
-            while True:
-                if coming is None and len(self._under_way) < self._depth and len(waiting) < _WAITING * self._batch_max:
-                    coming = asyncio.ensure_future(anext(batches))
-                await self._progress(coming, bool(waiting))
-                if coming is not None and coming.done():
-                    try:
-                        batch = coming.result()
-                    except StopAsyncIteration:
-                        break
-                    coming = None
+            while not ended or waiting or self._under_way:
+                if arrival is None and not ended and len(waiting) < _WAITING * self._batch_max:
+                    arrival = asyncio.ensure_future(source.wait())
+                    arrival.add_done_callback(self._tell)
+                await self._news.wait()
+                self._news.clear()
+                self._finished()
+                if self._deciding or sum(self._under_way.values()) >= self._depth * self._batch_max:
+                    continue
+                if arrival is not None and arrival.done():
+                    ended, arrival = not arrival.result(), None
+                    batch = [] if ended else source.take(self._batch_max)
                     self._acker.expect(batch)
                     await self._processor.prepare(batch)
                     waiting += batch
-                if len(self._under_way) < self._depth:
-                    waiting = self._begin(waiting)
-            while waiting or self._tasks():
                 waiting = self._begin(waiting)
-                await self._progress(None, bool(waiting))
         finally:
-            for task in self._tasks(coming):
-                task.cancel()
+            for task in (*self._under_way, arrival):
+                if task is not None:
+                    task.cancel()
 
     def claim(self, keys: Iterable[bytes]) -> set[bytes]:
         """Keep users out of batches until they are released; those already worked on are not given."""
@@ -64,6 +80,7 @@ class Pipeline:
     def release(self, keys: set[bytes]) -> None:
         """Give claimed users back."""
         self._busy -= keys
+        self._news.set()
 
     def _begin(self, waiting: list[Any]) -> list[Any]:
         """Start a batch: the next event of every user who is free; returns the others."""
@@ -81,28 +98,33 @@ class Pipeline:
         if not ready or (self._under_way and len(ready) < min(self._batch_max, len(waiting)) / 2):
             return waiting
         users = self.claim(event.message.key for event in ready)
-        self._under_way.add(asyncio.ensure_future(self._process(ready, users)))
+        self._deciding = True
+        task = asyncio.ensure_future(self._process(ready, users))
+        task.add_done_callback(self._tell)
+        self._under_way[task] = len(ready)
         return held
 
     async def _process(self, events: list[Any], users: set[bytes]) -> None:
+        decided = False
+
+        def on_decided() -> None:
+            nonlocal decided
+            if not decided:
+                decided, self._deciding = True, False
+                self._news.set()
+
         try:
-            written = await self._processor.process(events)
+            written = await self._processor.process(events, on_decided)
         finally:
+            on_decided()  # where there was nothing to decide
             self.release(users)
         await self._acker.put(written)
 
-    async def _progress(self, coming: asyncio.Task[Any] | None, waiting: bool) -> None:
-        """Until something has ended; raises what a batch raised."""
-        tasks = self._tasks(coming)
-        if tasks:
-            # users whom the sweep had claimed come back without a task of ours ending
-            timeout = _LOOK_AGAIN_S if waiting else None
-            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await asyncio.sleep(_LOOK_AGAIN_S)
+    def _finished(self) -> None:
+        """Forget batches that have ended; raises what one of them raised."""
         for task in [t for t in self._under_way if t.done()]:
-            self._under_way.discard(task)
+            del self._under_way[task]
             task.result()
 
-    def _tasks(self, coming: asyncio.Task[Any] | None = None) -> set[asyncio.Task[Any]]:
-        return self._under_way | ({coming} if coming else set())
+    def _tell(self, _: object) -> None:
+        self._news.set()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -59,9 +60,10 @@ class Processor:
             first[partition] = min(offset, first.get(partition, offset))
         await self._published.look(first, self._app.consumer_generation_id)
 
-    async def process(self, events: list[Any]) -> Written:
+    async def process(self, events: list[Any], decided: Callable[[], None]) -> Written:
         """Decide one micro-batch and store the states; where its partitions were lost meanwhile, nothing is stored.
 
+        `decided` is called once no event waits for its decision any more, but for alerts whose reasons are looked for.
         Batches without a user in common may be under way at the same time.
         """
         generation = self._app.consumer_generation_id
@@ -74,7 +76,7 @@ class Processor:
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._read(keys, partitions, model)
-        await self._decide(intake, states, rows, model, durable)
+        await self._decide(intake, states, rows, model, durable, decided)
         with metrics.timed("publish"):
             await asyncio.gather(*durable)
         written = Written(generation, events)
@@ -93,7 +95,15 @@ class Processor:
                 values[i] = value
         return model.codec.decode(values)
 
-    async def _decide(self, intake: Intake, states: Any, rows: Any, model: ServingModel, durable: list[Any]) -> None:
+    async def _decide(
+        self,
+        intake: Intake,
+        states: Any,
+        rows: Any,
+        model: ServingModel,
+        durable: list[Any],
+        decided: Callable[[], None],
+    ) -> None:
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
         for i, row in known.items():
             # its code too is what it was: merchants may have other risk levels by now, and this one stays in the state
@@ -112,6 +122,8 @@ class Processor:
             if isinstance(need, Decided):
                 redelivered -= 0 if need.repeated else len(need.event)
                 durable.extend(await self._publish(need, intake))
+                if not need.repeated:
+                    decided()
             else:
                 answer = await self._ask(need, model.live.version)
 

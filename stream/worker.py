@@ -25,8 +25,9 @@ from faust.types.auth import CredentialsT
 from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
-from stream.faust_internals import Acker, DrainingApp, LowLatencyTransport, micro_batches
+from stream.faust_internals import Acker, Arrivals, DrainingApp, LowLatencyTransport
 from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening
+from stream.gathered import Gathered
 from stream.health import Health
 from stream.live_models import LiveModels
 from stream.pipeline import Pipeline
@@ -136,11 +137,12 @@ def make_app(
         # collector takes a fifth of the worker's time, in pauses that decisions wait for.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
-        processor = Processor(app, table, models, scorer, producer, Published(kafka, settings.app_id))
+        gathered = Gathered(scorer, settings.batch_max)
+        processor = Processor(app, table, models, gathered, producer, Published(kafka, settings.app_id))
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, health or Health(), server_problem)
-        sweep = Sweep(app, table, models, scorer, processor, settings.sweep_users_per_s)
+        sweep = Sweep(app, table, models, gathered, processor, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())
@@ -149,7 +151,7 @@ def make_app(
         if settings.sweep_users_per_s:
             stream.add_future(sweep.run(pipeline, acker))
         try:
-            await pipeline.run(micro_batches(stream, settings.batch_max, settings.batch_within_s))
+            await pipeline.run(Arrivals(stream, settings.batch_within_s))
             await acker.drained()
         except asyncio.CancelledError:
             raise

@@ -12,6 +12,7 @@ import faust
 import mode
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher
 from faust.stores import rocksdb
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -20,7 +21,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.faust_internals import Acker, LowLatencyTransport, Written, _Consumer, lags
+from stream.faust_internals import Acker, Arrivals, LowLatencyTransport, Written, _Consumer, _FetchSize, lags
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -43,6 +44,91 @@ def test_micro_batches_and_acks() -> None:
     assert "rebalancing" in inspect.getsource(faust.App)
     assert "on_rebalance_end" in inspect.getsource(Recovery._resume_streams)
     assert "async for tp, message in ait" in inspect.getsource(Consumer._drain_messages), "getmany is what is drained"
+
+
+def test_a_fetch_waits_for_what_comes_in_a_moment_at_the_present_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "self._fetch_min_bytes," in inspect.getsource(Fetcher._get_actions_per_node), "read at every request"
+    now = 0.0
+    monkeypatch.setattr("stream.faust_internals.time.monotonic", lambda: now)
+    size, fetcher = _FetchSize(), SimpleNamespace(_fetch_min_bytes=1)
+    for _ in range(100):  # 1,000,000 bytes a second
+        now += 0.01
+        size.set(fetcher, 10_000)
+    assert 4_000 < fetcher._fetch_min_bytes < 6_000
+    for _ in range(100):  # a record now and then
+        now += 0.25
+        size.set(fetcher, 100)
+    assert fetcher._fetch_min_bytes == 2
+    now += 1
+    size.set(fetcher, 0)
+    assert fetcher._fetch_min_bytes == 1
+
+
+def test_a_seek_is_made_in_the_consumers_own_thread() -> None:
+    assert "self._thread.seek(partition, offset)" in inspect.getsource(driver.ThreadDelegateConsumer._seek)
+    called: list[Any] = []
+
+    class Thread:
+        def _ensure_consumer(self) -> Any:
+            return SimpleNamespace(seek="consumer.seek")
+
+        async def call_thread(self, *args: Any) -> None:
+            called.append(args)
+
+    asyncio.run(_Consumer._seek(SimpleNamespace(_thread=Thread()), TP("t", 1), 5))  # type: ignore[arg-type]
+    assert called == [("consumer.seek", TP("t", 1), 5)]
+
+
+class Queue(asyncio.Queue[Any]):
+    """Faust's throws what was put into it as an error."""
+
+    def get_nowait(self) -> Any:
+        item = super().get_nowait()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def arrivals(*items: Any) -> Arrivals:
+    async def started() -> None:
+        return None
+
+    queue = Queue()
+    for item in items:
+        queue.put_nowait(item)
+    app = SimpleNamespace(
+        consumer_generation_id=3,
+        flow_control=SimpleNamespace(is_active=lambda: True),
+        consumer=SimpleNamespace(_unacked_messages=set()),
+    )
+    stream = SimpleNamespace(app=app, channel=SimpleNamespace(queue=queue), maybe_start=started, should_stop=False)
+    return Arrivals(stream, 0)
+
+
+class Message:
+    """What arrivals look at."""
+
+    def __init__(self, generation_id: int) -> None:
+        self.generation_id, self.tracked = generation_id, False
+
+
+def test_arrivals_give_what_is_there_in_order_and_drop_an_earlier_generations() -> None:
+    events = [SimpleNamespace(number=i, message=Message(2 if i in (0, 4) else 3)) for i in range(8)]
+    source = arrivals(*events)
+    taken: list[int] = []
+    for most in (3, 2, 5):
+        assert asyncio.run(source.wait())
+        taken += [event.number for event in source.take(most)]
+    assert taken == [1, 2, 3, 5, 6, 7]
+    assert len(source._stream.app.consumer._unacked_messages) == 6
+
+
+def test_arrivals_end_with_their_stream() -> None:
+    event = SimpleNamespace(number=0, message=Message(3))
+    source = arrivals(event, StopAsyncIteration())
+    assert asyncio.run(source.wait())
+    assert source.take(10) == [event]
+    assert not asyncio.run(source.wait())
 
 
 def test_a_stopping_app_waits_for_its_agents_before_they_stop() -> None:

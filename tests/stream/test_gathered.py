@@ -1,0 +1,85 @@
+"""Encode calls that meet are made as one, each caller gets its own rows, and a failure is everybody's in the call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from panther_core.errors import ScorerUnavailable
+from panther_core.scoring import EncodeRequest, EncodeResponse
+from stream.gathered import Gathered
+
+
+class Slow:
+    """Answers with each user's own number, after a moment; notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, list[int]]] = []
+        self.fail = False
+
+    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
+        self.calls.append((version, request.user.tolist()))
+        await asyncio.sleep(0.02)
+        if self.fail:
+            raise ScorerUnavailable("planted")
+        return EncodeResponse(np.repeat(request.user[:, None], 5, 1).astype(np.float32), request.codes[:, :3])
+
+
+def request(*users: int) -> EncodeRequest:
+    user = np.array(users, np.uint64)
+    count = len(user)
+    codes = np.arange(4, dtype=np.uint64) + user[:, None]
+    return EncodeRequest(user, codes, np.ones(count, np.int32), user + np.uint64(1), np.zeros((count, 8), np.uint8))
+
+
+def together(gathered: Gathered, *asked: tuple[EncodeRequest, int]) -> list[Any]:
+    async def go() -> list[Any]:
+        return await asyncio.gather(*(gathered.encode(*one) for one in asked), return_exceptions=True)
+
+    return asyncio.run(asyncio.wait_for(go(), 10))
+
+
+def test_what_comes_while_a_call_is_under_way_goes_with_the_next() -> None:
+    slow = Slow()
+    asked = [(request(1, 2), 7), (request(3), 7), (request(4, 5, 6), 7), (request(7), 8), (request(8), 7)]
+    answers = together(Gathered(slow, most=512), *asked)  # type: ignore[arg-type]
+    # versions are not mixed, nor does one overtake another
+    assert slow.calls == [(7, [1, 2, 3, 4, 5, 6]), (8, [7]), (7, [8])]
+    for (one, _), answer in zip(asked, answers, strict=True):
+        assert (answer.cached[:, 0] == one.user).all()
+        assert (answer.expected == one.codes[:, :3]).all()
+
+
+def test_a_call_has_at_most_so_many_users_unless_one_request_has_more() -> None:
+    slow = Slow()
+    together(Gathered(slow, most=3), (request(1, 2), 1), (request(3, 4), 1), (request(5, 6, 7, 8), 1))  # type: ignore[arg-type]
+    assert [users for _, users in slow.calls] == [[1, 2], [3, 4], [5, 6, 7, 8]]
+
+
+def test_a_failure_is_told_to_all_and_the_next_call_is_made() -> None:
+    slow = Slow()
+    gathered = Gathered(slow, most=512)  # type: ignore[arg-type]
+    slow.fail = True
+    answers = together(gathered, (request(1), 1), (request(2), 1))
+    assert all(isinstance(answer, ScorerUnavailable) for answer in answers)
+    slow.fail = False
+    assert together(gathered, (request(3), 1))[0].cached[0, 0] == 3
+
+
+def test_who_is_cancelled_does_not_take_others_along() -> None:
+    slow = Slow()
+    gathered = Gathered(slow, most=512)  # type: ignore[arg-type]
+
+    async def go() -> EncodeResponse:
+        first = asyncio.create_task(gathered.encode(request(1), 1))
+        second = asyncio.create_task(gathered.encode(request(2), 1))
+        await asyncio.sleep(0.005)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert asyncio.run(go()).cached[0, 0] == 2
