@@ -79,7 +79,7 @@ class PantherSettings(BaseSettings):
     batch_max: int = Field(default=512, description="events of a micro-batch at most", ge=1)
     batch_within_s: float = Field(default=0.003, description="longest wait to fill a micro-batch", gt=0)
     batches_under_way: int = Field(
-        default=2, description="micro-batches worked on at once; their users are not the same", ge=1
+        default=2, description="micro-batches' worth of events worked on at once; no user is in two of them", ge=1
     )
     score_deadline_s: float = Field(default=0.5, description="after it a decision is made by rules", gt=0)
     encode_deadline_s: float = Field(default=5.0, description="after it the user is encoded at the next event", gt=0)
