@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from panther_core.engine import waves
 from panther_core.features import WIDTH, context_features
 from panther_core.schema import PROFILE_FIELDS, AttributeSchema
-from panther_core.state import DECISIONS, StateCodec
+from panther_core.state import DECISIONS, StateCodec, put_rows, take_rows
 from panther_core.transition import append, complete, late_events, packed
 
 
@@ -54,10 +54,10 @@ def prepare(
     kept = np.zeros(count, np.bool_)
     late = np.zeros(count, np.bool_)
     for wave in waves(user):
-        part = states[user[wave]]
-        again = (part["decisions"]["transaction"] == events["transaction"][wave][:, None]).any(axis=1)
-        wave, part = wave[~again], part[~again]
-        new = complete(part, events[wave], schema)
+        held = states["decisions"]["transaction"][user[wave]]
+        wave = wave[~(held == events["transaction"][wave][:, None]).any(axis=1)]
+        part = take_rows(states, user[wave])
+        new = complete(part, take_rows(events, wave), schema)
         features[wave] = context_features(part, new)
         code[wave], profile[wave] = packed(new["code"]), new["profile"]
         history_len[wave] = part["n"]
@@ -66,7 +66,7 @@ def prepare(
         append(part, new)
         part["decisions"]["transaction"][np.arange(len(part)), part["n_decisions"] % DECISIONS] = new["transaction"]
         part["n_decisions"] += 1
-        states[user[wave]] = part
+        put_rows(states, user[wave], part)
     rows = np.flatnonzero(kept)
     order = rows[np.argsort(user[rows], kind="stable")]
     bounds = np.searchsorted(user[order], np.arange(len(users) + 1))

@@ -16,6 +16,8 @@ from panther_core.history import History
 from panther_core.scoring import RECENT, ScoreRequest
 from panther_core.window import blocks, window_start
 
+_NEAR = 32  # events: starts that differ by less are near each other
+
 
 @dataclass(frozen=True)
 class EncodedHistory:
@@ -67,13 +69,21 @@ def plan(history: History, length: int, known: NDArray[np.int64] | None = None) 
     return Windows(begin, end, first_)
 
 
-def chunks(length: NDArray[np.int64], positions: int) -> Iterator[NDArray[np.intp]]:
-    """Indices by ascending length, in groups whose padded size is at most `positions` (or one row)."""
-    order = np.argsort(length, kind="stable")
+def chunks(
+    length: NDArray[np.int64], positions: int, start: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.intp]]:
+    """Indices by ascending length, in groups whose padded size is at most `positions` (or one row).
+
+    `start`: first position of each that counts; those with starts that are close come together.
+    """
+    near = np.zeros(len(length), np.int64) if start is None else start // _NEAR
+    order = np.lexsort((length, near))
     low = 0
     while low < len(order):
         high = low + 1
-        while high < len(order) and (high - low + 1) * length[order[high]] <= positions:
+        while high < len(order) and near[order[high]] == near[order[low]]:
+            if (high - low + 1) * length[order[high]] > positions:
+                break
             high += 1
         yield order[low:high]
         low = high

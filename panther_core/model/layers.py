@@ -117,6 +117,23 @@ class Layer(nn.Module):
         out: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
         return out
 
+    def since(self, x_BTD: Tensor, start: int) -> Tensor:
+        """What `forward` gives for positions from `start` on, [B, T - start, D]: all that is asked of an encoder's
+        last layer when the outputs of earlier events are known."""
+        d, length = x_BTD.shape[2], x_BTD.shape[1]
+        u_BTD = self.norm(x_BTD)
+        kv_BTE = F.linear(u_BTD, self.qkv.weight[d:], self.qkv.bias[d:])
+        k_BHTK, v_BHTK = kv_BTE.view(*kv_BTE.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q_BSD = F.linear(u_BTD[:, start:], self.qkv.weight[:d], self.qkv.bias[:d])
+        q_BHSK = q_BSD.view(*q_BSD.shape[:2], self.heads, -1).transpose(1, 2)
+        at_T = torch.arange(length, device=x_BTD.device)
+        a_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHTK, v_BHTK, attn_mask=at_T <= at_T[start:, None])
+        low = max(0, start - REACH)
+        pattern = self.pattern(u_BTD[:, low:])
+        if pattern is not None:
+            pattern = pattern[:, start - low :]
+        return self.combine(x_BTD[:, start:], a_BHSK.transpose(1, 2).flatten(2), pattern)
+
     def forward(self, x_BTD: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]; position t sees positions up to t only."""
         u_BTD = self.norm(x_BTD)

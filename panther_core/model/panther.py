@@ -93,6 +93,18 @@ class Panther(nn.Module):
         h_BTD: Tensor = self.norm(x_BTD)
         return h_BTD[:, 1:] if self.config.profile == "first" else h_BTD
 
+    def since(self, codes_BT: Tensor, profile_B8: Tensor, start: int) -> Tensor:
+        """h [B, T - start, D] after the events from position `start` on, the last layer's other positions left out."""
+        last = self.layers[-1]
+        if not isinstance(last, Layer):  # a baseline
+            every_BTD: Tensor = self(codes_BT, profile_B8)
+            return every_BTD[:, start:]
+        x_BTD = self.inputs(codes_BT, profile_B8)
+        for layer in self.layers[:-1]:
+            x_BTD = layer(x_BTD)
+        h_BSD: Tensor = self.norm(last.since(x_BTD, start + (self.config.profile == "first")))
+        return h_BSD
+
     def newest(self, codes_BT: Tensor, profile_B8: Tensor, last_B: Tensor) -> Tensor:
         """h [B, D] after event `last` of each window, the last layer's other positions left out."""
         last = self.layers[-1]

@@ -31,6 +31,7 @@ from panther_core.scoring import EncodeResponse, ExplainResponse, ScoreRequest, 
 from panther_core.state import EXPECTED
 
 POSITIONS = 8192  # padded window positions a forward: activations stay in cache
+_POSITIONS_CPU = 2048  # of whole histories: activations stay in memory that the process has, fresh pages are dear
 _LOGITS = 8 << 20  # next-token logits held at a time
 
 
@@ -99,16 +100,19 @@ class PantherModel(torch.nn.Module):
         cached = np.empty((count, cached_width(self.config)), np.float32)
         expected = np.empty((count, EXPECTED), np.uint64)
         windows, table = plan(history, self.config.length, known), self.panther.token_table()
-        for index in chunks(windows.end - windows.begin, POSITIONS):
+        positions = _POSITIONS_CPU if self.device.type == "cpu" else POSITIONS
+        for index in chunks(windows.end - windows.begin, positions, windows.first - windows.begin):
             w = windows.take(index)
             part = as_tensor(padded(codes, w.begin, w.end), self.device)
+            start = int((w.first - w.begin).min())  # of earlier events nothing is asked
             # the profile in force at the newest event was in force when each of the counted outputs was made
-            h_BTD = self.panther(part, self._tensor(history.profile[history.order[w.end - 1]]))
-            pooled_BTP = self.head.text.pooled(self.head.text.every(part))
-            place = w.begin[:, None] + np.arange(part.shape[1])
+            h_BSD = self.panther.since(part, self._tensor(history.profile[history.order[w.end - 1]]), start)
+            low = max(0, start - self.head.text.span)  # no text window that is pooled begins earlier
+            pooled_BSP = self.head.text.pooled(self.head.text.every(part[:, low:]))[:, start - low :]
+            place = w.begin[:, None] + np.arange(start, part.shape[1])
             counts = (place >= w.first[:, None]) & (place < w.end[:, None])
             mask = self._tensor(counts)
-            outputs, likely = self.outputs(h_BTD[mask], pooled_BTP[mask], table)
+            outputs, likely = self.outputs(h_BSD[mask], pooled_BSP[mask], table)
             cached[place[counts]], expected[place[counts]] = outputs.cpu().numpy(), _unsigned(likely)
         return EncodedHistory(cached, expected, codes, places(history))
 

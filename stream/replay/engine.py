@@ -7,6 +7,7 @@ user keeps the state record that the worker would keep, and the outputs after it
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,13 +23,14 @@ from panther_core.history import prepare
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups
 from panther_core.model.serving import PantherModel
-from panther_core.state import DECISION, StateCodec
+from panther_core.model.threads import side_by_side
+from panther_core.state import DECISION, StateCodec, put_rows, take_rows
 from panther_core.table import TransactionTable
 from panther_core.transition import code_array
 from stream.live_models import ServingModel
 
-_POSITIONS = 1 << 17  # events encoded before they are scored and forgotten: bounds memory
-_ROWS = 8192  # scored at once: large enough to keep the cores busy
+_POSITIONS = 1 << 16  # events a thread encodes before they are scored and forgotten: bounds memory
+_ROWS = 2048  # scored at once: the kernel lets no other thread start an operator meanwhile
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Replayer:
         self._states = self._codec.fresh(0)
         self._cached = np.zeros((0, serving.codec.dtype["cached"].shape[0]), np.float32)
         self.seen = 0  # rows so far: the next one's offset
-        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step; of encode and score, all threads' sum
+        self._clock = threading.Lock()  # of `seconds`
 
     def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
@@ -67,10 +70,13 @@ class Replayer:
             events = table.events(self.serving.schema, self.seen)
             events["code"]["risk"] = self.serving.risk.level(events["merchant"]) if risk is None else risk
             slots = self._slots(np.unique(events["user"]))
-            before = self._states[slots]
-            history = prepare(events, self.serving.schema, self._codec.length, before.copy())
+            before = take_rows(self._states, slots)
+            working = before.view(np.uint8).copy().view(before.dtype)  # as bytes: see take_rows
+            history = prepare(events, self.serving.schema, self._codec.length, working)
         decision = np.zeros(len(events), DECISION)
-        for low, high in groups(history, before, self._codec.length, _POSITIONS):
+
+        def users(stretch: tuple[int, int]) -> None:
+            low, high = stretch
             at = slots[low:high]
             with self._timed("encode"):
                 part = continued(history, low, high, before[low:high])
@@ -79,7 +85,10 @@ class Replayer:
             with self._timed("score"):
                 self._score(part, encoded, events, decision)
             self._cached[at], history.states["expected"][low:high] = part.last_outputs(encoded)
-        self._states[slots] = history.states
+
+        # no user's rows are another's: the stretches write to different places
+        side_by_side(users, groups(history, before, self._codec.length, _POSITIONS))
+        put_rows(self._states, slots, history.states)
         self.seen += len(events)
         decision["scored_at"] = events["time_ms"]
         return Replayed(decision, history.kept, history.features)
@@ -141,7 +150,8 @@ class Replayer:
     def _timed(self, step: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds[step] += time.perf_counter() - started
+        with self._clock:
+            self.seconds[step] += time.perf_counter() - started
 
 
 def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) -> Replayed:
