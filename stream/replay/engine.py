@@ -57,8 +57,9 @@ class Replayer:
         self._states = self._codec.fresh(0)
         self._cached = np.zeros((0, serving.codec.dtype["cached"].shape[0]), np.float32)
         self.seen = 0  # rows so far: the next one's offset
-        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step; of encode and score, all threads' sum
-        self._clock = threading.Lock()  # of `seconds`
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step
+        self._threads: defaultdict[str, float] = defaultdict(float)  # of the chunk in work, by step, all threads' sum
+        self._clock = threading.Lock()
 
     def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
@@ -78,16 +79,21 @@ class Replayer:
         def users(stretch: tuple[int, int]) -> None:
             low, high = stretch
             at = slots[low:high]
-            with self._timed("encode"):
+            with self._in_thread("encode"):
                 part = continued(history, low, high, before[low:high])
                 encoded = self._model.encode_history(part.history, part.known)
                 part.put_outputs(encoded, self._cached[at], before["expected"][low:high])
-            with self._timed("score"):
+            with self._in_thread("score"):
                 self._score(part, encoded, events, decision)
             self._cached[at], history.states["expected"][low:high] = part.last_outputs(encoded)
 
         # no user's rows are another's: the stretches write to different places
+        self._threads.clear()
+        started = time.perf_counter()
         side_by_side(users, groups(history, before, self._codec.length, _POSITIONS))
+        elapsed, total = time.perf_counter() - started, sum(self._threads.values())
+        for step, seconds in self._threads.items():  # steps overlap: each gets its share of the time that passed
+            self.seconds[step] += elapsed * seconds / total
         put_rows(self._states, slots, history.states)
         self.seen += len(events)
         decision["scored_at"] = events["time_ms"]
@@ -150,8 +156,14 @@ class Replayer:
     def _timed(self, step: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
+        self.seconds[step] += time.perf_counter() - started
+
+    @contextmanager
+    def _in_thread(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
         with self._clock:
-            self.seconds[step] += time.perf_counter() - started
+            self._threads[step] += time.perf_counter() - started
 
 
 def replay(table: TransactionTable, serving: ServingModel, model: PantherModel) -> Replayed:
