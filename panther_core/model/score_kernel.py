@@ -22,6 +22,7 @@ from panther_core.model.event_kernel import text_window as _text_window
 from panther_core.model.event_kernel import token_id as _token_id
 from panther_core.model.head import CLIP, MAX_Z, MIN_SIGMA, FraudHead
 from panther_core.model.panther import Panther
+from panther_core.model.threads import one_product_thread
 from panther_core.scoring import SURPRISE, ScoreRequest, ScoreResponse
 
 _BLOCK = 32  # rows: small enough for the matrix library to stay on this thread
@@ -48,6 +49,7 @@ class ScoreKernel:
     """Copies of the weights of a model that serves: they do not follow when those change."""
 
     def __init__(self, panther: Panther, head: FraudHead) -> None:
+        one_product_thread()
         first, second = cast(nn.Linear, head.deep[0]), cast(nn.Linear, head.deep[3])
         cross = [cast(nn.Linear, layer) for layer in head.cross]
         self._widths = (panther.config.d, panther.config.user_dim, panther.config.pooled)

@@ -18,6 +18,7 @@ from panther_core.model.layers import TAPS, Layer
 from panther_core.model.plain import Slabs
 from panther_core.model.pool import RING, SlabPool, decode_table
 from panther_core.model.serving import PantherModel
+from panther_core.model.threads import one_product_thread
 
 
 class Step(Protocol):
@@ -40,6 +41,7 @@ class NumbaStep:
     """On the CPU: a fused kernel a layer, float32 arithmetic whatever the slabs hold."""
 
     def __init__(self, model: PantherModel, pool: SlabPool) -> None:
+        one_product_thread()
         self._pool, self._slabs = pool, pool.arrays()
         self._weights = [kernels.layer_weights(layer) for layer in _layers(model)]
         self._decode = None if pool.precision == "float32" else decode_table(pool.dtype)

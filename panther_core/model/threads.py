@@ -1,7 +1,8 @@
-"""Threads that compute side by side, each alone: for work that falls into independent parts, as a replay's users do.
+"""How many threads compute: those of the kernels' products, and those that work side by side, each alone.
 
-Two threads inside one operator wait for each other at the end of every operator; where a part is some hundred small
-operators long, that wait, and what is done by one thread in between, costs more than the second core brings.
+`side_by_side` is for work that falls into independent parts, as a replay's users do. Two threads inside one operator
+wait for each other at the end of every operator; where a part is some hundred small operators long, that wait, and what
+is done by one thread in between, costs more than the second core brings.
 """
 
 from __future__ import annotations
@@ -11,9 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numba
+import scipy.linalg.cython_blas  # noqa: F401  loads the library whose threads are set: numba would at its first product
 import torch
+from threadpoolctl import threadpool_limits
 
 Part = TypeVar("Part")
+
+
+def one_product_thread() -> None:
+    """Let a product inside a fused kernel compute on the thread that runs the kernel, in all of this process.
+
+    numba hands `np.dot` to SciPy's OpenBLAS, whose own threads divide even the products of 64 rows, and spin while they
+    wait: a second core lost, to the other model on it for one. Kernels divide their rows themselves.
+    """
+    threadpool_limits(limits=1, user_api="blas")
 
 
 def side_by_side(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
