@@ -20,7 +20,7 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-jit: Any = numba.njit(fastmath=True, cache=True)
+jit: Any = numba.njit(fastmath=True, cache=True, nogil=True)  # without the interpreter's lock: see threads.side_by_side
 
 
 class EventWeights(NamedTuple):

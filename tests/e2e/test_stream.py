@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from rocksdict import Options, Rdict
@@ -92,20 +93,20 @@ def test_the_worker_says_that_it_is_ready_and_what_it_did(stage: Stage) -> None:
     assert stage.metric("panther_model_version") == 1
 
 
-def test_replay_equals_the_stream(stage: Stage) -> None:
-    from panther_core.model.serving import PantherModel
-    from stream.replay import replay
-
-    part = stage.live.take(slice(0, 1500))
-    folder = Path(stage.system.settings.models_dir) / "1"
-    ledger = stage.collect(set(part.transaction_id.tolist()))
-    replayed = replay(concat([stage.history, part]), load_serving_model(folder), PantherModel.load(folder))
-    rows = replayed.decision[len(stage.history) :]
-    assert rows["transaction"].tolist() == [hash64(t) for t in part.transaction_id.tolist()]
-    online = [ledger.decisions[t] for t in part.transaction_id.tolist()]
-    assert np.abs(rows["score"] - [d.score for d in online]).max() < 1e-5
-    assert rows["history_len"].tolist() == [d.history_len for d in online]
-    assert np.std(rows["score"]) > 0
+def test_replay_of_the_topic_equals_the_stream(stage: Stage, tmp_path: Path) -> None:
+    part = stage.live.take(slice(0, 1500)).transaction_id.tolist()
+    ledger = stage.collect(set(part))
+    argv = [str(Path(sys.prefix) / "bin" / "panther"), "replay", "--topic", "transactions", "--model", "1"]
+    made = subprocess.run([*argv, "--out", str(tmp_path / "out")], env=stage.system.environment)
+    assert made.returncode == 0
+    replayed = pq.read_table(tmp_path / "out" / "decisions-v1.parquet").to_pylist()
+    assert len(replayed) == len(stage.history) + len(part)
+    by_id = {row["transaction_id"]: row for row in replayed}
+    rows, online = [by_id[t] for t in part], [ledger.decisions[t] for t in part]
+    assert np.abs([row["score"] - decision.score for row, decision in zip(rows, online, strict=True)]).max() < 1e-5
+    assert np.std([row["score"] for row in rows]) > 0
+    for name in ("history_len", "alert", "late", "cold_start"):
+        assert [row[name] for row in rows] == [getattr(decision, name) for decision in online], name
 
 
 def test_the_view_of_a_user_from_the_live_state_is_that_of_their_decisions(stage: Stage) -> None:
