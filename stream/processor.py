@@ -47,10 +47,13 @@ class Processor:
         models: LiveModels,
         scorer: Scorer,
         producer: Producer,
+        changelog: Producer,
         published: Published,
     ) -> None:
+        """`changelog` sends states, `producer` all else: a producer has one request at a time under way to a broker,
+        and decisions would wait for the states of the batch before them, which are ten times as large."""
         self._app, self._table, self._published = app, table, published
-        self._models, self._scorer, self._producer = models, scorer, producer
+        self._models, self._scorer, self._producer, self._changelog = models, scorer, producer, changelog
 
     async def prepare(self, events: list[Any]) -> None:
         """Look what of these events, just taken in, was published before a crash; every event, in order of intake."""
@@ -181,7 +184,7 @@ class Processor:
     async def report(self, progress: ModelProgress) -> None:
         """Say that a partition's users have moved: after their states, through the same producer."""
         key = f"{progress.app_id}:{progress.partition}".encode()
-        await self._producer.send(PROGRESS, to_json(progress), key=key)
+        await self._changelog.send(PROGRESS, to_json(progress), key=key)
 
     async def write(
         self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written
@@ -191,7 +194,7 @@ class Processor:
             by_partition.setdefault(partition, []).append((key, value))
         for partition, values in by_partition.items():
             records: list[Outgoing] = [(key, value, []) for key, value in values]
-            out.sends[partition] = await self._producer.send_all(self._table.changelog_topic_name, partition, records)
+            out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
             batch = WriteBatch(raw_mode=True)
             for key, value in values:
                 batch.put(key, value)

@@ -129,16 +129,18 @@ def make_app(
 
     @app.agent(transactions, name="decide")
     async def decide_transactions(stream: Any) -> None:
-        producer, models = make_producer(kafka), LiveModels(kafka)
+        producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka)
         suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may be an interval old
-        producer.before_request = suspension.check
-        await producer.start()
+        for each in (producer, changelog):
+            each.before_request = suspension.check
+            await each.start()
         # What is loaded by now stays, and a record's many small objects hold no cycles: with Python's defaults the
         # collector takes a fifth of the worker's time, in pauses that decisions wait for.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         gathered = Gathered(scorer, settings.batch_max)
-        processor = Processor(app, table, models, gathered, producer, Published(kafka, settings.app_id))
+        published = Published(kafka, settings.app_id)
+        processor = Processor(app, table, models, gathered, producer, changelog, published)
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, health or Health(), server_problem)
@@ -160,6 +162,6 @@ def make_app(
             await app.crash(error)
             raise
         finally:
-            await producer.stop()
+            await asyncio.gather(producer.stop(), changelog.stop())
 
     return app

@@ -62,7 +62,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     models = SimpleNamespace(version=lambda number: before if number == 9 else live)
     out = Silent()
     app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"))
-    processor = Processor(app, None, models, out, out, published)  # type: ignore[arg-type]
+    processor = Processor(app, None, models, out, out, out, published)  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
         Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)
