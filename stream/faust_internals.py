@@ -24,6 +24,8 @@ from faust.events import Event
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ack_lock
+from mode.utils.futures import notify
 
 from stream import metrics
 
@@ -145,6 +147,26 @@ class _Consumer(driver.Consumer):
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
+
+    def ack_all(self, messages: list[Any]) -> None:
+        """As `event.ack` does with each; its locks, calls and wake-ups once for all cost a quarter."""
+        enabled = {topic: self.app.topics.acks_enabled_for(topic) for topic in {m.topic for m in messages}}
+        with ack_lock:
+            for message in messages:
+                if message.acked or message.decref():
+                    continue
+                message.acked = True
+                tp, offset = message.tp, message.offset
+                committed = self._committed_offset[tp]
+                if not enabled[message.topic] or (committed is not None and offset < committed):
+                    continue
+                index = self._acked_index[tp]
+                if offset not in index:
+                    self._unacked_messages.discard(message)
+                    index.add(offset)
+                    self._acked[tp].append(offset)
+                    self._n_acked += 1
+            notify(self._waiting_for_ack)
 
     def _deliver(self, message: Any) -> bool:
         """Queue a record for the one agent that reads its topic, as the conductor would; False: it has to wait."""
@@ -339,12 +361,14 @@ class Acker:
                 self._table.data.set_persisted_offset(tp, own.last)
 
     def _ack_finished(self) -> None:
-        generation = self._app.consumer_generation_id
+        generation, finished = self._app.consumer_generation_id, []
         while self._order and id(self._order[0]) in self._done:
             event = self._order.popleft()
             self._done.discard(id(event))
             if event.message.generation_id == generation:  # else rebalanced: it is redelivered to its new owner
-                event.ack()
+                finished.append(event.message)
+        if finished:
+            self._app.consumer.ack_all(finished)
 
 
 def partition_store(table: Any, partition: int) -> Any:

@@ -18,7 +18,7 @@ from stream.faust_internals import Acker
 from stream.processor import Processor
 
 #: batches' worth of events that may wait for their users
-_WAITING = 8
+_WAITING = 4
 
 
 class Source(Protocol):

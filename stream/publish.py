@@ -20,6 +20,7 @@ from panther_core.state import ALERT, COLD, DECISION, DEGRADED, LATE
 MODEL_NAME = "panther"
 _ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids
 _LEVELS = ((0.9, "critical"), (0.7, "high"), (0.4, "medium"), (0.0, "low"))
+_COLUMNS = ("scored_at", "latency_ms", "score", "threshold", "history_len", "flags", "degraded", "model_version")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,23 +34,36 @@ def decisions_of(
 ) -> list[Decision]:
     """Decision structs of stored DECISION rows."""
     # a field of a single row costs ten times a number of a list
-    plain = {name: rows[name].tolist() for name in ("scored_at", "latency_ms", "score", "threshold", "history_len")}
-    coded = zip(*(rows[name].tolist() for name in ("flags", "degraded", "model_version")), strict=True)
+    columns = [rows[name].tolist() for name in _COLUMNS]
+    models = {version: ModelRef(MODEL_NAME if version else "rules", version) for version in set(columns[-1])}
     return [
         Decision(
             transaction_id=transaction.transaction_id,
             user_id=transaction.user_id,
             event_time=event_time,
-            **dict(zip(plain, values, strict=True)),
+            scored_at=scored_at,
+            latency_ms=latency_ms,
+            score=score,
+            threshold=threshold,
             alert=bool(flags & ALERT),
+            history_len=history_len,
             cold_start=bool(flags & COLD),
             late=bool(flags & LATE),
             degraded=DEGRADED[degraded],
-            model=ModelRef(MODEL_NAME if version else "rules", version),
+            model=models[version],
         )
-        for transaction, event_time, (flags, degraded, version), *values in zip(
-            transactions, event_times, coded, *plain.values(), strict=True
-        )
+        for (
+            transaction,
+            event_time,
+            scored_at,
+            latency_ms,
+            score,
+            threshold,
+            history_len,
+            flags,
+            degraded,
+            version,
+        ) in zip(transactions, event_times, *columns, strict=True)
     ]
 
 

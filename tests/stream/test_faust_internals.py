@@ -20,6 +20,7 @@ from faust.transport.conductor import Conductor, ConductorCompiler
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from stream.faust_internals import Acker, Arrivals, LowLatencyTransport, Written, _Consumer, _FetchSize, lags
 
@@ -43,7 +44,47 @@ def test_micro_batches_and_acks() -> None:
         assert name in source
     assert "rebalancing" in inspect.getsource(faust.App)
     assert "on_rebalance_end" in inspect.getsource(Recovery._resume_streams)
+    for name in ("_committed_offset", "_acked_index", "_acked", "_n_acked", "_waiting_for_ack"):
+        assert name in inspect.getsource(Consumer.ack), name
     assert "async for tp, message in ait" in inspect.getsource(Consumer._drain_messages), "getmany is what is drained"
+
+
+def test_acks_of_many_messages_are_those_of_each() -> None:
+    assert "if not self.decref(n):" in inspect.getsource(ConsumerMessage.ack), "Faust's ack has changed: read it again"
+
+    def consumer() -> Any:
+        made: Any = object.__new__(_Consumer)
+        made.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda topic: topic == "transactions"))
+        made._committed_offset = defaultdict(lambda: None, {TP("transactions", 1): 5})
+        made._acked_index, made._acked, made._n_acked = defaultdict(set), defaultdict(list), 0
+        made._unacked_messages, made._waiting_for_ack = set(), None
+        return made
+
+    def messages() -> list[Any]:
+        out = []
+        for topic, partition, offset in (
+            ("transactions", 0, 3),
+            ("transactions", 1, 4),
+            ("transactions", 1, 5),
+            ("x", 0, 1),
+        ):
+            tp = TP(topic, partition)
+            out.append(ConsumerMessage(*tp, offset, 0.0, 0, [], b"k", b"v", None, tp=tp))
+            out[-1].incref(2 if offset == 3 else 1)
+        return [*out, out[2]]
+
+    one, all_ = consumer(), consumer()
+    for _ in range(2):
+        taken, same = messages(), messages()
+        one._unacked_messages.update(taken)
+        all_._unacked_messages.update(same)
+        for message in taken:
+            message.ack(one)
+        all_.ack_all(same)
+    for name in ("_acked_index", "_acked", "_n_acked"):
+        assert getattr(one, name) == getattr(all_, name), name
+    assert all_._acked == {TP("transactions", 1): [5]}
+    assert len(one._unacked_messages) == len(all_._unacked_messages)
 
 
 def test_a_fetch_waits_for_what_comes_in_a_moment_at_the_present_rate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,22 +16,26 @@ from stream.pipeline import Pipeline
 class Message:
     generation_id = 7
 
-    def __init__(self, key: bytes) -> None:
-        self.key = key
+    def __init__(self, key: bytes, number: int, acked: list[int]) -> None:
+        self.key, self.number, self.acked = key, number, acked
 
 
 class Event:
     """What pipeline and acker need of Faust's event."""
 
     def __init__(self, number: int, key: bytes, acked: list[int]) -> None:
-        self.number, self.message, self._acked = number, Message(key), acked
+        self.number, self.message = number, Message(key, number, acked)
 
-    def ack(self) -> None:
-        self._acked.append(self.number)
+
+class Consumer:
+    def ack_all(self, messages: list[Message]) -> None:
+        for message in messages:
+            message.acked.append(message.number)
 
 
 class App:
     consumer_generation_id = 7
+    consumer = Consumer()
 
 
 class Worked:
