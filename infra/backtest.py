@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import structs
 
+from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
 from stream.replay.columns import SCHEMA, decision_columns
-from stream.replay.run import Request, load_replayer, plan_of
+from stream.replay.run import Request, data_of, load_replayer, plan_of
 from trainer.config import TrainConfig
 from trainer.pipeline import train
 
@@ -54,13 +58,15 @@ class Plan:
 def run_backtest(table: TransactionTable, request: Request, plan: Plan, out: Path) -> list[str]:
     """Write decisions of both policies and their manifest into `out`; returns what went otherwise than planned.
 
-    `request.models_dir` gets the versions. Raises BadInput: a finished folder, too short a log, no labels to begin on.
+    `request.models_dir` gets the versions; those that an interrupted run of the same plan has trained are used as they
+    are. Raises BadInput: a finished folder, another plan's versions, too short a log, no labels to begin on.
     """
     if (out / "replay.json").exists():
         raise BadInput(f"expected a new folder, {out} holds a finished backtest: give another --out or remove it")
     if not plan.train_until_ms < int(table.time_ms[-1]):
         raise BadInput(f"expected transactions after --train-until in {request.path}, got none: choose an earlier day")
     known_to(table, plan.train_until_ms, plan)  # before anything is trained or written
+    _go_on(table, request, plan)
     moments, notes = train_versions(table, request.models_dir, plan)
     versions = list(moments.values())
     partial = out / ".partial"
@@ -78,6 +84,26 @@ def run_backtest(table: TransactionTable, request: Request, plan: Plan, out: Pat
         os.replace(path, out / path.name)
     partial.rmdir()
     return notes
+
+
+def _go_on(table: TransactionTable, request: Request, plan: Plan) -> None:
+    """Note what the versions are trained on, or see that it is what was noted. Raises BadInput where it is not."""
+    note = request.models_dir / "plan.json"
+    mine: dict[str, Any] = {
+        "plan": asdict(plan) | {"first": structs.asdict(plan.first), "refresh": structs.asdict(plan.refresh)},
+        "data": [part["sha256"] for part in data_of(request)],
+        "period": [request.start, request.end],
+        "transactions": len(table),
+    }
+    text = msgspec.json.format(msgspec.json.encode(mine), indent=1)
+    if not note.exists():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_bytes(text)
+    elif note.read_bytes() != text:
+        raise BadInput(
+            f"expected versions of this plan and data in {request.models_dir}, got those of others (plan.json there): "
+            "give another --out or remove it"
+        )
 
 
 def known_to(table: TransactionTable, moment_ms: int, plan: Plan) -> TransactionTable:
@@ -101,6 +127,11 @@ def train_versions(table: TransactionTable, models: Path, plan: Plan) -> tuple[d
         before = None if plan.scratch or not moments else models / str(version - 1)
         config = plan.refresh if moments else plan.first
         folder = models / str(version)
+        if (folder / MANIFEST).exists():  # written last: an interrupted run got as far as that
+            load_manifest(folder)
+            say("    trained before")
+            moments[moment] = version
+            continue
         try:
             train(seen, folder, config=config, version=version, label_delay_ms=0, seed=plan.seed, continue_from=before)
         except BadInput as error:

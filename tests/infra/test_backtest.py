@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,21 +21,26 @@ from stream.report.build import write_report
 from tests.fixtures_model import log
 from tests.scoring.test_replay_run import write_fdh
 from trainer.config import preset
+from trainer.pipeline import train
 
 __all__ = ["log"]
 DELAY_DAYS, START_DAY, EVERY_DAYS = 5, 40, 8
 
 
-def backtest(log: TransactionTable, folder: Path) -> Path:
-    """The policy on this log; its result folder."""
+def plan_for(log: TransactionTable) -> Plan:
     tiny = preset("tiny")
-    plan = Plan(
+    return Plan(
         train_until_ms=int(log.time_ms[0]) + START_DAY * DAY_MS,
         every_ms=EVERY_DAYS * DAY_MS,
         label_delay_ms=DELAY_DAYS * DAY_MS,
         first=structs.replace(tiny, epochs=1, head_epochs=1),
         refresh=structs.replace(tiny, epochs=1, head_epochs=1),
     )
+
+
+def backtest(log: TransactionTable, folder: Path) -> Path:
+    """The policy on this log; its result folder."""
+    plan = plan_for(log)
     folder.mkdir()
     write_fdh(log, folder / "transactions.parquet", log.label)
     request = Request(
@@ -75,3 +82,32 @@ def test_labels_that_change_after_a_moment_change_no_decision_before_they_arrive
     assert [variant.name for variant in report.variants] == ["never", f"every {EVERY_DAYS} days"]
     assert report.variants[1].model_versions == [1, 2, 3]
     assert len(json.loads((true / "replay.json").read_text())["models"]) == 3
+
+
+def test_an_interrupted_backtest_goes_on_with_the_versions_that_it_has(
+    log: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log.take(np.flatnonzero(log.user.index % 2 == 0))
+    log = replace(log, label=(np.random.default_rng(0).random(len(log)) < 0.05).astype(np.int8))
+    whole = backtest(log, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    write_fdh(log, cut / "transactions.parquet", log.label)
+    shutil.copytree(tmp_path / "whole" / "models", cut / "models")
+    shutil.rmtree(cut / "models" / "2")  # killed in the second training
+    (cut / "models" / "2").mkdir()
+    request = Request(cut / "transactions.parquet", "fdh", (1,), cut / "models", label_delay_ms=DELAY_DAYS * DAY_MS)
+    plan = plan_for(log)
+    with pytest.raises(BadInput, match="this plan"):
+        run_backtest(log, request, replace(plan, seed=1), cut / "out")
+    trained: list[Path] = []
+
+    def noted(seen: TransactionTable, folder: Path, **options: Any) -> Any:
+        trained.append(folder)
+        return train(seen, folder, **options)
+
+    monkeypatch.setattr("infra.backtest.train", noted)
+    run_backtest(log, request, plan, cut / "out")
+    assert trained == [cut / "models" / "2"]
+    for path in whole.glob("*.parquet"):
+        assert (cut / "out" / path.name).read_bytes() == path.read_bytes(), path.name

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from panther_core.features import WIDTH
 from panther_core.model.codes import as_tensor, attributes
@@ -38,6 +39,16 @@ def requested(model: PantherModel, rows: int, seed: int) -> ScoreRequest:
     cached[rng.random(rows) < 0.1, -1] = 0  # a prediction without any spread
     features = rng.normal(size=(rows, WIDTH)).astype(np.float32)
     return ScoreRequest(features, random_codes(rng, rows), recent, random_profiles(rng, rows), cached, length)
+
+
+def test_products_stay_on_the_thread_of_their_kernel() -> None:
+    """OpenBLAS divides even the products of 64 rows, and its threads spin: a core lost (docs/log.md)."""
+    threadpool_limits(limits=2, user_api="blas")
+    model = next(iter(MODELS.values()))
+    ScoreKernel(model.panther, model.head).score(requested(model, 64, 0), requested(model, 64, 0).cached)
+    libraries = {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    assert libraries
+    assert set(libraries.values()) == {1}, libraries
 
 
 @pytest.mark.parametrize("name", NAMES)
