@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from panther_core.engine import Answer, Decided, LiveModel, Request, decide
+from panther_core.engine import Answer, LiveModel, Request, decide
 from panther_core.features import WIDTH
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.reasons import KINDS
@@ -23,6 +23,7 @@ from panther_core.scoring import (
 )
 from panther_core.state import StateCodec
 from panther_core.table import TransactionTable
+from tests.steps import decided
 
 LENGTH, CACHED = 8, 4
 RULES = RuleModel(np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32), np.full(WIDTH, 0.1, np.float32), bias=-2.0)
@@ -78,24 +79,18 @@ class Stream:
         users, rows = np.unique(events["user"], return_inverse=True)
         states = self.codec.decode([self.states.get(int(u)) for u in users])
         steps = decide(states, rows, events, self.schema, model, lambda: 10**12, events["time_ms"])
-        answer: Answer = None
-        while True:
-            try:
-                need = steps.send(answer)
-            except StopIteration:
-                break
-            answer = None
-            if isinstance(need, Decided):
-                for i, row in zip(need.event.tolist(), need.decision.copy(), strict=True):
-                    if need.repeated:
-                        self.repeated.append((int(events["transaction"][i]), row))
-                    else:
-                        assert int(events["transaction"][i]) not in self.decisions
-                        self.decisions[int(events["transaction"][i])] = row
-                continue
+
+        def ask(need: Request) -> Answer:
             self.requests.append(need)
-            if type(need) not in self.down:
-                answer = answer_of(need)
+            return None if type(need) in self.down else answer_of(need)
+
+        for need in decided(steps, ask):
+            for i, row in zip(need.event.tolist(), need.decision.copy(), strict=True):
+                if need.repeated:
+                    self.repeated.append((int(events["transaction"][i]), row))
+                else:
+                    assert int(events["transaction"][i]) not in self.decisions
+                    self.decisions[int(events["transaction"][i])] = row
         for user, value in zip(users.tolist(), self.codec.encode(states), strict=True):
             self.states[user] = value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import subprocess
 import sys
@@ -20,23 +19,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from infra.parity_load import send_with_troubles, troubled
 from panther_core.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
+from tests.steps import write_payments
 from trainer.config import preset
 from trainer.pipeline import train
 
 LIVE = ("transactions", "fraud.scores", "fraud.alerts", "fraud.labels", "transactions.dlq")
-MAPPING = """
-data = "payments.csv"
-sorted = true
-time = "ms"
-[columns]
-transaction_id = "id"
-user_id = "user"
-merchant_id = "merchant"
-merchant_category = "category"
-channel = "channel"
-amount = "amount"
-event_time = "time"
-"""
 
 
 def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
@@ -99,13 +86,8 @@ def ends_and_commits(stage: Stage) -> tuple[dict[str, Any], dict[str, Any], list
 
 
 def test_a_shadow_decides_as_the_engine_and_leaves_the_live_system_alone(stage: Stage, tmp_path: Path) -> None:
-    with (tmp_path / "payments.csv").open("w") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "user", "merchant", "category", "channel", "amount", "time"])
-        for t in stage.history.take(slice(0, 1200)).rows():
-            merchant = [t.merchant_id, t.merchant_category, t.channel]
-            writer.writerow([t.transaction_id, t.user_id, *merchant, t.amount, t.event_time])
-    (tmp_path / "mapping.toml").write_text(MAPPING)
+    part = stage.history.take(slice(0, 1200))
+    write_payments(part, tmp_path, [str(amount) for amount in part.amount.tolist()])
     argv = [str(Path(sys.prefix) / "bin" / "panther"), "replay", "--data", str(tmp_path), "--format", "generic"]
 
     def replayed(via: str) -> Any:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from panther_core.engine import Answer, Decided, decide
+from panther_core.engine import decide
 from panther_core.events import Transaction
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import ExplainRequest, ScoreRequest
 from panther_core.state import ALERT
 from panther_core.table import as_arrived
 from stream.live_models import ServingModel, load_serving_model
@@ -19,6 +18,7 @@ from stream.parity.online import Online
 from stream.publish import alert_of, decisions_of, to_json
 from stream.published import headers_of
 from stream.replay import Replayer
+from tests.steps import asking, decided
 
 APP, BATCH = "test-app", 8
 
@@ -79,27 +79,12 @@ def stream(transactions: list[Transaction], versions: list[Version]) -> Streamed
 def _batch(out, states, rows, at, events, transactions, version) -> None:  # type: ignore[no-untyped-def]
     serving, model = version.serving, version.model
     steps = decide(states, rows, events, serving.schema, serving.live, lambda: int(at[0]), events["time_ms"])
-    answer: Answer = None
-    while True:
-        try:
-            need = steps.send(answer)
-        except StopIteration:
-            return
-        answer = None
-        if isinstance(need, Decided):
-            for i, row in zip(need.event.tolist(), need.decision, strict=True):
-                transaction = transactions[at[i]]
-                (decision,) = decisions_of(np.array([row]), [transaction], [int(events["time_ms"][i])])
-                headers = headers_of(APP, 0, int(at[i]))
-                out.scores.append(Published(to_json(decision), headers))
-                if row["flags"] & ALERT:
-                    alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
-                    out.alerts.append(Published(to_json(alert), headers))
-        elif version.rules:
-            continue
-        elif isinstance(need, ScoreRequest):
-            answer = model.score(need)
-        elif isinstance(need, ExplainRequest):
-            answer = model.explain(need.scored)
-        else:
-            answer = model.encode(need.codes, need.length, need.profile)
+    for need in decided(steps, (lambda _: None) if version.rules else asking(model)):
+        for i, row in zip(need.event.tolist(), need.decision, strict=True):
+            transaction = transactions[at[i]]
+            (decision,) = decisions_of(np.array([row]), [transaction], [int(events["time_ms"][i])])
+            headers = headers_of(APP, 0, int(at[i]))
+            out.scores.append(Published(to_json(decision), headers))
+            if row["flags"] & ALERT:
+                alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
+                out.alerts.append(Published(to_json(alert), headers))

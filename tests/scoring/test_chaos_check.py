@@ -16,16 +16,16 @@ from infra.chaos.check import check
 from infra.chaos.evidence import Evidence, Records
 from infra.chaos.offline import InputRecord
 from infra.chaos.traffic import troubled
-from panther_core.engine import Answer, Decided, decide
+from panther_core.engine import decide
 from panther_core.events import Decision
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import ExplainRequest, ScoreRequest
 from panther_core.state import ALERT
 from panther_core.table import TransactionTable
 from stream.intake import read_batch
 from stream.live_models import ServingModel, load_serving_model
 from stream.publish import alert_of, decisions_of, to_json
 from stream.published import headers_of
+from tests.steps import asking, decided
 
 Books = tuple[Evidence, ServingModel, PantherModel]
 _BATCH = 64
@@ -52,28 +52,15 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
         steps = decide(
             states, rows[part], intake.events[part], serving.schema, serving.live, lambda: 7, intake.received_ms[part]
         )
-        answer: Answer = None
-        while True:
-            try:
-                need = steps.send(answer)
-            except StopIteration:
-                break
-            answer = None
-            if isinstance(need, Decided):
-                for i, row in zip((low + need.event).tolist(), need.decision, strict=True):
-                    transaction, at = intake.transactions[i], intake.records[i].offset
-                    (decision,) = decisions_of(np.array([row]), [transaction], [int(intake.events["time_ms"][i])])
-                    headers = headers_of("app", 0, at)
-                    decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers))
-                    if row["flags"] & ALERT:
-                        alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
-                        alerts.append(kafka_record(len(alerts), b"", to_json(alert), headers))
-            elif isinstance(need, ScoreRequest):
-                answer = model.score(need)
-            elif isinstance(need, ExplainRequest):
-                answer = model.explain(need.scored)
-            else:
-                answer = model.encode(need.codes, need.length, need.profile)
+        for need in decided(steps, asking(model)):
+            for i, row in zip((low + need.event).tolist(), need.decision, strict=True):
+                transaction, at = intake.transactions[i], intake.records[i].offset
+                (decision,) = decisions_of(np.array([row]), [transaction], [int(intake.events["time_ms"][i])])
+                headers = headers_of("app", 0, at)
+                decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers))
+                if row["flags"] & ALERT:
+                    alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
+                    alerts.append(kafka_record(len(alerts), b"", to_json(alert), headers))
     dead = [kafka_record(i, d.record.key, d.record.value or b"", _dead_headers(d)) for i, d in enumerate(intake.dead)]
     names = {int(e["user"]): t.user_id.encode() for e, t in zip(intake.events, intake.transactions, strict=True)}
     values = serving.codec.encode(states)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from panther_core.engine import Answer, Decided, decide
+from panther_core.engine import decide
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import ExplainRequest, ScoreRequest
 from panther_core.state import ALERT, DECISION
 from panther_core.table import TransactionTable
 from stream.live_models import load_serving_model
 from stream.replay import replay
+from tests.steps import asking, decided
 
 _EVENTS, _BATCH = 400, 50
 
@@ -33,21 +33,8 @@ def test_replay_gives_the_reasons_of_the_stream(log: TransactionTable, artifact_
     for low in range(0, len(events), _BATCH):
         part = events[low : low + _BATCH]
         steps = decide(states, row[low : low + _BATCH], part, serving.schema, serving.live, lambda: 0, part["time_ms"])
-        answer: Answer = None
-        while True:
-            try:
-                need = steps.send(answer)
-            except StopIteration:
-                break
-            answer = None
-            if isinstance(need, Decided):
-                online[low + need.event] = need.decision
-            elif isinstance(need, ScoreRequest):
-                answer = model.score(need)
-            elif isinstance(need, ExplainRequest):
-                answer = model.explain(need.scored)
-            else:
-                answer = model.encode(need.codes, need.length, need.profile)
+        for need in decided(steps, asking(model)):
+            online[low + need.event] = need.decision
 
     alert = (online["flags"] & ALERT) > 0
     assert alert.sum() > 50

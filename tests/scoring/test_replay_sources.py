@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +13,9 @@ from panther_core.table import TransactionTable, as_arrived
 from stream.replay.run import Request, run
 from stream.replay.topic import TopicLog
 from tests.scoring.streamed import load
+from tests.steps import write_payments
 
 _CHUNK = 700
-_MAPPING = """
-data = "payments.csv"
-sorted = true
-time = "ms"
-[columns]
-transaction_id = "id"
-user_id = "user"
-merchant_id = "merchant"
-merchant_category = "category"
-channel = "channel"
-amount = "amount"
-event_time = "time"
-"""
 
 
 def topic_log(table: TransactionTable, partition: np.ndarray, timestamp: np.ndarray) -> TopicLog:  # type: ignore[type-arg]
@@ -68,14 +55,7 @@ def test_clocks_that_step_back_do_not_reorder_a_partition(log: TransactionTable)
 def generic(log: TransactionTable, folder: Path, amounts: list[str], order: np.ndarray) -> Path:  # type: ignore[type-arg]
     """The log as a CSV file with a mapping; returns the mapping's path."""
     folder.mkdir()
-    (folder / "mapping.toml").write_text(_MAPPING)
-    with (folder / "payments.csv").open("w") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "user", "merchant", "category", "channel", "amount", "time"])
-        for t, amount in zip(log.take(order).rows(), amounts, strict=True):
-            row = [t.transaction_id, t.user_id, t.merchant_id, t.merchant_category, t.channel, amount, t.event_time]
-            writer.writerow(row)
-    return folder / "mapping.toml"
+    return write_payments(log.take(order), folder, amounts)
 
 
 def nothing_to_see(out: Path) -> bool:
