@@ -127,8 +127,7 @@ def train_versions(table: TransactionTable, models: Path, plan: Plan) -> tuple[d
         before = None if plan.scratch or not moments else models / str(version - 1)
         config = plan.refresh if moments else plan.first
         folder = models / str(version)
-        if (folder / MANIFEST).exists():  # written last: an interrupted run got as far as that
-            load_manifest(folder)
+        if _trained(folder, seen):
             say("    trained before")
             moments[moment] = version
             continue
@@ -141,6 +140,13 @@ def train_versions(table: TransactionTable, models: Path, plan: Plan) -> tuple[d
             continue
         moments[moment] = version
     return moments, notes
+
+
+def _trained(folder: Path, seen: TransactionTable) -> bool:
+    """Whether an interrupted run has trained this version on these events: where one refresh could not be trained, the
+    next one took its number, with events that this one may not know."""
+    there = (folder / MANIFEST).exists()  # written last
+    return there and load_manifest(folder).data_window[1] == int(seen.time_ms[-1])
 
 
 def decisions(table: TransactionTable, request: Request, moments: dict[int, int]) -> Iterator[pa.Table]:

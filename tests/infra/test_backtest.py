@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from infra.backtest import DAY_MS, Plan, run_backtest
+from infra.backtest import DAY_MS, Plan, known_to, run_backtest, train_versions
 from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
 from stream.replay.run import Request
@@ -111,3 +111,24 @@ def test_an_interrupted_backtest_goes_on_with_the_versions_that_it_has(
     assert trained == [cut / "models" / "2"]
     for path in whole.glob("*.parquet"):
         assert (cut / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_refresh_that_could_not_be_trained_does_not_take_the_next_ones_version_when_it_goes_on(
+    log: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log.take(np.flatnonzero(log.user.index % 2 == 0))
+    log = replace(log, label=(np.random.default_rng(0).random(len(log)) < 0.05).astype(np.int8))
+    plan = plan_for(log)
+    first_refresh = known_to(log, plan.train_until_ms + plan.every_ms, plan)
+
+    def cannot_the_first(seen: TransactionTable, folder: Path, **options: Any) -> Any:
+        if len(seen) == len(first_refresh):
+            raise BadInput("no fraud in a slice")
+        return train(seen, folder, **options)
+
+    monkeypatch.setattr("infra.backtest.train", cannot_the_first)
+    whole, notes = train_versions(log, tmp_path / "models", plan)
+    assert len(notes) == 1
+    again, same = train_versions(log, tmp_path / "models", plan)
+    assert (again, same) == (whole, notes)
+    assert list(whole) == [plan.train_until_ms, plan.train_until_ms + 2 * plan.every_ms]
