@@ -20,7 +20,8 @@ from panther_core.events import Decision, ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
-from stream.faust_internals import Written, partition_store
+from stream.acker import Written
+from stream.faust_internals import partition_store
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
 from stream.producer import Outgoing, Producer

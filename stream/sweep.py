@@ -19,7 +19,8 @@ from panther_core.schema import hash64
 from panther_core.scoring import Scorer
 from panther_core.topics import TRANSACTIONS
 from stream import metrics
-from stream.faust_internals import Acker, Written, partition_store
+from stream.acker import Acker, Written
+from stream.faust_internals import partition_store
 from stream.live_models import LiveModels, ServingModel
 from stream.pipeline import Pipeline
 from stream.processor import Processor, now_ms

@@ -8,7 +8,8 @@ from typing import Any
 
 from panther_core.topics import MODELS, TRANSACTIONS
 from stream import metrics
-from stream.faust_internals import Acker, assigned, lags, open_stores, standbys
+from stream.acker import Acker
+from stream.faust_internals import assigned, lags, open_stores, standbys
 from stream.health import Health
 from stream.live_models import LiveModels
 

@@ -5,7 +5,7 @@ The order that the guarantees rest on, a micro-batch at a time:
   2. decide (panther_core.engine), publishing each decision as soon as it is made;
   3. wait until decisions, alerts and dead letters are durable in Kafka;
   4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog;
-  5. ack in order once the changelog has them (faust_internals.Acker).
+  5. ack in order once the changelog has them (stream.acker).
 A crash anywhere before 5 means redelivery: events whose state was stored are skipped, since their decisions are
 durable; of the rest, those that were published get that decision again (stream.published), and the others are decided
 from the same state.
@@ -25,7 +25,8 @@ from faust.types.auth import CredentialsT
 from panther_core.scoring import Scorer
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
-from stream.faust_internals import Acker, Arrivals, DrainingApp, LowLatencyTransport
+from stream.acker import Acker
+from stream.faust_internals import Arrivals, DrainingApp, LowLatencyTransport
 from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening
 from stream.gathered import Gathered
 from stream.health import Health

@@ -22,7 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from stream.faust_internals import Acker, Arrivals, LowLatencyTransport, Written, _Consumer, _FetchSize, lags
+from stream.faust_internals import Arrivals, LowLatencyTransport, _Consumer, _FetchSize, lags
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -316,30 +316,3 @@ def test_partitions_without_a_committed_offset_go_back_too(monkeypatch: pytest.M
     consumer.seek, consumer.earliest_offsets = seek, earliest_offsets
     assert asyncio.run(consumer.seek_to_committed()) == committed
     assert sought == [(TP("transactions", 1), 3), (TP("transactions", 2), 0)]
-
-
-def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
-    """Records of a new owner, written while this worker was suspended, are not in its store."""
-    saved: dict[int, int] = {}
-    data = SimpleNamespace(
-        persisted_offset=lambda tp: saved.get(tp.partition, 9),
-        set_persisted_offset=lambda tp, offset: saved.__setitem__(tp.partition, offset),
-    )
-    app = SimpleNamespace(consumer_generation_id=2)
-    acker = Acker(app, SimpleNamespace(data=data, changelog_topic_name="changelog"))
-
-    async def store(*offsets: int) -> None:
-        sent = asyncio.get_running_loop().create_future()
-        sent.set_result([range(offset, offset + 1) for offset in offsets])
-        await acker.put(Written(2, [], {0: sent}))
-        running = asyncio.ensure_future(acker.run())
-        await acker.drained()
-        running.cancel()
-
-    async def go() -> None:
-        await store(11, 10)
-        assert saved == {0: 11}
-        await store(12, 15, 16)
-        assert saved == {0: 12}, "13 and 14 are somebody else's"
-
-    asyncio.run(go())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.faust_internals import Acker, Written
+from stream.acker import Acker, Written
 from stream.pipeline import Pipeline
 
 
