@@ -20,14 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from panther_core.model.event_kernel import F32, I64, jit
 from panther_core.model.layers import TAPS, Layer
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
 _BLOCK = 8  # rows
 _EPS = 1e-5  # of the layer norms
-_jit: Any = numba.njit(fastmath=True, cache=True)
 
 
 class LayerWeights(NamedTuple):
@@ -80,7 +77,7 @@ def layer_weights(layer: Layer) -> LayerWeights:
     )
 
 
-@_jit
+@jit
 def _exp(x: F32, bits: NDArray[np.int32]) -> None:
     """x = e^x in place for x <= 0, to 2 units in the last place: 2^n by the exponent's bits, 2^f by a polynomial."""
     power = bits.view(np.float32)
@@ -100,7 +97,7 @@ def _exp(x: F32, bits: NDArray[np.int32]) -> None:
         x[t] *= power[t]
 
 
-@_jit
+@jit
 def _gelu(x: F32, e: F32, bits: NDArray[np.int32]) -> None:
     """x = x * Phi(x) in place; erf by Abramowitz and Stegun 7.1.26, error below 1.5e-7."""
     for j in range(len(x)):
@@ -117,7 +114,7 @@ def _gelu(x: F32, e: F32, bits: NDArray[np.int32]) -> None:
         x[j] *= tail if x[j] < 0 else np.float32(1) - tail
 
 
-@_jit
+@jit
 def _normed(x: F32, scale: F32, bias: F32, out: F32) -> None:
     """Layer norm of one row."""
     mean = np.float32(0)
@@ -132,13 +129,13 @@ def _normed(x: F32, scale: F32, bias: F32, out: F32) -> None:
         out[j] = (x[j] - mean) * factor * scale[j] + bias[j]
 
 
-@_jit
+@jit
 def bfloat16_bits(bits: Any) -> Any:
     """Bits of a float32 as bfloat16, rounded to nearest even."""
     return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
 
 
-@_jit
+@jit
 def float16_bits(bits: Any) -> Any:
     """Bits of a float32 as float16, rounded to nearest even; too large becomes infinite."""
     sign, a = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
@@ -158,7 +155,7 @@ def float16_bits(bits: Any) -> Any:
 BITS: dict[str, Any] = {"float32": None, "float16": float16_bits, "bfloat16": bfloat16_bits}
 
 
-@_jit
+@jit
 def _store(row_K: F32, out_K: Any, encode: Any) -> None:
     """Put a key or value into its slab; `encode` (None: float32) makes 16-bit patterns."""
     if encode is None:
@@ -170,7 +167,7 @@ def _store(row_K: F32, out_K: Any, encode: Any) -> None:
             out_K[j] = encode(bits[j])
 
 
-@_jit
+@jit
 def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, out_K: F32) -> None:
     """Softmax attention of one head over all positions given; `decode` turns the bits of a 16-bit slab into floats."""
     weights, bits = buffers
@@ -201,7 +198,7 @@ def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, o
         out_K[j] /= total
 
 
-@_jit
+@jit
 def _convolve(ring_PD: F32, at: int, u_D: F32, weights: LayerWeights, distance_4: I64, out_D: F32) -> None:
     """Put the newest input into the ring (position modulo P), then convolve over the distances."""
     places, width = ring_PD.shape
@@ -325,13 +322,13 @@ def _statistics(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> 
         log_z_B[b], square_B[b] = _row_statistics(logits_BV[b], likely_BE[b])
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
+@jit
 def _statistics_alone(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> None:
     for b in range(len(logits_BV)):
         log_z_B[b], square_B[b] = _row_statistics(logits_BV[b], likely_BE[b])
 
 
-@_jit
+@jit
 def _row_statistics(logits: F32, likely: I64) -> Any:
     size, wanted = len(logits), len(likely)
     best = np.full(wanted, -np.inf, np.float32)

@@ -25,7 +25,6 @@ from panther_core.model.panther import Panther
 from panther_core.model.threads import one_product_thread
 from panther_core.scoring import SURPRISE, ScoreRequest, ScoreResponse
 
-_BLOCK = 32  # rows: small enough for the matrix library to stay on this thread
 _CLIP, _MAX_Z, _MIN_SIGMA = np.float32(CLIP), np.float32(MAX_Z), np.float32(MIN_SIGMA)
 
 
@@ -131,33 +130,31 @@ def _score(
     d, user, pooled = widths
     dense = features + 4 + surprise_BA.shape[1]
     parts = np.empty(len(weights.events.offset_7), np.int64)
-    for low in range(0, rows, _BLOCK):
-        size = min(_BLOCK, rows - low)
-        h_RD = known_BK[low : low + size, :d].copy()
-        logits_RY = np.dot(h_RD, weights.attribute_DY) + weights.attribute_bias_Y
-        window_RX = np.empty((size, len(weights.events.filter_XP)), np.float32)
-        x0_RW, there_R = np.empty((size, weights.cross_bias_LW.shape[1]), np.float32), np.empty(size, np.int64)
-        for r in range(size):
-            b, x0 = low + r, x0_RW[r]
-            there_R[r] = _text_window(codes_BE[b], weights.events, parts, window_RX[r])
-            if there_R[r] < 0:
-                return False
-            scalars = known_BK[b, d + user + pooled :]
-            log_p_B[b], z_B[b] = _deviation(h_RD[r], logits_RY[r], scalars, parts, weights, surprise_BA[b])
-            x0[:features] = features_BF[b]
-            x0[features] = log_p_B[b]
-            x0[features + 1] = np.arcsinh(z_B[b])
-            x0[features + 2] = np.log(max(scalars[2], _MIN_SIGMA))
-            x0[features + 3] = cold_B[b]
-            x0[features + 4 : dense] = surprise_BA[b]
-            for j in range(dense):
-                x0[j] = min(max((x0[j] - weights.mean_X[j]) / weights.std_X[j], -_CLIP), _CLIP)
-            x0[dense:] = known_BK[b, d : d + user + pooled]
-        newest_RP = _text_newest(window_RX, there_R, weights.events)
-        for r in range(size):
-            for p in range(pooled):
-                x0_RW[r, dense + user + p] = max(x0_RW[r, dense + user + p], newest_RP[r, p])
-        logit_R = _logits(x0_RW, weights)
-        for r in range(size):
-            score_B[low + r] = 1 / (1 + np.exp(-(weights.last[1] * logit_R[r] + weights.last[2])))
+    h_BD = known_BK[:, :d].copy()
+    logits_BY = np.dot(h_BD, weights.attribute_DY) + weights.attribute_bias_Y
+    window_BX = np.empty((rows, len(weights.events.filter_XP)), np.float32)
+    x0_BW, there_B = np.empty((rows, weights.cross_bias_LW.shape[1]), np.float32), np.empty(rows, np.int64)
+    for b in range(rows):
+        x0 = x0_BW[b]
+        there_B[b] = _text_window(codes_BE[b], weights.events, parts, window_BX[b])
+        if there_B[b] < 0:
+            return False
+        scalars = known_BK[b, d + user + pooled :]
+        log_p_B[b], z_B[b] = _deviation(h_BD[b], logits_BY[b], scalars, parts, weights, surprise_BA[b])
+        x0[:features] = features_BF[b]
+        x0[features] = log_p_B[b]
+        x0[features + 1] = np.arcsinh(z_B[b])
+        x0[features + 2] = np.log(max(scalars[2], _MIN_SIGMA))
+        x0[features + 3] = cold_B[b]
+        x0[features + 4 : dense] = surprise_BA[b]
+        for j in range(dense):
+            x0[j] = min(max((x0[j] - weights.mean_X[j]) / weights.std_X[j], -_CLIP), _CLIP)
+        x0[dense:] = known_BK[b, d : d + user + pooled]
+    newest_BP = _text_newest(window_BX, there_B, weights.events)
+    for b in range(rows):
+        for p in range(pooled):
+            x0_BW[b, dense + user + p] = max(x0_BW[b, dense + user + p], newest_BP[b, p])
+    logit_B = _logits(x0_BW, weights)
+    for b in range(rows):
+        score_B[b] = 1 / (1 + np.exp(-(weights.last[1] * logit_B[b] + weights.last[2])))
     return True
