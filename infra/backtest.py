@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import structs
 
 from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.console import say
@@ -90,7 +89,7 @@ def _go_on(table: TransactionTable, request: Request, plan: Plan) -> None:
     """Note what the versions are trained on, or see that it is what was noted. Raises BadInput where it is not."""
     note = request.models_dir / "plan.json"
     mine: dict[str, Any] = {
-        "plan": asdict(plan) | {"first": structs.asdict(plan.first), "refresh": structs.asdict(plan.refresh)},
+        "plan": plan,
         "data": [part["sha256"] for part in data_of(request)],
         "period": [request.start, request.end],
         "transactions": len(table),

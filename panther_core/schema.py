@@ -151,8 +151,6 @@ class AttributeSchema(msgspec.Struct, frozen=True):
     def profile_codes(self, profiles: Sequence[Mapping[str, str | float | int] | None]) -> NDArray[np.uint8]:
         """Codes [B, PROFILE_FIELDS] of users' profiles; unused places are 0."""
         out = np.zeros((len(profiles), PROFILE_FIELDS), np.uint8)
-        if not any(profiles):
-            return out
         known = [profile or {} for profile in profiles]
         for i, field in enumerate(self.profile):
             out[:, i] = field.codes([profile.get(field.name) for profile in known])
