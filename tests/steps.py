@@ -1,29 +1,15 @@
-"""The engine's steps with models that answer at once, and a file of payments: what several suites feed the same way."""
+"""The engine's steps with models that answer at once."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from panther_core.engine import Answer, Decided, Request, Steps
 from panther_core.scoring import ExplainRequest, ScoreRequest
-from panther_core.table import TransactionTable
 
-_MAPPING = """
-data = "payments.csv"
-sorted = true
-time = "ms"
-[columns]
-transaction_id = "id"
-user_id = "user"
-merchant_id = "merchant"
-merchant_category = "category"
-channel = "channel"
-amount = "amount"
-event_time = "time"
-"""
+if TYPE_CHECKING:
+    from panther_core.model.serving import PantherModel
 
 
 def decided(steps: Steps, ask: Callable[[Request], Answer]) -> Iterator[Decided]:
@@ -41,26 +27,14 @@ def decided(steps: Steps, ask: Callable[[Request], Answer]) -> Iterator[Decided]
             answer = ask(need)
 
 
-def asking(model: Any) -> Callable[[Request], Answer]:
+def asking(model: PantherModel) -> Callable[[Request], Answer]:
     """The three calls of a PantherModel."""
 
     def ask(need: Request) -> Answer:
         if isinstance(need, ScoreRequest):
-            return model.score(need)  # type: ignore[no-any-return]
+            return model.score(need)
         if isinstance(need, ExplainRequest):
-            return model.explain(need.scored)  # type: ignore[no-any-return]
-        return model.encode(need.codes, need.length, need.profile)  # type: ignore[no-any-return]
+            return model.explain(need.scored)
+        return model.encode(need.codes, need.length, need.profile)
 
     return ask
-
-
-def write_payments(log: TransactionTable, folder: Path, amounts: list[str]) -> Path:
-    """The log as payments.csv with these amounts, and the mapping that reads it; returns the mapping's path."""
-    (folder / "mapping.toml").write_text(_MAPPING)
-    with (folder / "payments.csv").open("w") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "user", "merchant", "category", "channel", "amount", "time"])
-        for t, amount in zip(log.rows(), amounts, strict=True):
-            row = [t.transaction_id, t.user_id, t.merchant_id, t.merchant_category, t.channel, amount, t.event_time]
-            writer.writerow(row)
-    return folder / "mapping.toml"

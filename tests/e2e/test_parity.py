@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from infra.parity_load import send_with_troubles, troubled
 from panther_core.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
-from tests.steps import write_payments
+from tests.payments import write_payments
 from trainer.config import preset
 from trainer.pipeline import train
 

@@ -12,8 +12,8 @@ from panther_core.errors import InvalidFile
 from panther_core.table import TransactionTable, as_arrived
 from stream.replay.run import Request, run
 from stream.replay.topic import TopicLog
+from tests.payments import write_payments
 from tests.scoring.streamed import load
-from tests.steps import write_payments
 
 _CHUNK = 700
 
