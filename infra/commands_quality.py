@@ -31,7 +31,7 @@ def numbers(text: str) -> list[int]:
 def seqrec(
     data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
     sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
-    models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,panther",
+    models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,sprm,panther",
     seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
     out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
         Path("build/seqrec")

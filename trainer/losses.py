@@ -35,17 +35,22 @@ def next_token(panther: Panther, h_ND: Tensor, code_N: Tensor, generator: torch.
 
 
 def profile_contrast(e_BU: Tensor, profile_B8: Tensor, temperature: float) -> Tensor:
-    """InfoNCE: positives agree in more than half of the profile facts known of both; the rest are negatives.
-
-    With several positives their log-likelihoods are averaged. Zero when nobody has a positive.
-    """
+    """InfoNCE: positives agree in more than half of the profile facts known of both; the rest are negatives."""
     known = profile_B8 > 0
     same = ((profile_B8[:, None] == profile_B8[None]) & known[:, None] & known[None]).sum(dim=2)
     positive = (2 * same > known.sum(dim=1)[:, None]).fill_diagonal_(False)
+    return info_nce(e_BU, positive, temperature)
+
+
+def info_nce(e_BU: Tensor, positive_BB: Tensor, temperature: float) -> Tensor:
+    """Mean -log p of a row's positives among all other rows, nats; p = softmax(e e^T / temperature), e of unit length.
+
+    With several positives their log-likelihoods are averaged (arXiv 2004.11362, eq. 2). Zero when nobody has any.
+    """
     self_mask = torch.eye(len(e_BU), dtype=torch.bool, device=e_BU.device)
     log_p = (e_BU @ e_BU.T / temperature).masked_fill(self_mask, -torch.inf).log_softmax(dim=1)
-    anchors = positive.any(dim=1)
+    anchors = positive_BB.any(dim=1)
     if not bool(anchors.any()):
         return e_BU.new_zeros(())
-    mean = torch.where(positive, log_p, 0).sum(dim=1)[anchors] / positive.sum(dim=1)[anchors]
+    mean = torch.where(positive_BB, log_p, 0).sum(dim=1)[anchors] / positive_BB.sum(dim=1)[anchors]
     return -mean.mean()

@@ -30,6 +30,7 @@ ENCODER = SequenceConfig(
     batch_positions=128,
     learning_rate=1e-2,
     negatives=0,
+    average=0.5,
 )
 HEAD = RerankConfig(candidates=20, sampled=10, held_in=3, epochs=3, batch=32, learning_rates=(1e-2, 1e-3))
 

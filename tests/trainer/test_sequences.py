@@ -14,17 +14,18 @@ from torch.nn import functional as F
 
 from panther_core.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
-from panther_core.model.config import Encoder, ModelConfig
+from panther_core.model.config import ModelConfig
 from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics
 from trainer.sequences import bench
 from trainer.sequences.batches import batches, held_out_inputs, training_inputs
-from trainer.sequences.config import MODELS, SequenceConfig, grid
+from trainer.sequences.config import MODELS, SequenceConfig, grid, named
+from trainer.sequences.contrast import behaviour_contrast
 from trainer.sequences.evaluate import ranks, ranks_of
 from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 from trainer.sequences.report import set_table
-from trainer.sequences.train import Run, train
+from trainer.sequences.train import Progress, Run, train
 
 ITEMS = 12
 SMALL = SequenceConfig(
@@ -34,6 +35,7 @@ SMALL = SequenceConfig(
     batch_positions=128,
     learning_rate=1e-2,
     warm_up=5,
+    average=0.9,
 )
 
 
@@ -53,8 +55,8 @@ def split(tmp_path: Path) -> LeaveOneOut:
     return leave_one_out(read_sequences(walks(tmp_path / "walks.txt")))
 
 
-def small(encoder: Encoder, **changes: object) -> SequenceConfig:
-    return msgspec.structs.replace(SMALL, model=msgspec.structs.replace(SMALL.model, encoder=encoder), **changes)
+def small(model: str, **changes: object) -> SequenceConfig:
+    return msgspec.structs.replace(named(SMALL, model), **changes)
 
 
 def test_ranks_and_metrics_equal_a_naive_reference() -> None:
@@ -141,10 +143,10 @@ def test_one_pass_has_every_row_once(split: LeaveOneOut) -> None:
     np.testing.assert_array_equal(np.sort(rows), np.arange(len(inputs.lengths)))
 
 
-@pytest.mark.parametrize("encoder", MODELS)
-def test_no_model_sees_the_future(encoder: Encoder) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_no_model_sees_the_future(name: str) -> None:
     torch.manual_seed(0)
-    model = SequenceModel(small(encoder), ITEMS).eval()
+    model = SequenceModel(small(name), ITEMS).eval()
     items = torch.randint(1, ITEMS + 1, (4, 8))
     changed = items.clone()
     changed[:, 5] = items[:, 5] % ITEMS + 1
@@ -155,16 +157,16 @@ def test_no_model_sees_the_future(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("negatives", [0, 64])
-@pytest.mark.parametrize("encoder", MODELS)
-def test_every_model_learns_what_is_certain(split: LeaveOneOut, encoder: Encoder, negatives: int) -> None:
-    run = train(split, small(encoder, epochs=8, negatives=negatives), seed=0)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_what_is_certain(split: LeaveOneOut, name: str, negatives: int) -> None:
+    run = train(split, small(name, epochs=8, negatives=negatives), seed=0)
     assert run.test["hr@1"] > 0.9
     assert run.best_round <= run.rounds <= 8
 
 
-@pytest.mark.parametrize("encoder", ["panther", "hstu"])
-def test_a_resumed_run_equals_an_uninterrupted_one(split: LeaveOneOut, tmp_path: Path, encoder: Encoder) -> None:
-    config = small(encoder, learning_rate=1e-3)
+@pytest.mark.parametrize("name", ["panther", "hstu"])
+def test_a_resumed_run_equals_an_uninterrupted_one(split: LeaveOneOut, tmp_path: Path, name: str) -> None:
+    config = small(name, learning_rate=1e-3)
     whole = train(split, config, seed=1)
 
     class Crash(Exception):
@@ -182,6 +184,37 @@ def test_a_resumed_run_equals_an_uninterrupted_one(split: LeaveOneOut, tmp_path:
     assert (resumed.validation, resumed.test) == (whole.validation, whole.test)
     assert (resumed.best_round, resumed.rounds) == (whole.best_round, whole.rounds)
     assert train(split, config, seed=2).test != whole.test
+
+
+def test_the_average_of_the_weights_is_what_is_kept() -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(small("sprm"), ITEMS)
+    progress, want = Progress(model, msgspec.structs.replace(SMALL, average=0.75)), []
+    for value in (1.0, 2.0, 4.0):
+        torch.nn.init.constant_(model.norm.weight, value)
+        progress.updated()
+        want.append(value if not want else 0.75 * want[-1] + 0.25 * value)
+    progress.record(0, 0.5)
+    torch.testing.assert_close(progress.best.norm.weight, torch.full((16,), want[-1]))
+    torch.nn.init.constant_(model.norm.weight, 9.0)
+    progress.updated()
+    progress.record(1, 0.4)  # no better
+    torch.testing.assert_close(progress.best.norm.weight, torch.full((16,), want[-1]))
+
+
+def test_views_are_drawn_to_histories_with_the_same_next_item() -> None:
+    first, second = F.normalize(torch.randn(3, 1, 8), dim=2), F.normalize(torch.randn(3, 1, 8), dim=2)
+    following = torch.tensor([[5], [7], [5]])
+    views = torch.cat([first, second])[:, 0]
+    terms = []
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        log_p = (views[i] @ views[others].T / 0.2).log_softmax(dim=0)
+        terms.append(-np.mean([log_p[others.index(j)].item() for j in others if following[j % 3] == following[i % 3]]))
+    # scaled rows and padding behind them change nothing
+    padded = [F.pad(3 * view, (0, 0, 0, 2), value=1.0) for view in (first, second)]
+    got = behaviour_contrast(*padded, F.pad(following, (0, 2)), temperature=0.2)
+    assert got.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_training_stops_when_validation_does_not_improve(split: LeaveOneOut, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,10 +260,7 @@ def test_the_table_resumes_and_runs_nothing_twice(tmp_path: Path, monkeypatch: p
 
 
 def test_the_same_grid_for_every_model() -> None:
-    points = [
-        [msgspec.structs.replace(c, model=msgspec.structs.replace(c.model, encoder="panther")) for c in grid(small(m))]
-        for m in MODELS
-    ]
+    points = [[named(point, "panther") for point in grid(small(m))] for m in MODELS]
     assert all(a == b for a, b in pairwise(points))
 
 

@@ -16,7 +16,7 @@ from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from trainer.checkpoint import Checkpoint
-from trainer.sequences.config import MODELS, SequenceConfig, grid
+from trainer.sequences.config import MODELS, SequenceConfig, grid, named
 from trainer.sequences.published import PUBLISHED
 from trainer.sequences.results import Record, Results, run_key, summary
 from trainer.sequences.train import CHOSEN_BY, train
@@ -77,10 +77,11 @@ class Table:
         return {**facts, "length": base.model.length, "models": rows, "published": PUBLISHED.get(name, {})}
 
     def _model(self, name: str, split: LeaveOneOut, base: SequenceConfig, model: str) -> dict[str, Any]:
-        named = msgspec.structs.replace(base, model=msgspec.structs.replace(base.model, encoder=model))
-        tried = [self._once(name, split, config, self._seeds[0]) for config in (grid(named) if self._tune else [named])]
+        config = named(base, model)
+        points = grid(config) if self._tune else [config]
+        tried = [self._once((name, model), split, point, self._seeds[0]) for point in points]
         best = max(tried, key=lambda record: record.run.validation[CHOSEN_BY])
-        done = [best, *(self._once(name, split, best.config, seed) for seed in self._seeds[1:])]
+        done = [best, *(self._once((name, model), split, best.config, seed) for seed in self._seeds[1:])]
         return {
             "test": summary(done),
             "validation": {CHOSEN_BY: best.run.validation[CHOSEN_BY]},
@@ -89,16 +90,16 @@ class Table:
             "seconds": round(sum(record.run.seconds for record in [*tried, *done[1:]]), 1),
         }
 
-    def _once(self, name: str, split: LeaveOneOut, config: SequenceConfig, seed: int) -> Record:
+    def _once(self, names: tuple[str, str], split: LeaveOneOut, config: SequenceConfig, seed: int) -> Record:
         key = run_key(split.sequences, config, seed)
         known = self._results.find(key)
         if known is not None:
             return known
-        checkpoint, model = Checkpoint(self._out / f"checkpoint-{key}", key), config.model
-        title = f"{name} {model.encoder} {config.learning_rate:g} dropout {model.dropout:g} seed {seed}"
+        (name, model), checkpoint = names, Checkpoint(self._out / f"checkpoint-{key}", key)
+        title = f"{name} {model} {config.learning_rate:g} dropout {config.model.dropout:g} seed {seed}"
         run = train(split, config, seed, checkpoint, title)
         say(f"  {title}: validation {run.validation[CHOSEN_BY]:.4f} in {run.seconds:.0f} s")
-        record = Record(set=name, model=model.encoder, seed=seed, key=key, config=config, run=run)
+        record = Record(set=name, model=model, seed=seed, key=key, config=config, run=run)
         self._results.add(record)
         checkpoint.clear()
         return record

@@ -7,9 +7,18 @@ from typing import Literal
 import msgspec
 
 from panther_core.errors import BadInput
-from panther_core.model.config import ModelConfig
+from panther_core.model.config import Encoder, ModelConfig
 
-MODELS = ("transformer", "sasrec", "hstu", "panther")
+#: layers of each model, and the weight of its contrastive term (trainer.sequences.contrast). `sprm` is PANTHER's layers
+#: alone; `transformer+contrast` tells what of PANTHER's figures the term does without its layers
+MODELS: dict[str, tuple[Encoder, float]] = {
+    "transformer": ("transformer", 0.0),
+    "sasrec": ("sasrec", 0.0),
+    "hstu": ("hstu", 0.0),
+    "sprm": ("panther", 0.0),
+    "panther": ("panther", 0.1),
+    "transformer+contrast": ("transformer", 0.1),
+}
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "patience": (1, 10_000),
@@ -19,13 +28,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "warm_up": (0, 100_000),
     "weight_decay": (0, 1),
     "negatives": (0, 1_000_000),
+    "average": (0, 0.99999),
 }
 
 
 class SequenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it is the same for every model but `model.encoder` and what the grid varies. Raises BadInput."""
+    """The same for every model but for what MODELS and the grid vary. Raises BadInput."""
 
-    model: ModelConfig = ModelConfig(length=50, layers=2, dropout=0.5, profile="none")
+    model: ModelConfig = ModelConfig(length=50, layers=2, dropout=0.5, profile="none", contrastive_weight=0.0)
     """Shape of the encoder; d = 64, 2 layers, 2 heads, length 50 as published (S3-Rec, arXiv 2008.07873, 5.1)."""
     similarity: Literal["dot", "cosine"] = "cosine"
     """Logits: h . e, or the cosine of both times a learnt temperature."""
@@ -45,6 +55,8 @@ class SequenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of AdamW."""
     negatives: int = 1024
     """Items that the softmax is sampled from, uniformly, anew each batch; 0 = all items."""
+    average: float = 0.998
+    """Decay per update of the averaged weights, which are what is validated and tested; 0 = the weights as they are."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -55,11 +67,15 @@ class SequenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadInput(f"expected similarity dot or cosine, got {self.similarity!r} in the sequence config")
 
 
-def grid(base: SequenceConfig) -> list[SequenceConfig]:
-    """What is tried for every model on every set; the best on the validation items is kept."""
+def named(base: SequenceConfig, model: str) -> SequenceConfig:
+    """`base` for a model out of MODELS."""
+    encoder, contrast = MODELS[model]
     replace = msgspec.structs.replace
-    return [
-        replace(base, learning_rate=rate, model=replace(base.model, dropout=dropout))
-        for dropout in (0.5, 0.2)
-        for rate in (2e-3, 1e-3)
-    ]
+    return replace(base, model=replace(base.model, encoder=encoder, contrastive_weight=contrast))
+
+
+def grid(base: SequenceConfig) -> list[SequenceConfig]:
+    """What is tried for every model on every set; the best on the validation items is kept. Not the learning rate: of
+    averaged weights it changes next to nothing (docs/benchmarks/seqrec.md)."""
+    replace = msgspec.structs.replace
+    return [replace(base, model=replace(base.model, dropout=dropout)) for dropout in (0.5, 0.2)]

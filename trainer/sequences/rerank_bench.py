@@ -151,7 +151,7 @@ def trained_encoder(
     came_from = [float(start.item_ND.detach().sum())] if start else []
     key = key_of(run_key(split.sequences, config, seed), int(split.train_end.sum()), *came_from)
     checkpoint = Checkpoint(out / f"encoder-{key}", key)
-    progress = Progress(SequenceModel(config, len(split.sequences.item_names)), config.epochs)
+    progress = Progress(SequenceModel(config, len(split.sequences.item_names)), config)
     optimiser = torch.optim.AdamW(progress.model.parameters())
     if start and not checkpoint.load(progress, optimiser):  # a checkpoint after 0 rounds: `train` goes on from there
         progress.model.load_state_dict(start.state_dict())

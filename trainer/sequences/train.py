@@ -1,4 +1,8 @@
-"""One run: train on the training items, keep the round with the best validation HR@10, rank the test items once."""
+"""One run: train on the training items, keep the round with the best validation HR@10, rank the test items once.
+
+What is ranked is the average of the weights over the last updates: at a constant learning rate those of one moment are
+better or worse by more than models differ.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from panther_core.console import progress_bar
 from panther_core.formats.sequences import LeaveOneOut
@@ -16,6 +21,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics
 from trainer.sequences.batches import Inputs, batches, training_inputs
 from trainer.sequences.config import SequenceConfig
+from trainer.sequences.contrast import behaviour_contrast
 from trainer.sequences.evaluate import ranks
 from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
@@ -36,19 +42,31 @@ class Run:
 
 
 class Progress(nn.Module):
-    """The model, the best one so far, and the validation figure of every round: what a checkpoint must hold."""
+    """The model, its average and the best average so far, and the validation figure of every round: what a checkpoint
+    must hold."""
 
     history: Tensor
 
-    def __init__(self, model: SequenceModel, rounds: int) -> None:
+    def __init__(self, model: SequenceModel, config: SequenceConfig) -> None:
         super().__init__()
         self.model, self.best = model, copy.deepcopy(model)
-        self.register_buffer("history", torch.full((rounds,), -1.0, dtype=torch.float64))
+        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+        self.register_buffer("history", torch.full((config.epochs,), -1.0, dtype=torch.float64))
+
+    @property
+    def average(self) -> SequenceModel:
+        """Exponentially weighted over the updates noted."""
+        averaged: SequenceModel = self._average.module
+        return averaged
+
+    def updated(self) -> None:
+        """Note the model's weights after an update."""
+        self._average.update_parameters(self.model)
 
     def record(self, done: int, figure: float) -> None:
-        """Round `done` (0-based) ended with `figure`; ties go to the earlier round."""
+        """The average of round `done` (0-based) has `figure`; ties go to the earlier round."""
         if figure > float(self.history.max()):
-            self.best.load_state_dict(self.model.state_dict())
+            self.best.load_state_dict(self.average.state_dict())
         self.history[done] = figure
 
     @property
@@ -63,15 +81,17 @@ def train(
     """Train and evaluate; resumes from `checkpoint` after its last finished round, with the same result."""
     torch.manual_seed(seed)
     model = SequenceModel(config, len(split.sequences.item_names))
-    progress = Progress(model, config.epochs)
-    optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    progress = Progress(model, config)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     inputs, exclude_seen = training_inputs(split, config.model.length), not split.repeats()
     done, started = checkpoint.load(progress, optimiser) if checkpoint else 0, time.perf_counter()
     with progress_bar() as bar:
         task = bar.add_task(name, total=config.epochs, completed=done, note="")
         while done < config.epochs and done - progress.best_round <= config.patience:
-            loss = _round(model, optimiser, inputs, seed, done)
-            progress.record(done, metrics(ranks(model, split, "validation", exclude_seen))[CHOSEN_BY])
+            loss = _round(progress, optimiser, inputs, seed, done)
+            progress.record(done, metrics(ranks(progress.average, split, "validation", exclude_seen))[CHOSEN_BY])
             done += 1
             bar.update(task, advance=1, note=f"loss {loss:.3f} validation {float(progress.history[done - 1]):.4f}")
             if checkpoint:
@@ -81,9 +101,9 @@ def train(
     return Run(validation, test, progress.best_round + 1, done, time.perf_counter() - started)
 
 
-def _round(model: SequenceModel, optimiser: torch.optim.Optimizer, inputs: Inputs, seed: int, number: int) -> float:
+def _round(progress: Progress, optimiser: torch.optim.Optimizer, inputs: Inputs, seed: int, number: int) -> float:
     """Whole passes, at least `steps_per_epoch` updates; everything random comes from (seed, number). Mean loss."""
-    config = model.config
+    model, config = progress.model, progress.model.config
     rng = np.random.default_rng([seed, number])
     torch.manual_seed(int(rng.integers(2**62)))
     model.train()
@@ -95,19 +115,25 @@ def _round(model: SequenceModel, optimiser: torch.optim.Optimizer, inputs: Input
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * min(1.0, ramp)
             losses.append(_step(model, optimiser, *(torch.from_numpy(part) for part in inputs.take(rows))))
+            progress.updated()
     return float(np.mean(losses))
 
 
 def _step(model: SequenceModel, optimiser: torch.optim.Optimizer, items_BT: Tensor, next_BT: Tensor) -> float:
-    query_MD = model.query(model(items_BT)[next_BT > 0])
-    loss = _loss(model, query_MD, next_BT[next_BT > 0])
+    h_BTD, weight = model(items_BT), model.config.model.contrastive_weight
+    loss = _loss(model, h_BTD, next_BT)
+    if weight:
+        again_BTD = model(items_BT)  # another dropout
+        term = behaviour_contrast(h_BTD, again_BTD, next_BT, model.config.model.contrastive_temperature)
+        loss = (loss + _loss(model, again_BTD, next_BT)) / 2 + weight * term
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     optimiser.step()
     return loss.item()
 
 
-def _loss(model: SequenceModel, query_MD: Tensor, target_M: Tensor) -> Tensor:
+def _loss(model: SequenceModel, h_BTD: Tensor, next_BT: Tensor) -> Tensor:
+    query_MD, target_M = model.query(h_BTD[next_BT > 0]), next_BT[next_BT > 0]
     count, items = model.config.negatives, len(model.item_ND) - 1
     if not count:
         return full_softmax(query_MD, model.output_rows(), target_M)
