@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -50,14 +51,14 @@ class Progress(nn.Module):
     def __init__(self, model: SequenceModel, config: SequenceConfig) -> None:
         super().__init__()
         self.model, self.best = model, copy.deepcopy(model)
-        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+        averaging = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(model, multi_avg_fn=averaging)
         self.register_buffer("history", torch.full((config.epochs,), -1.0, dtype=torch.float64))
 
     @property
     def average(self) -> SequenceModel:
         """Exponentially weighted over the updates noted."""
-        averaged: SequenceModel = self._average.module
-        return averaged
+        return cast(SequenceModel, self._average.module)
 
     def updated(self) -> None:
         """Note the model's weights after an update."""
