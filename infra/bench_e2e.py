@@ -28,12 +28,18 @@ from panther_core.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 
+_CACHE_BYTES = 400_000  # a user's, in Triton's pool: the demo's model takes 316 KB in float32
 _SETTLE_S = 5.0  # of each phase's start are not counted: caches fill, batches find their size
 
 
 @dataclass(frozen=True)
 class Load:
-    """Size of the run: users with `history` events each, then both phases' transactions."""
+    """Size of the run: users with `history` events each, then both phases' transactions.
+
+    The log is played in its order, but thousands of times faster than it happened, so with few users what one of them
+    does within minutes comes within milliseconds, and waits for the event before it to be encoded. `panther bench e2e`
+    has 10,000 for that.
+    """
 
     users: int = 2000
     history: int = 256
@@ -61,7 +67,8 @@ def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, Tra
     train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
     for part in ("stack", "worker"):  # of an earlier run
         shutil.rmtree(folder / part, ignore_errors=True)
-    stack = LocalStack.on_free_ports(folder / "stack")
+    budget = max(2 << 30, load.users * _CACHE_BYTES)
+    stack = LocalStack.on_free_ports(folder / "stack", {"PANTHER_CACHE_BYTES": str(budget)})
     with System(folder, stack, fresh_app_id("panther-bench")) as system:
         system.seed(history, system.deploy(1))
         system.start_worker()

@@ -38,7 +38,7 @@ def demo(
 @bench.command()
 def e2e(
     folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
-    users: Annotated[int, typer.Option(help="Users, each with a history.")] = 2000,
+    users: Annotated[int, typer.Option(help="Users, each with a history.")] = 10_000,
     history: Annotated[int, typer.Option(help="Events a user has before the stream begins, on average.")] = 256,
     backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = 30_000,
     seconds: Annotated[float, typer.Option(help="Length of the latency phase.")] = 60,

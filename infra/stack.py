@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -49,21 +49,25 @@ class LocalStack:
         triton_ports: TritonPorts = TritonPorts(),  # noqa: B008 - immutable
         model_repository: Path | None = None,
         controller_port: int | None = None,
+        triton_env: Mapping[str, str] | None = None,
     ) -> None:
-        """Nothing is started here; `model_repository` is `folder`/models unless told otherwise."""
+        """Nothing is started here; `model_repository` is `folder`/models unless told otherwise.
+
+        `triton_env`: variables for Triton and its models, on top of this process's own.
+        """
         self.folder = folder.resolve()
         self.model_repository = (model_repository or self.folder / "models").resolve()
         self._wanted: dict[str, _Part] = {
             "kafka": KafkaBroker(self.folder, kafka_port, controller_port),
-            "triton": TritonServer(self.model_repository, self.folder, triton_ports),
+            "triton": TritonServer(self.model_repository, self.folder, triton_ports, env=triton_env),
         }
         self._external = external_addresses()
 
     @classmethod
-    def on_free_ports(cls, folder: Path) -> LocalStack:
+    def on_free_ports(cls, folder: Path, triton_env: Mapping[str, str] | None = None) -> LocalStack:
         """A stack for tests: any number of them can run beside each other."""
         kafka, controller, *triton = pick_free(5)
-        return cls(folder, kafka, TritonPorts(*triton), controller_port=controller)
+        return cls(folder, kafka, TritonPorts(*triton), controller_port=controller, triton_env=triton_env)
 
     def up(self, detach: bool = True) -> list[PartStatus]:
         """Start what is not running and healthy yet; returns once every part is healthy.
