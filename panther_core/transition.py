@@ -62,8 +62,10 @@ def context(states: States) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     size = ring.shape[1]
     n: NDArray[np.int64] = states["n"]
     start, length = window_start(n, size), window_length(n, size)
-    codes = np.take_along_axis(ring, (np.asarray(start)[:, None] + np.arange(size)) % size, axis=1)
-    codes[np.arange(size)[None, :] >= np.asarray(length)[:, None]] = 0
+    codes = ring.copy()
+    turned = start % size != 0  # a window begins at a multiple of L / 2: where the ring does, or in its middle
+    codes[turned] = np.roll(codes[turned], size // 2, axis=1)
+    codes[np.arange(size) >= length[:, None]] = 0
     return codes, np.asarray(length, np.int32)
 
 
