@@ -71,9 +71,16 @@ class Decided:
     repeated: bool
 
 
+@dataclass(frozen=True)
+class Begin:
+    """This very request will be asked for after the next one: whoever can, asks now, and has both answers sooner."""
+
+    request: EncodeRequest
+
+
 Request = ScoreRequest | ExplainRequest | EncodeRequest
 Answer = ScoreResponse | ExplainResponse | EncodeResponse | None
-Steps = Generator[Request | Decided, Answer, None]
+Steps = Generator[Request | Decided | Begin, Answer, None]
 
 
 def waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -177,17 +184,19 @@ def _decide_wave(
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # they do not wait for what the reasons of alerts take
         yield _decided(wave, decision, others, clock, received_ms, published)
+    append(states, events)
+    encode = encode_request(states, events["user"])
     if len(alerts):
+        yield Begin(encode)
         why = yield ExplainRequest(request.take(alerts))
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
         yield _decided(wave, decision, alerts, clock, received_ms, published)
 
-    append(states, events)
     slot = states["n_decisions"] % DECISIONS
     states["decisions"][np.arange(len(states)), slot] = decision
     states["n_decisions"] += 1
-    yield from _encode(states, np.arange(len(states)), events["user"], model.version)
+    _encoded(states, (yield encode), model.version)
 
 
 def _decided(
@@ -239,12 +248,15 @@ def encode_request(states: States, user: NDArray[np.uint64]) -> EncodeRequest:
 
 def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], version: int) -> Steps:
     part = take_rows(states, at)
-    answer = yield encode_request(part, user[at])
+    _encoded(part, (yield encode_request(part, user[at])), version)
+    put_rows(states, at, part)
+
+
+def _encoded(states: States, answer: Answer, version: int) -> None:
     if answer is None:
         return  # `cached_n` stays behind: tried again at the user's next event
     assert isinstance(answer, EncodeResponse)
-    take_outputs(part, answer, version)
-    put_rows(states, at, part)
+    take_outputs(states, answer, version)
 
 
 def take_outputs(states: States, answer: EncodeResponse, version: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rocksdict import WriteBatch
 
-from panther_core.engine import Answer, Decided, Request, decide
+from panther_core.engine import Answer, Begin, Decided, Request, decide
 from panther_core.errors import ScorerUnavailable
 from panther_core.events import Decision, ModelProgress
 from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
@@ -115,21 +115,30 @@ class Processor:
             event["code"]["risk"] = self._models.version(version).risk.level(event["merchant"])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
+        begun: dict[int, asyncio.Task[Answer]] = {}  # by id of the request, which the engine holds
         redelivered = len(intake.events)
-        while True:
-            try:
-                need = steps.send(answer)
-            except StopIteration:
-                metrics.REDELIVERED.inc(redelivered)
-                return
-            answer = None
-            if isinstance(need, Decided):
-                redelivered -= 0 if need.repeated else len(need.event)
-                durable.extend(await self._publish(need, intake))
-                if not need.repeated:
-                    decided()
-            else:
-                answer = await self._ask(need, model.live.version)
+        try:
+            while True:
+                try:
+                    need = steps.send(answer)
+                except StopIteration:
+                    metrics.REDELIVERED.inc(redelivered)
+                    return
+                answer = None
+                if isinstance(need, Decided):
+                    redelivered -= 0 if need.repeated else len(need.event)
+                    durable.extend(await self._publish(need, intake))
+                    if not need.repeated:
+                        decided()
+                elif isinstance(need, Begin):
+                    begun[id(need.request)] = asyncio.create_task(self._ask(need.request, model.live.version))
+                elif id(need) in begun:
+                    answer = await begun.pop(id(need))
+                else:
+                    answer = await self._ask(need, model.live.version)
+        finally:
+            for task in begun.values():  # something was raised before it was waited for
+                task.cancel()
 
     async def _ask(self, need: Request, version: int) -> Answer:
         """One model call; None sends the engine one step down the degrade ladder."""

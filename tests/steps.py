@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from panther_core.engine import Answer, Decided, Request, Steps
+from panther_core.engine import Answer, Begin, Decided, Request, Steps
 from panther_core.scoring import ExplainRequest, ScoreRequest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def decided(steps: Steps, ask: Callable[[Request], Answer]) -> Iterator[Decided]
         answer = None
         if isinstance(need, Decided):
             yield need
-        else:
+        elif not isinstance(need, Begin):  # nothing here could be asked meanwhile
             answer = ask(need)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from panther_core.engine import LiveModel
+from panther_core.engine import Answer, Begin, Decided, LiveModel, decide
 from panther_core.events import Alert, Expected, Reason
 from panther_core.features import NAMES
 from panther_core.reasons import DENSE_KIND, KINDS, reasons_of, strongest
 from panther_core.schema import AttributeSchema
-from panther_core.scoring import SURPRISE, ExplainRequest, ScoreRequest
+from panther_core.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
 from panther_core.state import ALERT, RULES
 from panther_core.table import TransactionTable
-from tests.core.conftest import MODEL, Stream, explain
+from tests.core.conftest import MODEL, Stream, answer_of, encode, explain
 
 # Stored states hold places in this list
 _STORED = [
@@ -77,6 +78,36 @@ def test_explanations_are_asked_for_alerts_only(
             given = {(d["reason"].tobytes(), d["contribution"].tobytes()) for d in alerts}
             assert {(k.tobytes(), t.tobytes()) for k, t in zip(kinds, terms, strict=True) if k[0]} <= given
     assert asked == len(alerts)
+
+
+def test_what_is_begun_beside_the_reasons_is_what_is_asked_for_afterwards(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    events = table.events(schema)[:200]
+    users, rows = np.unique(events["user"], return_inverse=True)
+    states = stream.codec.decode([None] * len(users))
+    begun: list[tuple[EncodeRequest, EncodeResponse]] = []
+    answer: Answer = None
+    steps = decide(states, rows, events, schema, MODEL, lambda: 10**12, events["time_ms"])
+    kinds = []
+    with suppress(StopIteration):
+        while True:
+            need = steps.send(answer)
+            kinds.append(type(need))
+            answer = None
+            if isinstance(need, Begin):
+                begun.append((need.request, encode(need.request)))
+            elif begun and need is begun[0][0]:
+                answer = begun.pop()[1]
+            elif not isinstance(need, Decided):
+                answer = answer_of(need)
+    assert not begun
+    after = [kinds[i + 1 : i + 4] for i, kind in enumerate(kinds) if kind is Begin]
+    assert len(after) > 3
+    assert all(three == [ExplainRequest, Decided, EncodeRequest] for three in after)
+    stream.feed(events)
+    values = stream.codec.encode(states)
+    assert dict(zip(users.tolist(), values, strict=True)) == stream.states
 
 
 def test_without_explanations_alerts_have_the_reasons_of_the_rules(
