@@ -450,6 +450,10 @@ def test_a_worker_that_restarts_under_its_name_moves_no_partition(stage: Stage) 
         system.start_worker(name, PANTHER_GROUP_INSTANCE_ID=name)
         stage.wait_ready(name)
     stage.wait_ready("worker")
+    deadline = time.monotonic() + 30
+    while stage.metric("panther_partitions", state="assigned") == system.settings.partitions:
+        assert time.monotonic() < deadline, "the second worker has joined, and the first still counts all partitions"
+        time.sleep(0.2)  # gauges and counters are set together, now and then
     before = stage.metric("panther_rebalances_total")
     system.stop_worker("second")
     system.start_worker("second", PANTHER_GROUP_INSTANCE_ID="second")
