@@ -75,7 +75,7 @@ def named(base: SequenceConfig, model: str) -> SequenceConfig:
 
 
 def grid(base: SequenceConfig) -> list[SequenceConfig]:
-    """What is tried for every model on every set; the best on the validation items is kept. Not the learning rate: of
-    averaged weights it changes next to nothing (docs/benchmarks/seqrec.md)."""
+    """What is tried for every model on every set; the best on the validation items is kept. Not the learning rate: half
+    of it was level where it was tried, before weights were averaged (docs/benchmarks/seqrec.md)."""
     replace = msgspec.structs.replace
     return [replace(base, model=replace(base.model, dropout=dropout)) for dropout in (0.5, 0.2)]
