@@ -14,11 +14,11 @@ from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any
 
+from infra.sender import send_at_rate
 from infra.system import System
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from stream.ledger import LedgerReader
-from stream.produce import Produced, produce
+from stream.produce import Produced
 
 _stop: Event  # set in the sender's process
 _OBSERVE_S = 1.0  # latencies are the broker's: looking more often only takes time from the system
@@ -53,7 +53,7 @@ async def offer(
     ids, decided, heard_s = table.transaction_id.tolist(), reader.ledger.decisions, time.time()
     sent = len(ids)
     async with asyncio.TaskGroup() as tasks:
-        sender = tasks.create_task(_in_a_process(partial(_send, system.kafka, table, rate), stop))
+        sender = tasks.create_task(_in_a_process(partial(_send, system.kafka.bootstrap_servers, table, rate), stop))
         if meanwhile is not None:
             tasks.create_task(meanwhile).add_done_callback(lambda _: stop.set())
         while not sender.done() or not all(t in decided for t in ids[:sent]):
@@ -71,9 +71,9 @@ async def offer(
     return Offered(due, lag_end, round(produced.late_ms, 1))
 
 
-def _send(kafka: KafkaSettings, table: TransactionTable, rate: float) -> Produced:
+def _send(bootstrap: str, table: TransactionTable, rate: float) -> Produced:
     gc.disable()
-    return asyncio.run(produce(kafka, table.rows(), rate, stop=_stop.is_set))
+    return send_at_rate(bootstrap, table, rate, _stop.is_set)
 
 
 async def _in_a_process(work: Callable[[], Produced], stop: Event) -> Produced:

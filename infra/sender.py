@@ -1,0 +1,74 @@
+"""Transactions at a fixed rate, open loop, through librdkafka.
+
+The sender of a benchmark stands for what would run elsewhere, but shares the cores with the system it measures. The
+same through `stream.produce` (aiokafka) takes a third of a core at 1,800 records a second (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from infra.errors import StackError
+from panther_core.table import TransactionTable
+from panther_core.topics import TRANSACTIONS
+from stream.produce import Produced
+
+_TICK_S = 0.005
+_FLUSH_S = 30.0
+
+
+def send_at_rate(
+    bootstrap: str, table: TransactionTable, rate: float, stop: Callable[[], bool], topic: str = TRANSACTIONS
+) -> Produced:
+    """Send the rows of `table` in order, `rate` a second, until all are durable or `stop` says so.
+
+    `bootstrap` is the local broker. Keys, partitions and timestamps (when each was due) are those of `stream.produce`.
+    Raises StackError for what could not be stored.
+    """
+    failed: list[str] = []
+
+    def note(error: KafkaError | None, _: Message) -> None:
+        failed.append(str(error))
+
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "linger.ms": 2,
+            "queue.buffering.max.messages": 1_000_000,
+            "delivery.timeout.ms": int(1000 * _FLUSH_S),
+            "delivery.report.only.error": True,
+        }
+    )
+    try:
+        problem = producer.list_topics(topic, timeout=_FLUSH_S).topics[topic].error
+    except KafkaException as error:
+        problem = error.args[0]
+    if problem is not None:
+        raise StackError(f"expected topic {topic} at {bootstrap}, got {problem}: is the broker up?")
+    encode, rows = msgspec.json.Encoder().encode, table.rows()
+    started_s, sent, late_s = time.time(), 0, 0.0
+    while sent < len(table) and not failed and not stop():
+        ahead_s = started_s + sent / rate - time.time()
+        if ahead_s > 0:
+            time.sleep(max(ahead_s, _TICK_S))
+        now_s = time.time()
+        late_s = max(late_s, now_s - started_s - sent / rate)
+        for i in range(sent, min(len(table), 1 + int((now_s - started_s) * rate))):
+            row = next(rows)
+            due_ms = int(1000 * (started_s + i / rate))
+            producer.produce(topic, encode(row), row.user_id.encode(), timestamp=due_ms, on_delivery=note)
+            sent = i + 1
+        producer.poll(0)
+    unsent = producer.flush(_FLUSH_S)
+    if failed or unsent:
+        raise StackError(
+            f"expected {topic} at {bootstrap} to take {sent} transactions, got {len(failed)} refused and {unsent} not "
+            f"answered within {_FLUSH_S:.0f} s ({failed[0] if failed else 'no error'}): is the broker up?"
+        )
+    return Produced(sent, started_s, time.time() - started_s, 1000 * late_s)

@@ -1,0 +1,93 @@
+"""The benchmarks' sender: what it puts on the topic is what `panther produce` would."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import ConsumerRecord
+
+from infra.errors import StackError
+from infra.ports import pick_free
+from infra.sender import send_at_rate
+from panther_core.events import Transaction
+from panther_core.generator import GeneratorConfig, generate
+from panther_core.settings import KafkaSettings
+from panther_core.topics import TRANSACTIONS
+from stream.produce import produce
+
+_TABLE = generate(GeneratorConfig(users=20, days=5, seed=3)).take(slice(0, 100))
+_RATE = 500.0
+
+
+def _never() -> bool:
+    return False
+
+
+async def _topic(settings: KafkaSettings, name: str, **config: str) -> None:
+    admin = AIOKafkaAdminClient(**settings.client_options())
+    await admin.start()
+    if name not in await admin.list_topics():
+        await admin.create_topics([NewTopic(name, 4, 1, topic_configs=config)])
+    await admin.close()
+
+
+async def _records(settings: KafkaSettings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
+    parts = [TopicPartition(topic, p) for p in range(4)]
+    async with AIOKafkaConsumer(**settings.client_options(), auto_offset_reset="earliest") as consumer:
+        consumer.assign(parts)
+        out: list[ConsumerRecord[bytes, bytes]] = []
+        for part, end in (await consumer.end_offsets(parts)).items():
+            while end and await consumer.position(part) < end:
+                for records in (await consumer.getmany(part, timeout_ms=1000)).values():
+                    out += records
+    return out
+
+
+def test_the_records_are_those_of_the_product_and_bear_the_time_they_were_due(kafka: str) -> None:
+    settings = KafkaSettings(bootstrap_servers=kafka)
+    asyncio.run(_topic(settings, "sent-at-rate"))
+    asyncio.run(_topic(settings, TRANSACTIONS))
+    done = send_at_rate(kafka, _TABLE, _RATE, _never, topic="sent-at-rate")
+    asyncio.run(produce(settings, _TABLE.rows(), rate=0))
+    assert done.count == 100
+    assert done.seconds >= 99 / _RATE  # open loop: never ahead of its schedule
+    wanted = {t.transaction_id: t for t in _TABLE.rows()}
+    sent = asyncio.run(_records(settings, "sent-at-rate"))
+    place = {r.value: (r.key, r.partition) for r in sent}
+    for record in asyncio.run(_records(settings, TRANSACTIONS)):  # others' tests may have sent there too
+        if record.value in place:
+            assert place.pop(record.value) == (record.key, record.partition)
+    assert not place
+    assert {r.value and msgspec.json.decode(r.value, type=Transaction).transaction_id for r in sent} == set(wanted)
+    due_ms = sorted(r.timestamp for r in sent)
+    assert due_ms == [int(1000 * (done.started_s + i / _RATE)) for i in range(100)]
+
+
+def test_it_ends_when_told_to(kafka: str) -> None:
+    asyncio.run(_topic(KafkaSettings(bootstrap_servers=kafka), "sent-and-stopped"))
+    end_s = time.time() + 0.5
+    done = send_at_rate(kafka, _TABLE, 20.0, lambda: time.time() > end_s, topic="sent-and-stopped")
+    assert 0 < done.count < 100
+
+
+def test_a_topic_that_is_not_there_is_an_error(kafka: str) -> None:
+    with pytest.raises(StackError, match="no-such-topic"):
+        send_at_rate(kafka, _TABLE, _RATE, _never, topic="no-such-topic")
+
+
+def test_a_broker_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.sender._FLUSH_S", 0.5)
+    (port,) = pick_free(1)
+    with pytest.raises(StackError, match=f"127.0.0.1:{port}"):
+        send_at_rate(f"127.0.0.1:{port}", _TABLE, _RATE, _never)
+
+
+def test_records_that_the_broker_refuses_are_an_error(kafka: str) -> None:
+    asyncio.run(_topic(KafkaSettings(bootstrap_servers=kafka), "sent-too-large", **{"max.message.bytes": "20"}))
+    with pytest.raises(StackError, match="refused"):
+        send_at_rate(kafka, _TABLE, _RATE, _never, topic="sent-too-large")
