@@ -28,7 +28,7 @@ from panther_core.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 
-_CACHE_BYTES = 400_000  # a user's, in Triton's pool: the demo's model takes 316 KB in float32
+_CACHE_BYTES = 800_000  # a user's, in Triton's pool: the demo's model takes 316 KB in float32, and a swap has two
 _SETTLE_S = 5.0  # of each phase's start are not counted: caches fill, batches find their size
 
 
@@ -67,8 +67,7 @@ def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, Tra
     train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
     for part in ("stack", "worker"):  # of an earlier run
         shutil.rmtree(folder / part, ignore_errors=True)
-    budget = max(2 << 30, load.users * _CACHE_BYTES)
-    stack = LocalStack.on_free_ports(folder / "stack", {"PANTHER_CACHE_BYTES": str(budget)})
+    stack = LocalStack.on_free_ports(folder / "stack", {"PANTHER_CACHE_BYTES": str(load.users * _CACHE_BYTES)})
     with System(folder, stack, fresh_app_id("panther-bench")) as system:
         system.seed(history, system.deploy(1))
         system.start_worker()

@@ -115,7 +115,7 @@ class Processor:
             event["code"]["risk"] = self._models.version(version).risk.level(event["merchant"])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
-        begun: dict[int, asyncio.Task[Answer]] = {}  # by id of the request, which the engine holds
+        begun: asyncio.Task[Answer] | None = None  # one at a time: the engine asks for it next but one
         redelivered = len(intake.events)
         try:
             while True:
@@ -131,14 +131,14 @@ class Processor:
                     if not need.repeated:
                         decided()
                 elif isinstance(need, Begin):
-                    begun[id(need.request)] = asyncio.create_task(self._ask(need.request, model.live.version))
-                elif id(need) in begun:
-                    answer = await begun.pop(id(need))
+                    begun = asyncio.create_task(self._ask(need.request, model.live.version))
+                elif begun is not None and isinstance(need, EncodeRequest):
+                    answer, begun = await begun, None
                 else:
                     answer = await self._ask(need, model.live.version)
         finally:
-            for task in begun.values():  # something was raised before it was waited for
-                task.cancel()
+            if begun is not None:  # something was raised before it was waited for
+                begun.cancel()
 
     async def _ask(self, need: Request, version: int) -> Answer:
         """One model call; None sends the engine one step down the degrade ladder."""
