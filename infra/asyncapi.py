@@ -29,6 +29,7 @@ _DEAD_LETTER = {
             "code": {"type": "string", "description": "stable reason, docs/outcomes.md"},
             "reason": {"type": "string", "description": "which field, what was expected, what came"},
             "source": {"type": "string", "description": "topic:partition:offset of the record"},
+            "cut": {"type": "string", "description": "only where key and value are beginnings: what size they had"},
         },
     },
 }

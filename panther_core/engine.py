@@ -174,7 +174,8 @@ def _decide_wave(
         features,
         model,
         scored,
-        live=usable & (scored is not None),
+        # a score that is no number (a broken model) is no answer: JSON has no name for it
+        live=usable & np.isfinite(scored.score) if scored is not None else np.zeros(len(wave), np.bool_),
         current=states["cached_n"] == states["n"],
         history_len=states["n"],
         late=late_events(states, events),

@@ -24,6 +24,24 @@ from stream.producer import make_producer
 #: header of a transaction that was sent again: topic:partition:offset of the dead letter
 REPLAYED = "replayed"
 _CHUNK = 500
+#: bytes kept of a dead letter's value; of its key, an eighth. A compressed record can be of any size
+_KEPT = 4 << 20
+
+
+def letter_of(
+    key: bytes | None, value: bytes | None, code: str, reason: str, source: str
+) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+    """Key, value and headers of the dead letter of any record: one that could not be sent would stop the stream.
+
+    `code` is stable, `reason` names the field, `source` is topic:partition:offset.
+    """
+    headers = [("code", code.encode()), ("reason", reason.encode()), ("source", source.encode())]
+    if len(value or b"") > _KEPT or len(key or b"") > _KEPT // 8:
+        headers.append(("cut", f"key of {len(key or b'')} bytes, value of {len(value or b'')}".encode()))
+        key, value = key and key[: _KEPT // 8], value and value[:_KEPT]
+    if key is None and value is None:
+        value = b""  # Kafka takes a record of nothing, aiokafka sends none
+    return key, value, headers
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,8 @@ class Letter:
     source: str
     key: bytes | None
     value: bytes | None
+    cut: bool = False
+    """Only the beginning of key and value is here: the record was too large for any topic."""
 
     @property
     def place(self) -> str:
@@ -46,7 +66,7 @@ class Letter:
 
     def summary(self) -> dict[str, Any]:
         """Without key and value."""
-        names = ("partition", "offset", "time_ms", "code", "reason", "source")
+        names = ("partition", "offset", "time_ms", "code", "reason", "source", "cut")
         return {name: getattr(self, name) for name in names} | {"reason": printable(self.reason)}
 
     def whole(self) -> dict[str, Any]:
@@ -106,8 +126,14 @@ async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter
 async def send_again(kafka: KafkaSettings, chosen: list[Letter]) -> int:
     """Put the records of dead letters on `transactions` again, as they were; returns how many, once all are durable.
 
-    Each goes to the partition it came from: that is where its user's state is, whoever had produced it.
+    Each goes to the partition it came from: that is where its user's state is, whoever had produced it. Raises
+    BadInput, and sends none, where of one only the beginning was kept.
     """
+    if cut := [letter.place for letter in chosen if letter.cut]:
+        raise BadInput(
+            f"expected whole records, but of {', '.join(cut[:5])} only the beginning was kept, since they were larger "
+            f"than {_KEPT} bytes: leave them out, and ask whoever produced them"
+        )
     async with make_producer(kafka) as producer:
         sends = []
         for letter in chosen:
@@ -138,4 +164,5 @@ def _partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
 def _letter(record: ConsumerRecord[bytes, bytes]) -> Letter:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     code, reason, source = (headers.get(name, "unknown") for name in ("code", "reason", "source"))
-    return Letter(record.partition, record.offset, record.timestamp, code, reason, source, record.key, record.value)
+    place = record.partition, record.offset, record.timestamp
+    return Letter(*place, code, reason, source, record.key, record.value, "cut" in headers)

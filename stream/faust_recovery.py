@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from faust.tables.recovery import Recovery
@@ -71,20 +73,43 @@ def trusted(table: Any, partition: int, offset: int | None, end: int) -> bool:
 
 
 def guard_opening(table: Any) -> None:
-    """A store that RocksDB finds damaged is kept aside, and an empty one opened, which is then restored."""
+    """A store that RocksDB finds damaged is kept aside, and an empty one opened, which is then restored.
+
+    Only such a one: what another process has open, or a full disk keeps from opening, is as good as it was.
+    """
     open_store = table.data._open_for_partition
 
     def guarded(partition: int) -> Any:
+        if _mark(table, partition).exists():
+            logger.warning("state store of partition %d was found damaged, restoring it anew", partition)
+            _discard(table, partition, "damaged")
+            _mark(table, partition).unlink()
+            return open_store(partition)
         try:
             return open_store(partition)
         except Exception as error:
-            if "lock" in str(error).lower():
-                raise  # another process has it open: Faust tries again
+            if not _is_damage(error):
+                raise
             logger.warning("state store of partition %d is damaged, restoring it anew: %s", partition, error)
             _discard(table, partition, "damaged")
             return open_store(partition)
 
     table.data._open_for_partition = guarded
+
+
+@contextmanager
+def noticing_damage(table: Any, partition: int) -> Iterator[None]:
+    """Where RocksDB finds data damaged while it works (opening reads little of it), the next start restores the store.
+
+    Not at once: what is under way would open an empty one in its place, and note there how far the old one went.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _is_damage(error):
+            logger.error("state store of partition %d is damaged, the next start restores it: %s", partition, error)
+            _mark(table, partition).touch()
+        raise
 
 
 def guard_applying(table: Any) -> None:
@@ -102,10 +127,23 @@ def guard_applying(table: Any) -> None:
     table.data.apply_changelog_batch = apply
 
 
+def _is_damage(error: Exception) -> bool:
+    """What RocksDB says of damaged bytes, and of files that are missing; not of locks, permissions or a full disk."""
+    text = str(error)
+    return text.startswith("Corruption") or "No such file" in text
+
+
+def _mark(table: Any, partition: int) -> Path:
+    path = table.data.partition_path(partition)
+    return Path(path.with_name(f"{path.name}.is-damaged"))
+
+
 def _discard(table: Any, partition: int, what: str) -> None:
     """Close a partition's store and move its folder aside."""
     store = table.data._dbs.pop(partition, None)
     if store is not None:
         store.close()
     path = table.data.partition_path(partition)
+    if not path.exists():
+        return
     shutil.move(path, path.with_name(f"{path.name}.{what}-{time.time_ns() // 1_000_000}"))

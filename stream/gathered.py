@@ -54,10 +54,9 @@ class Gathered:
                 requests = [request for request, _, _ in together]
                 try:
                     encoded = await self._scorer.encode(_join(requests), version)
+                    answers: list[EncodeResponse | Exception] = list(_split(encoded, [len(r.user) for r in requests]))
                 except Exception as error:
-                    answers: list[EncodeResponse | Exception] = [error] * len(together)
-                else:
-                    answers = list(_split(encoded, [len(request.user) for request in requests]))
+                    answers = [error] * len(together)
                 for (_, _, future), answer in zip(together, answers, strict=True):
                     if future.done():  # whoever asked was cancelled
                         continue

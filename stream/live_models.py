@@ -100,12 +100,24 @@ class LiveModels:
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
             end = (await consumer.end_offsets([tp]))[tp]
+            earlier: list[bytes | None] = []
             async for record in consumer:
                 self._note(record.value)
-                if record.offset + 1 >= end:  # on start only the newest update counts
+                if record.offset >= end:
                     self._apply(record.value)
+                    continue
+                earlier.append(record.value)
+                if record.offset + 1 == end:
+                    self._begin(earlier)
         finally:
             await consumer.stop()
+
+    def _begin(self, updates: list[bytes | None]) -> None:
+        """On start the newest update counts, or the newest before it that can be served, as in workers that run."""
+        for value in reversed(updates):
+            self._apply(value)
+            if self._current is not None:
+                return
 
     def _note(self, value: bytes | None) -> None:
         with contextlib.suppress(msgspec.DecodeError):  # `_apply` says so
@@ -130,6 +142,9 @@ class LiveModels:
         except (msgspec.DecodeError, ArtifactError, OSError) as error:
             # a bad update must not take the stream down: the version in service stays
             logger.error("model update refused, staying on the current version: %s", error)
+            return
+        except Exception:  # an artifact of another release can be unreadable in any way
+            logger.exception("model update refused, staying on the current version")
             return
         self._versions[update.version] = self._current = model
         self._ready.set()

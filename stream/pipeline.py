@@ -89,7 +89,9 @@ class Pipeline:
         taken: set[bytes] = set()
         for event in waiting:
             key = event.message.key
-            if key in self._busy or key in taken or len(ready) == self._batch_max:
+            # without a key it is nobody's: a dead letter, and no other need wait for it
+            waits = key is not None and (key in self._busy or key in taken)
+            if waits or len(ready) == self._batch_max:
                 held.append(event)
             else:
                 ready.append(event)

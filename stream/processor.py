@@ -21,7 +21,9 @@ from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreReq
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
 from stream.acker import Written
+from stream.dlq import letter_of
 from stream.faust_internals import partition_store
+from stream.faust_recovery import noticing_damage
 from stream.intake import DeadLetter, Intake, read_batch
 from stream.live_models import LiveModels, ServingModel
 from stream.producer import Outgoing, Producer
@@ -80,7 +82,7 @@ class Processor:
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._read(keys, partitions, model)
-        await self._decide(intake, states, rows, model, durable, decided)
+        await self._decide(intake, states, rows, model, generation, durable, decided)
         with metrics.timed("publish"):
             await asyncio.gather(*durable)
         written = Written(generation, events)
@@ -95,7 +97,9 @@ class Processor:
         values: list[bytes | None] = [None] * len(keys)
         for partition in set(partitions):
             at = [i for i, p in enumerate(partitions) if p == partition]
-            for i, value in zip(at, partition_store(self._table, partition).get([keys[i] for i in at]), strict=True):
+            with noticing_damage(self._table, partition):
+                found = partition_store(self._table, partition).get([keys[i] for i in at])
+            for i, value in zip(at, found, strict=True):
                 values[i] = value
         return model.codec.decode(values)
 
@@ -105,9 +109,14 @@ class Processor:
         states: Any,
         rows: Any,
         model: ServingModel,
+        generation: int,
         durable: list[Any],
         decided: Callable[[], None],
     ) -> None:
+        """Publish what the engine decides, until the partitions may be another worker's: that one decides then, and
+        its answer need not be this one's. What was published by then it reads back (stream.published)."""
+        if generation != self._app.consumer_generation_id:
+            return
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
         for i, row in known.items():
             # its code too is what it was: merchants may have other risk levels by now, and this one stays in the state
@@ -126,6 +135,8 @@ class Processor:
                     return
                 answer = None
                 if isinstance(need, Decided):
+                    if generation != self._app.consumer_generation_id:
+                        return
                     redelivered -= 0 if need.repeated else len(need.event)
                     durable.extend(await self._publish(need, intake))
                     if not need.repeated:
@@ -182,14 +193,9 @@ class Processor:
     async def _send_dead(self, dead: DeadLetter) -> Any:
         metrics.DEAD_LETTERS.labels(dead.code).inc()
         record = dead.record
-        headers = [
-            ("code", dead.code.encode()),
-            ("reason", dead.message.encode()),
-            ("source", f"{TRANSACTIONS}:{record.partition}:{record.offset}".encode()),
-        ]
-        return await self._producer.send(
-            DEAD_LETTERS, record.value, key=record.key, partition=record.partition, headers=headers
-        )
+        source = f"{TRANSACTIONS}:{record.partition}:{record.offset}"
+        key, value, headers = letter_of(record.key, record.value, dead.code, dead.message, source)
+        return await self._producer.send(DEAD_LETTERS, value, key=key, partition=record.partition, headers=headers)
 
     async def report(self, progress: ModelProgress) -> None:
         """Say that a partition's users have moved: after their states, through the same producer."""
@@ -208,7 +214,8 @@ class Processor:
             batch = WriteBatch(raw_mode=True)
             for key, value in values:
                 batch.put(key, value)
-            partition_store(self._table, partition).write(batch)
+            with noticing_damage(self._table, partition):
+                partition_store(self._table, partition).write(batch)
 
 
 def _count(decisions: list[Decision], repeated: bool) -> None:

@@ -131,10 +131,9 @@ def make_app(
     @app.agent(transactions, name="decide")
     async def decide_transactions(stream: Any) -> None:
         producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka)
+        await asyncio.gather(producer.start(), changelog.start())
         suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may be an interval old
-        for each in (producer, changelog):
-            each.before_request = suspension.check
-            await each.start()
+        producer.before_request = changelog.before_request = suspension.check
         # What is loaded by now stays, and a record's many small objects hold no cycles: with Python's defaults the
         # collector takes a fifth of the worker's time, in pauses that decisions wait for.
         gc.freeze()

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,12 +8,12 @@ from hypothesis import strategies as st
 from panther_core.engine import LiveModel, waves
 from panther_core.history import prepare
 from panther_core.schema import AttributeSchema
-from panther_core.scoring import EncodeRequest, ExplainRequest, ScoreRequest
+from panther_core.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
 from panther_core.state import CACHED as DEGRADED_CACHED
 from panther_core.state import DECISIONS, LATE, LIVE, RULES
 from panther_core.table import TransactionTable
 from panther_core.transition import context, hash_codes
-from tests.core.conftest import LENGTH, MODEL, Stream
+from tests.core.conftest import LENGTH, MODEL, Stream, score
 
 anything = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -145,6 +147,22 @@ def test_degrade_ladder_and_catch_up(table: TransactionTable, schema: AttributeS
     assert made == [LIVE, LIVE, DEGRADED_CACHED, RULES, LIVE]
     assert [int(stream.decisions[int(t)]["model_version"]) for t in events["transaction"]] == [1, 1, 1, 0, 1]
     assert stream.state(42)["cached_n"] == 5
+
+
+def test_a_score_that_is_no_number_is_no_answer(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: ScoreRequest) -> ScoreResponse:
+        answer = score(request)
+        return dataclasses.replace(answer, score=np.where(np.arange(len(answer.score)) % 2, np.nan, answer.score))
+
+    monkeypatch.setattr("tests.core.conftest.score", broken)
+    events = table.events(schema)[:2].copy()
+    events["user"] = 1, 2
+    stream.feed(events)
+    made = [stream.decisions[int(t)] for t in events["transaction"]]
+    assert [int(row["degraded"]) for row in made] == [LIVE, RULES]
+    assert np.isfinite([row["score"] for row in made]).all()
 
 
 def test_a_new_version_never_scores_with_outputs_of_the_old_one(

@@ -16,7 +16,7 @@ from panther_core.errors import BadInput
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.commands_dlq import app
-from stream.dlq import REPLAYED, parse_place, printable
+from stream.dlq import REPLAYED, Letter, letter_at, letter_of, parse_place, printable, send_again
 from stream.producer import make_producer
 from trainer.kafka_log import read_topic
 
@@ -74,7 +74,7 @@ def test_list_counts_all_and_prints_the_newest(dead: Letters) -> None:
     found = json.loads(done.stdout)
     assert found["codes"] == {dead.many: 5}
     assert [letter["source"] for letter in found["letters"]] == ["transactions:1:3", "transactions:1:4"]
-    assert found["letters"][0].keys() == {"partition", "offset", "time_ms", "code", "reason", "source"}
+    assert found["letters"][0].keys() == {"partition", "offset", "time_ms", "code", "reason", "source", "cut"}
     everything = json.loads(run("list", "--json").stdout)["codes"]
     assert everything[dead.many] == 5
     assert everything[dead.one] == 1
@@ -117,6 +117,33 @@ def test_replay_of_single_records(dead: Letters) -> None:
     missing = run("replay", "--at", "0:999999", "--count", "1")
     assert "none (any more)" in str(missing.exception)
     assert run("replay").exit_code == run("replay", "--code", "x", "--at", "0:0").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kept", "cut"),
+    [
+        (None, None, (None, b""), False),  # Kafka takes such a record
+        (b"u", None, (b"u", None), False),
+        (b"u", b"x" * (9 << 20), (b"u", b"x" * (4 << 20)), True),  # compressed, the topic of transactions takes it
+        (b"k" * (9 << 20), b"v", (b"k" * (512 << 10), b"v"), True),
+    ],
+)
+def test_a_record_of_any_shape_and_size_can_be_a_dead_letter(
+    dead: Letters, key: bytes | None, value: bytes | None, kept: tuple[bytes | None, bytes | None], cut: bool
+) -> None:
+    own_key, own_value, headers = letter_of(key, value, dead.one, "planted", "transactions:0:1")
+
+    async def go() -> Letter:
+        async with make_producer(dead.kafka) as producer:
+            sent = await producer.send_and_wait(DEAD_LETTERS, own_value, key=own_key, partition=0, headers=headers)
+        return await letter_at(dead.kafka, sent.partition, sent.offset)
+
+    letter = asyncio.run(go())
+    assert (letter.key, letter.value) == kept
+    assert letter.cut == cut
+    if cut:
+        with pytest.raises(BadInput, match="only the beginning"):
+            asyncio.run(send_again(dead.kafka, [letter]))
 
 
 def test_places_and_text() -> None:

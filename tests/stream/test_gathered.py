@@ -83,3 +83,12 @@ def test_who_is_cancelled_does_not_take_others_along() -> None:
         return await second
 
     assert asyncio.run(go()).cached[0, 0] == 2
+
+
+def test_an_answer_that_cannot_be_split_is_an_error_and_no_hang() -> None:
+    class Broken(Slow):
+        async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
+            return EncodeResponse(None, None)  # type: ignore[arg-type]
+
+    failures = together(Gathered(Broken(), 10), (request(1), 7), (request(2), 7))  # type: ignore[arg-type]
+    assert all(isinstance(failure, TypeError) for failure in failures)

@@ -16,6 +16,13 @@ from tests.fixtures_model import artifact_folder, log
 __all__ = ["artifact_folder", "log"]
 
 
+def update(version: int, folder: Path) -> bytes:
+    """As it stands on `models.updates`."""
+    return msgspec.json.encode(
+        ModelUpdate(name="panther", version=version, threshold=0.5, schema_fingerprint="", artifact=str(folder))
+    )
+
+
 @pytest.fixture
 def models(artifact_folder: Path, tmp_path: Path) -> LiveModels:
     """Version 7 was live, then version 1, the artifact; a worker that starts now applies the last update only."""
@@ -24,15 +31,10 @@ def models(artifact_folder: Path, tmp_path: Path) -> LiveModels:
     manifest["version"] = 7
     (tmp_path / "7" / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     out = LiveModels(KafkaSettings())
-    updates = [
-        msgspec.json.encode(
-            ModelUpdate(name="panther", version=version, threshold=0.5, schema_fingerprint="", artifact=str(folder))
-        )
-        for version, folder in ((7, tmp_path / "7"), (3, tmp_path / "none"), (1, artifact_folder))
-    ]
-    for update in updates:
-        out._note(update)
-    out._apply(updates[-1])
+    updates = [update(7, tmp_path / "7"), update(3, tmp_path / "none"), update(1, artifact_folder)]
+    for value in updates:
+        out._note(value)
+    out._begin(updates)
     return out
 
 
@@ -45,3 +47,13 @@ def test_a_version_from_before_the_start_is_read_when_it_is_asked_for(models: Li
 def test_a_version_that_cannot_be_read_any_more_is_the_live_one(models: LiveModels) -> None:
     assert models.version(3).live.version == 1
     assert models.version(0).live.version == 1
+
+
+def test_a_start_takes_the_newest_version_that_can_be_served(artifact_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(artifact_folder, broken)
+    (broken / "manifest.json").write_text("[]")
+    out = LiveModels(KafkaSettings())
+    out._begin([update(1, artifact_folder), b"no update", update(2, tmp_path / "pruned"), update(3, broken)])
+    assert out.now is not None
+    assert out.now.live.version == 1

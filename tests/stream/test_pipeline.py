@@ -16,14 +16,14 @@ from stream.pipeline import Pipeline
 class Message:
     generation_id = 7
 
-    def __init__(self, key: bytes, number: int, acked: list[int]) -> None:
+    def __init__(self, key: bytes | None, number: int, acked: list[int]) -> None:
         self.key, self.number, self.acked = key, number, acked
 
 
 class Event:
     """What pipeline and acker need of Faust's event."""
 
-    def __init__(self, number: int, key: bytes, acked: list[int]) -> None:
+    def __init__(self, number: int, key: bytes | None, acked: list[int]) -> None:
         self.number, self.message = number, Message(key, number, acked)
 
 
@@ -45,7 +45,7 @@ class Worked:
         self.rng = np.random.default_rng(0)
         self.now: list[set[bytes]] = []
         self.together, self.overlaps, self.done = 0, 0, dict[bytes, list[int]]()
-        self.deciding, self.most_deciding = 0, 0
+        self.deciding, self.most_deciding, self.batches = 0, 0, 0
         self.fail_at = fail_at
 
     async def prepare(self, events: list[Any]) -> None:
@@ -55,6 +55,7 @@ class Worked:
         users = {event.message.key for event in events}
         self.overlaps += sum(bool(users & other) for other in self.now)
         self.now.append(users)
+        self.batches += 1
         self.together = max(self.together, len(self.now))
         self.deciding += 1
         self.most_deciding = max(self.most_deciding, self.deciding)
@@ -158,3 +159,19 @@ def test_a_claimed_user_waits_and_goes_on_when_released() -> None:
 
     asyncio.run(asyncio.wait_for(go(), 30))
     assert acked == [0, 1]
+
+
+def test_records_without_a_key_do_not_wait_for_each_other() -> None:
+    worked, acked = Worked(), list[int]()
+
+    async def go() -> None:
+        acker = Acker(App(), None)
+        acking = asyncio.create_task(acker.run())
+        events = [Event(i, None, acked) for i in range(40)]
+        await Pipeline(worked, acker, 2, 50).run(Source(iter([events])))  # type: ignore[arg-type]
+        await acker.drained()
+        acking.cancel()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    assert acked == list(range(40))
+    assert worked.batches == 1

@@ -61,7 +61,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     published = SimpleNamespace(take=lambda places: {1: row})
     models = SimpleNamespace(version=lambda number: before if number == 9 else live)
     out = Silent()
-    app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"))
+    app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
     processor = Processor(app, None, models, out, out, out, published)  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
@@ -70,7 +70,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     intake = read_batch(records, live.schema, live.risk)
     assert live.risk.level(intake.events["merchant"]).min() > 0, "both merchants are known"
     states = live.codec.fresh(2)
-    asyncio.run(processor._decide(intake, states, np.arange(2), live, [], lambda: None))
+    asyncio.run(processor._decide(intake, states, np.arange(2), live, 1, [], lambda: None))
     first, second = (int(states["ring"]["risk"][i, 0]) for i in range(2))
     assert first == live.risk.level(intake.events["merchant"][:1])[0]
     assert second == before.risk.level(intake.events["merchant"][1:])[0] != first
