@@ -31,13 +31,16 @@ def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, ro
 
 
 def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Place [N] of each event's token among all tokens, 0 = best; last for [UNK]."""
+    """Place [N] of each event's token among all tokens, 0 = best; last for [UNK].
+
+    Ties and logits that are no number count against the model.
+    """
     table, out = panther.token_table(), []
     for low in range(0, len(code_N), _CHUNK):
         part = slice(low, low + _CHUNK)
         target = panther.tokeniser(attributes(as_tensor(code_N[part], h_ND.device)))
         logits = panther.query(h_ND[part]) @ table
-        rank = (logits > logits.gather(1, target[:, None])).sum(dim=1)
+        rank = logits.shape[1] - 1 - (logits < logits.gather(1, target[:, None])).sum(dim=1)
         out.append(torch.where(target > 0, rank, panther.tokeniser.size).cpu())
     return torch.cat(out).numpy() if out else np.zeros(0, np.int64)
 

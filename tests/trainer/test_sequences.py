@@ -25,6 +25,7 @@ from trainer.sequences.evaluate import ranks, ranks_of
 from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 from trainer.sequences.report import set_table
+from trainer.sequences.results import Results
 from trainer.sequences.train import Progress, Run, train
 
 ITEMS = 12
@@ -257,6 +258,14 @@ def test_the_table_resumes_and_runs_nothing_twice(tmp_path: Path, monkeypatch: p
     row = first["sets"]["walks"]["models"]["sasrec"]["test"]["hr@10"]  # type: ignore[index]
     assert row == pytest.approx({"mean": np.mean(figures), "sd": np.std(figures, ddof=1)})
     assert set_table("walks", first["sets"]["walks"], 2).row_count == 2  # type: ignore[index]
+
+
+def test_a_run_that_another_process_has_finished_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Results(tmp_path / "out")
+    walks(tmp_path / "walks.txt")
+    tiny_table(tmp_path / "out", tmp_path, monkeypatch)
+    key = json.loads((tmp_path / "out" / "runs.jsonl").read_text().splitlines()[0])["key"]
+    assert mine.find(key) is not None
 
 
 def test_the_same_grid_for_every_model() -> None:

@@ -34,6 +34,9 @@ class Results:
         """Raises InvalidFile when a line of it is not a record of this code version."""
         self._path = folder / "runs.jsonl"
         self._records: dict[str, Record] = {}
+        self._read()
+
+    def _read(self) -> None:
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         for row, line in enumerate(lines, 1):
             try:
@@ -45,7 +48,9 @@ class Results:
             self._records[record.key] = record
 
     def find(self, key: str) -> Record | None:
-        """The run of that key, if it is done."""
+        """The run of that key, if it is done: by this process, or by another one that shares the folder."""
+        if key not in self._records:
+            self._read()
         return self._records.get(key)
 
     def add(self, record: Record) -> None:
