@@ -25,6 +25,7 @@ from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
 from panther_core.schema import CODE, fit_vocabulary
 from trainer.config import TrainConfig
+from trainer.optimiser import adamw
 from trainer.parallel import join
 from trainer.pipeline import fit_log_schema
 from trainer.pretrain import Batch, Batches, train_step
@@ -91,7 +92,7 @@ def run_pretrain(users: int = 2000, days: int = 120, seed: int = 0) -> dict[str,
 
 
 def _panther_step(model: PantherModel, config: TrainConfig) -> Callable[[Batch], int]:
-    optimiser, generator = torch.optim.AdamW(model.panther.parameters(), lr=config.learning_rate), torch.Generator()
+    optimiser, generator = adamw(model.panther, lr=config.learning_rate), torch.Generator()
     model.panther.train()
 
     def step(batch: Batch) -> int:

@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "panther, no attribute embedding": {"attribute_embedding": False},
 }
 CONFIG = TrainConfig(
-    model=ModelConfig(layers=2, dropout=0.05), epochs=12, patience=2, batch_positions=4096, learning_rate=2e-3
+    model=ModelConfig(layers=2, dropout=0.05), epochs=16, patience=3, batch_positions=1024, learning_rate=2e-3
 )
 
 

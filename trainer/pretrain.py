@@ -27,6 +27,7 @@ from trainer.config import TrainConfig
 from trainer.curve import Curve
 from trainer.evaluate import Validation
 from trainer.losses import next_token, profile_contrast
+from trainer.optimiser import adamw, set_rate
 from trainer.parallel import ALONE, Group
 
 _WARM_UP = 0.05  # share of the steps
@@ -114,7 +115,7 @@ def pretrain(
     run = run or Run()
     batches = Batches(history, config, seed, run.group)
     panther.to(run.group.device)
-    optimiser = torch.optim.AdamW(panther.parameters(), lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    optimiser = adamw(panther, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     best = Best()
     done = run.checkpoint.load(panther, optimiser, best) if run.checkpoint else 0
     curve = Curve(run.curve if run.group.first else None, done)
@@ -131,7 +132,7 @@ def pretrain(
             generator.manual_seed(seed + epoch)
             losses: list[NDArray[np.float64]] = []
             for i, batch in enumerate(batches.epoch(epoch)):
-                _set_rate(optimiser, config.learning_rate, (epoch * len(batches) + i) / total)
+                set_rate(optimiser, config.learning_rate * _share_of_peak((epoch * len(batches) + i) / total))
                 losses.append(train_step(panther, optimiser, batch, generator, run.group))
                 events += len(batch.target_N)
                 bar.update(task, advance=1, note=f"next {losses[-1][0]:.3f}")
@@ -158,10 +159,10 @@ def _waited(best: Best, epoch: int, config: TrainConfig) -> bool:
     return bool(config.patience and best.epoch and epoch - best.epoch >= config.patience)
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, peak: float, progress: float) -> None:
+def _share_of_peak(progress: float) -> float:
+    """Of the learning rate: warm-up, then cosine."""
     cosine = _FINAL + (1 - _FINAL) * (1 + math.cos(math.pi * progress)) / 2
-    for group in optimiser.param_groups:
-        group["lr"] = peak * min(1.0, (progress + 1e-3) / _WARM_UP) * cosine
+    return min(1.0, (progress + 1e-3) / _WARM_UP) * cosine
 
 
 def train_step(
