@@ -36,9 +36,9 @@ from stream.produce import produce, produce_labels
 from stream.producer import make_producer
 
 DAY_MS = 86_400_000
-GENERATOR = GeneratorConfig(users=5000, days=75, mean_transactions_per_day=1.3, seed=7)
+GENERATOR = GeneratorConfig(users=5000, days=90, mean_transactions_per_day=1.3, seed=7)
 _REFRESH_AT = 0.1  # share of the stream after which the refresh starts: it takes a while beside the stream
-_RESERVE_S = 90  # of transactions are kept to stream on, until the refreshed model has taken over
+_RESERVE_S = 300  # of transactions are kept to stream on, until the refreshed model has taken over
 _MOVED = 2000  # decisions of the refreshed model that end the stream
 _MALFORMED = 60
 _PATIENCE_S = 90.0  # for the worker to start, and after the last transaction for the last decision
