@@ -30,6 +30,6 @@ def test_pretraining_moves_the_prototypes_as_far_for_their_size_as_what_reads_th
 
     def moved(end: str) -> float:
         of = [(value, before[name]) for name, value in panther.named_parameters() if name.endswith(end)]
-        return float(np.mean([float(torch.norm(now - then) / torch.norm(then)) for now, then in of]))
+        return float(np.mean([float(torch.norm(now.detach() - then) / torch.norm(then)) for now, then in of]))
 
     assert moved("prototypes_MD") > 0.5 * moved("sprm.out.weight") > 0
