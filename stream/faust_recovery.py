@@ -80,19 +80,18 @@ def guard_opening(table: Any) -> None:
     open_store = table.data._open_for_partition
 
     def guarded(partition: int) -> Any:
-        if _mark(table, partition).exists():
-            logger.warning("state store of partition %d was found damaged, restoring it anew", partition)
-            _discard(table, partition, "damaged")
-            _mark(table, partition).unlink()
-            return open_store(partition)
-        try:
-            return open_store(partition)
-        except Exception as error:
-            if not _is_damage(error):
-                raise
-            logger.warning("state store of partition %d is damaged, restoring it anew: %s", partition, error)
-            _discard(table, partition, "damaged")
-            return open_store(partition)
+        mark = _mark(table, partition)
+        if not mark.exists():
+            try:
+                return open_store(partition)
+            except Exception as error:
+                if not _is_damage(error):
+                    raise
+                mark.write_text(str(error))
+        logger.warning("state store of partition %d is damaged, restoring it anew: %s", partition, mark.read_text())
+        _discard(table, partition, "damaged")
+        mark.unlink()
+        return open_store(partition)
 
     table.data._open_for_partition = guarded
 
@@ -108,7 +107,7 @@ def noticing_damage(table: Any, partition: int) -> Iterator[None]:
     except Exception as error:
         if _is_damage(error):
             logger.error("state store of partition %d is damaged, the next start restores it: %s", partition, error)
-            _mark(table, partition).touch()
+            _mark(table, partition).write_text(str(error))
         raise
 
 
@@ -134,6 +133,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _mark(table: Any, partition: int) -> Path:
+    """File that says why a store is damaged, until it is set aside."""
     path = table.data.partition_path(partition)
     return Path(path.with_name(f"{path.name}.is-damaged"))
 

@@ -1,7 +1,7 @@
 """AdamW for pretraining, where a step means as much to every parameter.
 
 Adam moves each parameter by about the learning rate, whatever its size. The prototypes of SPRM (paper 3.3) begin at
-size 1, ten to fifty times that of the linear layers: at the same rate they stay where chance has put them (their cosine
+deviation 1, a linear layer's weights at .07: at the same rate they stay where chance has put them (their cosine
 with their beginning was .999 after a whole pretraining), and what is looked up in them is noise that never changes.
 """
 
