@@ -1,8 +1,9 @@
 """`panther bench e2e`: the whole path on real parts, under load, on this machine.
 
 Two phases on one running system. Capacity: a backlog is laid on the topic, and the rate at which decisions are
-appended while it lasts is `sustained_tps`. Latency: transactions are offered at a fixed share of that rate, open
-loop; each latency runs from the moment the transaction was due to the append of its decision, by the broker's clock.
+appended while it lasts is `sustained_tps`. Latency: transactions are offered at a share of that rate or at a given
+one, open loop; each latency runs from the moment the transaction was due to the append of its decision, by the
+broker's clock.
 """
 
 from __future__ import annotations
@@ -46,12 +47,13 @@ class Load:
     backlog: int = 30_000
     seconds: float = 60.0
     share: float = 0.5
+    rate: float = 0.0  # of the latency phase, a second; 0 = `share` of the capacity
     seed: int = 11
 
 
 def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
     """Run both phases; see the module. Keys as issue and docs/benchmarks name them."""
-    needed = load.backlog + int(load.seconds * 20_000 * load.share)
+    needed = load.backlog + int(load.seconds * (load.rate or 20_000 * load.share))
     with running(folder, load, needed) as (system, live):
         return asyncio.run(_phases(system, live, load))
 
@@ -106,7 +108,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         cpu_backlog = {name: round(s - cpu.get(name, 0), 2) for name, s in system.cpu_seconds().items()}
 
         memory = {"after_backlog": system.memory_mb()}
-        offered = sustained * load.share
+        offered = load.rate or sustained * load.share
         count = min(len(rest), int(offered * load.seconds))
         say(f"  latency: {count} transactions at {offered:.0f}/s, open loop")
         timed = rest.take(slice(0, count))

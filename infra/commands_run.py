@@ -43,12 +43,15 @@ def e2e(
     backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = 30_000,
     seconds: Annotated[float, typer.Option(help="Length of the latency phase.")] = 60,
     share: Annotated[float, typer.Option(help="Share of the capacity that the latency phase offers.")] = 0.5,
+    rate: Annotated[
+        float, typer.Option(min=0, help="What it offers instead, transactions a second; 0 = that share.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """End to end through Kafka, Faust, RocksDB and Triton: capacity, then open-loop latency."""
     from infra.bench_e2e import Load, run_e2e
 
-    emit(run_e2e(folder, Load(users, history, backlog, seconds, share)), as_json)
+    emit(run_e2e(folder, Load(users, history, backlog, seconds, share, rate)), as_json)
 
 
 @bench.command()

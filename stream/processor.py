@@ -56,6 +56,7 @@ class Processor:
         """`changelog` sends states, `producer` all else: a producer has one request at a time under way to a broker,
         and decisions would wait for the states of the batch before them, which are ten times as large."""
         self._app, self._table, self._published = app, table, published
+        self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
         self._models, self._scorer, self._producer, self._changelog = models, scorer, producer, changelog
 
     async def prepare(self, events: list[Any]) -> None:
@@ -175,7 +176,7 @@ class Processor:
         for k, decision in enumerate(decisions):
             record = intake.records[at[k]]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
-            headers = headers_of(self._app.conf.id, record.partition, record.offset)
+            headers = headers_of(self._app_id, record.partition, record.offset)
             if decision.alert:
                 model = self._models.version(decision.model.version)
                 row, tokenizer = decided.decision[k], model.tokenizer_version

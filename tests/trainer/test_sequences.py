@@ -190,11 +190,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(split: LeaveOneOut, tmp_path:
 def test_the_average_of_the_weights_is_what_is_kept() -> None:
     torch.manual_seed(0)
     model = SequenceModel(small("sprm"), ITEMS)
-    progress, want = Progress(model, msgspec.structs.replace(SMALL, average=0.75)), []
-    for value in (1.0, 2.0, 4.0):
+    progress, want = Progress(model, msgspec.structs.replace(SMALL, average=0.25)), []
+    for decay, value in ((0, 1.0), (2 / 11, 2.0), (0.25, 4.0)):  # a short decay at first
         torch.nn.init.constant_(model.norm.weight, value)
         progress.updated()
-        want.append(value if not want else 0.75 * want[-1] + 0.25 * value)
+        want.append(value if not want else decay * want[-1] + (1 - decay) * value)
     progress.record(0, 0.5)
     torch.testing.assert_close(progress.best.norm.weight, torch.full((16,), want[-1]))
     torch.nn.init.constant_(model.norm.weight, 9.0)

@@ -56,7 +56,8 @@ class SequenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     negatives: int = 1024
     """Items that the softmax is sampled from, uniformly, anew each batch; 0 = all items."""
     average: float = 0.998
-    """Decay per update of the averaged weights, which are what is validated and tested; 0 = the weights as they are."""
+    """Decay per update of the averaged weights, which are what is validated and tested; less for the first updates; 0 =
+    the weights as they are."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():

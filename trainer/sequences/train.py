@@ -14,11 +14,12 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from panther_core.console import progress_bar
 from panther_core.formats.sequences import LeaveOneOut
 from trainer.checkpoint import Checkpoint
+from trainer.optimiser import adamw, set_rate
 from trainer.ranking import metrics
 from trainer.sequences.batches import Inputs, batches, training_inputs
 from trainer.sequences.config import SequenceConfig
@@ -28,6 +29,7 @@ from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 
 CHOSEN_BY = "hr@10"
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ class Progress(nn.Module):
     def __init__(self, model: SequenceModel, config: SequenceConfig) -> None:
         super().__init__()
         self.model, self.best = model, copy.deepcopy(model)
-        averaging = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
+
+        def averaging(mean: Tensors, now: Tensors, updates: Tensor | int) -> None:
+            """Early updates weigh less than the decay would have them: they are far from where training ends."""
+            decay = min(config.average, (1 + int(updates)) / (10 + int(updates)))
+            torch._foreach_lerp_(mean, now, 1 - decay)
+
         self._average = AveragedModel(model, multi_avg_fn=averaging)
         self.register_buffer("history", torch.full((config.epochs,), -1.0, dtype=torch.float64))
 
@@ -83,9 +90,7 @@ def train(
     torch.manual_seed(seed)
     model = SequenceModel(config, len(split.sequences.item_names))
     progress = Progress(model, config)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    optimiser = adamw(model, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     inputs, exclude_seen = training_inputs(split, config.model.length), not split.repeats()
     done, started = checkpoint.load(progress, optimiser) if checkpoint else 0, time.perf_counter()
     with progress_bar() as bar:
@@ -113,8 +118,7 @@ def _round(progress: Progress, optimiser: torch.optim.Optimizer, inputs: Inputs,
         for rows in batches(inputs.lengths, config.batch_positions, rng):
             # warm-up is over within the first rounds; a round's number stands for its steps, so that resuming agrees
             ramp = (number * config.steps_per_epoch + len(losses) + 1) / max(1, config.warm_up)
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * min(1.0, ramp)
+            set_rate(optimiser, config.learning_rate * min(1.0, ramp))
             losses.append(_step(model, optimiser, *(torch.from_numpy(part) for part in inputs.take(rows))))
             progress.updated()
     return float(np.mean(losses))
