@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.grouped import Floats, Ints
-
 ROUNDS = 250
-#: where there are odds to start from, little is left to learn
-FROM_ODDS_ROUNDS, FROM_ODDS = 100, {"num_leaves": 7}
 _PROBE_ROUNDS = 100
 #: chosen on windows before the published test folds, for the baseline and for the head with PANTHER's columns alike
 PARAMETERS: dict[str, Any] = {
@@ -31,26 +26,13 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Features [N, F], and the log odds [N] that boosting starts from, if there are such."""
-
-    x_NF: NDArray[np.float32]
-    odds_N: Floats | None = None
-
-    def take(self, rows: Ints) -> Columns:
-        """Some of the rows."""
-        return Columns(self.x_NF[rows], None if self.odds_N is None else self.odds_N[rows])
-
-
-def boosted_logits(fitted: Columns, label: NDArray[np.int8], test: Columns, threads: int, seed: int) -> Floats:
-    """Fit on N rows; fraud logits of the rows of `test`."""
-    parameters, rounds = PARAMETERS | {"seed": seed, "num_threads": threads}, ROUNDS
-    if fitted.odds_N is not None:
-        parameters, rounds = parameters | FROM_ODDS, FROM_ODDS_ROUNDS
-    booster = lightgbm.train(parameters, lightgbm.Dataset(fitted.x_NF, label, init_score=fitted.odds_N), rounds)
-    learnt = np.asarray(booster.predict(test.x_NF, raw_score=True, num_threads=threads), np.float64)
-    return learnt if test.odds_N is None else learnt + test.odds_N
+def boosted_logits(
+    x_NF: NDArray[np.float32], label: NDArray[np.int8], test_MF: NDArray[np.float32], threads: int, seed: int
+) -> NDArray[np.float64]:
+    """Fit on N rows; fraud logits of M rows."""
+    parameters = PARAMETERS | {"seed": seed, "num_threads": threads}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(x_NF, label), ROUNDS)
+    return np.asarray(booster.predict(test_MF, raw_score=True, num_threads=threads), np.float64)
 
 
 def best_columns(x_NF: NDArray[np.float32], label: NDArray[np.int8], count: int, threads: int) -> NDArray[np.intp]:

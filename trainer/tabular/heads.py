@@ -1,6 +1,6 @@
 """Fraud heads by name on one set of rows, so that they see the same features, the same days and the same sample.
 
-lightgbm, dcn, deepfm     on the features alone; boosting starts from the log odds from episodes, where there are such
+lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
 episodes                  no head: the chance of fraud by trainer.tabular.compromise (`panther bench fdh` only)
@@ -22,8 +22,7 @@ from panther_core.model.codes import as_tensor
 from panther_core.model.config import ModelConfig
 from panther_core.schema import AttributeSchema
 from trainer.tabular.behaviour import BehaviourInputs
-from trainer.tabular.boosting import Columns, best_columns, boosted_logits
-from trainer.tabular.compromise import ANY
+from trainer.tabular.boosting import best_columns, boosted_logits
 from trainer.tabular.encoding import PiecewiseLinear
 from trainer.tabular.features import Matrix
 from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
@@ -88,12 +87,8 @@ class Heads:
             part = learn[half | (self.label[learn] == 1)]
             own = seed * 100 + member
             total += self._boosted(x_RF, part, at, own) if boosted else self._neural(name, x_RF, part, at, own)
-        return np.asarray(total / fits + self._sampling, np.float64)
-
-    @property
-    def _sampling(self) -> float:
-        """What takes a fit's logits back to all rows: sampling has raised the odds of fraud by 1 / share."""
-        return float(np.log(self.settings.negatives / 2))
+        # sampling raised the odds of fraud by 1 / share
+        return np.asarray(total / fits + np.log(self.settings.negatives / 2), np.float64)
 
     def _columns(self, name: str) -> NDArray[np.float32]:
         """What boosting sees."""
@@ -110,9 +105,7 @@ class Heads:
         return np.hstack([x_RF[:, best], *([self.behaviour.delta_NX] if name.endswith("+panther") else [])])
 
     def _boosted(self, x_RF: NDArray[np.float32], part: Ints, at: Ints, seed: int) -> Floats:
-        odds_R = self.matrix.column(ANY) - self._sampling if ANY in self.matrix.names else None
-        rows = Columns(x_RF, odds_R)
-        return boosted_logits(rows.take(part), self.label[part], rows.take(at), self.settings.threads, seed)
+        return boosted_logits(x_RF[part], self.label[part], x_RF[at], self.settings.threads, seed)
 
     def _neural(self, name: str, x_RF: NDArray[np.float32], part: Ints, at: Ints, seed: int) -> Floats:
         training, hybrid = self.settings.training, name.endswith("+panther")
