@@ -35,8 +35,9 @@ class Split:
 
 
 def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
-    """Cut the table by time. Raises BadInput when a slice has no matured fraud or no matured legitimate row."""
-    count = len(table)
+    """Cut the table by time, up to where labels are known. Raises BadInput when a slice has no matured fraud or no
+    matured legitimate row."""
+    count = _labelled(table, label_delay_ms)
     cuts = [int(count * share) for share in (config.finetune_from, config.validation_from, config.test_from)]
     finetune, validation, test = cuts
 
@@ -54,10 +55,20 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
         if frauds == 0 or frauds == len(rows):
             raise BadInput(
                 f"expected fraud and legitimate labels in the {name} slice that had matured ({label_delay_ms} ms) "
-                f"before the next slice, got {frauds} frauds in {len(rows)} rows of {count}: give a longer log or "
-                "a shorter label delay"
+                f"before the next slice, got {frauds} frauds in {len(rows)} of {count} rows ({len(table)} with those "
+                "too new for labels): give a longer log or a shorter label delay"
             )
     return Split(validation, test, matured(0, finetune), *parts.values())
+
+
+def _labelled(table: TransactionTable, label_delay_ms: int) -> int:
+    """How many rows came before labels end. In a log that is still written the newest rows have none yet, or only
+    those of payments that were looked into early: a slice of these would be no sample of anything."""
+    legitimate = np.flatnonzero(table.label == 0)
+    count = int(legitimate[-1]) + 1 if len(legitimate) else len(table)
+    if count == len(table):
+        return count
+    return min(count, int(np.searchsorted(table.time_ms, table.time_ms[-1] - label_delay_ms, "right")))
 
 
 def prepare_events(

@@ -50,6 +50,20 @@ def test_unknown_labels_are_left_out(log: TransactionTable) -> None:
     assert (np.concatenate([rows.risk, rows.finetune, rows.validation, rows.test]) % 2 == 1).all()
 
 
+def test_slices_end_where_labels_do(log: TransactionTable) -> None:
+    settled = len(log) * 9 // 10
+    label = log.label.copy()
+    label[settled:] = -1
+    rows = split(replace(log, label=label), CONFIG, DAY_MS)
+    assert rows.test_from < rows.test.max() < settled
+    assert 0 < log.label[rows.test].sum() < len(rows.test)
+    # labels of payments that were looked into at once do not stretch the slices over what has none yet
+    label[-20:-1] = 0
+    early = split(replace(log, label=label), CONFIG, DAY_MS)
+    newest_matured = np.flatnonzero(log.time_ms <= log.time_ms[-1] - DAY_MS)[-1]
+    assert early.test.max() <= newest_matured
+
+
 def test_a_slice_without_fraud_says_so(log: TransactionTable) -> None:
     with pytest.raises(BadInput, match="fine-tuning slice"):
         split(replace(log, label=np.zeros_like(log.label)), CONFIG, DAY_MS)
