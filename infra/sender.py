@@ -17,8 +17,8 @@ from panther_core.table import TransactionTable
 from panther_core.topics import TRANSACTIONS
 from stream.produce import Produced
 
-#: a request a partition and tick. What a transaction waits for its tick counts as latency though no real stream has
-#: ticks; shorter ones cost the broker what they save
+#: a request a partition and tick. What a transaction waits for its tick counts as latency, though no real stream has
+#: ticks; the broker pays for short ones (docs/log.md)
 _TICK_S = 0.005
 _FLUSH_S = 30.0
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from panther_core.console import progress_bar
 from panther_core.formats.sequences import LeaveOneOut
@@ -29,7 +29,6 @@ from trainer.sequences.losses import Same, full_softmax, sampled_softmax
 from trainer.sequences.model import SequenceModel
 
 CHOSEN_BY = "hr@10"
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class Progress(nn.Module):
         super().__init__()
         self.model, self.best = model, copy.deepcopy(model)
 
-        def averaging(mean: Tensors, now: Tensors, updates: Tensor | int) -> None:
+        def averaging(mean: Any, now: Any, updates: Any) -> None:
             """Early updates weigh less than the decay would have them: they are far from where training ends."""
             decay = min(config.average, (1 + int(updates)) / (10 + int(updates)))
-            torch._foreach_lerp_(mean, now, 1 - decay)
+            get_ema_multi_avg_fn(decay)(mean, now, updates)  # type: ignore[no-untyped-call]
 
         self._average = AveragedModel(model, multi_avg_fn=averaging)
         self.register_buffer("history", torch.full((config.epochs,), -1.0, dtype=torch.float64))
