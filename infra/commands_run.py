@@ -40,18 +40,17 @@ def e2e(
     folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
     users: Annotated[int, typer.Option(help="Users, each with a history.")] = 10_000,
     history: Annotated[int, typer.Option(help="Events a user has before the stream begins, on average.")] = 256,
-    backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = 30_000,
-    seconds: Annotated[float, typer.Option(help="Length of the latency phase.")] = 60,
-    share: Annotated[float, typer.Option(help="Share of the capacity that the latency phase offers.")] = 0.5,
-    rate: Annotated[
-        float, typer.Option(min=0, help="What it offers instead, transactions a second; 0 = that share.")
-    ] = 0,
+    backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = 60_000,
+    rate: Annotated[float, typer.Option(min=1, help="Offered in the sustained phase, transactions a second.")] = 2600,
+    seconds: Annotated[float, typer.Option(min=10, help="Length of the sustained phase.")] = 300,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of what was sustained, in the latency phase.")] = 0.5,
+    latency_seconds: Annotated[float, typer.Option(min=10, help="Length of the latency phase.")] = 60,
     as_json: Json = False,
 ) -> None:
-    """End to end through Kafka, Faust, RocksDB and Triton: capacity, then open-loop latency."""
+    """End to end through Kafka, Faust, RocksDB and Triton: capacity, a sustained rate, latency at a share of it."""
     from infra.bench_e2e import Load, run_e2e
 
-    emit(run_e2e(folder, Load(users, history, backlog, seconds, share, rate)), as_json)
+    emit(run_e2e(folder, Load(users, history, backlog, rate, seconds, share, latency_seconds)), as_json)
 
 
 @bench.command()

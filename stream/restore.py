@@ -1,8 +1,8 @@
 """Bulk restore: fills a partition's RocksDB from its changelog before Faust's own recovery looks at it.
 
 Faust's recovery makes an event object of every record: 4,000 records a second. This reads whole fetches and writes each
-as one batch without a log, which a crash in the middle cannot hurt: the offset that says how far a partition is
-restored is written last, after a flush, and without it the next start begins again.
+as one batch. A crash in the middle cannot hurt: the offset that says how far a partition is restored is written last,
+and without it the next start begins again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from rocksdict import Rdict, WriteBatch, WriteOptions
+from rocksdict import Rdict, WriteBatch
 
 from panther_core.settings import KafkaSettings
 from panther_core.state import events_applied
@@ -23,7 +23,7 @@ from stream import metrics
 logger = logging.getLogger(__name__)
 
 #: fewer records than this are left to Faust
-WORTH_IT = 2000
+WORTH_IT = 100
 _FETCH_BYTES = 8 << 20
 
 
@@ -58,7 +58,6 @@ async def restore(
             consumer.seek(tp, start[tp])
         began, records = time.monotonic(), await _read(consumer, todo, stores)
         for tp, end in todo.items():
-            stores[tp.partition].flush()
             persist(tp.partition, end - 1)
     seconds = time.monotonic() - began
     logger.info(
@@ -69,8 +68,6 @@ async def restore(
 
 async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], stores: dict[int, Rdict]) -> int:
     """Apply everything before `ends`; returns the number of records."""
-    options = WriteOptions()
-    options.disable_wal = True
     left, records = set(ends), 0
     todo = sum([end - await consumer.position(tp) for tp, end in ends.items()])
     write: asyncio.Task[None] | None = None
@@ -83,7 +80,7 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
         metrics.RESTORE_LEFT.set(max(0, todo - records))
         if write is not None:
             await write  # one fetch is written while the next is read
-        write = asyncio.create_task(asyncio.to_thread(_write, batches, options))
+        write = asyncio.create_task(asyncio.to_thread(_write, batches))
         for tp in list(left):
             if await consumer.position(tp) >= ends[tp]:
                 left.discard(tp)
@@ -115,6 +112,6 @@ def newest(store: Rdict, records: Iterable[Any]) -> WriteBatch:
     return batch
 
 
-def _write(batches: list[tuple[Rdict, list[Any]]], options: WriteOptions) -> None:
+def _write(batches: list[tuple[Rdict, list[Any]]]) -> None:
     for store, records in batches:
-        store.write(newest(store, records), options)
+        store.write(newest(store, records))

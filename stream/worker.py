@@ -27,7 +27,7 @@ from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.acker import Acker
 from stream.faust_internals import Arrivals, DrainingApp, LowLatencyTransport
-from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening
+from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
 from stream.gathered import Gathered
 from stream.health import Health
 from stream.live_models import LiveModels
@@ -124,6 +124,7 @@ def make_app(
         options=_STORE,
     )
     assert table.changelog_topic_name == changelog_of(settings.app_id)
+    write_unlogged(table)
     guard_opening(table)
     guard_applying(table)
     app.tables._recovery = BulkRecovery(app, table, kafka)

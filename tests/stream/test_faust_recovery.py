@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rocksdict import Options, Rdict
 
-from stream.faust_recovery import guard_opening, noticing_damage
+from stream.faust_recovery import guard_opening, noticing_damage, write_unlogged
 
 
 class Data:
@@ -22,7 +24,9 @@ class Data:
         return self.folder / f"state-{partition}.db"
 
     def _open_for_partition(self, partition: int) -> Rdict:
-        return Rdict(str(self.partition_path(partition)), Options(raw_mode=True))
+        options = Options(raw_mode=True)
+        options.set_write_buffer_size(4 << 20)
+        return Rdict(str(self.partition_path(partition)), options)
 
 
 class Table:
@@ -102,3 +106,46 @@ def test_a_store_that_a_full_disk_keeps_from_opening_stays(table: Any, monkeypat
     with pytest.raises(Exception, match="No space"):
         inner.data._open_for_partition(0)
     assert not aside(table)
+
+
+# writes states and how far they go, as a worker does, and is killed
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rocksdict import WriteBatch
+from stream.faust_recovery import write_unlogged
+from tests.stream.test_faust_recovery import Table
+
+table = Table(Path(sys.argv[1]))
+write_unlogged(table)
+store = table.data._open_for_partition(0)
+for offset in range(int(sys.argv[2])):
+    batch = WriteBatch(raw_mode=True)
+    batch.put(b"%d" % offset, os.urandom(4000))
+    store.write(batch)
+    store.put(b"offset", b"%d" % offset)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("written", [3, 5000])
+def test_a_killed_workers_store_holds_all_that_its_offset_says(tmp_path: Path, written: int) -> None:
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), str(written)], check=False)
+    assert killed.returncode == -9
+    store = Table(tmp_path).data._open_for_partition(0)
+    offset = int(store.get(b"offset") or -1)
+    keys = {int(key) for key in store.keys() if key != b"offset"}  # noqa: SIM118 - a store is no dict
+    assert offset + 1 <= len(keys) <= offset + 2  # killed between the two, it has one state more
+    assert keys == set(range(len(keys)))
+    assert len(keys) < written, "it was written with a log"
+    assert offset > 1000 or written == 3, "nothing was flushed: the test shows nothing"
+
+
+def test_a_store_that_is_dropped_has_everything_in_files(tmp_path: Path) -> None:
+    """Faust does not close the stores of partitions it gives back, or of a worker that stops: it forgets them."""
+    table: Any = Table(tmp_path)
+    write_unlogged(table)
+    store = table.data._open_for_partition(0)
+    store.put(b"offset", b"1")
+    del store
+    assert table.data._open_for_partition(0).get(b"offset") == b"1"

@@ -32,9 +32,8 @@ def stores(tmp_path: Path) -> Iterator[dict[int, Rdict]]:
 
 
 @pytest.fixture
-def changelog(kafka: str, monkeypatch: pytest.MonkeyPatch) -> tuple[KafkaSettings, str, list[dict[bytes, bytes]]]:
+def changelog(kafka: str) -> tuple[KafkaSettings, str, list[dict[bytes, bytes]]]:
     """A topic of two partitions with overwritten and deleted keys, and what each should come to."""
-    monkeypatch.setattr(module, "WORTH_IT", 100)
     settings, topic = KafkaSettings(bootstrap_servers=kafka), f"changelog-{uuid.uuid4().hex}"
     wanted: list[dict[bytes, bytes]] = [{}, {}]
 
