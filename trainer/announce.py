@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from panther_core.artifact import Manifest
-from panther_core.errors import BadInput
+from panther_core.artifact import Manifest, load_manifest
+from panther_core.errors import ArtifactError, BadInput, FingerprintMismatch
 from panther_core.events import ModelUpdate
 from panther_core.settings import KafkaSettings
 from panther_core.topics import MODELS
 from trainer.kafka_log import read_topic
 
 
-async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str) -> None:
+async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str, new_states: bool = False) -> None:
     """Make `manifest`'s version the live one. It must already be loaded and answering on Triton.
 
-    `artifact`: folder of the version, as the workers see it.
+    `artifact`: folder of the version, as the workers see it. Raises FingerprintMismatch for a version that cannot read
+    the states that the live one's workers keep, unless they begin with `new_states`, under another PANTHER_APP_ID.
     """
+    history = await updates(kafka)
+    if history and not new_states:
+        check_states(manifest, history[-1])
     update = ModelUpdate(
         name=manifest.name,
         version=manifest.version,
@@ -26,6 +32,27 @@ async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str) -> N
         artifact=artifact,
     )
     await _send(kafka, update)
+
+
+def check_states(manifest: Manifest, live: ModelUpdate) -> None:
+    """Raise FingerprintMismatch unless `manifest`'s version can go on with states made for the live one.
+
+    Workers that run refuse such a version too; one that starts can not tell.
+    """
+    wanted, got = [live.schema_fingerprint[:12]], [manifest.schema_fingerprint[:12]]
+    try:
+        before = load_manifest(Path(live.artifact))
+    except (ArtifactError, OSError):
+        pass  # pruned, or on another machine: then the schema has to do
+    else:
+        wanted += [str(before.context_length), str(before.cached_width)]
+        got += [str(manifest.context_length), str(manifest.cached_width)]
+    if wanted != got:
+        raise FingerprintMismatch(
+            f"expected a version that reads the states of version {live.version}, which is live (schema, context "
+            f"length, cached width: {', '.join(wanted)}), got version {manifest.version} ({', '.join(got)}): promote "
+            "it with --new-states, for workers under another PANTHER_APP_ID"
+        )
 
 
 async def updates(kafka: KafkaSettings) -> list[ModelUpdate]:

@@ -130,6 +130,9 @@ def load(
 @app.command()
 def promote(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder of a loaded version, as the workers see it.")],
+    new_states: Annotated[
+        bool, typer.Option("--new-states", help="It may have another schema: workers begin under another app id.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a loaded version the live one: users move to it at their next event."""
@@ -139,7 +142,7 @@ def promote(
 
     manifest = load_manifest(artifact)
     check_serves(PantherSettings().triton_url, manifest)
-    asyncio.run(announce(KafkaSettings(), manifest, str(artifact.resolve())))
+    asyncio.run(announce(KafkaSettings(), manifest, str(artifact.resolve()), new_states))
     emit({"live": manifest.version}, as_json)
 
 
