@@ -21,6 +21,7 @@ from panther_core.topics import TRANSACTIONS
 from stream import metrics
 from stream.acker import Acker, Written
 from stream.faust_internals import partition_store
+from stream.faust_recovery import noticing_damage
 from stream.live_models import LiveModels, ServingModel
 from stream.pipeline import Pipeline
 from stream.processor import Processor, now_ms
@@ -68,7 +69,8 @@ class Sweep:
         if self._app.rebalancing or self._pass != (model.live.version, self._app.consumer_generation_id):
             return
         partition, before = self._left[0], self._cursor
-        found, self._cursor = self._behind(partition, model)
+        with noticing_damage(self._table, partition):
+            found, self._cursor = self._behind(partition, model)
         free = pipeline.claim(found)
         try:
             moved = await self._move({key: found[key] for key in free}, partition, model, acker)
