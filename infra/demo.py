@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,8 @@ from stream.producer import make_producer
 DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=90, mean_transactions_per_day=1.3, seed=7)
 _REFRESH_AT = 0.1  # share of the stream after which the refresh starts: it takes a while beside the stream
-_RESERVE_S = 300  # of transactions are kept to stream on, until the refreshed model has taken over
+_RESERVE_S = 300  # of transactions are kept to stream on, until the refreshed model has taken over,
+_SLOWER = 4  # and so much slower: it lasts for twenty minutes, should the refresh have little of the machine
 _MOVED = 2000  # decisions of the refreshed model that end the stream
 _MALFORMED = 60
 _PATIENCE_S = 90.0  # for the worker to start, and after the last transaction for the last decision
@@ -115,12 +116,11 @@ async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[L
             await reader.poll()  # the dead letters show that the worker is at work: from here on latency counts
 
         def enough() -> bool:
-            moved = ledger.versions[2] >= _MOVED or (
+            return ledger.versions[2] >= _MOVED or (
                 refresh is not None and refresh.done() and "error" in refresh.result()
             )
-            return sent >= demo.transactions and moved
 
-        sender = asyncio.create_task(produce(system.kafka, live.rows(), demo.rate, progress, enough))
+        sender = asyncio.create_task(_send(system.kafka, live, demo, progress, enough))
         shown, deadline = 0.0, float("inf")
         with Live(console=console, auto_refresh=False) as screen:
             while True:
@@ -129,7 +129,7 @@ async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[L
                     await produce_labels(system.kafka, live.take(slice(0, sent)), LABEL_DELAY_MS)
                     refresh = asyncio.create_task(_refresh(demo, system))
                 if sender.done() and deadline == float("inf"):
-                    sent = sender.result().count
+                    sent = sender.result()
                     deadline = time.time() + _PATIENCE_S
                 finished = sender.done() and len(ledger.decisions) >= sent and refresh is not None and refresh.done()
                 if time.time() - shown > (1 if console.is_terminal else 15) or finished:
@@ -145,6 +145,20 @@ async def _stream(demo: Demo, system: System, live: TransactionTable) -> tuple[L
         while await reader.poll(0.5):
             pass
         return ledger, injected, sent
+
+
+async def _send(
+    kafka: KafkaSettings,
+    live: TransactionTable,
+    demo: Demo,
+    progress: Callable[[int], None],
+    enough: Callable[[], bool],
+) -> int:
+    """Send what was asked for at the rate, then more, slower, until it is enough; returns how many."""
+    first, more = live.take(slice(0, demo.transactions)), live.take(slice(demo.transactions, None))
+    count = (await produce(kafka, first.rows(), demo.rate, progress)).count
+    rest = await produce(kafka, more.rows(), demo.rate / _SLOWER, lambda sent: progress(count + sent), enough)
+    return count + rest.count
 
 
 async def _lay_log(kafka: KafkaSettings, history: TransactionTable) -> None:
