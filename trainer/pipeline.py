@@ -29,6 +29,7 @@ from panther_core.rules import RuleModel
 from panther_core.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
 from panther_core.table import TransactionTable
 from panther_core.tokenizer import Combinations
+from trainer.alternatives import boosted_scores
 from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig
@@ -39,7 +40,7 @@ from trainer.parallel import join
 from trainer.pretrain import Run, pretrain
 from trainer.profile import fit_profile
 from trainer.report.fraud import Judged
-from trainer.report.measure import MODEL, RULES, Finished, write_report
+from trainer.report.measure import MODEL, RULES, TESTED, Finished, write_report
 from trainer.rules import fit_rules
 
 NAME = "panther"
@@ -91,14 +92,15 @@ def train(
         model = PantherModel.load(continue_from)
     clock.mark("prepare")
 
+    group = join()
     out.mkdir(parents=True, exist_ok=True)
-    _report_tokens(out, schema, vocabulary, history, rows.validation_from)
+    if group.first:
+        _report_tokens(out, schema, vocabulary, history, rows.validation_from)
     checkpoint = Checkpoint(out / "checkpoint", _key(table, config, seed, continue_from))
     validation = None
     if config.patience:
         slice_ = np.arange(rows.validation_from, rows.test_from)
         validation = Validation(history, slice_, config.validation_sample, config.model.length, seed)
-    group = join()
     losses = pretrain(model.panther, early, config, seed, Run(checkpoint, validation, out / artifact.CURVE, group))
     if not group.first:
         raise PretrainedElsewhere
@@ -215,18 +217,22 @@ def _fraud_head(
 
     rules = fit_rules(history.features[chosen], label[chosen], history.features[validation], label[validation])
     tested = _sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
-    by_rules = rules.score(history.features[test]).astype(np.float64)
+    learnt = {"chosen": chosen, "validation": validation, "test": test}
+    scores = {MODEL: tested, **boosted_scores(history, label, learnt, inputs, seed)}
+    scores[RULES] = rules.score(history.features[test]).astype(np.float64)
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
-        "test": fraud_metrics(tested, label[test]) | alert_metrics(tested >= threshold, label[test]),
-        "test_rules": fraud_metrics(by_rules, label[test]) | alert_metrics(by_rules >= threshold, label[test]),
+        **{
+            TESTED[name]: fraud_metrics(of, label[test]) | alert_metrics(of >= threshold, label[test])
+            for name, of in scores.items()
+        },
         "test_next": hit_rates(model, history, encoded, test),
         "validation_ap_by_epoch": epochs,
     }
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    scored = Judged(label[test], history.user[test], {MODEL: tested, RULES: by_rules})
+    scored = Judged(label[test], history.user[test], scores)
     return _Head(metrics, threshold, typical, rules, encoded, test, scored)
 
 

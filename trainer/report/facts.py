@@ -15,7 +15,7 @@ from panther_core.report.curves import Bin, Histogram
 from panther_core.token_report import TokenReport
 from trainer.config import TrainConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +78,8 @@ class Fraud(msgspec.Struct, frozen=True, kw_only=True):
     """What the scores of the alerts promised: their mean; 0 without alerts."""
     scorers: list[Scorer]
     """The model first."""
-    gain: tuple[float, float, float]
-    """Average precision of the model less that of the rules, with 95 % of the same resamples."""
+    gains: dict[str, tuple[float, float, float]]
+    """Average precision of the model less that of each other scorer, with 95 % of the same resamples."""
     resamples: int
     top: list[TopShare]
     bins: list[Bin]

@@ -32,7 +32,13 @@ def measure_fraud(
     resampled_SR = np.stack(bootstrap(scores, label, judged.user, seed))
     alert = model >= threshold
     names = list(judged.scores)
-    gain = metrics[names[0]]["average_precision"] - metrics[names[1]]["average_precision"]
+    gains = {
+        name: (
+            metrics[names[0]]["average_precision"] - metrics[name]["average_precision"],
+            *interval(resampled_SR[0] - resampled_R),
+        )
+        for name, resampled_R in zip(names[1:], resampled_SR[1:], strict=True)
+    }
     return Fraud(
         rows=len(label),
         frauds=frauds,
@@ -46,7 +52,7 @@ def measure_fraud(
             Scorer(name, metrics[name], interval(resampled_R), *thinned(score, label))
             for name, score, resampled_R in zip(names, scores, resampled_SR, strict=True)
         ],
-        gain=(gain, *interval(resampled_SR[0] - resampled_SR[1])),
+        gains=gains,
         resamples=RESAMPLES,
         top=[_top(share, len(label), frauds) for share in TOP_SHARES],
         bins=reliability(model, label, _BINS),

@@ -28,7 +28,14 @@ from trainer.report.fraud import Judged, measure_fraud
 from trainer.report.motifs import measure_motifs
 from trainer.report.next_tokens import fit_followers, token_pairs
 
-MODEL, RULES = "model", "rules"
+MODEL, BOOSTING, BOOSTING_PANTHER, RULES = "model", "gradient boosting", "gradient boosting + PANTHER", "rules"
+#: where the manifest's metrics have each scorer's test rows; the model first, then what is most like it without PANTHER
+TESTED = {
+    MODEL: "test",
+    BOOSTING: "test_boosting",
+    BOOSTING_PANTHER: "test_boosting_panther",
+    RULES: "test_rules",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
     place = last_places(history, manifest.seed)
     e_NU = unpack(torch.from_numpy(done.encoded.cached[place]), done.model.config).e_BU.double().numpy()
     profile_N8 = history.profile[history.order[place]]
-    judges = {MODEL: manifest.metrics["test"], RULES: manifest.metrics["test_rules"]}
+    judges = {name: manifest.metrics[key] for name, key in TESTED.items()}
     judges["validation"] = manifest.metrics["validation"]
     report = Report(
         about=_about(done, manifest, config),

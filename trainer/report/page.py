@@ -29,7 +29,7 @@ def render(report: Report) -> str:
 def _head(report: Report, title: str) -> Iterator[str]:
     yield f"<h1>{escape(title)}</h1>"
     yield paragraph(_about(report.about), soft=True)
-    model, rules = report.fraud.scorers
+    model, other, *_ = report.fraud.scorers
     alerts, (hits, counted, *_) = model.metrics, report.next_tokens.ranked.values()
     later = report.tokens.later or report.tokens.fitted
     yield tiles(
@@ -37,9 +37,13 @@ def _head(report: Report, title: str) -> Iterator[str]:
             (
                 "average precision",
                 f"{alerts['average_precision']:.3f}",
-                f"rules {rules.metrics['average_precision']:.3f}",
+                f"{other.name} {other.metrics['average_precision']:.3f}",
             ),
-            ("recall at top 1%", f"{alerts['recall_top_1pct']:.1%}", f"rules {rules.metrics['recall_top_1pct']:.1%}"),
+            (
+                "recall at top 1%",
+                f"{alerts['recall_top_1pct']:.1%}",
+                f"{other.name} {other.metrics['recall_top_1pct']:.1%}",
+            ),
             (
                 "alerts that are fraud",
                 f"{alerts['precision']:.1%}",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from panther_core.report.canvas import BLUE, GREY, INK, ORANGE, draw, percent
+from panther_core.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, draw, percent
 from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
 from trainer.report.facts import Fraud
 
-_COLOURS = (BLUE, ORANGE)
+_COLOURS = (BLUE, ORANGE, GREEN, INK)  # one a scorer
 
 
 def precision_recall(fraud: Fraud) -> str:
@@ -37,9 +37,10 @@ def top_recall(fraud: Fraud) -> str:
     def paint(figure: Figure) -> None:
         axes, y = figure.subplots(), np.arange(len(fraud.top))
         axes.barh(y, [top.attainable for top in fraud.top], 0.8, color="none", ec=GREY, lw=1, label="most attainable")
+        height = 0.8 / len(fraud.scorers)
         for i, (scorer, colour) in enumerate(zip(fraud.scorers, _COLOURS, strict=True)):
             recall = [scorer.metrics[f"recall_top_{top.share * 100:g}pct"] for top in fraud.top]
-            bars = axes.barh(y + 0.3 * i - 0.15, recall, 0.28, color=colour, label=scorer.name)
+            bars = axes.barh(y + height * i - 0.4 + height / 2, recall, 0.9 * height, color=colour, label=scorer.name)
             axes.bar_label(bars, [f"{value:.1%}" for value in recall], padding=3, color=INK)
         axes.set_yticks(y, [f"top {top.share:.2%}\n{top.rows:,} rows" for top in fraud.top])
         axes.set(xlim=(0, 1.1), xlabel="recall: share of fraud caught")

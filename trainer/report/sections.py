@@ -80,7 +80,7 @@ def fraud(report: Report) -> Iterator[str]:
     found = report.fraud
     yield figure(
         plots_fraud.precision_recall(found),
-        "Precision over recall of model and rules",
+        "Precision over recall of the model and of what one would have used otherwise",
         "Each point of a line is a threshold: how much fraud it catches (right is better), and how many of its alerts "
         "are fraud (higher is better); the dot is the threshold in service, the dotted line alerts at random.",
     )
@@ -109,14 +109,18 @@ def fraud(report: Report) -> Iterator[str]:
             ]
         ],
     )
-    gain, low, high = found.gain
-    verdict = "not told apart by this test" if low <= 0 <= high else "beyond chance"
     yield paragraph(
         f"{found.frauds:,} frauds in {found.rows:,} rows of {found.users:,} users ({found.frauds / found.rows:.3%}). "
-        f"Model less rules: {gain:+.3f} AP (95%: {low:+.3f} to {high:+.3f}), {verdict}. Intervals: {found.resamples} "
-        "resamples of users, the same for both. The threshold was set on validation rows to alert on at most "
-        f"{found.alert_budget:.2%} of them; the rules are judged at the same threshold."
+        f"In average precision: {'; '.join(_gain(name, *gain) for name, gain in found.gains.items())}. Intervals: "
+        f"{found.resamples} resamples of users, the same for all. Gradient boosting learnt from the head's rows, alone "
+        "from its context features. The threshold was set on validation rows to alert on at most "
+        f"{found.alert_budget:.2%} of them; every scorer is judged at the same threshold."
     )
+
+
+def _gain(other: str, gain: float, low: float, high: float) -> str:
+    verdict = "not told apart by this test" if low <= 0 <= high else "beyond chance"
+    return f"model less {other} {gain:+.3f} (95%: {low:+.3f} to {high:+.3f}), {verdict}"
 
 
 def _figure(name: str, value: float) -> str:

@@ -17,7 +17,7 @@ def test_a_scorer_against_noise_gains_beyond_chance_and_against_itself_nothing()
         scores = {"model": score, "rules": other}
         metrics = {name: fraud_metrics(value, label) for name, value in scores.items()}
         found = measure_fraud(Judged(label, user, scores), metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
-        assert (found.gain[1] > 0) == tells
+        assert (found.gains["rules"][1] > 0) == tells
         model = found.scorers[0]
         assert model.interval[0] < model.metrics["average_precision"] < model.interval[1]
         assert len(model.recall) == len(model.precision) <= 310

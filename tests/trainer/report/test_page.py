@@ -56,8 +56,14 @@ def page(report: Report) -> str:
 def test_training_leaves_the_page_that_its_report_makes(artifact_folder: Path, report: Report, page: str) -> None:
     assert (artifact_folder / PAGE).read_text(encoding="utf-8") == page
     metrics = load_manifest(artifact_folder).metrics
-    assert report.fraud.scorers[0].metrics == metrics["test"]
-    assert report.fraud.scorers[1].metrics == metrics["test_rules"]
+    scorers = {scorer.name: scorer.metrics for scorer in report.fraud.scorers}
+    assert scorers == {
+        "model": metrics["test"],
+        "gradient boosting": metrics["test_boosting"],
+        "gradient boosting + PANTHER": metrics["test_boosting_panther"],
+        "rules": metrics["test_rules"],
+    }
+    assert list(report.fraud.gains) == list(scorers)[1:]
     assert report.next_tokens.ranked["model"] == metrics["test_next"]
 
 

@@ -1,0 +1,44 @@
+"""What one would have used otherwise: gradient boosting on the fraud head's own rows, for the training's report.
+
+On the context features alone, and on those with PANTHER's outputs (Delta and e_u), which tells what the encoder adds
+from what the head does. Calibrated like the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panther_core.grouped import Floats
+from panther_core.history import History
+from trainer.calibrate import platt
+from trainer.finetune import HeadInputs
+from trainer.report.measure import BOOSTING, BOOSTING_PANTHER
+from trainer.tabular.boosting import boosted_logits
+
+_THREADS = 2
+
+
+def boosted_scores(
+    history: History,
+    label_N: NDArray[np.int8],
+    rows: Mapping[str, NDArray[np.int64]],
+    inputs: Mapping[str, HeadInputs],
+    seed: int,
+) -> dict[str, Floats]:
+    """Chances of fraud of the rows "test", by scorer: fitted on the rows "chosen", calibrated on "validation"."""
+    plain = {name: history.features[part] for name, part in rows.items()}
+    panther = {name: torch.cat([inputs[name].dense_NX, inputs[name].e_NU], dim=1).numpy() for name in rows}
+    label = {name: label_N[part] for name, part in rows.items()}
+    return {BOOSTING: _scores(plain, label, seed), BOOSTING_PANTHER: _scores(panther, label, seed)}
+
+
+def _scores(x: Mapping[str, NDArray[np.float32]], label: Mapping[str, NDArray[np.int8]], seed: int) -> Floats:
+    asked = np.concatenate([x["validation"], x["test"]])
+    logit = boosted_logits(x["chosen"], label["chosen"], asked, _THREADS, seed)
+    validation, test = np.split(logit, [len(x["validation"])])
+    scale, bias = platt(validation, label["validation"])
+    return np.asarray(1 / (1 + np.exp(-(scale * test + bias))), np.float64)
