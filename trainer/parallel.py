@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m infra.cli models train ...
 
 Losses are means over the whole batch, and InfoNCE sees the users of all processes, so any number of processes trains
-what one does (up to the order of additions, and dropout's random numbers). gloo on CPU, nccl on GPUs.
+what one does (up to the order of additions, and dropout's random numbers). gloo on CPU, nccl on GPUs. All processes
+read the log themselves; --out must be one folder for all of them (shared by all machines): the first one writes there.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class Group:
         out = torch.tensor(count, device=self.device)
         dist.all_reduce(out)
         return int(out)
+
+    def first_says(self, value: float) -> float:
+        """The first process's `value`: what ends training must be the same everywhere, or some wait forever."""
+        if self.size == 1:
+            return value
+        out = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(out, 0)
+        return float(out)
 
     def add_up(self, tensor: Tensor) -> Tensor:
         """Sum over all processes, for figures; no gradient."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panther_core.console import progress_bar
+from panther_core.errors import BadInput
 from panther_core.history import History
 from panther_core.model.bulk import Windows, chunks, padded, plan
 from panther_core.model.codes import as_tensor, attributes
@@ -118,6 +119,7 @@ def pretrain(
     optimiser = adamw(panther, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     best = Best()
     done = run.checkpoint.load(panther, optimiser, best) if run.checkpoint else 0
+    _same_everywhere(run, done)
     curve = Curve(run.curve if run.group.first else None, done)
     total = max(1, config.epochs * len(batches))
     generator, started, events = torch.Generator(), time.perf_counter(), 0
@@ -136,22 +138,37 @@ def pretrain(
                 losses.append(train_step(panther, optimiser, batch, generator, run.group))
                 events += len(batch.target_N)
                 bar.update(task, advance=1, note=f"next {losses[-1][0]:.3f}")
-                if config.minutes and time.perf_counter() - started > config.minutes * 60:
+                if _late(config, run.group, started):
                     break
             mean = np.mean(losses, axis=0)
             result |= {"next_token_loss": float(mean[0]), "attribute_loss": float(mean[1]), "contrast": float(mean[2])}
             result["epochs"] = epoch + 1
             if run.validation is not None:
-                result["validation_hr@10"] = run.validation.hit_rate(panther)
+                result["validation_hr@10"] = run.group.first_says(run.validation.hit_rate(panther))
                 best.see(panther, result["validation_hr@10"], epoch + 1)
             curve.add(result)
-            if config.minutes and time.perf_counter() - started > config.minutes * 60:
+            if _late(config, run.group, started):
                 break
             if run.checkpoint and run.group.first:
                 run.checkpoint.save(panther, optimiser, epoch + 1, best)
     best.restore(panther)
     panther.eval()
     return result | best.figures() | {"events_per_s": events / (time.perf_counter() - started)}
+
+
+def _same_everywhere(run: Run, done: int) -> None:
+    first = int(run.group.first_says(done))
+    if run.group.total(int(done != first)):
+        where = run.checkpoint.folder if run.checkpoint else "no checkpoint"
+        raise BadInput(
+            f"expected every process to go on after the same epoch, got {done} here and {first} in the first one "
+            f"({where}): give an --out that all machines share"
+        )
+
+
+def _late(config: TrainConfig, group: Group, started: float) -> bool:
+    """Whether `minutes` are over, by the first process's clock."""
+    return config.minutes > 0 and group.first_says(time.perf_counter() - started) > config.minutes * 60
 
 
 def _waited(best: Best, epoch: int, config: TrainConfig) -> bool:
