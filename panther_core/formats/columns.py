@@ -57,8 +57,9 @@ def stream_columns(
             if batch.num_rows:
                 yield batch
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError) as error:
-        problem, row = _placed(f"{error}".splitlines()[0])
-        fail(path, problem, "check that the file is complete and of the format it was said to be", row)
+        problem, row, place = _placed(f"{error}".splitlines()[0])
+        column = None if place is None else csv_header(path, separator)[place]
+        fail(path, problem, "check that the file is complete and of the format it was said to be", row, column)
     except OSError as error:
         fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
 
@@ -69,10 +70,12 @@ def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> It
         yield from file.iter_batches(1 << 18, columns=names)
 
 
-def _placed(problem: str) -> tuple[str, int | None]:
-    """What arrow says about a line, and which row that is: it counts the header line too."""
-    found = re.search(r"CSV parse error: Row #(\d+): ", problem)
-    return (problem.replace(found[0], "") or problem, int(found[1]) - 1) if found else (problem, None)
+def _placed(problem: str) -> tuple[str, int | None, int | None]:
+    """What arrow says of a place in a CSV file, and its row (arrow counts the header line too) and column (from 0)."""
+    found = re.search(r"(?:CSV parse error: |In CSV column #(\d+): )Row #(\d+): ", problem)
+    if not found:
+        return problem, None, None
+    return problem.replace(found[0], "") or problem, int(found[2]) - 1, int(found[1]) if found[1] else None
 
 
 def csv_header(path: Path, separator: str = ",") -> list[str]:
@@ -229,7 +232,12 @@ class Part:
                     return np.asarray(us // 1000, np.int64)
                 except pa.ArrowInvalid:
                     self._blame(name, text, target)
-        fail(self.path, "expected times all with an offset or all without, got both", *_FIX, column=name)
+        has = np.asarray(zoned.to_numpy(zero_copy_only=False), np.bool_)
+        row = int(np.argmax(has != has[0]))
+        problem = (
+            f"expected a time {'with' if has[0] else 'without'} an offset like those before, got {text[row].as_py()!r}"
+        )
+        fail(self.path, problem, *_FIX, self.first_row + row, name)
 
     def labels(self, name: str, fraud: Sequence[str] = ("1",), honest: Sequence[str] = ("0",)) -> NDArray[np.int8]:
         """1 where the word is among `fraud`, 0 where among `honest`, -1 where not given; else InvalidFile."""

@@ -7,6 +7,7 @@ lines in order; `ratings`, MovieLens-1M's `user::item::rating::timestamp`, order
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,7 @@ from panther_core.errors import BadInput, InvalidFile
 
 Layout = Literal["lines", "pairs", "ratings"]
 LAYOUTS: tuple[Layout, ...] = ("lines", "pairs", "ratings")
+_RATING = re.compile(r"0\.5|[1-4](\.[05])?|5(\.0)?")
 _PROBE = 1000  # lines that the layout is told by
 Event = tuple[str, str]
 
@@ -135,6 +137,8 @@ def _ratings(path: Path, file: Iterable[str]) -> Iterator[Event]:
         words = line.strip().split("::")
         if len(words) != 4 or not words[3].isdecimal():
             _fail(path, row, "`user::item::rating::timestamp`", line)
+        if not _RATING.fullmatch(words[2]):
+            _fail(path, row, "a rating (column 3) from 0.5 to 5 stars", line)
         events.append((words[0], words[1]))
         times.append(int(words[3]))
     return (events[i] for i in np.argsort(times, kind="stable").tolist())

@@ -119,6 +119,7 @@ WRONG = [
     ("fdh", "12.50", "-1", r"row 1, column 'TX_AMOUNT': expected 0 <= amount <= 1e\+09, got '-1'"),
     ("fdh", "12.50", "nan", r"row 1, column 'TX_AMOUNT': expected 0 <= amount"),
     ("fdh", "2018-04-01 09:30:15", "noon", r"row 2, column 'TX_DATETIME': expected an ISO 8601 time, got 'noon'"),
+    ("fdh", "2018-04-01 09:30:15", "2018-04-01 09:30:15Z", r"row 2, column 'TX_DATETIME': expected a time without"),
     ("fdh", "2018-04-01 09:30:15", "1970-01-01 00:00:00", r"row 2, column 'TX_DATETIME': expected a time after 2000"),
     ("fdh", "7,901,", ",901,", r"row 1, column 'CUSTOMER_ID': expected a value, got ''"),
     ("fdh", "230.00,1,1", "230.00,2,1", r"row 2, column 'TX_FRAUD': expected one of 1, 0, got '2'"),
@@ -146,6 +147,14 @@ def test_errors_name_file_row_and_column(format: str, old: str, new: str, messag
     with pytest.raises(InvalidFile, match=message) as caught:
         rows(format, tmp_path / format)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_text_that_is_not_utf_8_is_placed(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "fdh", tmp_path / "fdh")
+    file = tmp_path / "fdh" / "transactions.csv"
+    file.write_bytes(file.read_bytes().replace(b",7,901,", b",\xff,901,", 1))
+    with pytest.raises(InvalidFile, match=r"row 1, column 'CUSTOMER_ID': .* invalid UTF8"):
+        rows("fdh", tmp_path / "fdh")
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_ratings_are_ordered_by_time_ties_in_file_order(tmp_path: Path) -> None:
         ("1 2 3\n\n3 4 5\n", "row 2: expected `user item item"),
         ("1::2::3::4\n1::2::3\n", "row 2: expected `user::item::rating::timestamp`"),
         ("1::2::3::4\n1::2::3::soon\n", "row 2"),
+        ("1::2::3.5::4\n1::2::9::4\n", r"row 2: expected a rating \(column 3\) from 0.5 to 5"),
         ("", "found no row"),
     ],
 )

@@ -283,3 +283,9 @@ def test_wrong_names_say_what_there_is(tmp_path: Path) -> None:
         bench.run_table(tmp_path, [], ["sasrec"], [], tmp_path / "out")
     with pytest.raises(BadInput, match="patience"):
         msgspec.structs.replace(SMALL, patience=0)
+
+
+def test_movielens_comes_as_its_owner_packs_it(tmp_path: Path) -> None:
+    for name in ("ratings.dat", "users.dat", "movies.dat"):
+        (tmp_path / name).write_text("1::2::3::4\n")
+    assert bench.find_sets(tmp_path, ()) == {"ratings": tmp_path / "ratings.dat"}

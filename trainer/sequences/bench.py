@@ -23,11 +23,13 @@ from trainer.sequences.train import CHOSEN_BY, train
 
 _SUFFIXES = (".txt", ".txt.gz", ".dat", ".dat.gz")
 _LONG = 100  # items a user on average above which the window is 200, as SASRec does for MovieLens (1808.09781, 4.4)
+_BESIDE = ("users.dat", "movies.dat")  # MovieLens-1M: who and what, beside ratings.dat
 
 
 def find_sets(data: Path, names: Sequence[str]) -> dict[str, Path]:
     """Files of the named sets in the folder `data`, of all there when none is named. Raises BadInput."""
-    found = {path.name.split(".")[0]: path for path in sorted(data.glob("*")) if path.name.endswith(_SUFFIXES)}
+    files = [path for path in sorted(data.glob("*")) if path.name.endswith(_SUFFIXES)]
+    found = {path.name.split(".")[0]: path for path in files if path.name not in _BESIDE}
     missing = [name for name in names if name not in found]
     if missing or not found:
         raise BadInput(
