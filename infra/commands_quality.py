@@ -65,14 +65,13 @@ def ablation(
     from panther_core.formats import read_table
     from panther_core.generator import PROFILE, GeneratorConfig, generate
     from trainer.ablation import VARIANTS, run_ablation
-    from trainer.profile import fit_profile
     from trainer.sequences.report import show_variants
 
     if data == "generator":
         table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
     else:
         table = read_table(format, Path(data), limit=transactions)
-    profile = PROFILE if data == "generator" else fit_profile(table.profile)
+    profile = PROFILE if data == "generator" else None
     chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
     result = run_ablation(table, profile, out, chosen, numbers(seeds))
     show_variants(result)

@@ -48,13 +48,16 @@ CONFIG = TrainConfig(
 
 def run_ablation(
     table: TransactionTable,
-    profile: tuple[ProfileField, ...],
+    profile: tuple[ProfileField, ...] | None,
     out: Path,
     variants: Sequence[str] = tuple(VARIANTS),
     seeds: Sequence[int] = (0,),
     config: TrainConfig = CONFIG,
 ) -> dict[str, Any]:
-    """Mean and deviation over the seeds of HR@k and NDCG@k by variant. Raises BadInput for an unknown variant."""
+    """Mean and deviation over the seeds of HR@k and NDCG@k by variant; `profile`: fitted when not given.
+
+    Raises BadInput for an unknown variant.
+    """
     unknown = [name for name in variants if name not in VARIANTS]
     if unknown or not variants:
         raise BadInput(f"expected variants out of {'; '.join(VARIANTS)}, got {'; '.join(unknown) or 'none'}")

@@ -76,7 +76,7 @@ def train(
         config = msgspec.structs.replace(config, model=artifact.load_manifest(continue_from).config)
         schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
     if schema is None:
-        schema = _schema(table, rows, config, profile)
+        schema = fit_log_schema(table.take(slice(0, rows.validation_from)), profile, config)
     # a refresh keeps the risk table: codes in users' histories and the head's weights were made with it
     risk = None if continue_from is None else artifact.load_merchant_risk(continue_from)
     history, risk = prepare_events(table, schema, rows, config.model.length, risk)
@@ -140,15 +140,12 @@ def train(
     return manifest
 
 
-def _schema(
-    table: TransactionTable, rows: Split, config: TrainConfig, profile: tuple[ProfileField, ...] | None
+def fit_log_schema(
+    seen: TransactionTable, profile: tuple[ProfileField, ...] | None, config: TrainConfig
 ) -> AttributeSchema:
-    seen = table.take(slice(0, rows.validation_from))
-    return fit_log_schema(seen, fit_profile(table.profile) if profile is None else profile, config)
-
-
-def fit_log_schema(seen: TransactionTable, profile: tuple[ProfileField, ...], config: TrainConfig) -> AttributeSchema:
-    """Schema of the words and amounts of a training window."""
+    """Schema of the words and amounts of a training window, and of the facts of its users where `profile` is None."""
+    if profile is None:
+        profile = fit_profile(seen)
     schema = fit_schema(
         seen.amount,
         [seen.category.words[i] for i in np.unique(seen.category.index) if i >= 0],

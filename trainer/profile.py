@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from panther_core.schema import PROFILE_FIELDS, ProfileField
+from panther_core.table import TransactionTable
 
 _BUCKETS = 5
 _WORDS = 50
 
 
-def fit_profile(facts: dict[str, list[Any]]) -> tuple[ProfileField, ...]:
-    """Fields for the first PROFILE_FIELDS facts of `facts` (name -> value of each user, None = not known)."""
-    return tuple(_field(name, [v for v in values if v is not None]) for name, values in facts.items())[:PROFILE_FIELDS]
+def fit_profile(seen: TransactionTable) -> tuple[ProfileField, ...]:
+    """Fields for the first PROFILE_FIELDS facts of the users who have a row in `seen`: later ones are not known yet."""
+    users = np.unique(seen.user.index).tolist()
+    facts = {name: [v[u] for u in users if v[u] is not None] for name, v in seen.profile.items()}
+    return tuple(_field(name, values) for name, values in facts.items())[:PROFILE_FIELDS]
 
 
 def _field(name: str, values: list[Any]) -> ProfileField:

@@ -23,7 +23,6 @@ from trainer.config import TrainConfig
 from trainer.dataset import among
 from trainer.evaluate import Validation, hit_rates, token_ranks
 from trainer.pipeline import fit_log_schema
-from trainer.profile import fit_profile
 from trainer.ranking import metrics
 from trainer.run_lines import Figures
 
@@ -77,9 +76,6 @@ def set_apart(
     cuts = [int(len(table) * share) for share in (config.validation_from, config.test_from)]
     known_N, early_N = known_U[table.user.index], rows < cuts[0]
     fit_N = fit_U[table.user.index] & early_N
-    if profile is None:
-        chosen = {n: [v for v, own in zip(vs, fit_U, strict=True) if own] for n, vs in table.profile.items()}
-        profile = fit_profile(chosen)
     schema = fit_log_schema(table.take(np.flatnonzero(fit_N)), profile, config)
     history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
     codes = history.code[fit_N & history.kept].view(CODE)

@@ -15,6 +15,7 @@ from panther_core.table import TransactionTable
 from tests.fixtures_model import DAY_MS
 from trainer.config import preset
 from trainer.dataset import before, prepare_events, split
+from trainer.pipeline import fit_log_schema
 
 CONFIG = preset("tiny")
 
@@ -41,6 +42,19 @@ def test_labels_that_were_not_known_yet_change_no_code(log: TransactionTable) ->
     histories = [prepare_events(table, schema, rows, 16)[0] for table in (log, replace(log, label=label))]
     np.testing.assert_array_equal(histories[0].code, histories[1].code)
     np.testing.assert_array_equal(histories[0].features, histories[1].features)
+
+
+def test_users_who_come_later_shape_no_profile_field(log: TransactionTable) -> None:
+    cut = split(log, CONFIG, DAY_MS).validation_from
+    late = log.user.index % 3 == 0
+    table = log.take(np.flatnonzero(~late | (np.arange(len(log)) >= cut)))
+    users = range(len(table.user.words))
+    odd = {name: ["odd" if u % 3 == 0 else values[u] for u in users] for name, values in table.profile.items()}
+    assert odd != table.profile
+    seen = slice(0, int(np.searchsorted(table.time_ms, log.time_ms[cut])))
+    schemas = [fit_log_schema(t.take(seen), None, CONFIG) for t in (table, replace(table, profile=odd))]
+    assert schemas[0].profile
+    assert schemas[0] == schemas[1]
 
 
 def test_unknown_labels_are_left_out(log: TransactionTable) -> None:
