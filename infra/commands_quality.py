@@ -59,12 +59,16 @@ def ablation(
     variants: Annotated[str, typer.Option(help="Names with semicolons; all if not given.")] = "",
     seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
     transactions: Annotated[int, typer.Option(help="At most so many, from the beginning.")] = 200_000,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file that changes the training of all; docs/training.md.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
     from panther_core.formats import read_table
     from panther_core.generator import PROFILE, GeneratorConfig, generate
-    from trainer.ablation import VARIANTS, run_ablation
+    from trainer.ablation import CONFIG, VARIANTS, run_ablation
+    from trainer.config import from_file
     from trainer.sequences.report import show_variants
 
     if data == "generator":
@@ -73,7 +77,8 @@ def ablation(
         table = read_table(format, Path(data), limit=transactions)
     profile = PROFILE if data == "generator" else None
     chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
-    result = run_ablation(table, profile, out, chosen, numbers(seeds))
+    training = CONFIG if config is None else from_file(config, CONFIG)
+    result = run_ablation(table, profile, out, chosen, numbers(seeds), training)
     show_variants(result)
     if as_json:
         emit(result, as_json)

@@ -30,6 +30,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the new artifact.")] = Path("build/models/1"),
     version: Annotated[int, typer.Option(help="Version number, 1 or more.", min=1)] = 1,
     preset: Annotated[str, typer.Option(help="demo or default.")] = "demo",
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="TOML file that changes the preset; docs/training.md.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes of pretraining.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time limit of pretraining.")] = None,
     top: Annotated[int | None, typer.Option(help="At most so many tokens, the most frequent combinations.")] = None,
@@ -47,11 +50,14 @@ def train(
 ) -> None:
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.generator import PROFILE, GeneratorConfig, generate
+    from trainer.config import from_file
     from trainer.config import preset as preset_by_name
     from trainer.pipeline import DAY_MS, PretrainedElsewhere
     from trainer.pipeline import train as run
 
     config = preset_by_name(preset)
+    if config_file is not None:
+        config = from_file(config_file, config)
     tokens = {"vocabulary": top, "coverage": coverage, "amount_scale": amount_scale}
     changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, **tokens}
     config = msgspec.structs.replace(config, **{k: v for k, v in changes.items() if v is not None})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import msgspec
 
 from panther_core.errors import BadInput
@@ -127,3 +130,21 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise BadInput(f"expected a preset out of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
+
+
+def from_file(path: Path, base: TrainConfig) -> TrainConfig:
+    """`base` with what a TOML file changes: fields of TrainConfig, and of ModelConfig under `[model]`.
+
+    Raises BadInput, with the file's name, for what cannot be read, for unknown fields and values out of range.
+    """
+    try:
+        changes = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"expected a TOML file of training settings in {path}, got {error}: check --config") from None
+    fields, model = msgspec.to_builtins(base), changes.get("model", {})
+    if isinstance(model, dict):
+        changes["model"] = fields["model"] | model
+    try:
+        return msgspec.convert(fields | changes, TrainConfig)
+    except (msgspec.ValidationError, BadInput) as error:
+        raise BadInput(f"{path}: {error}; docs/training.md has the fields") from None

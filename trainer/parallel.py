@@ -1,6 +1,6 @@
 """Data-parallel pretraining under torchrun: every process computes its share of each batch, gradients are added up.
 
-    torchrun --nproc-per-node 2 -m infra.cli models train ...
+    torchrun --nproc-per-node 2 --no-python panther models train ...
 
 Losses are means over the whole batch, and InfoNCE sees the users of all processes, so any number of processes trains
 what one does (up to the order of additions, and dropout's random numbers). gloo on CPU, nccl on GPUs. All processes

@@ -16,10 +16,12 @@ from panther_core.errors import BadInput
 from panther_core.evaluation import card_precision
 from panther_core.table import TransactionTable
 from trainer.config import preset
+from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.fdh import everything, load, run_fdh
 from trainer.tabular.heads import ABLATIONS, PARTS, Settings
 from trainer.tabular.neural import Training
 from trainer.tabular.protocol import PUBLISHED, fold, metrics, parse_folds
+from trainer.tabular.report import table_of
 
 START = "2018-05-06"  # fold: labels to 05-12, test week 05-20 to 05-26
 TINY = Settings(
@@ -127,6 +129,20 @@ def test_metrics_equal_reference(table: TransactionTable, seed: int) -> None:
     assert got["cp100"] == slow_card_precision(each.day, customer, label, kept, 100)
 
 
+def test_luck_is_what_the_chances_leave_open(table: TransactionTable) -> None:
+    each = fold(table, START)
+    score = np.random.default_rng(3).random(len(each.week))
+    certain = by_chance(table, [each], [score], (table.label == 1).astype(np.float64), 0)
+    for name, value in metrics(each, table, score).items():
+        assert certain[name] == {"mean": pytest.approx(value), "deviation": pytest.approx(0, abs=1e-12)}
+    chance_N = np.full(len(table), 0.2)
+    chance_N[each.week] = score  # now the scores are right, and every label is drawn anew
+    open_ = by_chance(table, [each], [score], chance_N, 0)
+    assert open_ == by_chance(table, [each], [score], chance_N, 0)
+    assert open_["auc"]["mean"] > 0.7
+    assert open_["auc"]["deviation"] > 0.003
+
+
 def test_missing_days_are_named(table: TransactionTable) -> None:
     with pytest.raises(BadInput, match=r"none on 2018-05-27 \(7 such days\); the data holds 2018-04-01 to 2018-05-26"):
         fold(table, "2018-05-13")
@@ -180,15 +196,22 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
         by_file = np.array([score[int(t)] for t in table.transaction_id[each.week]])
         assert metrics(each, table, by_file) == pytest.approx(result["models"]["panther"]["folds"][k])
     assert result["models"]["lightgbm"]["mean"]["auc"] > 0.6  # it learns something even here
+    assert set(result["by_chance"]) == {"ap", "auc", "cp100"}
+    assert table_of(result).row_count == len(result["models"]) + 1
 
 
-def test_scores_know_no_label_before_its_time(data: dict[str, np.ndarray], tmp_path: Path) -> None:
-    """The first hour of the test week: labels from seven days before its end on may say anything."""
+def test_scores_know_nothing_before_its_time(data: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """The first hour of the test week: labels from seven days before its end on, and payments after it, may be any."""
     week, hour = np.datetime64(START) + np.timedelta64(14, "D"), np.timedelta64(1, "h")
     when = data["TX_DATETIME"]
     unknown = when >= week + hour - np.timedelta64(7, "D")
-    noise = np.random.default_rng(0).integers(0, 2, len(when))
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 2, len(when))
     spoilt = data | {"TX_FRAUD": np.where(unknown, noise, data["TX_FRAUD"]).astype(np.int8)}
+    later = np.flatnonzero(when >= week + hour)
+    for name in ("TX_AMOUNT", "CUSTOMER_ID", "TERMINAL_ID"):
+        spoilt[name] = data[name].copy()
+        spoilt[name][later] = rng.permutation(data[name][later])
     asked = data["TRANSACTION_ID"][(when >= week) & (when < week + hour)]
     assert len(asked) > 3
     scores: list[np.ndarray] = []

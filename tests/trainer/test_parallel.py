@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from infra.ports import pick_free
+from panther_core.artifact import load_manifest
+from trainer.curve import read_curve
 
 _SCRIPT = """
 import json, sys, time
@@ -70,6 +72,19 @@ def test_two_gloo_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     for mine, theirs in zip(one["curve"], two["curve"], strict=True):
         for name in ("next_token_loss", "attribute_loss", "contrast"):
             np.testing.assert_allclose(theirs[name], mine[name], rtol=1e-4, err_msg=name)
+
+
+def test_the_command_under_torchrun_makes_one_version(tmp_path: Path) -> None:
+    beside = Path(sys.executable).parent
+    launch = [beside / "torchrun", "--nproc-per-node", "2", "--no-python", "--master-port", str(pick_free(1)[0])]
+    argv = [beside / "panther", "models", "train", "--preset", "tiny", "--users", "200", "--days", "40"]
+    argv += ["--label-delay-days", "2", "--out", tmp_path, "--json"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *argv], env=env, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["artifact"] == str(tmp_path)  # one line, of the first process
+    assert len(read_curve(tmp_path / "pretrain.csv")) == 2
+    assert load_manifest(tmp_path).metrics["pretrain"]["epochs"] == 2
 
 
 def test_the_first_process_says_when_to_stop(tmp_path: Path) -> None:

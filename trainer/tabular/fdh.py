@@ -28,6 +28,7 @@ from panther_core.table import TransactionTable
 from panther_core.table_concat import concat
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.cards import by_card
 from trainer.tabular.compromise import ANY, compromise_columns
 from trainer.tabular.features import Matrix, label_and_spending, with_context
@@ -61,6 +62,7 @@ def run_fdh(
 ) -> dict[str, Any]:
     """Score the test weeks of the folds into `out` (TRANSACTION_ID, score) and return every model's metrics.
 
+    `by_chance` of the result: what the system's scores would have, were labels drawn by the chances of `episodes`.
     `behaviour`: shape and pretraining of PANTHER. Raises BadInput when the folder lacks days that a fold needs.
     """
     clock, settings = Clock(), settings or Settings()
@@ -81,10 +83,13 @@ def run_fdh(
         logits.append(scores[SYSTEM])
         clock.mark(f"fold {each.start}")
         say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
+    luck = by_chance(table, folds, logits, 1 / (1 + np.exp(-odds)), seed)
+    clock.mark("bootstrap")
     write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
     return {
         "folds": [_facts(each, table) for each in folds],
         "models": {name: {"mean": _mean(rows), "folds": rows} for name, rows in results.items()},
+        "by_chance": luck,
         "pretrain": losses,
         "seed": seed,
         "seconds": clock.seconds,

@@ -8,13 +8,15 @@ from rich.table import Table
 
 
 def table_of(result: dict[str, Any]) -> Table:
-    """Models x (AP, AUC, CP@100): the mean over folds, then AP of each fold."""
+    """Models x (AP, AUC, CP@100): the mean over folds, then AP of each fold; last, what luck does to the system's."""
     starts = [fold["train_start"] for fold in result["folds"]]
     table = Table("model", "AP", "AUC", "CP@100", *(f"AP {start}" for start in starts))
     for name, report in result["models"].items():
         mean = report["mean"]
         row = [f"{mean[key]:.4f}" for key in ("ap", "auc", "cp100")]
         table.add_row(name, *row, *(f"{fold['ap']:.4f}" for fold in report["folds"]))
+    luck = [result["by_chance"][key] for key in ("ap", "auc", "cp100")]
+    table.add_row("panther, labels by chance", *(f"{each['mean']:.4f} ± {each['deviation']:.4f}" for each in luck))
     return table
 
 

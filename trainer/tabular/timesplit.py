@@ -18,7 +18,6 @@ from panther_core.grouped import DAY_MS, Floats, Ints
 from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 from trainer.pipeline import fit_log_schema
-from trainer.profile import fit_profile
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.tabular.features import label_and_spending, with_context
 from trainer.tabular.heads import PARTS, Heads, Settings, blended
@@ -72,7 +71,7 @@ def _heads(
 ) -> tuple[Heads, dict[str, float]]:
     known_until = int(tested[0])
     matrix = label_and_spending(table, delay_ms)
-    schema = fit_log_schema(table.take(slice(0, known_until)), fit_profile(table.profile), behaviour)
+    schema = fit_log_schema(table.take(slice(0, known_until)), None, behaviour)
     history = histories(table, schema, matrix, behaviour)
     matrix = with_context(matrix, history.features).beside(*_category_columns(table, known_until))
     model, losses = pretrained(history, schema, known_until, behaviour, seed)

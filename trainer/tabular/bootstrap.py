@@ -1,0 +1,35 @@
+"""How much of a test week's figures is luck: the same scores against labels drawn anew (a parametric bootstrap).
+
+Most frauds that no label shows yet look like any payment. Which of them came true moves AUC by several thousandths and
+CP@100 by a few; the frauds that are seen in advance do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from panther_core.grouped import Floats
+from panther_core.table import TransactionTable
+from trainer.tabular.protocol import Fold, metrics
+
+DRAWS = 100
+
+
+def by_chance(
+    table: TransactionTable, folds: Sequence[Fold], scores: Sequence[Floats], chance_N: Floats, seed: int
+) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation, over `DRAWS` draws, of each metric's mean over the folds.
+
+    `scores` [week] of each fold; `chance_N`: of fraud, of every row of the table. Which customers a test week leaves
+    out stays as it was: their labels were known.
+    """
+    rng, draws = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        drawn = replace(table, label=(rng.random(len(table)) < chance_N).astype(np.int8))
+        found = [metrics(each, drawn, score) for each, score in zip(folds, scores, strict=True)]
+        draws.append({name: np.mean([row[name] for row in found]) for name in found[0]})
+    values = {name: [draw[name] for draw in draws] for name in draws[0]}
+    return {name: {"mean": float(np.mean(v)), "deviation": float(np.std(v))} for name, v in values.items()}
