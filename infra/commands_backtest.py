@@ -23,8 +23,10 @@ def backtest(
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
     train_until: Annotated[str, typer.Option(help="First training, and first day measured, YYYY-MM-DD.")],
     every: Annotated[float, typer.Option(help="Days between trainings.", min=0.01)],
-    out: Annotated[Path, typer.Option(help="New folder of models, decisions and report.")] = Path("build/backtest"),
-    label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
+    out: Annotated[Path, typer.Option(help="New folder of models, decisions and report.", file_okay=False)] = Path(
+        "build/backtest"
+    ),
+    label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0, max=3650)] = 7,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
     preset: Annotated[str, typer.Option(help="How version 1 is trained.")] = "demo",

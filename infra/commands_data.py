@@ -42,7 +42,9 @@ def tokens(
     buckets: Annotated[int, typer.Option(help="Buckets of the amount.")] = 20,
     scale: Annotated[str, typer.Option(help="quantile or log buckets of the amount.")] = "quantile",
     fit_share: Annotated[float, typer.Option(help="Share of the transactions to fit on; the rest is `later`.")] = 0.7,
-    out: Annotated[Path | None, typer.Option(help="Folder for tokenizer.json and tokenizer_report.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tokenizer.json and tokenizer_report.json.", file_okay=False)
+    ] = None,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,

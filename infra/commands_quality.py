@@ -21,10 +21,10 @@ def names(text: str) -> list[str]:
 
 def numbers(text: str) -> list[int]:
     """Whole numbers between commas."""
-    try:
-        return [int(word) for word in names(text)]
-    except ValueError:
-        raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}") from None
+    found = names(text)
+    if not all(word.isdecimal() for word in found):
+        raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}")
+    return [int(word) for word in found]
 
 
 @app.command()
@@ -33,9 +33,9 @@ def seqrec(
     sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
     models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,sprm,panther",
     seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
-    out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
-        Path("build/seqrec")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
+    ] = (Path("build/seqrec")),
     tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -53,9 +53,9 @@ def seqrec(
 def ablation(
     data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
     format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
-    out: Annotated[Path, typer.Option(help="Folder of finished runs; found there, not run again.")] = (
-        Path("build/ablation")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of finished runs; found there, not run again.", file_okay=False)
+    ] = Path("build/ablation"),
     variants: Annotated[str, typer.Option(help="Names with semicolons; all if not given.")] = "",
     seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
     transactions: Annotated[int, typer.Option(help="At most so many, from the beginning.")] = 200_000,
@@ -123,7 +123,7 @@ def fraud(
     validate_from: Annotated[str, typer.Option(help="First day of the validation window.")] = "2020-04-01",
     test_from: Annotated[str, typer.Option(help="First day of the test window.")] = "2020-06-01",
     end: Annotated[str, typer.Option(help="Day after the test window.")] = "2020-09-01",
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
     seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -144,9 +144,9 @@ def rerank(
     data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
     sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
     seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
-    out: Annotated[Path, typer.Option(help="Folder of finished runs and encoders; found there, not run again.")] = (
-        Path("build/rerank")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of finished runs and encoders; found there, not run again.", file_okay=False)
+    ] = (Path("build/rerank")),
     as_json: Json = False,
 ) -> None:
     """Next item, full ranking: PANTHER alone, and with a DCN that orders its first 100 candidates anew."""
@@ -170,9 +170,9 @@ def transfer(
     source_format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
     seeds: Annotated[str, typer.Option(help="Numbers with commas; each draws other users too.")] = "0,1,2",
     transactions: Annotated[int, typer.Option(help="At most so many of each log, from the beginning.")] = 100_000,
-    out: Annotated[Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.")] = (
-        Path("build/transfer")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
+    ] = (Path("build/transfer")),
     as_json: Json = False,
 ) -> None:
     """Next transaction of users that pretraining never saw, and after pretraining on another log."""

@@ -41,7 +41,7 @@ def replay_report(
     train_until: Annotated[str, typer.Option(help="The model is trained on the days before, YYYY-MM-DD.")],
     until: Annotated[str | None, typer.Option(help="Day after the last one replayed.")] = None,
     folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/report-FORMAT if not given.")] = None,
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
     as_json: Json = False,
 ) -> None:
     """Train on an earlier window, replay what follows, and write the report of it (DIR/replay/report.html)."""

@@ -61,7 +61,7 @@ def stream(
     folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/stream-FORMAT if not given.")] = None,
     transactions: Annotated[int, typer.Option(help="Transactions to stream from that day on.")] = 100_000,
     rate: Annotated[float, typer.Option(help="Transactions a second.")] = 1000,
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
     as_json: Json = False,
 ) -> None:
     """Public data end to end: train on an earlier window, stream what follows, score it against the labels."""

@@ -86,7 +86,7 @@ def replay(
     out: Annotated[Path | None, typer.Option(help="Folder for every decision (Parquet); a killed run goes on.")] = None,
     speed: Annotated[str, typer.Option(help="Event time over real time, or max.")] = "max",
     labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
-    label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0)] = 7,
+    label_delay: Annotated[float, typer.Option(help="Days until a label arrives.", min=0, max=3650)] = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
     since: Since = None,
     via: Annotated[str, typer.Option(help="engine: in process; kafka: a shadow of the real system.")] = "engine",

@@ -19,8 +19,6 @@ from trainer.finetune import HeadInputs
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER
 from trainer.tabular.boosting import boosted_logits
 
-_THREADS = 2
-
 
 def boosted_scores(
     history: History,
@@ -28,17 +26,21 @@ def boosted_scores(
     rows: Mapping[str, NDArray[np.int64]],
     inputs: Mapping[str, HeadInputs],
     seed: int,
-) -> dict[str, Floats]:
-    """Chances of fraud of the rows "test", by scorer: fitted on the rows "chosen", calibrated on "validation"."""
+) -> dict[str, tuple[Floats, Floats]]:
+    """Chances of fraud of the rows "validation" and "test", by scorer: fitted on "chosen", calibrated on the first."""
     plain = {name: history.features[part] for name, part in rows.items()}
     panther = {name: torch.cat([inputs[name].dense_NX, inputs[name].e_NU], dim=1).numpy() for name in rows}
     label = {name: label_N[part] for name, part in rows.items()}
     return {BOOSTING: _scores(plain, label, seed), BOOSTING_PANTHER: _scores(panther, label, seed)}
 
 
-def _scores(x: Mapping[str, NDArray[np.float32]], label: Mapping[str, NDArray[np.int8]], seed: int) -> Floats:
+def _scores(
+    x: Mapping[str, NDArray[np.float32]], label: Mapping[str, NDArray[np.int8]], seed: int
+) -> tuple[Floats, Floats]:
     asked = np.concatenate([x["validation"], x["test"]])
-    logit = boosted_logits(x["chosen"], label["chosen"], asked, _THREADS, seed)
-    validation, test = np.split(logit, [len(x["validation"])])
-    scale, bias = platt(validation, label["validation"])
-    return np.asarray(1 / (1 + np.exp(-(scale * test + bias))), np.float64)
+    # LightGBM's number of threads becomes OpenMP's for the whole process: another one would change what torch computes
+    logit = boosted_logits(x["chosen"], label["chosen"], asked, torch.get_num_threads(), seed)
+    count = len(x["validation"])
+    scale, bias = platt(logit[:count], label["validation"])
+    chance = np.asarray(1 / (1 + np.exp(-(scale * logit + bias))), np.float64)
+    return chance[:count], chance[count:]

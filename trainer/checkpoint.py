@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+
+from panther_core.console import say
+from panther_core.errors import ArtifactError
 
 
 @dataclass
@@ -60,14 +63,23 @@ class Checkpoint:
         os.replace(part, self._path)
 
     def load(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: Best | None = None) -> int:
-        """Restore all three in place; returns the epochs done, 0 when there is nothing to go on from."""
+        """Restore all three in place; returns the epochs done, 0 when there is nothing to go on from.
+
+        Raises ArtifactError for a damaged file.
+        """
         if not self._path.exists():
             return 0
-        with safe_open(self._path, "pt") as file:
-            metadata = file.metadata()
-        if metadata.get("key") != self.key:
-            return 0
-        tensors = load_file(self._path)
+        try:
+            with safe_open(self._path, "pt") as file:
+                metadata = file.metadata()
+            if metadata.get("key") != self.key:
+                say(f"  {self._path} is of other data or settings: starting anew")
+                return 0
+            tensors = load_file(self._path)
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(
+                f"expected a whole checkpoint in {self._path}, got {error}: remove it to start anew"
+            ) from None
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in tensors.items():
@@ -79,6 +91,7 @@ class Checkpoint:
         epoch, hit_rate = metadata["best"].split()
         best.epoch, best.hit_rate = int(epoch), float(hit_rate)
         best.weights = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        say(f"  going on after epoch {metadata['epochs']}")
         return int(metadata["epochs"])
 
     def clear(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from panther_core.console import emit
+from panther_core.errors import BadInput
 from panther_core.formats import FORMATS
 from panther_core.settings import KafkaSettings, PantherSettings
 
@@ -27,9 +28,12 @@ def models() -> None:
 def train(
     data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}; ignored for the generator.")] = "fdh",
-    out: Annotated[Path, typer.Option(help="Folder of the new artifact.")] = Path("build/models/1"),
-    version: Annotated[int, typer.Option(help="Version number, 1 or more.", min=1)] = 1,
-    preset: Annotated[str, typer.Option(help="demo or default.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Folder of the new artifact.", file_okay=False)] = Path("build/models/1"),
+    version: Annotated[
+        int | None, typer.Option(help="Version number; the name of --out, or 1, if not given.", min=1)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the version in --out.")] = False,
+    preset: Annotated[str, typer.Option(help="demo, default, refresh or tiny (for tests).")] = "demo",
     config_file: Annotated[
         Path | None, typer.Option("--config", help="TOML file that changes the preset; docs/training.md.")
     ] = None,
@@ -38,8 +42,8 @@ def train(
     top: Annotated[int | None, typer.Option(help="At most so many tokens, the most frequent combinations.")] = None,
     coverage: Annotated[float | None, typer.Option(help="As many tokens as cover this share of the events.")] = None,
     amount_scale: Annotated[str | None, typer.Option(help="quantile or log buckets of the amount.")] = None,
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0)] = 7,
-    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.", min=0)] = 0,
     continue_from: Annotated[Path | None, typer.Option(help="Artifact to go on from.")] = None,
     users: Annotated[int, typer.Option(help="Users the generator makes.")] = 5000,
     days: Annotated[int, typer.Option(help="Days the generator makes.")] = 60,
@@ -49,16 +53,25 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
+    from panther_core.artifact import MANIFEST
     from panther_core.generator import PROFILE, GeneratorConfig, generate
     from trainer.config import from_file
     from trainer.config import preset as preset_by_name
     from trainer.pipeline import DAY_MS, PretrainedElsewhere
     from trainer.pipeline import train as run
 
+    if (out / MANIFEST).exists() and not overwrite:
+        raise BadInput(f"expected a new folder, got {out}, which holds a version: give another --out, or --overwrite")
+    number = version or (int(out.name) if out.name.isdecimal() and int(out.name) else 1)
     config = preset_by_name(preset)
     if config_file is not None:
         config = from_file(config_file, config)
     tokens = {"vocabulary": top, "coverage": coverage, "amount_scale": amount_scale}
+    if given := [name for name, value in tokens.items() if value is not None and continue_from is not None]:
+        raise BadInput(f"expected the tokenizer of {continue_from} to stay, got {given[0]}: leave it out")
+    period = {"--start": start, "--end": end, "--limit": limit}
+    if unused := [name for name, value in period.items() if value is not None and data == "generator"]:
+        raise BadInput(f"expected {unused[0]} with --data alone: --users and --days say what the generator makes")
     changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, **tokens}
     config = msgspec.structs.replace(config, **{k: v for k, v in changes.items() if v is not None})
     if data == "generator":
@@ -72,7 +85,7 @@ def train(
             table,
             out,
             config=config,
-            version=version,
+            version=number,
             label_delay_ms=round(label_delay_days * DAY_MS),
             seed=seed,
             continue_from=continue_from,
@@ -80,14 +93,14 @@ def train(
         )
     except PretrainedElsewhere:  # under torchrun
         return
-    emit({"artifact": str(out), "version": version, "transactions": len(table), **manifest.metrics}, as_json)
+    emit({"artifact": str(out), "version": number, "transactions": len(table), **manifest.metrics}, as_json)
 
 
 @app.command()
 def report(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
     out: Annotated[
-        Path | None, typer.Option(help="HTML file to write; report.html in the artifact if not given.")
+        Path | None, typer.Option(help="HTML file to write; report.html in the artifact if not given.", dir_okay=False)
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -17,7 +17,7 @@ app = typer.Typer()
 def refresh(
     once: Annotated[bool, typer.Option("--once", help="One turn; the service that repeats it comes later.")] = False,
     repository: Annotated[Path, typer.Option(help="Triton's model repository.")] = Path("build/stack/models"),
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come, in event time.", min=0)] = 7,
+    label_delay_days: Annotated[float, typer.Option(help="How late labels come, in event time.", min=0, max=3650)] = 7,
     seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")] = False,
 ) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from panther_core.errors import InvalidFile
+
 
 class Curve:
-    """Appends to `path` (None: nowhere); lines of epochs that are not done, left by an interrupted run, go away."""
+    """Appends to `path` (None: nowhere). Of the lines there, those of the `done` epochs that are gone on from stay."""
 
     def __init__(self, path: Path | None, done: int) -> None:
-        self._path, self._lines = path, [line for line in read_curve(path) if line["epochs"] <= done] if path else []
+        self._path, self._lines = path, []
+        if path and done:
+            self._lines = [line for line in read_curve(path) if line["epochs"] <= done]
+        elif path:
+            path.unlink(missing_ok=True)
 
     def add(self, figures: dict[str, float]) -> None:
         """Write the file anew with one line more."""
@@ -25,8 +31,11 @@ class Curve:
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The lines of a curve, [] where there is none."""
+    """The lines of a curve, [] where there is none. Raises InvalidFile."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file, strict=True)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InvalidFile(f"{path}: expected numbers under names, got {error}: remove it and train anew") from None

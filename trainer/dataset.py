@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.errors import BadInput
+from panther_core.grouped import DAY_MS
 from panther_core.history import History, prepare
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import AttributeSchema
@@ -37,6 +38,11 @@ class Split:
 def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
     """Cut the table by time, up to where labels are known. Raises BadInput when a slice has no matured fraud or no
     matured legitimate row."""
+    if not (table.label >= 0).any():
+        raise BadInput(
+            f"expected labels to train the fraud head on, got none in {len(table)} rows: give a log with labels (with "
+            "--format generic, map a `label` column)"
+        )
     count = _labelled(table, label_delay_ms)
     cuts = [int(count * share) for share in (config.finetune_from, config.validation_from, config.test_from)]
     finetune, validation, test = cuts
@@ -54,9 +60,10 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
         frauds = int(table.label[rows].sum())
         if frauds == 0 or frauds == len(rows):
             raise BadInput(
-                f"expected fraud and legitimate labels in the {name} slice that had matured ({label_delay_ms} ms) "
-                f"before the next slice, got {frauds} frauds in {len(rows)} of {count} rows ({len(table)} with those "
-                "too new for labels): give a longer log or a shorter label delay"
+                f"expected fraud and legitimate labels in the {name} slice that had matured "
+                f"({label_delay_ms / DAY_MS:g} days) before the next slice, got {frauds} frauds in {len(rows)} of "
+                f"{count} rows ({len(table)} with those too new for labels): give a longer log or a shorter "
+                "--label-delay-days"
             )
     return Split(validation, test, matured(0, finetune), *parts.values())
 

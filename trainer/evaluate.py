@@ -13,7 +13,7 @@ from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
 from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.window import window_start
-from trainer.ranking import metrics
+from trainer.ranking import MISS, metrics
 
 _CHUNK = 4096
 Rows = NDArray[np.int64]
@@ -31,7 +31,7 @@ def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, ro
 
 
 def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Place [N] of each event's token among all tokens, 0 = best; last for [UNK].
+    """Place [N] of each event's token among all tokens, 0 = best; MISS for [UNK].
 
     Ties and logits that are no number count against the model.
     """
@@ -41,7 +41,7 @@ def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> N
         target = panther.tokeniser(attributes(as_tensor(code_N[part], h_ND.device)))
         logits = panther.query(h_ND[part]) @ table
         rank = logits.shape[1] - 1 - (logits < logits.gather(1, target[:, None])).sum(dim=1)
-        out.append(torch.where(target > 0, rank, panther.tokeniser.size).cpu())
+        out.append(torch.where(target > 0, rank, MISS).cpu())
     return torch.cat(out).numpy() if out else np.zeros(0, np.int64)
 
 

@@ -95,8 +95,9 @@ def train(
     group = join()
     out.mkdir(parents=True, exist_ok=True)
     if group.first:
+        (out / artifact.MANIFEST).unlink(missing_ok=True)  # from here on it is no version, until it is a new one
         _report_tokens(out, schema, vocabulary, history, rows.validation_from)
-    checkpoint = Checkpoint(out / "checkpoint", _key(table, config, seed, continue_from))
+    checkpoint = Checkpoint(out / "checkpoint", _key(early, schema, vocabulary, config, seed, continue_from))
     validation = None
     if config.patience:
         slice_ = np.arange(rows.validation_from, rows.test_from)
@@ -215,22 +216,29 @@ def _fraud_head(
     rules = fit_rules(history.features[chosen], label[chosen], history.features[validation], label[validation])
     tested = _sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
     learnt = {"chosen": chosen, "validation": validation, "test": test}
-    scores = {MODEL: tested, **boosted_scores(history, label, learnt, inputs, seed)}
-    scores[RULES] = rules.score(history.features[test]).astype(np.float64)
+    by_rules = [rules.score(history.features[part]).astype(np.float64) for part in (validation, test)]
+    scored: dict[str, tuple[Floats, Floats]] = {
+        MODEL: (score, tested),
+        **boosted_scores(history, label, learnt, inputs, seed),
+        RULES: (by_rules[0], by_rules[1]),
+    }
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
-        **{
-            TESTED[name]: fraud_metrics(of, label[test]) | alert_metrics(of >= threshold, label[test])
-            for name, of in scores.items()
-        },
+        **{TESTED[name]: _judged(*of, label[test], config.alert_budget) for name, of in scored.items()},
         "test_next": hit_rates(model, history, encoded, test),
         "validation_ap_by_epoch": epochs,
     }
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    scored = Judged(label[test], history.user[test], scores)
-    return _Head(metrics, threshold, typical, rules, encoded, test, scored)
+    judged_test = Judged(label[test], history.user[test], {name: of for name, (_, of) in scored.items()})
+    return _Head(metrics, threshold, typical, rules, encoded, test, judged_test)
+
+
+def _judged(validation: Floats, test: Floats, label: NDArray[np.int8], alert_budget: float) -> dict[str, float]:
+    """Of a scorer's test rows, alerts at the threshold that the same budget gives it on its validation rows."""
+    threshold = threshold_for(validation, alert_budget)
+    return fraud_metrics(test, label) | alert_metrics(test >= threshold, label)
 
 
 def _sigmoid(logit: Floats) -> Floats:
@@ -238,11 +246,21 @@ def _sigmoid(logit: Floats) -> Floats:
     return out
 
 
-def _key(table: TransactionTable, config: TrainConfig, seed: int, continue_from: Path | None) -> str:
-    """Names a training run, so that only its own checkpoint is resumed."""
+def _key(
+    early: History,
+    schema: AttributeSchema,
+    vocabulary: Vocabulary,
+    config: TrainConfig,
+    seed: int,
+    continue_from: Path | None,
+) -> str:
+    """Names a pretraining by all that goes into it, so that only its own checkpoint is resumed."""
     base = None if continue_from is None else artifact.load_manifest(continue_from).files
-    facts = (config, seed, base, len(table), int(table.time_ms[0]), int(table.time_ms[-1]), float(table.amount.sum()))
-    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+    facts = (config, seed, base, schema.fingerprint, token_report.tokenizer_version(vocabulary))
+    digest = hashlib.sha256(msgspec.json.encode(facts))
+    for column in (early.code[early.order], early.profile[early.order], early.bounds):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def _code_version() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from panther_core.console import say
 from panther_core.schema import PROFILE_FIELDS, ProfileField
 from panther_core.table import TransactionTable
 
@@ -18,7 +19,9 @@ def fit_profile(seen: TransactionTable) -> tuple[ProfileField, ...]:
     """Fields for the first PROFILE_FIELDS facts of the users who have a row in `seen`: later ones are not known yet."""
     users = np.unique(seen.user.index).tolist()
     facts = {name: [v[u] for u in users if v[u] is not None] for name, v in seen.profile.items()}
-    return tuple(_field(name, values) for name, values in facts.items())[:PROFILE_FIELDS]
+    if left := list(facts)[PROFILE_FIELDS:]:
+        say(f"  profile: the first {PROFILE_FIELDS} facts count, not {', '.join(left)}")
+    return tuple(_field(name, facts[name]) for name in list(facts)[:PROFILE_FIELDS])
 
 
 def _field(name: str, values: list[Any]) -> ProfileField:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HIT_RATES, NDCGS = (1, 5, 10, 50), (5, 10)
+MISS = 1 << 40  # the place of what nobody can name, [UNK] say: no k reaches it, however few tokens there are
 
 
 def metrics(ranks_U: NDArray[np.int64]) -> dict[str, float]:

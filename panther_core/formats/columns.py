@@ -83,9 +83,14 @@ def csv_header(path: Path, separator: str = ",") -> list[str]:
     try:
         with pa.input_stream(path) as raw:
             line = raw.read(1 << 16).split(b"\n")[0].decode("utf-8-sig").strip("\r")
-    except (OSError, UnicodeDecodeError) as error:
+        names = next(csv.reader([line], delimiter=separator), [])
+    except OSError as error:
         fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
-    return next(csv.reader([line], delimiter=separator), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        fail(path, f"expected a header line of UTF-8 text, got {error}", "save it as UTF-8, lines ending in \\n")
+    if not names:
+        fail(path, "expected a header line, got none", "check that the file is complete")
+    return names
 
 
 def _csv(path: Path, required: Sequence[str], optional: Sequence[str], separator: str) -> Iterator[pa.RecordBatch]:
@@ -107,6 +112,9 @@ def _present(path: Path, found: Sequence[str], required: Sequence[str], optional
             raise InvalidFile(
                 f"{path}: expected a column {name!r}, got the columns {got}: check the format or the mapping"
             )
+    for name in (*required, *optional):
+        if found.count(name) > 1:
+            fail(path, f"expected one such column, got {found.count(name)}", "rename the others", None, name)
     return list(dict.fromkeys([*required, *(name for name in optional if name in found)]))
 
 

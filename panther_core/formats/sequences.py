@@ -78,6 +78,17 @@ def leave_one_out(sequences: Sequences) -> LeaveOneOut:
     return LeaveOneOut(sequences, sequences.bounds[1:] - 2 * long, np.flatnonzero(long))
 
 
+def read_split(path: Path) -> LeaveOneOut:
+    """The sequences in `path`, split. Raises InvalidFile, also where nothing could be trained or evaluated."""
+    split = leave_one_out(read_sequences(path))
+    if not (split.train_end - split.sequences.bounds[:-1] > 1).any() or not len(split.evaluated):
+        raise InvalidFile(
+            f"{path}: expected users with at least four items (two to train on, one each for validation and test), "
+            f"got {int(split.sequences.lengths.max())} at most: give longer sequences"
+        )
+    return split
+
+
 def read_sequences(path: Path, layout: Layout | None = None) -> Sequences:
     """The sequences in `path`; the layout is told from the first lines if not given.
 
@@ -135,7 +146,7 @@ def _ratings(path: Path, file: Iterable[str]) -> Iterator[Event]:
     events, times = [], []
     for row, line in enumerate(file, 1):
         words = line.strip().split("::")
-        if len(words) != 4 or not words[3].isdecimal():
+        if len(words) != 4 or not all(words) or not words[3].isdecimal():
             _fail(path, row, "`user::item::rating::timestamp`", line)
         if not _RATING.fullmatch(words[2]):
             _fail(path, row, "a rating (column 3) from 0.5 to 5 stars", line)

@@ -11,6 +11,7 @@ import pytest
 
 from panther_core.errors import InvalidFile
 from panther_core.formats import read
+from panther_core.formats.columns import read_columns
 from panther_core.formats.spool import by_time, regroup
 
 DATA = Path(__file__).parent.parent / "data"
@@ -155,6 +156,21 @@ def test_text_that_is_not_utf_8_is_placed(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b",7,901,", b",\xff,901,", 1))
     with pytest.raises(InvalidFile, match=r"row 1, column 'CUSTOMER_ID': .* invalid UTF8"):
         rows("fdh", tmp_path / "fdh")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "csv: expected a header line, got none: check that"),
+        (b"a,b\r1,2\r", r"csv: expected a header line of UTF-8 text, .*lines ending in \\n"),
+        ("a,b\n1,2\n".encode("utf-16"), "save it as UTF-8"),
+        (b"a,b,a\n1,2,3\n", "csv, column 'a': expected one such column, got 2: rename"),
+    ],
+)
+def test_headers_that_cannot_be_used(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(InvalidFile, match=message):
+        read_columns(tmp_path / "x.csv", ["a"], ["b"])
 
 
 def test_damaged_files(tmp_path: Path) -> None:

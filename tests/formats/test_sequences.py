@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from panther_core.errors import BadInput, InvalidFile
-from panther_core.formats.sequences import leave_one_out, read_sequences
+from panther_core.formats.sequences import leave_one_out, read_sequences, read_split
 
 LINES = "7 30 10 20\n9 10 40\n8 20 30 40 10\n"
 PAIRS = "7 30\n7 10\n9 10\n7 20\n9 40\n8 20\n8 30\n8 40\n8 10\n"
@@ -47,6 +47,7 @@ def test_ratings_are_ordered_by_time_ties_in_file_order(tmp_path: Path) -> None:
         ("1 2 3\n\n3 4 5\n", "row 2: expected `user item item"),
         ("1::2::3::4\n1::2::3\n", "row 2: expected `user::item::rating::timestamp`"),
         ("1::2::3::4\n1::2::3::soon\n", "row 2"),
+        ("::2::3::4\n", "row 1: expected `user::item::rating::timestamp`"),
         ("1::2::3.5::4\n1::2::9::4\n", r"row 2: expected a rating \(column 3\) from 0.5 to 5"),
         ("", "found no row"),
     ],
@@ -77,6 +78,13 @@ def test_leave_one_out_holds_back_the_last_two_of_users_with_three(tmp_path: Pat
     np.testing.assert_array_equal(split.train_end - sequences.bounds[:-1], [1, 2, 2])
     validation = [sequences.item_names[sequences.items[split.train_end[u]] - 1] for u in split.evaluated]
     assert validation == ["10", "40"]
+
+
+@pytest.mark.parametrize("text", ["1 2 3 4\n2 3 4 5\n", "1 2 3\n2 3 4\n"])
+def test_users_too_short_to_train_on_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidFile, match=r"at least four items .* got [23] at most: give longer"):
+        read_split(write(tmp_path / "a.txt", text))
+    assert len(read_split(write(tmp_path / "b.txt", text + "3 4 5 6 7\n")).evaluated)
 
 
 def test_repeats_are_told_from_training_items_alone(tmp_path: Path) -> None:

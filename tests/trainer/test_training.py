@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
-from panther_core.errors import BadInput
+from panther_core.errors import ArtifactError, BadInput
 from panther_core.evaluation import fraud_metrics
 from panther_core.history import History
 from panther_core.model.codes import as_tensor
@@ -21,9 +23,10 @@ from panther_core.table import TransactionTable
 from tests.fixtures_model import DAY_MS
 from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import SCHEMA, make_model, random_codes, random_history
-from trainer import losses
+from trainer import losses, pipeline
 from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Best, Checkpoint
+from trainer.cli import app
 from trainer.config import TrainConfig, preset
 from trainer.curve import read_curve
 from trainer.evaluate import Validation, hit_rates
@@ -174,6 +177,60 @@ def test_same_seed_same_artifact_and_continuing_keeps_schema_and_vocabulary(
     assert load_schema(tmp_path / "2") == load_schema(artifact_folder)
     assert load_vocabulary(tmp_path / "2") == load_vocabulary(artifact_folder)
     PantherModel.load(tmp_path / "2")
+
+
+class Stopped(Exception):
+    """What a killed training is to these tests."""
+
+
+def stopped_after_pretraining(monkeypatch: pytest.MonkeyPatch, log: TransactionTable, out: Path) -> None:
+    """Leaves a checkpoint of all epochs in `out`, and no version."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "_fraud_head", stop)
+        with pytest.raises(Stopped):
+            train(log, out, config=preset("tiny"), label_delay_ms=DAY_MS)
+
+
+def test_only_the_same_data_is_gone_on_with(
+    log: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_after_pretraining(monkeypatch, log, tmp_path)
+    again = train(log, tmp_path, config=preset("tiny"), label_delay_ms=DAY_MS)
+    assert again.metrics["pretrain"]["events_per_s"] == 0  # nothing was left to do
+    stopped_after_pretraining(monkeypatch, log, tmp_path)
+    with pytest.raises(ArtifactError):
+        load_manifest(tmp_path)  # a version that is being replaced is none
+    others = replace(log, user=replace(log.user, index=np.random.default_rng(0).permutation(log.user.index)))
+    anew = train(others, tmp_path, config=preset("tiny"), label_delay_ms=DAY_MS)
+    assert anew.metrics["pretrain"]["events_per_s"] > 0
+    assert len(read_curve(tmp_path / "pretrain.csv")) == 2
+
+
+def test_a_damaged_checkpoint_says_so(log: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_after_pretraining(monkeypatch, log, tmp_path)
+    file = tmp_path / "checkpoint" / "pretrain.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(ArtifactError, match=r"whole checkpoint in .*pretrain.safetensors.*remove it"):
+        train(log, tmp_path, config=preset("tiny"), label_delay_ms=DAY_MS)
+
+
+def test_the_command_keeps_versions_and_names_them(artifact_folder: Path, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["train", "--out", str(artifact_folder)])
+    assert isinstance(refused.exception, BadInput)
+    assert "--overwrite" in str(refused.exception)
+    argv = ["train", "--preset", "tiny", "--users", "200", "--days", "40", "--label-delay-days", "2", "--epochs", "0"]
+    done = CliRunner().invoke(app, [*argv, "--out", str(tmp_path / "7"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert load_manifest(tmp_path / "7").version == 7
+    assert not (tmp_path / "7" / "pretrain.csv").exists()
+    for option, value in (("--start", "2025-01-02"), ("--top", "5")):
+        base = ["--continue-from", str(artifact_folder)] if option == "--top" else []
+        wrong = CliRunner().invoke(app, [*argv, "--out", str(tmp_path / "8"), option, value, *base])
+        assert isinstance(wrong.exception, BadInput)
 
 
 def test_config_says_what_is_wrong() -> None:

@@ -21,7 +21,7 @@ from panther_core.token_report import REPORT, TokenReport
 from trainer.config import TrainConfig
 from trainer.curve import read_curve
 from trainer.dataset import Split
-from trainer.ranking import metrics
+from trainer.ranking import MISS, metrics
 from trainer.report.embedding import last_places, measure_embedding
 from trainer.report.facts import About, NextTokens, Report, encode
 from trainer.report.fraud import Judged, measure_fraud
@@ -97,7 +97,7 @@ def _next_tokens(done: Finished, of_model: dict[str, float]) -> NextTokens:
     early, tested = row < done.rows.validation_from, np.isin(row, done.test)
     counted = fit_followers(last[early], target[early], done.vocabulary.size)
     last, target = last[tested], target[tested]
-    popular = np.where(target > 0, counted.rank_V[target], done.vocabulary.size)
+    popular = np.where(target > 0, counted.rank_V[target], MISS)
     ranked = {
         "model": of_model,
         "what mostly followed the last token": metrics(counted.ranks(last, target)),

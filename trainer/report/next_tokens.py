@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from panther_core.history import History
 from panther_core.schema import CODE, Vocabulary
+from trainer.ranking import MISS
 
 Ints = NDArray[np.int64]
 
@@ -23,7 +24,7 @@ class Followers:
     pair_P: Ints
     place_P: Ints
     by_rank_P: Ints  # token * V + place of the follower in the order of all tokens, sorted
-    rank_V: Ints  # place of each token in the order of frequency; V for [UNK] and for tokens never seen
+    rank_V: Ints  # place of each token in the order of frequency; V for tokens never seen
 
     def ranks(self, last: Ints, target: Ints) -> Ints:
         """Place of each target among all tokens: followers of the last token, most frequent first, then the rest by
@@ -35,7 +36,7 @@ class Followers:
         before = np.searchsorted(self.by_rank_P, last * size + np.minimum(rank, size - 1)) - low
         other = rank + (high - low) - before
         place = np.where(self.pair_P[at] == last * size + target, self.place_P[at], other)
-        return np.where(target > 0, place, size)
+        return np.where(target > 0, place, MISS)
 
 
 def token_pairs(history: History, vocabulary: Vocabulary) -> tuple[Ints, Ints, Ints]:

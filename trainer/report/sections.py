@@ -18,7 +18,7 @@ Section = Callable[[Report], Iterator[str]]
 def training(report: Report) -> Iterator[str]:
     """Loss curves."""
     if not report.curve:
-        yield paragraph("No pretraining: the encoder is that of the version gone on from.")
+        yield paragraph("No pretraining: the encoder is as it began.")
     yield figure(
         plots_model.losses(report.curve, report.head_curve),
         "Losses and validation figures by epoch",
@@ -113,8 +113,8 @@ def fraud(report: Report) -> Iterator[str]:
         f"{found.frauds:,} frauds in {found.rows:,} rows of {found.users:,} users ({found.frauds / found.rows:.3%}). "
         f"In average precision: {'; '.join(_gain(name, *gain) for name, gain in found.gains.items())}. Intervals: "
         f"{found.resamples} resamples of users, the same for all. Gradient boosting learnt from the head's rows, alone "
-        "from its context features. The threshold was set on validation rows to alert on at most "
-        f"{found.alert_budget:.2%} of them; every scorer is judged at the same threshold."
+        "from its context features. Each scorer's threshold was set on validation rows to alert on at most "
+        f"{found.alert_budget:.2%} of them."
     )
 
 

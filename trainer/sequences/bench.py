@@ -14,7 +14,7 @@ import msgspec
 
 from panther_core.console import say
 from panther_core.errors import BadInput
-from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
+from panther_core.formats.sequences import LeaveOneOut, read_split
 from trainer.checkpoint import Checkpoint
 from trainer.sequences.config import MODELS, SequenceConfig, grid, named
 from trainer.sequences.published import PUBLISHED
@@ -71,7 +71,7 @@ class Table:
 
     def run(self, name: str, path: Path, models: Sequence[str]) -> dict[str, Any]:
         """Rows of one set: {"users": ..., "models": {model: metrics over seeds, chosen point, validation}}."""
-        split = leave_one_out(read_sequences(path))
+        split = read_split(path)
         base = base_config(split, self._base)
         rows = {model: self._model(name, split, base, model) for model in models}
         sequences = split.sequences

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from panther_core.console import say
 from panther_core.errors import BadInput
-from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
+from panther_core.formats.sequences import LeaveOneOut, read_split
 from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics
 from trainer.run_lines import Figures, RunLines, key_of, over_seeds
@@ -58,7 +58,7 @@ class _Table:
         self._lines = RunLines(out / "runs.jsonl")
 
     def run(self, name: str, path: Path, seeds: Sequence[int]) -> dict[str, Any]:
-        split = leave_one_out(read_sequences(path))
+        split = read_split(path)
         config = base_config(split, self._encoder)
         runs = [self._known(name, split, config, seed) for seed in seeds]
         rows = {row: over_seeds([run[row] for run in runs]) for row in runs[0]}
