@@ -1,7 +1,7 @@
 """Any CSV or Parquet file, by a small mapping file (TOML or JSON) that says which column is what.
 
     data = "payments.csv"            # beside the mapping; .csv, .csv.gz or .parquet
-    separator = ","                  # between the columns of a CSV file; ";", "\\t", "|"
+    separator = ","                  # between the columns of a CSV file; ";", "|", "\\t" for a tab
     sorted = false                   # true: the file is in time order and is streamed, never held whole
     time = "iso"                     # or "s", "ms" since 1970
     negative = "error"               # or "absolute": a refund counts with its size

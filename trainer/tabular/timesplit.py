@@ -48,7 +48,11 @@ def run_fraud(
     matured = settled[table.label[settled] >= 0]
     for name, rows in {"training": matured, **parts}.items():
         if not 0 < table.label[rows].sum() < len(rows):
-            raise BadInput(f"expected frauds and legitimate rows in the {name} window, got {len(rows)} rows")
+            first, last = (str(np.datetime64(int(time), "ms"))[:10] for time in table.time_ms[[0, -1]])
+            raise BadInput(
+                f"expected frauds and legitimate rows in the {name} window, got {len(rows)} rows; the log goes from "
+                f"{first} to {last}: choose days in it with --validate-from, --test-from and --end"
+            )
     heads, losses = _heads(table, matured, np.concatenate(list(parts.values())), delay_ms, seed, settings, behaviour)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, rows in parts.items():
