@@ -15,6 +15,7 @@ from panther_core.table import TransactionTable
 from trainer.tabular.behaviour import BEHAVIOUR
 from trainer.tabular.heads import PARTS, Settings
 from trainer.tabular.neural import Training
+from trainer.tabular.report import windows_of
 from trainer.tabular.timesplit import run_fraud
 
 DAYS = ("2025-02-10", "2025-02-20", "2025-03-01")
@@ -33,7 +34,8 @@ def table() -> TransactionTable:
 
 def test_every_head_has_figures_on_both_windows(table: TransactionTable) -> None:
     result = run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY)
-    assert set(PARTS) < set(result["models"])
+    assert {*PARTS, "deepfm"} < set(result["models"])
+    assert windows_of(result).row_count == len(result["models"])
     for windows in result["models"].values():
         assert windows.keys() == {"validation", "test"}
         assert all(0 <= value <= 1 for figures in windows.values() for value in figures.values())
@@ -45,7 +47,10 @@ def test_what_comes_after_a_window_changes_nothing_in_it(table: TransactionTable
     rng, amount, label = np.random.default_rng(0), table.amount.copy(), table.label.copy()
     amount[late:] = rng.permutation(amount[late:])
     label[late:] = rng.permutation(label[late:])
-    second = run_fraud(replace(table, amount=amount, label=label), DAYS, 1, settings=SETTINGS, behaviour=TINY)
+    user, merchant = table.user.index.copy(), table.merchant.index.copy()
+    user[late:], merchant[late:] = rng.permutation(user[late:]), rng.permutation(merchant[late:])
+    words = {"user": replace(table.user, index=user), "merchant": replace(table.merchant, index=merchant)}
+    second = run_fraud(replace(table, amount=amount, label=label, **words), DAYS, 1, settings=SETTINGS, behaviour=TINY)
     for name, windows in first["models"].items():
         assert second["models"][name]["validation"] == windows["validation"], name
     assert second["models"]["lightgbm"]["test"] != first["models"]["lightgbm"]["test"]

@@ -21,9 +21,9 @@ def table_of(result: dict[str, Any]) -> Table:
 
 
 def windows_of(result: dict[str, Any]) -> Table:
-    """Models x windows x (AP, recall in the top 0.1 %)."""
-    table = Table("model", *(f"{name} {key}" for name in result["windows"] for key in ("AP", "recall top 0.1 %")))
-    for name, windows in result["models"].items():
-        cells = [f"{windows[w][key]:.4f}" for w in result["windows"] for key in ("ap", "recall_top_0.1%")]
-        table.add_row(name, *cells)
+    """Models x windows x (AP, AUC, recall in the top 0.1 and 1 %)."""
+    names = {"average_precision": "AP", "auc": "AUC", "recall_top_0.1pct": "top 0.1 %", "recall_top_1pct": "top 1 %"}
+    table = Table("model", *(f"{window} {title}" for window in result["windows"] for title in names.values()))
+    for model, windows in result["models"].items():
+        table.add_row(model, *(f"{windows[w][key]:.4f}" for w in result["windows"] for key in names))
     return table

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.console import say
 from panther_core.errors import BadInput
-from panther_core.grouped import DAY_MS, Floats, Ints
+from panther_core.evaluation import fraud_metrics
+from panther_core.grouped import DAY_MS, Ints
 from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 from trainer.pipeline import fit_log_schema
@@ -23,7 +23,6 @@ from trainer.tabular.features import label_and_spending, with_context
 from trainer.tabular.heads import PARTS, Heads, Settings, blended
 
 _CATEGORIES = 40  # most frequent ones become columns
-_TOP = 0.001
 
 
 def run_fraud(
@@ -56,10 +55,13 @@ def run_fraud(
     heads, losses = _heads(table, matured, np.concatenate(list(parts.values())), delay_ms, seed, settings, behaviour)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, rows in parts.items():
-        scores = {part: heads.score(part, matured, rows, seed) for part in PARTS}
+        scores = {part: heads.score(part, matured, rows, seed) for part in (*PARTS, "deepfm")}
         for part, score in (scores | blended(scores, settings)).items():
-            results.setdefault(part, {})[name] = _metrics(table.label[rows], score)
-        say(f"  {name}: " + ", ".join(f"{part} {rows_[name]['ap']:.4f}" for part, rows_ in results.items()))
+            results.setdefault(part, {})[name] = fraud_metrics(score, table.label[rows])
+        say(
+            f"  {name}: "
+            + ", ".join(f"{part} {rows_[name]['average_precision']:.4f}" for part, rows_ in results.items())
+        )
     counts = {name: {"rows": len(rows), "frauds": int(table.label[rows].sum())} for name, rows in parts.items()}
     return {"windows": counts, "matured_rows": len(matured), "models": results, "pretrain": losses, "seed": seed}
 
@@ -97,16 +99,6 @@ def _category_columns(table: TransactionTable, known_until: int) -> tuple[np.nda
     top = [int(word) for word in words[np.argsort(-counts, kind="stable")][:_CATEGORIES] if word >= 0]
     columns = np.stack([table.category.index == word for word in top], axis=1).astype(np.float32)
     return columns, tuple(f"category.{table.category.words[word]}" for word in top)
-
-
-def _metrics(label: np.ndarray[Any, Any], score: Floats) -> dict[str, float]:
-    top = np.argsort(-score, kind="stable")[: max(1, round(len(score) * _TOP))]
-    return {
-        "ap": float(average_precision_score(label, score)),
-        "auc": float(roc_auc_score(label, score)),
-        "recall_top_0.1%": float(label[top].sum() / label.sum()),
-        "precision_top_0.1%": float(label[top].mean()),
-    }
 
 
 def _ms(day: str) -> int:
