@@ -24,8 +24,7 @@ def set_table(name: str, facts: Mapping[str, Any], seeds: int) -> Table:
     title = f"{name}: {facts['users']:,} users, {facts['items']:,} items, {facts['events']:,} events; {seeds} seed(s)"
     table = Table("model", *(metric.upper() for metric in METRICS), "tuned to", title=title, title_justify="left")
     for model, row in facts["models"].items():
-        cells = [f"{row['test'][metric]['mean']:.4f} ±{row['test'][metric]['sd']:.4f}" for metric in METRICS]
-        table.add_row(model, *cells, f"{row['learning_rate']:g}, dropout {row['dropout']:g}")
+        table.add_row(model, *_cells(row["test"]), f"{row['learning_rate']:g}, dropout {row['dropout']:g}")
     for model, (hr, ndcg) in facts["published"].items():
         known = {"hr@10": f"{hr:.4f}", "ndcg@10": f"{ndcg:.4f}"}
         table.add_row(f"{model}, published", *(known.get(metric, "") for metric in METRICS), "", style="dim")
@@ -37,8 +36,7 @@ def show_variants(result: Mapping[str, Any]) -> None:
     title = f"{result['events']:,} events, {result['test_events']:,} tested; {len(result['seeds'])} seed(s)"
     table = Table("model", *(metric.upper() for metric in METRICS), "s", title=title, title_justify="left")
     for name, row in result["variants"].items():
-        cells = [f"{row[metric]['mean']:.4f} ±{row[metric]['sd']:.4f}" for metric in METRICS]
-        table.add_row(name, *cells, f"{row['seconds']['mean']:.0f}")
+        table.add_row(name, *_cells(row), f"{row['seconds']['mean']:.0f}")
     console.print(table)
 
 
@@ -46,5 +44,11 @@ def show_rows(title: str, facts: Mapping[str, Any]) -> None:
     """One table of `facts["rows"]`: mean and deviation of the metrics by row."""
     table = Table("", *(metric.upper() for metric in METRICS), title=title, title_justify="left")
     for name, row in facts["rows"].items():
-        table.add_row(name, *(f"{row[metric]['mean']:.4f} ±{row[metric]['sd']:.4f}" for metric in METRICS))
+        table.add_row(name, *_cells(row))
     console.print(table)
+
+
+def _cells(row: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One seed has no deviation: 0 stands for none."""
+    deviation = {metric: f" ±{row[metric]['sd']:.4f}" if row[metric]["sd"] else "" for metric in METRICS}
+    return [f"{row[metric]['mean']:.4f}{deviation[metric]}" for metric in METRICS]
