@@ -21,9 +21,10 @@ def table_of(result: dict[str, Any]) -> Table:
 
 
 def windows_of(result: dict[str, Any]) -> Table:
-    """Models x windows x (AP, AUC, recall in the top 0.1 and 1 %)."""
+    """Windows and models x (AP, AUC, recall in the top 0.1 and 1 %)."""
     names = {"average_precision": "AP", "auc": "AUC", "recall_top_0.1pct": "top 0.1 %", "recall_top_1pct": "top 1 %"}
-    table = Table("model", *(f"{window} {title}" for window in result["windows"] for title in names.values()))
-    for model, windows in result["models"].items():
-        table.add_row(model, *(f"{windows[w][key]:.4f}" for w in result["windows"] for key in names))
+    table = Table("window", "model", *names.values())
+    for window in result["windows"]:
+        for model, of in result["models"].items():
+            table.add_row(window, model, *(f"{of[window][key]:.4f}" for key in names))
     return table
