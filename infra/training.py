@@ -28,7 +28,7 @@ def train_once(
 
     root, models = Path(__file__).resolve().parents[1], folder / "models"
     digest = hashlib.sha256(key.encode())
-    for source in sorted([*root.glob("panther_core/**/*.py"), *root.glob("trainer/*.py")]):
+    for source in sorted([*root.glob("panther_core/**/*.py"), *root.glob("trainer/**/*.py")]):
         digest.update(source.read_bytes())
     stamp = models / "made_by.txt"
     fresh = not stamp.exists() or stamp.read_text() != digest.hexdigest()

@@ -27,19 +27,20 @@ from trainer.dataset import before
 from trainer.evaluate import Validation, hit_rates
 from trainer.pipeline import fit_log_schema
 from trainer.pretrain import Run, pretrain
-from trainer.run_lines import RunLines, key_of, over_seeds
+from trainer.run_lines import RunLines, data_key, key_of, over_seeds
 
-_ALONE: dict[str, Any] = {"profile": "none", "contrastive_weight": 0.0}
-#: what each row of the table changes of the model config (paper 4: baselines, then its ablations)
+_PANTHER: dict[str, Any] = {"encoder": "panther", "sprm": True, "profile": "positional", "attribute_embedding": True}
+_ALONE: dict[str, Any] = _PANTHER | {"profile": "none", "contrastive_weight": 0.0}
+#: what each row of the table sets in the model config, whatever a file says (paper 4: baselines, then its ablations)
 VARIANTS: dict[str, dict[str, Any]] = {
-    "transformer": {"encoder": "transformer", **_ALONE},
-    "sasrec": {"encoder": "sasrec", **_ALONE},
-    "hstu": {"encoder": "hstu", **_ALONE},
+    "transformer": _ALONE | {"encoder": "transformer"},
+    "sasrec": _ALONE | {"encoder": "sasrec"},
+    "hstu": _ALONE | {"encoder": "hstu"},
     "panther, SPRM only": _ALONE,
-    "panther, profile as first token": {"profile": "first", "contrastive_weight": 0.0},
-    "panther, profile at every position": {"contrastive_weight": 0.0},
-    "panther": {},
-    "panther, no attribute embedding": {"attribute_embedding": False},
+    "panther, profile as first token": _PANTHER | {"profile": "first", "contrastive_weight": 0.0},
+    "panther, profile at every position": _PANTHER | {"contrastive_weight": 0.0},
+    "panther": _PANTHER,
+    "panther, no attribute embedding": _PANTHER | {"attribute_embedding": False},
 }
 CONFIG = TrainConfig(
     model=ModelConfig(layers=2, dropout=0.05), epochs=16, patience=3, batch_positions=1024, learning_rate=2e-3
@@ -64,13 +65,13 @@ def run_ablation(
     validation_from, test_from = (int(len(table) * share) for share in (config.validation_from, config.test_from))
     schema = fit_log_schema(table.take(slice(0, validation_from)), profile, config)
     history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
-    log = len(table), int(table.time_ms[0]), int(table.time_ms[-1]), float(table.amount.sum())
+    log = data_key(table)
     done = RunLines(out / "runs.jsonl")
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     for seed in seeds:
         for name in variants:
             own = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **VARIANTS[name]))
-            key = key_of(own, seed, *log)
+            key = key_of(own, seed, log)
             if key not in done:
                 say(f"  {name}, seed {seed}")
                 figures = _once(history, schema, own, (validation_from, test_from), seed)
@@ -88,7 +89,9 @@ def _once(
     history: History, schema: AttributeSchema, config: TrainConfig, cuts: tuple[int, int], seed: int
 ) -> dict[str, float]:
     early = before(history, cuts[0])
-    vocabulary, coverage = fit_vocabulary(schema, early.code[early.order].view(CODE), config.vocabulary)
+    vocabulary, coverage = fit_vocabulary(
+        schema, early.code[early.order].view(CODE), config.vocabulary, config.coverage
+    )
     torch.manual_seed(seed)
     model = PantherModel(config.model, schema, vocabulary)
     judge = Validation(history, np.arange(*cuts), config.validation_sample, config.model.length, seed)

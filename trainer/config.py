@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shape and losses."""
     vocabulary: int = 60_000
     """K, most frequent combinations that become tokens (paper 3.2)."""
-    coverage: float = 1
+    coverage: float = 1.0
     """No more tokens than the fewest that cover this share of the training events; 1 = as many as `vocabulary` says."""
     amount_buckets: int = 20
     """Buckets of the amount."""
@@ -47,7 +48,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """"quantile": amount buckets of equal counts; "log": of equal ratio."""
     epochs: int = 10
     """Passes of pretraining over the training events; 0 leaves the weights as they are (with continue_from)."""
-    minutes: float = 0
+    minutes: float = 0.0
     """Pretraining stops after so long even if epochs are left; 0 = no limit."""
     patience: int = 0
     """Epochs without a better HR@10 on the validation slice that end pretraining, the best one kept; 0 = run all."""
@@ -130,6 +131,15 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise BadInput(f"expected a preset out of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
+
+
+#: what a version keeps of the one it goes on from
+KEPT = ("model", "vocabulary", "coverage", "amount_buckets", "amount_scale")
+
+
+def changed(config: TrainConfig, base: TrainConfig, names: Sequence[str]) -> list[str]:
+    """Those of the fields that differ."""
+    return [name for name in names if getattr(config, name) != getattr(base, name)]
 
 
 def from_file(path: Path, base: TrainConfig) -> TrainConfig:

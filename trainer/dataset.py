@@ -63,7 +63,7 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
                 f"expected fraud and legitimate labels in the {name} slice that had matured "
                 f"({label_delay_ms / DAY_MS:g} days) before the next slice, got {frauds} frauds in {len(rows)} of "
                 f"{count} rows ({len(table)} with those too new for labels): give a longer log or a shorter "
-                "--label-delay-days"
+                "label delay"
             )
     return Split(validation, test, matured(0, finetune), *parts.values())
 

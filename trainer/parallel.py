@@ -1,6 +1,6 @@
 """Data-parallel pretraining under torchrun: every process computes its share of each batch, gradients are added up.
 
-    torchrun --nproc-per-node 2 --no-python panther models train ...
+    torchrun --standalone --nproc-per-node 2 --no-python panther models train ...
 
 Losses are means over the whole batch, and InfoNCE sees the users of all processes, so any number of processes trains
 what one does (up to the order of additions, and dropout's random numbers). gloo on CPU, nccl on GPUs. All processes
@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
+
+from panther_core.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,16 @@ ALONE = Group()
 
 
 def join() -> Group:
-    """The group that torchrun's environment names, or this process alone; on a GPU where there is one."""
-    gpu = torch.cuda.is_available()
-    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else "cpu")
+    """The group that torchrun's environment names, or this process alone; on a GPU where there is one.
+
+    Raises BadInput where there are more processes than GPUs.
+    """
+    gpu, local = torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", "0"))
+    if gpu and local >= torch.cuda.device_count():
+        raise BadInput(
+            f"expected at most {torch.cuda.device_count()} processes here, one a GPU: lower --nproc-per-node"
+        )
+    device = torch.device(f"cuda:{local}" if gpu else "cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Group(device=device)
     if not dist.is_initialized():

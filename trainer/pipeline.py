@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from panther_core import artifact, token_report
 from panther_core.artifact import Manifest
 from panther_core.console import say
+from panther_core.errors import BadInput
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.features import NAMES
 from panther_core.history import History
@@ -67,8 +68,10 @@ def train(
 
     `continue_from`: an artifact whose schema, vocabulary and weights are gone on from. `profile`: how profile facts
     get codes; fitted on the table when not given. An interrupted run with the same arguments resumes pretraining.
-    Raises BadInput when a time slice lacks labels.
+    Raises BadInput when a time slice lacks labels, or `out` is what is gone on from.
     """
+    if continue_from is not None and continue_from.resolve() == out.resolve():
+        raise BadInput(f"expected another folder than {continue_from}, which is gone on from: give a new --out")
     clock = _Stages()
     rows = split(table, config, label_delay_ms)
     schema, vocabulary = None, None
@@ -97,7 +100,7 @@ def train(
     if group.first:
         (out / artifact.MANIFEST).unlink(missing_ok=True)  # from here on it is no version, until it is a new one
         _report_tokens(out, schema, vocabulary, history, rows.validation_from)
-    checkpoint = Checkpoint(out / "checkpoint", _key(early, schema, vocabulary, config, seed, continue_from))
+    checkpoint = Checkpoint(out / "checkpoint", _key(history, schema, vocabulary, config, seed, continue_from))
     validation = None
     if config.patience:
         slice_ = np.arange(rows.validation_from, rows.test_from)
@@ -216,11 +219,11 @@ def _fraud_head(
     rules = fit_rules(history.features[chosen], label[chosen], history.features[validation], label[validation])
     tested = _sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
     learnt = {"chosen": chosen, "validation": validation, "test": test}
-    by_rules = [rules.score(history.features[part]).astype(np.float64) for part in (validation, test)]
+    by_rules = rules.score(history.features[test]).astype(np.float64)
     scored: dict[str, tuple[Floats, Floats]] = {
         MODEL: (score, tested),
         **boosted_scores(history, label, learnt, inputs, seed),
-        RULES: (by_rules[0], by_rules[1]),
+        RULES: (score, by_rules),  # they stand in at the model's threshold
     }
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
@@ -247,7 +250,7 @@ def _sigmoid(logit: Floats) -> Floats:
 
 
 def _key(
-    early: History,
+    history: History,
     schema: AttributeSchema,
     vocabulary: Vocabulary,
     config: TrainConfig,
@@ -258,7 +261,7 @@ def _key(
     base = None if continue_from is None else artifact.load_manifest(continue_from).files
     facts = (config, seed, base, schema.fingerprint, token_report.tokenizer_version(vocabulary))
     digest = hashlib.sha256(msgspec.json.encode(facts))
-    for column in (early.code[early.order], early.profile[early.order], early.bounds):
+    for column in (history.code, history.profile, history.order, history.bounds):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 

@@ -6,6 +6,7 @@ once an epoch: the first of a user from the profile alone, the others from the w
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -144,7 +145,8 @@ def pretrain(
             result |= {"next_token_loss": float(mean[0]), "attribute_loss": float(mean[1]), "contrast": float(mean[2])}
             result["epochs"] = epoch + 1
             if run.validation is not None:
-                result["validation_hr@10"] = run.group.first_says(run.validation.hit_rate(panther))
+                own = run.validation.hit_rate(panther) if run.group.first else 0.0
+                result["validation_hr@10"] = run.group.first_says(own)
                 best.see(panther, result["validation_hr@10"], epoch + 1)
             curve.add(result)
             if _late(config, run.group, started):
@@ -157,12 +159,15 @@ def pretrain(
 
 
 def _same_everywhere(run: Run, done: int) -> None:
-    first = int(run.group.first_says(done))
-    if run.group.total(int(done != first)):
-        where = run.checkpoint.folder if run.checkpoint else "no checkpoint"
+    """Raise BadInput, in every process, where one has other data, settings or epochs behind it than the first."""
+    key = run.checkpoint.key if run.checkpoint else ""
+    data = float(int(hashlib.sha256(key.encode()).hexdigest()[:13], 16))  # 52 bits: exact
+    other_data, other_epoch = (run.group.total(int(run.group.first_says(mine) != mine)) for mine in (data, float(done)))
+    if other_data or other_epoch:
         raise BadInput(
-            f"expected every process to go on after the same epoch, got {done} here and {first} in the first one "
-            f"({where}): give an --out that all machines share"
+            f"expected all processes to have the log, settings and checkpoint of the first one, got other data in "
+            f"{other_data} and another epoch to go on after in {other_epoch} of {run.group.size} (here {done}): give "
+            "all of them the same options, and an --out that they share"
         )
 
 

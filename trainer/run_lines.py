@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from panther_core.errors import InvalidFile
+from panther_core.table import TransactionTable
 
 Figures = dict[str, float]
 
@@ -50,6 +51,17 @@ class RunLines:
         with self._path.open("ab") as file:
             file.write(msgspec.json.encode(RunLine(key=key, facts=facts, figures=figures)) + b"\n")
         self._known[key] = figures
+
+
+def data_key(table: TransactionTable) -> str:
+    """16 hex digits of everything in a table."""
+    digest = hashlib.sha256(msgspec.json.encode(table.profile))
+    for column in (table.time_ms, table.amount, table.label):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    for words in (table.user, table.merchant, table.category, table.channel):
+        digest.update(words.index.tobytes())
+        digest.update(msgspec.json.encode(words.words))
+    return digest.hexdigest()[:16]
 
 
 def key_of(*parts: Any) -> str:

@@ -26,7 +26,7 @@ from trainer.carry_over import carry_over
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig
 from trainer.pretrain import Run, pretrain
-from trainer.run_lines import Figures, RunLines, key_of, over_seeds
+from trainer.run_lines import Figures, RunLines, data_key, key_of, over_seeds
 from trainer.unseen_users import Apart, Mask, by_frequency, known_users, set_apart, with_context, without_context
 
 Rows = dict[str, Callable[[], Figures]]
@@ -46,8 +46,7 @@ class Log(msgspec.Struct, frozen=True):
     @property
     def facts(self) -> tuple[Any, ...]:
         """What a run's key has of it."""
-        t = self.table
-        return self.name, len(t), int(t.time_ms[0]), int(t.time_ms[-1]), round(float(t.amount.sum()), 2)
+        return self.name, data_key(self.table)
 
 
 class TransferConfig(msgspec.Struct, frozen=True):

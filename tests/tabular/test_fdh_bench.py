@@ -132,15 +132,19 @@ def test_metrics_equal_reference(table: TransactionTable, seed: int) -> None:
 def test_luck_is_what_the_chances_leave_open(table: TransactionTable) -> None:
     each = fold(table, START)
     score = np.random.default_rng(3).random(len(each.week))
-    certain = by_chance(table, [each], [score], (table.label == 1).astype(np.float64), 0)
+    nobody = np.zeros(len(table))
+    certain = by_chance(table, [each], [score], (nobody, (table.label == 1).astype(np.float64)), 0)
     for name, value in metrics(each, table, score).items():
         assert certain[name] == {"mean": pytest.approx(value), "deviation": pytest.approx(0, abs=1e-12)}
     chance_N = np.full(len(table), 0.2)
     chance_N[each.week] = score  # now the scores are right, and every label is drawn anew
-    open_ = by_chance(table, [each], [score], chance_N, 0)
-    assert open_ == by_chance(table, [each], [score], chance_N, 0)
-    assert open_["auc"]["mean"] > 0.7
-    assert open_["auc"]["deviation"] > 0.003
+    alone = by_chance(table, [each], [score], (nobody, chance_N), 0)
+    assert alone == by_chance(table, [each], [score], (nobody, chance_N), 0)
+    assert alone["auc"]["mean"] > 0.7
+    assert alone["auc"]["deviation"] > 0.003
+    # the frauds of a merchant come together, so fewer things are drawn
+    together = by_chance(table, [each], [score], (chance_N, chance_N), 0)
+    assert together["auc"]["deviation"] > alone["auc"]["deviation"]
 
 
 def test_missing_days_are_named(table: TransactionTable) -> None:

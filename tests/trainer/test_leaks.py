@@ -81,7 +81,7 @@ def test_slices_end_where_labels_do(log: TransactionTable) -> None:
 def test_a_slice_without_fraud_says_so(log: TransactionTable) -> None:
     with pytest.raises(BadInput, match="fine-tuning slice"):
         split(replace(log, label=np.zeros_like(log.label)), CONFIG, DAY_MS)
-    with pytest.raises(BadInput, match=r"365 days.*shorter --label-delay-days"):
+    with pytest.raises(BadInput, match=r"365 days.*shorter label delay"):
         split(log, CONFIG, 365 * DAY_MS)
 
 

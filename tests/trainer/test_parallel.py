@@ -39,7 +39,8 @@ if not group.first:  # its own clock is slow, its validation is better every tim
     hits = iter(range(1000))
     Validation.hit_rate = lambda self, panther: float(next(hits))
 validation = Validation(history, np.arange(len(history.code)), 50, model.length, 0)
-checkpoint = Checkpoint(folder / (f"checkpoint{group.rank}" if "own" in sys.argv else "checkpoint"), "key")
+place = folder / (f"checkpoint{group.rank}" if "own" in sys.argv else "checkpoint")
+checkpoint = Checkpoint(place, f"key{group.rank}" if "other" in sys.argv else "key")
 try:
     found = pretrain(panther, history, config, 1, Run(checkpoint, validation, folder / "curve.csv", group))
 except Exception as error:
@@ -54,11 +55,16 @@ def train(folder: Path, processes: int, *options: str, **changes: float) -> list
     """What each of so many gloo processes found: losses by epoch (the first alone), epochs, a sum of the weights."""
     port, running = pick_free(1)[0], []
     for rank in range(processes):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        env = os.environ | {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        place: dict[str, object] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+        place |= {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
+        env = os.environ | {name: str(value) for name, value in place.items()}
         argv = [sys.executable, "-c", _SCRIPT, str(folder), json.dumps(changes), *options]
         running.append(subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    outs = [process.communicate(timeout=120) for process in running]
+    try:
+        outs = [process.communicate(timeout=120) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     errors = [err.decode() for process, (_, err) in zip(running, outs, strict=True) if process.returncode]
     if errors:
         raise RuntimeError("\n".join(errors))
@@ -76,10 +82,10 @@ def test_two_gloo_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 
 def test_the_command_under_torchrun_makes_one_version(tmp_path: Path) -> None:
     beside = Path(sys.executable).parent
-    launch = [beside / "torchrun", "--nproc-per-node", "2", "--no-python", "--master-port", str(pick_free(1)[0])]
+    launch = [beside / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python"]
     argv = [beside / "panther", "models", "train", "--preset", "tiny", "--users", "200", "--days", "40"]
     argv += ["--label-delay-days", "2", "--out", tmp_path, "--json"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*launch, *argv], env=env, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["artifact"] == str(tmp_path)  # one line, of the first process
@@ -96,7 +102,9 @@ def test_the_first_process_says_when_to_stop(tmp_path: Path) -> None:
     assert first["epochs"] < 100
 
 
-def test_resuming_from_different_checkpoints_says_so(tmp_path: Path) -> None:
+def test_what_the_first_process_has_not_is_refused(tmp_path: Path) -> None:
     train(tmp_path, 2, "own", epochs=1)
-    with pytest.raises(RuntimeError, match=r"got 0 here and 1 in the first one .* that all machines share"):
+    with pytest.raises(RuntimeError, match="other data in 0 and another epoch to go on after in 1 of 2"):
         train(tmp_path, 2, "own", epochs=2)
+    with pytest.raises(RuntimeError, match="other data in 1 and another epoch to go on after in 0 of 2"):
+        train(tmp_path / "data", 2, "other", epochs=1)

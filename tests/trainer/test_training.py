@@ -227,6 +227,11 @@ def test_the_command_keeps_versions_and_names_them(artifact_folder: Path, tmp_pa
     assert done.exit_code == 0, done.output
     assert load_manifest(tmp_path / "7").version == 7
     assert not (tmp_path / "7" / "pretrain.csv").exists()
+    itself = CliRunner().invoke(
+        app, [*argv, "--out", str(tmp_path / "7"), "--overwrite", "--continue-from", str(tmp_path / "7")]
+    )
+    assert isinstance(itself.exception, BadInput)
+    assert load_manifest(tmp_path / "7").version == 7
     for option, value in (("--start", "2025-01-02"), ("--top", "5")):
         base = ["--continue-from", str(artifact_folder)] if option == "--top" else []
         wrong = CliRunner().invoke(app, [*argv, "--out", str(tmp_path / "8"), option, value, *base])

@@ -113,8 +113,8 @@ def fraud(report: Report) -> Iterator[str]:
         f"{found.frauds:,} frauds in {found.rows:,} rows of {found.users:,} users ({found.frauds / found.rows:.3%}). "
         f"In average precision: {'; '.join(_gain(name, *gain) for name, gain in found.gains.items())}. Intervals: "
         f"{found.resamples} resamples of users, the same for all. Gradient boosting learnt from the head's rows, alone "
-        "from its context features. Each scorer's threshold was set on validation rows to alert on at most "
-        f"{found.alert_budget:.2%} of them."
+        "from its context features. Each threshold was set on a scorer's validation rows to alert on at most "
+        f"{found.alert_budget:.2%} of them; the rules, which stand in for the model, are judged at its threshold."
     )
 
 

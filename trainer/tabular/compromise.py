@@ -19,7 +19,7 @@ from panther_core.table import TransactionTable
 from trainer.tabular.episode_fit import Labels, fit_episode
 from trainer.tabular.features import Matrix
 
-ANY = "compromise.any"
+ANY, SELLER = "compromise.any", "compromise.seller"
 _RATIO_STEP, _RATIO_MAX = 0.25, 8.0
 
 

@@ -30,7 +30,7 @@ from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.cards import by_card
-from trainer.tabular.compromise import ANY, compromise_columns
+from trainer.tabular.compromise import ANY, SELLER, compromise_columns
 from trainer.tabular.features import Matrix, label_and_spending, with_context
 from trainer.tabular.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
@@ -69,7 +69,8 @@ def run_fdh(
     table = load(data)
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
-    heads, losses, odds = prepare_heads(table, folds, settings, behaviour, seed, clock)
+    heads, losses, matrix = prepare_heads(table, folds, settings, behaviour, seed, clock)
+    odds = matrix.column(ANY)
     names = (*PARTS, "deepfm", *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
     logits: list[Floats] = []
@@ -83,7 +84,8 @@ def run_fdh(
         logits.append(scores[SYSTEM])
         clock.mark(f"fold {each.start}")
         say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
-    luck = by_chance(table, folds, logits, 1 / (1 + np.exp(-odds)), seed)
+    chances = tuple(1 / (1 + np.exp(-matrix.column(name))) for name in (SELLER, ANY))
+    luck = by_chance(table, folds, logits, (chances[0], chances[1]), seed)
     clock.mark("bootstrap")
     write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
     return {
@@ -111,9 +113,9 @@ def prepare_heads(
     behaviour: TrainConfig,
     seed: int,
     clock: Clock,
-) -> tuple[Heads, dict[str, float], Floats]:
+) -> tuple[Heads, dict[str, float], Matrix]:
     """What the heads share: features and PANTHER's outputs of the rows that any fold uses; pretraining losses; and the
-    log odds of fraud by episodes of compromise of every row."""
+    features of every row."""
     known_until = int(np.searchsorted(table.time_ms, min(each.test_from_ms for each in folds)))
     matrix, history, schema = everything(table, known_until, behaviour)
     clock.mark("features")
@@ -130,7 +132,7 @@ def prepare_heads(
     return (
         Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
         losses,
-        matrix.column(ANY),
+        matrix,
     )
 
 
