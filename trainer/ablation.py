@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "panther, profile as first token": _PANTHER | {"profile": "first", "contrastive_weight": 0.0},
     "panther, profile at every position": _PANTHER | {"contrastive_weight": 0.0},
     "panther": _PANTHER,
+    "panther, profile as first token, contrastive": _PANTHER | {"profile": "first"},
     "panther, no attribute embedding": _PANTHER | {"attribute_embedding": False},
 }
 CONFIG = TrainConfig(
