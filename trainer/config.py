@@ -91,9 +91,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 PRESETS: dict[str, TrainConfig] = {
-    # sized for 5,000 users and half a million events in under four minutes on two cores
+    # sized for 5,000 users and half a million events in under four minutes on two cores; the paper's lambda (0.1) costs
+    # the generator's logs HR@10 and fraud AP on validation (docs/benchmarks)
     "demo": TrainConfig(
-        model=ModelConfig(layers=2, dropout=0.05),
+        model=ModelConfig(layers=2, dropout=0.05, contrastive_weight=0.01),
         epochs=8,
         batch_positions=4096,
         learning_rate=2e-3,
