@@ -92,7 +92,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 PRESETS: dict[str, TrainConfig] = {
     # sized for 5,000 users and half a million events in under four minutes on two cores; the paper's lambda (0.1) costs
-    # the generator's logs HR@10 and fraud AP on validation (docs/benchmarks)
+    # HR@10 on the generator's logs (docs/benchmarks)
     "demo": TrainConfig(
         model=ModelConfig(layers=2, dropout=0.05, contrastive_weight=0.01),
         epochs=8,
