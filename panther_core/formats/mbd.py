@@ -11,9 +11,10 @@ for this set (amount, currency, event type, source type, destination type):
 Ids are `m` + row, counted over the files in order of their names.
 
 Written after the published description of the columns, without a sample of the files at hand; public programs that read
-the set use the same folder, names and a date-time column. Assumed: `event_time` is a timestamp (or ISO text), taken for UTC; amounts are in an anonymised unit, and a negative one counts with its size;
-types may be null (not given); amount, client and time may not. The other form, `ptls`, one row of lists a client, is
-refused. Rows are in no order of time: they are sorted through temporary files (40 bytes a row).
+the set use the same folder, names and a date-time column. Assumed: `event_time` is a timestamp (or ISO text), taken for
+UTC; amounts are in an anonymised unit, and a negative one counts with its size; types may be null (not given); amount,
+client and time may not. The other form, `ptls`, one row of lists a client, is refused. Rows are in no order of time:
+they are sorted through temporary files (40 bytes a row).
 """
 
 from __future__ import annotations
