@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 
 from panther_core.errors import InvalidFile
-from panther_core.table import TransactionTable
+from panther_core.table import TransactionTable, Words
 
 Figures = dict[str, float]
 
@@ -56,11 +57,12 @@ class RunLines:
 def data_key(table: TransactionTable) -> str:
     """16 hex digits of everything in a table."""
     digest = hashlib.sha256(msgspec.json.encode(table.profile))
-    for column in (table.time_ms, table.amount, table.label):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    for words in (table.user, table.merchant, table.category, table.channel):
-        digest.update(words.index.tobytes())
-        digest.update(msgspec.json.encode(words.words))
+    for column in (getattr(table, field.name) for field in fields(table)):
+        if isinstance(column, Words):
+            digest.update(msgspec.json.encode(column.words))
+            column = column.index
+        if isinstance(column, np.ndarray):
+            digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()[:16]
 
 

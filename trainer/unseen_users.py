@@ -23,7 +23,7 @@ from trainer.config import TrainConfig
 from trainer.dataset import among
 from trainer.evaluate import Validation, hit_rates, token_ranks
 from trainer.pipeline import fit_log_schema
-from trainer.ranking import metrics
+from trainer.ranking import MISS, metrics
 from trainer.run_lines import Figures
 
 Mask = NDArray[np.bool_]
@@ -108,7 +108,7 @@ def by_frequency(apart: Apart, own: bool) -> Figures:
     order_V[np.argsort(often, kind="stable")] = np.arange(size)
     counts_N = np.zeros(len(tokens), np.bool_)
     counts_N[apart.test] = True
-    rank = np.full(len(tokens), size, np.int64)
+    rank = np.full(len(tokens), MISS, np.int64)
     unseen = apart.part(apart.unseen_N)
     for low, high in zip(unseen.bounds[:-1], unseen.bounds[1:], strict=True):
         key_V = order_V.copy()

@@ -15,11 +15,12 @@ from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
 from panther_core.schema import CODE
-from panther_core.table import TransactionTable
+from panther_core.table import TransactionTable, Words
 from trainer import transfer
 from trainer.carry_over import carry_over, head_rows, table_rows
 from trainer.evaluate import Validation
 from trainer.pretrain import Batches, pretrain
+from trainer.run_lines import data_key
 from trainer.transfer import CONFIG, Log, Transfer, TransferConfig
 from trainer.transfer_logs import YEN, source_log, target_log
 from trainer.unseen_users import Apart, by_frequency, known_users, set_apart, with_context, without_context
@@ -129,6 +130,23 @@ def test_frequencies_equal_a_naive_reference(apart: Apart) -> None:
             first = sorted(by_popularity, key=lambda t, c=counts: -c[t])[:10]
             hits += tokens[row] > 0 and tokens[row] in first
         assert by_frequency(apart, own)["hr@10"] == pytest.approx(hits / len(apart.test))
+
+
+def test_unknown_is_a_miss_among_few_tokens_too(apart: Apart) -> None:
+    tokens = apart.vocabulary.tokens(apart.history.code[apart.test].view(CODE))
+    common = np.sort(np.argsort(-np.bincount(tokens)[1:])[:5])  # [UNK] left out; keys stay sorted
+    keys = tuple(apart.vocabulary.keys[i] for i in common.tolist())
+    few = replace(apart, vocabulary=msgspec.structs.replace(apart.vocabulary, keys=keys))
+    known = few.vocabulary.tokens(few.history.code[few.test].view(CODE)) > 0
+    assert 0 < known.mean() < 1
+    assert by_frequency(few, own=True)["hr@50"] == pytest.approx(known.mean())
+
+
+def test_a_log_is_named_by_all_of_it(table: TransactionTable) -> None:
+    device = Words(np.zeros(len(table), np.int32), ("d",))
+    others = [replace(table, device=device), replace(table, currency=device), table.take(slice(1, None))]
+    assert len({data_key(t) for t in (table, *others)}) == 4
+    assert data_key(replace(table, amount=table.amount.copy())) == data_key(table)
 
 
 def test_what_means_the_same_is_carried_over(apart: Apart) -> None:
