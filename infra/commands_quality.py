@@ -35,7 +35,7 @@ def seqrec(
     seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
     out: Annotated[
         Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
-    ] = (Path("build/seqrec")),
+    ] = Path("build/seqrec"),
     tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -146,7 +146,7 @@ def rerank(
     seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
     out: Annotated[
         Path, typer.Option(help="Folder of finished runs and encoders; found there, not run again.", file_okay=False)
-    ] = (Path("build/rerank")),
+    ] = Path("build/rerank"),
     as_json: Json = False,
 ) -> None:
     """Next item, full ranking: PANTHER alone, and with a DCN that orders its first 100 candidates anew."""
@@ -172,7 +172,7 @@ def transfer(
     transactions: Annotated[int, typer.Option(help="At most so many of each log, from the beginning.")] = 100_000,
     out: Annotated[
         Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
-    ] = (Path("build/transfer")),
+    ] = Path("build/transfer"),
     as_json: Json = False,
 ) -> None:
     """Next transaction of users that pretraining never saw, and after pretraining on another log."""

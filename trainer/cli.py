@@ -55,7 +55,7 @@ def train(
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.artifact import MANIFEST
     from panther_core.generator import PROFILE, GeneratorConfig, generate
-    from trainer.config import KEPT, changed, from_file
+    from trainer.config import from_file, lost
     from trainer.config import preset as preset_by_name
     from trainer.pipeline import DAY_MS, PretrainedElsewhere
     from trainer.pipeline import train as run
@@ -72,7 +72,7 @@ def train(
         raise BadInput(f"expected {unused[0]} with --data alone: --users and --days say what the generator makes")
     changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, **tokens}
     config = msgspec.structs.replace(config, **{k: v for k, v in changes.items() if v is not None})
-    if continue_from is not None and (other := changed(config, preset_by_name(preset), KEPT)):
+    if continue_from is not None and (other := lost(config, preset_by_name(preset))):
         raise BadInput(f"expected model and tokenizer of {continue_from} to stay, got another {', '.join(other)}")
     if data == "generator":
         table, profile = generate(GeneratorConfig(users=users, days=days, seed=seed)), PROFILE

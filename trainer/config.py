@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -134,13 +133,10 @@ def preset(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
-#: what a version keeps of the one it goes on from
-KEPT = ("model", "vocabulary", "coverage", "amount_buckets", "amount_scale")
-
-
-def changed(config: TrainConfig, base: TrainConfig, names: Sequence[str]) -> list[str]:
-    """Those of the fields that differ."""
-    return [name for name in names if getattr(config, name) != getattr(base, name)]
+def lost(config: TrainConfig, base: TrainConfig) -> list[str]:
+    """Fields in which `config` differs from `base` to no effect: a version keeps these of the one it goes on from."""
+    kept = ("model", "vocabulary", "coverage", "amount_buckets", "amount_scale")
+    return [name for name in kept if getattr(config, name) != getattr(base, name)]
 
 
 def from_file(path: Path, base: TrainConfig) -> TrainConfig:

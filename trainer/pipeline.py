@@ -219,29 +219,24 @@ def _fraud_head(
     rules = fit_rules(history.features[chosen], label[chosen], history.features[validation], label[validation])
     tested = _sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
     learnt = {"chosen": chosen, "validation": validation, "test": test}
-    by_rules = rules.score(history.features[test]).astype(np.float64)
-    scored: dict[str, tuple[Floats, Floats]] = {
-        MODEL: (score, tested),
-        **boosted_scores(history, label, learnt, inputs, seed),
-        RULES: (score, by_rules),  # they stand in at the model's threshold
-    }
+    boosted = boosted_scores(history, label, learnt, inputs, seed)
+    scores = {MODEL: tested, **{name: of for name, (_, of) in boosted.items()}}
+    scores[RULES] = rules.score(history.features[test]).astype(np.float64)
+    # each at its own threshold for the same budget; the rules at the model's, since they stand in for it
+    own = {name: threshold_for(of, config.alert_budget) for name, (of, _) in boosted.items()}
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
-        **{TESTED[name]: _judged(*of, label[test], config.alert_budget) for name, of in scored.items()},
+        **{
+            TESTED[name]: fraud_metrics(of, label[test]) | alert_metrics(of >= own.get(name, threshold), label[test])
+            for name, of in scores.items()
+        },
         "test_next": hit_rates(model, history, encoded, test),
         "validation_ap_by_epoch": epochs,
     }
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    judged_test = Judged(label[test], history.user[test], {name: of for name, (_, of) in scored.items()})
-    return _Head(metrics, threshold, typical, rules, encoded, test, judged_test)
-
-
-def _judged(validation: Floats, test: Floats, label: NDArray[np.int8], alert_budget: float) -> dict[str, float]:
-    """Of a scorer's test rows, alerts at the threshold that the same budget gives it on its validation rows."""
-    threshold = threshold_for(validation, alert_budget)
-    return fraud_metrics(test, label) | alert_metrics(test >= threshold, label)
+    return _Head(metrics, threshold, typical, rules, encoded, test, Judged(label[test], history.user[test], scores))
 
 
 def _sigmoid(logit: Floats) -> Floats:

@@ -84,8 +84,8 @@ def run_fdh(
         logits.append(scores[SYSTEM])
         clock.mark(f"fold {each.start}")
         say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
-    chances = tuple(1 / (1 + np.exp(-matrix.column(name))) for name in (SELLER, ANY))
-    luck = by_chance(table, folds, logits, (chances[0], chances[1]), seed)
+    seller_N, any_N = (1 / (1 + np.exp(-matrix.column(name))) for name in (SELLER, ANY))
+    luck = by_chance(table, folds, logits, (seller_N, any_N), seed)
     clock.mark("bootstrap")
     write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
     return {
