@@ -52,12 +52,15 @@ def run_fraud(
                 f"expected frauds and legitimate rows in the {name} window, got {len(rows)} rows; the log goes from "
                 f"{first} to {last}: choose days in it with --validate-from, --test-from and --end"
             )
-    heads, losses = _heads(table, matured, np.concatenate(list(parts.values())), delay_ms, seed, settings, behaviour)
+    tested = np.concatenate(list(parts.values()))
+    heads, losses = _heads(table, matured, tested, delay_ms, seed, settings, behaviour)
+    scores = {part: heads.score(part, matured, tested, seed) for part in (*PARTS, "deepfm")}
+    scores |= blended(scores, settings)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, rows in parts.items():
-        scores = {part: heads.score(part, matured, rows, seed) for part in (*PARTS, "deepfm")}
-        for part, score in (scores | blended(scores, settings)).items():
-            results.setdefault(part, {})[name] = fraud_metrics(score, table.label[rows])
+        here = np.isin(tested, rows)
+        for part, score in scores.items():
+            results.setdefault(part, {})[name] = fraud_metrics(score[here], table.label[rows])
         say(
             f"  {name}: "
             + ", ".join(f"{part} {rows_[name]['average_precision']:.4f}" for part, rows_ in results.items())
