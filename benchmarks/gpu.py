@@ -33,9 +33,9 @@ from panther_core.model.pool import Precision, SlabPool
 from panther_core.model.serving import PantherModel
 from panther_core.model.step import step_for
 from panther_core.schema import PROFILE_FIELDS, AttributeSchema
-from panther_core.scoring import RECENT, EncodeRequest, ScoreRequest
+from panther_core.scoring import EncodeRequest, ScoreRequest
 from panther_core.transition import hash_codes
-from panther_core.window import window_length, window_start
+from panther_core.window import RECENT, window_length, window_start
 
 BATCHES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 KINDS: tuple[tuple[Precision, bool], ...] = (("float32", False), ("bfloat16", False), ("bfloat16", True))

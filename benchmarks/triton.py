@@ -20,7 +20,8 @@ from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
 from panther_core.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
-from panther_core.scoring import RECENT, SURPRISE, EncodeRequest, ScoreRequest
+from panther_core.scoring import SURPRISE, EncodeRequest, ScoreRequest
+from panther_core.window import RECENT
 from stream.triton_scorer import TritonScorer
 from trainer.deploy import export, load
 

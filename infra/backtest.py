@@ -23,12 +23,12 @@ from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.console import say
 from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from stream.replay.columns import SCHEMA, decision_columns
 from stream.replay.run import Request, data_of, load_replayer, plan_of
 from trainer.config import TrainConfig
 from trainer.pipeline import train
 
-DAY_MS = 86_400_000
 _CHUNK = 200_000
 NEVER = "never"
 

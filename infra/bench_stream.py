@@ -17,6 +17,7 @@ from panther_core.errors import BadInput
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.formats import read_table
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 
@@ -36,9 +37,7 @@ def run_stream(
             f"expected transactions before {train_until} and {transactions} from then on in {data}, got {len(history)} "
             f"and {len(live)}: choose another --train-until or fewer --transactions"
         )
-    train_once(
-        folder, history, f"{format} {len(table)} {train_until}", round(label_delay_days * 86_400_000), profile=None
-    )
+    train_once(folder, history, f"{format} {len(table)} {train_until}", round(label_delay_days * DAY_MS), profile=None)
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("panther-stream")) as system:
         system.seed(history, system.deploy(1))
         system.start_worker()

@@ -37,9 +37,10 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Replay with periodic retraining on the labels that had arrived, beside the model that is never refreshed."""
-    from infra.backtest import DAY_MS, Plan, run_backtest
+    from infra.backtest import Plan, run_backtest
     from panther_core.events import event_time_ms
     from panther_core.formats import read_table
+    from panther_core.times import DAY_MS
     from stream.replay.run import Request
     from stream.report.build import PAGE, write_report
     from trainer.config import preset as by_name

@@ -30,12 +30,12 @@ from panther_core.generator import GeneratorConfig, generate
 from panther_core.generator.malformed import KINDS, malformed
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from panther_core.topics import TRANSACTIONS
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce, produce_labels
 from stream.producer import make_producer
 
-DAY_MS = 86_400_000
 GENERATOR = GeneratorConfig(users=5000, days=90, mean_transactions_per_day=1.3, seed=7)
 _REFRESH_AT = 0.1  # share of the stream after which the refresh starts: it takes a while beside the stream
 _RESERVE_S = 300  # of transactions are kept to stream on, until the refreshed model has taken over,

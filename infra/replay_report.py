@@ -9,10 +9,9 @@ from typing import Any
 from infra.training import train_once
 from panther_core.console import progress_bar
 from panther_core.formats import read_table
+from panther_core.times import DAY_MS
 from stream.replay.run import Request, run
 from stream.report.build import PAGE, write_report
-
-DAY_MS = 86_400_000
 
 
 def run_replay_report(

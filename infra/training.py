@@ -10,8 +10,9 @@ from panther_core.console import say
 from panther_core.generator import PROFILE
 from panther_core.schema import ProfileField
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 
-LABEL_DELAY_MS = 86_400_000  # of generated data, event time
+LABEL_DELAY_MS = DAY_MS  # of generated data, event time
 
 
 def train_once(

@@ -45,6 +45,7 @@ from panther_core.transition import (
     packed,
     recent,
 )
+from panther_core.waves import waves
 
 SCORE_DECIMALS = 6  # published scores are rounded, so that float noise between batch shapes does not show
 
@@ -81,19 +82,6 @@ class Begin:
 Request = ScoreRequest | ExplainRequest | EncodeRequest
 Answer = ScoreResponse | ExplainResponse | EncodeResponse | None
 Steps = Generator[Request | Decided | Begin, Answer, None]
-
-
-def waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Split a batch so that each wave has unique users and every user's order is kept. `rows`: user of each event."""
-    if np.bincount(rows).max(initial=0) == 1:  # the usual case online, where this is felt
-        return [np.arange(len(rows))]
-    order = np.argsort(rows, kind="stable")
-    grouped = rows[order]
-    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]])[: len(rows)]
-    rank = np.empty(len(rows), np.intp)
-    rank[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-    by_rank = np.argsort(rank, kind="stable")
-    return [w for w in np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(w)]
 
 
 def decide(

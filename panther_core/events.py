@@ -12,13 +12,14 @@ from typing import Annotated
 import msgspec
 
 from panther_core.errors import InvalidEvent
+from panther_core.times import DAY_MS
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 65_536  # a longer transaction is a dead letter: real ones are a few hundred bytes
 MAX_AMOUNT = 1e9  # in units of the currency
 MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: earlier is a broken clock, not a late event
 MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01T00:00:00Z
-MAX_AHEAD_MS = 24 * 3_600_000  # ahead of the broker's append time: a broken clock or time zone
+MAX_AHEAD_MS = DAY_MS  # ahead of the broker's append time: a broken clock or time zone
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Word = Annotated[str, msgspec.Meta(max_length=128)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from panther_core.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
 from panther_core.state import HALF_LIVES_MS, MERCHANTS
+from panther_core.times import DAY_MS
 
 _SPANS = ("1h", "1d", "7d", "30d")
 NAMES: tuple[str, ...] = (
@@ -40,7 +41,6 @@ NAMES: tuple[str, ...] = (
     "late",  # 1 = older than the user's last event
 )
 WIDTH = len(NAMES)
-_DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _TWO_PI = 2 * np.pi
 
 
@@ -69,7 +69,7 @@ def context_features(states: NDArray[np.void], events: NDArray[np.void]) -> NDAr
     spread = np.sqrt(np.maximum(states["amount_var"], 0.05))
     factor = decay(states, time)
     counts, sums = states["counts"] * factor, states["sums"] * factor
-    day = (time % _DAY_MS) / _DAY_MS * _TWO_PI
+    day = (time % DAY_MS) / DAY_MS * _TWO_PI
     week = code["hour"] / 168 * _TWO_PI
     filled = np.arange(ring.shape[1]) < n[:, None]
     held = np.maximum(filled.sum(axis=1), 1)
@@ -104,7 +104,7 @@ def context_features(states: NDArray[np.void], events: NDArray[np.void]) -> NDAr
         share(np.minimum(hours_apart, 24 - hours_apart) <= 1),
         code["risk"] / 4,
         np.log1p(n),
-        np.where(known, np.log1p(np.maximum(time - states["first_time_ms"], 0) / _DAY_MS), 0),
+        np.where(known, np.log1p(np.maximum(time - states["first_time_ms"], 0) / DAY_MS), 0),
         known & (time < states["last_time_ms"]),
     ]
     out = np.empty((len(events), WIDTH), np.float32)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.errors import BadInput
+from panther_core.times import DAY_MS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-DAY_MS = 86_400_000
 _MARGIN_MS = 1000 * DAY_MS  # cuts may lie this far before the first row
 
 

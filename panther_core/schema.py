@@ -29,6 +29,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from panther_core.errors import BadInput
+from panther_core.times import DAY_MS, HOUR_MS
 from panther_core.tokenizer import ATTRIBUTES, Combinations, Scale, bucket_edges, combination
 
 CODE = np.dtype(
@@ -44,8 +45,8 @@ CODE = np.dtype(
 )
 PROFILE_FIELDS = 8  # bytes of profile codes in the state
 NEW_MERCHANT, NEW_COUNTRY, NEW_DEVICE = 1, 2, 4
-WEEK_MS, HOUR_MS = 7 * 24 * 3_600_000, 3_600_000
-_MONDAY_MS = 4 * 24 * 3_600_000  # 1970-01-05 was a Monday
+WEEK_MS = 7 * DAY_MS
+_MONDAY_MS = 4 * DAY_MS  # 1970-01-05 was a Monday
 
 
 def hash64(text: str) -> int:

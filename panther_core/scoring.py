@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 #: attributes whose surprise is reported, in the order of `ScoreResponse.surprise`
 SURPRISE = ("amount", "channel", "category", "risk", "gap", "hour")
-#: newest known events that ride along with a new one: enough for every convolution window that it touches
-RECENT = 3
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from panther_core.errors import FingerprintMismatch
 from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state_layouts import OLDER, migrate
+from panther_core.times import DAY_MS, HOUR_MS
 
 LAYOUT_VERSION = 2
 MERCHANTS = 16
@@ -43,7 +44,7 @@ REASONS = 3
 EXPECTED = 3
 #: nearest behaviour patterns kept of an alert
 PROTOTYPES = 3
-HALF_LIVES_MS = np.array([3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000], np.float64)
+HALF_LIVES_MS = np.array([HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
 
 _N = slice(14, 22)  # bytes of `n`, in every layout
 

@@ -18,6 +18,7 @@ from panther_core.errors import BadInput
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
 from panther_core.table import TransactionTable, Words, hash_words
+from panther_core.times import DAY_MS
 from panther_core.token_report import TokenReport, report
 from panther_core.tokenizer import SCALES, Combinations, Scale
 
@@ -35,7 +36,7 @@ class TokenOptions:
     amount_scale: Scale = "quantile"
     fit_share: float = 0.7
     risk_share: float = 0.3
-    label_delay_ms: int = 7 * 86_400_000
+    label_delay_ms: int = 7 * DAY_MS
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from panther_core.features import change_flags, decay
 from panther_core.schema import CODE, AttributeSchema
-from panther_core.scoring import RECENT
 from panther_core.state import MERCHANTS
-from panther_core.window import window_length, window_start
+from panther_core.window import RECENT, window_length, window_start
 
 States = NDArray[np.void]
 Events = NDArray[np.void]

@@ -12,6 +12,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+#: newest known events that ride along with a new one: enough for every convolution window that it touches
+RECENT = 3
+
 IntOrArray = TypeVar("IntOrArray", int, NDArray[np.int64])
 
 

@@ -13,6 +13,7 @@ import typer
 from panther_core.console import emit, progress_bar
 from panther_core.formats import FORMATS
 from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.times import DAY_MS
 from stream.report.commands import Since
 
 app = typer.Typer()
@@ -126,7 +127,7 @@ def replay(
         limit=limit,
         speed=pace,
         labels=labels,
-        label_delay_ms=round(label_delay * 86_400_000),
+        label_delay_ms=round(label_delay * DAY_MS),
         threshold=threshold,
     )
     with progress_bar() as bar:

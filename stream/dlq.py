@@ -19,29 +19,12 @@ from aiokafka.structs import ConsumerRecord
 from panther_core.errors import BadInput
 from panther_core.settings import KafkaSettings
 from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
+from stream.letters import KEPT_BYTES
 from stream.producer import make_producer
 
 #: header of a transaction that was sent again: topic:partition:offset of the dead letter
 REPLAYED = "replayed"
 _CHUNK = 500
-#: bytes kept of a dead letter's value; of its key, an eighth. A compressed record can be of any size
-_KEPT = 4 << 20
-
-
-def letter_of(
-    key: bytes | None, value: bytes | None, code: str, reason: str, source: str
-) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-    """Key, value and headers of the dead letter of any record: one that could not be sent would stop the stream.
-
-    `code` is stable, `reason` names the field, `source` is topic:partition:offset.
-    """
-    headers = [("code", code.encode()), ("reason", reason.encode()), ("source", source.encode())]
-    if len(value or b"") > _KEPT or len(key or b"") > _KEPT // 8:
-        headers.append(("cut", f"key of {len(key or b'')} bytes, value of {len(value or b'')}".encode()))
-        key, value = key and key[: _KEPT // 8], value and value[:_KEPT]
-    if key is None and value is None:
-        value = b""  # Kafka takes a record of nothing, aiokafka sends none
-    return key, value, headers
 
 
 @dataclass(frozen=True)
@@ -132,7 +115,7 @@ async def send_again(kafka: KafkaSettings, chosen: list[Letter]) -> int:
     if cut := [letter.place for letter in chosen if letter.cut]:
         raise BadInput(
             f"expected whole records, but of {', '.join(cut[:5])} only the beginning was kept, since they were larger "
-            f"than {_KEPT} bytes: leave them out, and ask whoever produced them"
+            f"than {KEPT_BYTES} bytes: leave them out, and ask whoever produced them"
         )
     async with make_producer(kafka) as producer:
         sends = []

@@ -21,10 +21,10 @@ from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreReq
 from panther_core.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from stream import metrics
 from stream.acker import Written
-from stream.dlq import letter_of
 from stream.faust_internals import partition_store
 from stream.faust_recovery import noticing_damage
 from stream.intake import DeadLetter, Intake, read_batch
+from stream.letters import letter_of
 from stream.live_models import LiveModels, ServingModel
 from stream.producer import Outgoing, Producer
 from stream.publish import alert_of, decisions_of, to_json

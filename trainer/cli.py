@@ -55,9 +55,10 @@ def train(
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.artifact import MANIFEST
     from panther_core.generator import PROFILE, GeneratorConfig, generate
+    from panther_core.times import DAY_MS
     from trainer.config import from_file, lost
     from trainer.config import preset as preset_by_name
-    from trainer.pipeline import DAY_MS, PretrainedElsewhere
+    from trainer.pipeline import PretrainedElsewhere
     from trainer.pipeline import train as run
 
     if (out / MANIFEST).exists() and not overwrite:

@@ -9,6 +9,7 @@ import typer
 
 from panther_core.console import emit
 from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.times import DAY_MS
 
 app = typer.Typer()
 
@@ -26,5 +27,5 @@ def refresh(
         raise typer.BadParameter("expected --once: the repeating service is not built yet")
     from trainer.refresh import refresh_once
 
-    done = refresh_once(KafkaSettings(), PantherSettings(), repository, round(label_delay_days * 86_400_000), seed)
+    done = refresh_once(KafkaSettings(), PantherSettings(), repository, round(label_delay_days * DAY_MS), seed)
     emit(done.as_dict(), as_json)

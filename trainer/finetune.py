@@ -23,7 +23,7 @@ from panther_core.model.codes import as_tensor
 from panther_core.model.head import FraudHead
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import RECENT
+from panther_core.window import RECENT
 from trainer.config import TrainConfig
 
 _CHUNK = 4096

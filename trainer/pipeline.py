@@ -29,6 +29,7 @@ from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
 from panther_core.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from panther_core.tokenizer import Combinations
 from trainer.alternatives import boosted_scores
 from trainer.calibrate import platt, threshold_for
@@ -46,7 +47,6 @@ from trainer.rules import fit_rules
 
 NAME = "panther"
 Floats = NDArray[np.float64]
-DAY_MS = 86_400_000
 
 
 class PretrainedElsewhere(Exception):

@@ -22,12 +22,11 @@ from infra.topics import create_topics
 from panther_core.artifact import load_manifest
 from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.times import DAY_MS
 from stream.live_models import load_serving_model
 from trainer.announce import announce
 from trainer.config import preset
 from trainer.pipeline import train
-
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def stage(folder: Path, length: int, partitions: int) -> Iterator[Stage]:
     shape = msgspec.structs.replace(preset("demo").model, length=length, layers=1)
     log = generate(GeneratorConfig(users=60, days=40, mean_transactions_per_day=2, seed=5))
     train(
-        log, models / "1", config=msgspec.structs.replace(config, model=shape), version=1, label_delay_ms=_DAY_MS,
+        log, models / "1", config=msgspec.structs.replace(config, model=shape), version=1, label_delay_ms=DAY_MS,
         seed=0, profile=PROFILE,
     )  # fmt: skip
     port, controller = pick_free(2)

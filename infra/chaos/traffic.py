@@ -14,12 +14,13 @@ import numpy as np
 from panther_core.generator.malformed import malformed
 from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from panther_core.topics import TRANSACTIONS
 from stream.producer import make_producer
 
 Record = tuple[bytes | None, bytes]
 _COPIES, _LATE, _BAD = 0.02, 0.02, 0.01  # shares of the records
-_LATE_MS = 3 * 86_400_000
+_LATE_MS = 3 * DAY_MS
 _TICK_S = 0.01
 _encode = msgspec.json.Encoder().encode
 

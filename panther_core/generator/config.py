@@ -8,6 +8,7 @@ from datetime import date
 import msgspec
 
 from panther_core.errors import BadInput
+from panther_core.times import DAY_MS
 
 _RANGES: dict[str, tuple[float, float]] = {
     "users": (2, 5_000_000),
@@ -69,7 +70,7 @@ class GeneratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def start_ms(self) -> int:
         """Start of the log, epoch ms."""
-        return (date.fromisoformat(self.start) - date(1970, 1, 1)).days * 86_400_000
+        return (date.fromisoformat(self.start) - date(1970, 1, 1)).days * DAY_MS
 
     @property
     def fraud_rates(self) -> dict[str, float]:

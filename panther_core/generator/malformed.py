@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from panther_core.events import MAX_AMOUNT, MAX_BYTES
+from panther_core.times import DAY_MS
 
 _REQUIRED = (
     "transaction_id", "user_id", "merchant_id", "merchant_category", "amount", "currency", "channel", "event_time",
@@ -30,7 +31,7 @@ def valid(number: int, rng: np.random.Generator) -> dict[str, Any]:
         "amount": round(float(rng.lognormal(3, 1)), 2),
         "currency": "EUR",
         "channel": "chip",
-        "event_time": 1_735_689_600_000 + int(rng.integers(0, 86_400_000)),
+        "event_time": 1_735_689_600_000 + int(rng.integers(0, DAY_MS)),
     }
     if rng.random() < 0.5:
         record |= {"country": "DE", "device": "d00001", "profile": {"age": 40, "job": "office"}}

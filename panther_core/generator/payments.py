@@ -19,7 +19,8 @@ from panther_core.generator.catalogue import (
     TRANSFER,
 )
 from panther_core.generator.people import People
-from panther_core.generator.rows import DAY_MS, Floats, Ints, bell, uniform
+from panther_core.generator.rows import Floats, Ints, bell, uniform
+from panther_core.times import DAY_MS
 
 OWN_DEVICES = 5  # three phones in a row, a laptop, a tablet
 

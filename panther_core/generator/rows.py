@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
-
 ROW = np.dtype(
     [
         ("time_ms", "i8"),

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.history import History
-from panther_core.scoring import RECENT, ScoreRequest
-from panther_core.window import blocks, window_start
+from panther_core.scoring import ScoreRequest
+from panther_core.window import RECENT, blocks, window_start
 
 _NEAR = 32  # events: starts that differ by less are near each other
 

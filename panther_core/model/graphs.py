@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from panther_core.model.step import Step
+from panther_core.model.step_interface import Step
 
 #: runs a function of no arguments for keeps: what repeats its work, and the output that each repetition fills
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]

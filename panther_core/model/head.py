@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from panther_core.model.codes import ATTRIBUTES, attributes, sizes
 from panther_core.model.config import ModelConfig
 from panther_core.schema import AttributeSchema
-from panther_core.scoring import RECENT, SURPRISE
+from panther_core.scoring import SURPRISE
+from panther_core.window import RECENT
 
 CLIP = 8.0  # standard deviations
 MAX_Z, MIN_SIGMA = 1e6, 1e-9

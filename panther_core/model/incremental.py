@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.engine import waves
 from panther_core.errors import BadInput
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
@@ -26,10 +25,13 @@ from panther_core.model.layers import Layer
 from panther_core.model.outputs import cached_width
 from panther_core.model.pool import RING, Precision, SlabPool
 from panther_core.model.serving import POSITIONS, PantherModel
-from panther_core.model.step import Step, step_for
+from panther_core.model.step import step_for
+from panther_core.model.step_interface import Step
 from panther_core.schema import PROFILE_FIELDS
-from panther_core.scoring import RECENT, EncodeRequest, EncodeResponse
+from panther_core.scoring import EncodeRequest, EncodeResponse
 from panther_core.transition import extend_hash, hash_codes
+from panther_core.waves import waves
+from panther_core.window import RECENT
 
 #: with more new events than this, one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16

@@ -18,23 +18,8 @@ from panther_core.model.layers import TAPS, Layer
 from panther_core.model.plain import Slabs
 from panther_core.model.pool import RING, SlabPool, decode_table
 from panther_core.model.serving import PantherModel
+from panther_core.model.step_interface import Step
 from panther_core.model.threads import one_product_thread
-
-
-class Step(Protocol):
-    """Both calls append to the slabs; no two rows have the same slot. `slot` and `at` are int64 [B]."""
-
-    def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
-        """All layers for the one position `at` of each row's slab, from their input `x`: their output [B, D].
-
-        `x` may be overwritten, and the output holds until the next call only.
-        """
-
-    def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
-        """Text-convolution features [B, P] to cache after the event at window position `at`, given its activations."""
-
-    def computing(self) -> AbstractContextManager[object]:
-        """The arithmetic of `advance`, for a full pass over the same layers."""
 
 
 class NumbaStep:

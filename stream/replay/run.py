@@ -18,6 +18,7 @@ from panther_core.formats import read
 from panther_core.model.serving import PantherModel
 from panther_core.state import ALERT
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from stream.live_models import load_serving_model
 from stream.replay.columns import decision_columns
 from stream.replay.engine import Replayed, Replayer
@@ -42,7 +43,7 @@ class Request:
     end: str | None = None
     limit: int | None = None
     speed: float = 0
-    label_delay_ms: int = 7 * 86_400_000
+    label_delay_ms: int = 7 * DAY_MS
     threshold: float | None = None
     labels: Path | None = None
     chunk_rows: int = 200_000

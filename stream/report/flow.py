@@ -11,10 +11,10 @@ from sklearn.metrics import average_precision_score
 
 from panther_core.report.curves import Floats
 from panther_core.table import Words
+from panther_core.times import DAY_MS
 from stream.report.facts import Day, ReasonUse, Slice, Week
 from stream.report.log import Decided, Log
 
-DAY_MS = 86_400_000
 _BINS, _LEAST = 10, 1e-4  # of the stability index: tenths of the first week; a share below is taken for this
 _LENGTHS = (0, 1, 10, 50, 256)
 _SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles of the amount between slices

@@ -15,9 +15,9 @@ from panther_core.evaluation import TOP_SHARES
 from panther_core.report.canvas import BLUE, GREEN, GREY, GROUPS, INK, ORANGE, draw, label, percent
 from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
+from panther_core.times import DAY_MS
 from stream.report.facts import Day, Report, Timeline, Variant, Week
 
-DAY_MS = 86_400_000
 COLOURS = (BLUE, ORANGE, GREEN, *GROUPS[3:])
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from panther_core.evaluation import TOP_SHARES, alert_metrics, fraud_metrics
 from panther_core.report.curves import Floats, draws, interval, ranked, resampled_precision
+from panther_core.times import DAY_MS
 from stream.report.facts import Figure
 from stream.report.log import Decided, Log
 
@@ -36,7 +37,7 @@ class Judged:
         if not 0 < label.sum() < len(rows):
             return None
         who, user = np.unique(log.user.index[rows], return_inverse=True)
-        days = len(np.unique(log.time_ms[log.measured] // 86_400_000))
+        days = len(np.unique(log.time_ms[log.measured] // DAY_MS))
         return cls(rows, user, label, log.amount[rows], days, draws(len(who), seed), seed)
 
 

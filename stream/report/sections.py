@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from panther_core.evaluation import CARDS
 from panther_core.report.markup import figure, paragraph, table
+from panther_core.times import HOUR_MS
 from stream.report import plots
 from stream.report.facts import METRICS, Figure, Metric, Report, Slice, Variant, Worth
 from stream.report.words import day, money, share
@@ -130,7 +131,7 @@ def detection(report: Report) -> Iterator[str]:
     rows = []
     for variant, worth in judged(report):
         found = worth.detection
-        median = "" if found.median_ms is None else f"{found.median_ms / 3_600_000:,.1f} h"
+        median = "" if found.median_ms is None else f"{found.median_ms / HOUR_MS:,.1f} h"
         rows.append([variant.name, f"{found.users:,}", *(f"{part:.1%}" for part in found.within.values()), median])
     names = list(judged(report)[0][1].detection.within)
     yield table(["", "defrauded users", *names, "median, if found"], rows)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from panther_core.evaluation import card_precision_by_day
 from panther_core.report.curves import reliability, thinned
+from panther_core.times import DAY_MS, HOUR_MS
 from stream.report.facts import Detection, Worth
 from stream.report.log import Decided, Log
 from stream.report.resample import Judged, Sampled
 
-DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 _TENTHS, _POINTS = 10, 100
 _WEEK = 7
 _WITHIN = {"at once": 0, "1 hour": HOUR_MS, "1 day": DAY_MS, "7 days": 7 * DAY_MS, "ever": None}

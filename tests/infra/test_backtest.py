@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from infra.backtest import DAY_MS, Plan, known_to, run_backtest, train_versions
+from infra.backtest import Plan, known_to, run_backtest, train_versions
 from panther_core.errors import BadInput
 from panther_core.table import TransactionTable
+from panther_core.times import DAY_MS
 from stream.replay.run import Request
 from stream.report.build import write_report
 from tests.fixtures_model import log

@@ -17,7 +17,8 @@ from panther_core.model.encode_kernel import EncodeKernel
 from panther_core.model.outputs import cached_width
 from panther_core.model.score_kernel import ScoreKernel
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import RECENT, ScoreRequest, ScoreResponse
+from panther_core.scoring import ScoreRequest, ScoreResponse
+from panther_core.window import RECENT
 from tests.fixtures_model import artifact_folder, log
 from tests.model.conftest import random_codes, random_profiles
 from tests.model.test_incremental import MODELS

@@ -16,7 +16,8 @@ from panther_core.errors import BadInput
 from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.commands_dlq import app
-from stream.dlq import REPLAYED, Letter, letter_at, letter_of, parse_place, printable, send_again
+from stream.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
+from stream.letters import letter_of
 from stream.producer import make_producer
 from trainer.kafka_log import read_topic
 

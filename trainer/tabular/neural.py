@@ -18,7 +18,7 @@ from panther_core.console import progress_bar
 from panther_core.model.config import ModelConfig
 from panther_core.model.head import TextCnn
 from panther_core.schema import AttributeSchema
-from panther_core.scoring import RECENT
+from panther_core.window import RECENT
 from trainer.tabular.encoding import PiecewiseLinear
 
 Kind = Literal["dcn", "deepfm"]

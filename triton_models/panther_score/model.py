@@ -11,7 +11,8 @@ from panther_core.features import WIDTH
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.model.tensors import instance_device, read, wrap
-from panther_core.scoring import RECENT, ScoreRequest
+from panther_core.scoring import ScoreRequest
+from panther_core.window import RECENT
 
 _INPUTS = ("features", "code", "recent", "profile", "cached", "history_len")
 _OUTPUTS = ("score", "log_p", "z", "surprise")
