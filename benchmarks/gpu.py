@@ -22,8 +22,8 @@ import torch
 import typer
 
 from benchmarks.incremental import make_model, random_codes
-from panther_core.console import emit, say
-from panther_core.errors import BadInput, PantherError
+from panther_core.base.console import emit, say
+from panther_core.base.errors import BadInput, PantherError
 from panther_core.features import WIDTH
 from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder

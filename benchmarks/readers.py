@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.formats import read
 from panther_core.token_fit import TokenOptions, fit_tokens
 

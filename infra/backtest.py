@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from panther_core.artifact import MANIFEST, load_manifest
-from panther_core.console import say
-from panther_core.errors import BadInput
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.table import TransactionTable
-from panther_core.times import DAY_MS
 from stream.replay.columns import SCHEMA, decision_columns
 from stream.replay.run import Request, data_of, load_replayer, plan_of
 from trainer.config import TrainConfig

@@ -23,7 +23,7 @@ from infra.load import Offered, offer
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.training import train_once
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader

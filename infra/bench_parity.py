@@ -9,7 +9,7 @@ from typing import Any
 from infra.bench_e2e import Load, long_table, running
 from infra.bench_swap import second_version
 from infra.parity_load import send_with_troubles, troubled
-from panther_core.console import say
+from panther_core.base.console import say
 from stream.parity.run import Request, run_parity
 
 

@@ -23,7 +23,7 @@ import psutil
 from infra.bench_e2e import Load, label_delay_ms, running
 from infra.load import Offered, offer
 from infra.system import System
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.generator import PROFILE
 from panther_core.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader

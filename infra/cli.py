@@ -20,9 +20,9 @@ from infra import (
     commands_stack,
     commands_worker,
 )
-from panther_core.console import emit, say
-from panther_core.errors import PantherError
-from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.base.console import emit, say
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from stream import commands as stream_commands
 from stream import commands_dlq
 from stream.parity import commands as parity_commands

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from panther_core.console import emit
+from panther_core.base.console import emit
 
 app = typer.Typer()
 bench = typer.Typer()

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
-from panther_core.console import emit, progress_bar, say
+from panther_core.base.console import emit, progress_bar, say
 from panther_core.formats import FORMATS
 from panther_core.tokenizer import Scale
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infra.commands_run import Json
-from panther_core.console import console, emit
+from panther_core.base.console import console, emit
 from panther_core.formats import FORMATS
 
 app = typer.Typer()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.commands_run import Json
-from panther_core.console import emit
+from panther_core.base.console import emit
 from panther_core.formats import FORMATS
 
 if TYPE_CHECKING:

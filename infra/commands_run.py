@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from panther_core.console import emit
+from panther_core.base.console import emit
 from panther_core.formats import FORMATS
 
 app = typer.Typer()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infra.commands_run import Json
-from panther_core.console import emit
+from panther_core.base.console import emit
 
 app = typer.Typer()
 Folder = Annotated[Path, typer.Option("--dir", help="Run folder; what is in it is removed.")]

@@ -23,14 +23,14 @@ from rich.table import Table
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.training import LABEL_DELAY_MS, train_once
-from panther_core.console import console, say
-from panther_core.errors import BadInput
+from panther_core.base.console import console, say
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings
+from panther_core.base.times import DAY_MS
 from panther_core.events import Alert
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.generator.malformed import KINDS, malformed
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
-from panther_core.times import DAY_MS
 from panther_core.topics import TRANSACTIONS
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce, produce_labels

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from panther_core.errors import PantherError
+from panther_core.base.errors import PantherError
 
 
 class StackError(PantherError):

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from infra.system import System
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.events import Transaction
 from panther_core.table import TransactionTable
 from stream.ledger import LedgerReader

@@ -239,7 +239,7 @@ def external_addresses() -> dict[str, str]:
 
 def external_kafka_problem(bootstrap: str) -> str | None:
     """As kafka_problem, with the TLS and SASL settings of the environment (KAFKA_SECURITY_PROTOCOL, ...)."""
-    from panther_core.settings import KafkaSettings
+    from panther_core.base.settings import KafkaSettings
 
     return kafka_problem(bootstrap, KafkaSettings(bootstrap_servers=bootstrap).client_options())
 

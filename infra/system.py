@@ -22,7 +22,7 @@ from infra.ports import pick_free
 from infra.process import ManagedProcess
 from infra.stack import LocalStack
 from infra.topics import create_topics
-from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.table import TransactionTable
 from stream.live_models import ServingModel, load_serving_model
 from stream.replicas import ReplicaScorer

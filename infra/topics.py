@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from panther_core.errors import PantherError
-from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.topics import all_topics
 
 

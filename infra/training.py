@@ -6,11 +6,11 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from panther_core.console import say
+from panther_core.base.console import say
+from panther_core.base.times import DAY_MS
 from panther_core.generator import PROFILE
 from panther_core.schema import ProfileField
 from panther_core.table import TransactionTable
-from panther_core.times import DAY_MS
 
 LABEL_DELAY_MS = DAY_MS  # of generated data, event time
 

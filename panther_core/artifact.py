@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from panther_core.errors import ArtifactError, FingerprintMismatch
+from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.features import NAMES
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.config import ModelConfig

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from panther_core.errors import InvalidEvent
-from panther_core.times import DAY_MS
+from panther_core.base.errors import InvalidEvent
+from panther_core.base.times import DAY_MS
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 65_536  # a longer transaction is a dead letter: real ones are a few hundred bytes

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
 from panther_core.state import HALF_LIVES_MS, MERCHANTS
-from panther_core.times import DAY_MS
 
 _SPANS = ("1h", "1d", "7d", "30d")
 NAMES: tuple[str, ...] = (

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
-from panther_core.times import DAY_MS
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -28,8 +28,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
-from panther_core.times import DAY_MS, HOUR_MS
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.tokenizer import ATTRIBUTES, Combinations, Scale, bucket_edges, combination
 
 CODE = np.dtype(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.grouped import Floats, Grouped, Ints, last_true
-from panther_core.times import DAY_MS
 
 WINDOWS_D = (1, 3, 7, 14, 30)
 UNUSUAL = 2.5  # times the user's usual amount

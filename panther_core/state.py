@@ -32,10 +32,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import FingerprintMismatch
+from panther_core.base.errors import FingerprintMismatch
+from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state_layouts import OLDER, migrate
-from panther_core.times import DAY_MS, HOUR_MS
 
 LAYOUT_VERSION = 2
 MERCHANTS = 16

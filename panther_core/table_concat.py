@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.table import TransactionTable, Words
 
 _COLUMNS = ("user", "merchant", "category", "channel", "currency", "country", "device", "fraud_kind")

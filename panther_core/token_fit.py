@@ -14,11 +14,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
 from panther_core.table import TransactionTable, Words, hash_words
-from panther_core.times import DAY_MS
 from panther_core.token_report import TokenReport, report
 from panther_core.tokenizer import SCALES, Combinations, Scale
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from panther_core.console import emit, progress_bar
+from panther_core.base.console import emit, progress_bar
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS
 from panther_core.formats import FORMATS
-from panther_core.settings import KafkaSettings, PantherSettings
-from panther_core.times import DAY_MS
 from stream.report.commands import Since
 
 app = typer.Typer()

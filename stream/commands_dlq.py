@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from panther_core.console import emit, say
-from panther_core.errors import BadInput
-from panther_core.settings import KafkaSettings
+from panther_core.base.console import emit, say
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be scored, and why (docs/dead_letters.md).")
 

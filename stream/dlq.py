@@ -16,8 +16,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from panther_core.errors import BadInput
-from panther_core.settings import KafkaSettings
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings
 from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.letters import KEPT_BYTES
 from stream.producer import make_producer

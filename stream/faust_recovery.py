@@ -16,7 +16,7 @@ from typing import Any
 from faust.tables.recovery import Recovery
 from rocksdict import WriteOptions
 
-from panther_core.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings
 from stream.faust_internals import partition_store
 from stream.restore import newest, restore
 

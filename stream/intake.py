@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import InvalidEvent
+from panther_core.base.errors import InvalidEvent
 from panther_core.events import Transaction, decode_transaction, event_time_ms
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import AttributeSchema

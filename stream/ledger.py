@@ -14,8 +14,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import Alert, Decision
-from panther_core.settings import KafkaSettings
 from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES
 
 SCORE_TOLERANCE = 1e-5  # two decisions of one transaction further apart than this contradict each other

@@ -17,8 +17,8 @@ from itertools import islice
 import msgspec
 import numpy as np
 
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import Label, Transaction
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import LABELS, TRANSACTIONS
 from stream.producer import Outgoing, Producer, make_producer

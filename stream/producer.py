@@ -9,8 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from panther_core.errors import PantherError
-from panther_core.settings import KafkaSettings
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings
 
 #: key, value, headers
 Outgoing = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]

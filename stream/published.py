@@ -15,8 +15,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import Alert, Decision
-from panther_core.settings import KafkaSettings
 from panther_core.topics import ALERTS, SCORES
 from stream.publish import decision_behind, row_of
 

@@ -25,7 +25,7 @@ import numpy as np
 import xxhash
 from tritonclient.utils import InferenceServerException
 
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
 from stream import metrics
 from stream.rows import join, made_up, rendezvous, take

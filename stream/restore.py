@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rocksdict import Rdict, WriteBatch
 
-from panther_core.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings
 from panther_core.state import events_applied
 from stream import metrics
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from panther_core.errors import PantherError
+from panther_core.base.errors import PantherError
 
 
 class Suspended(PantherError):

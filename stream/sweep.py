@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.engine import encode_request, take_outputs
-from panther_core.errors import ScorerUnavailable
 from panther_core.events import ModelProgress
 from panther_core.schema import hash64
 from panther_core.scoring import Scorer

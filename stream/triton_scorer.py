@@ -11,7 +11,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 
 # gRPC's own back-off grows to two minutes: a restarted server must be found within a second

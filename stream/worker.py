@@ -22,8 +22,8 @@ from typing import Any
 import faust
 from faust.types.auth import CredentialsT
 
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.scoring import Scorer
-from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.acker import Acker
 from stream.faust_internals import Arrivals, DrainingApp, LowLatencyTransport

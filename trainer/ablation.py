@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import torch
 
-from panther_core.console import say
-from panther_core.errors import BadInput
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
 from panther_core.history import History, prepare
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from panther_core.console import say
-from panther_core.errors import ArtifactError
+from panther_core.base.console import say
+from panther_core.base.errors import ArtifactError
 
 
 @dataclass

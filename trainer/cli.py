@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from panther_core.console import emit
-from panther_core.errors import BadInput
+from panther_core.base.console import emit
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.formats import FORMATS
-from panther_core.settings import KafkaSettings, PantherSettings
 
 app = typer.Typer()
 
@@ -54,8 +54,8 @@ def train(
 ) -> None:
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.artifact import MANIFEST
+    from panther_core.base.times import DAY_MS
     from panther_core.generator import PROFILE, GeneratorConfig, generate
-    from panther_core.times import DAY_MS
     from trainer.config import from_file, lost
     from trainer.config import preset as preset_by_name
     from trainer.pipeline import PretrainedElsewhere

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from panther_core.console import emit
-from panther_core.settings import KafkaSettings, PantherSettings
-from panther_core.times import DAY_MS
+from panther_core.base.console import emit
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS
 
 app = typer.Typer()
 

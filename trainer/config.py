@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.config import ModelConfig
 from panther_core.tokenizer import SCALES, Scale
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 
 
 class Curve:

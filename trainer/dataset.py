@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.history import History, prepare
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import AttributeSchema
 from panther_core.table import TransactionTable
-from panther_core.times import DAY_MS
 from trainer.config import TrainConfig
 
 Rows = NDArray[np.int64]

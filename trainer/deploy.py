@@ -14,7 +14,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.errors import ArtifactError, PantherError
+from panther_core.base.errors import ArtifactError, PantherError
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
 GPU_MODELS = ("panther_encode", "panther_score")  # explanations are made for alerts only: a CPU's work

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from panther_core.console import progress_bar
+from panther_core.base.console import progress_bar
 from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.codes import as_tensor

@@ -6,9 +6,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from panther_core.errors import BadInput, InvalidEvent
+from panther_core.base.errors import BadInput, InvalidEvent
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import Label, Transaction, decode_transaction, event_time_ms
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable, from_transactions
 from panther_core.topics import LABELS, TRANSACTIONS
 

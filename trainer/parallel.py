@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 
 from panther_core import artifact, token_report
 from panther_core.artifact import Manifest
-from panther_core.console import say
-from panther_core.errors import BadInput
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.features import NAMES
 from panther_core.history import History
@@ -29,7 +30,6 @@ from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
 from panther_core.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
 from panther_core.table import TransactionTable
-from panther_core.times import DAY_MS
 from panther_core.tokenizer import Combinations
 from trainer.alternatives import boosted_scores
 from trainer.calibrate import platt, threshold_for

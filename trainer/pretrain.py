@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.console import progress_bar
-from panther_core.errors import BadInput
+from panther_core.base.console import progress_bar
+from panther_core.base.errors import BadInput
 from panther_core.history import History
 from panther_core.model.bulk import Windows, chunks, padded, plan
 from panther_core.model.codes import as_tensor, attributes

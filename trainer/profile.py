@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.schema import PROFILE_FIELDS, ProfileField
 from panther_core.table import TransactionTable
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.console import say
-from panther_core.errors import BadInput
-from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from trainer import deploy
 from trainer.announce import announce, previous
 from trainer.config import preset

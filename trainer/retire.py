@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from panther_core.console import say
-from panther_core.errors import BadInput, PantherError
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput, PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.events import ModelProgress
-from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import MODELS, PROGRESS
 from trainer import deploy
 from trainer.announce import updates

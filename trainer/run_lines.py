@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.table import TransactionTable, Words
 
 Figures = dict[str, float]

@@ -13,7 +13,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer
 
 from infra.bench_worker.same_job import decide
-from panther_core.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings
 from panther_core.topics import TRANSACTIONS
 from stream.producer import make_producer
 

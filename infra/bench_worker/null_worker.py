@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from panther_core.artifact import load_manifest
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
-from panther_core.settings import KafkaSettings, PantherSettings
 
 
 class NullScorer:

@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer
 
 from infra.bench_worker.stage import Stage, stage
 from infra.process import ManagedProcess
-from panther_core.console import say
-from panther_core.errors import PantherError
+from panther_core.base.console import say
+from panther_core.base.errors import PantherError
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.topics import SCORES, TRANSACTIONS, changelog_of
 from stream.produce import produce

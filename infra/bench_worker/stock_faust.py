@@ -12,7 +12,7 @@ import faust
 import msgspec
 
 from infra.bench_worker.same_job import decide, next_state
-from panther_core.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings
 from panther_core.topics import TRANSACTIONS
 
 

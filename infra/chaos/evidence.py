@@ -9,7 +9,7 @@ from pathlib import Path
 from aiokafka.structs import ConsumerRecord
 from rocksdict import AccessType, Options, Rdict
 
-from panther_core.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings
 from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
 from stream.published import Position, position_of
 from trainer.kafka_log import read_topic

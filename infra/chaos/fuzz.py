@@ -24,7 +24,7 @@ from infra.chaos.offline import InputRecord
 from infra.chaos.stage import staged
 from infra.chaos.traffic import Record, key_of, send
 from infra.training import train_once
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.events import MAX_BYTES
 from panther_core.generator.malformed import fuzz, malformed, valid
 from stream.intake import read_batch

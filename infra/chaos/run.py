@@ -16,8 +16,8 @@ from infra.chaos.stage import Stage, staged
 from infra.chaos.traffic import send, troubled
 from infra.chaos.troubles import TROUBLES, schedule
 from infra.training import train_once
-from panther_core.console import say
-from panther_core.errors import BadInput
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
 from panther_core.model.serving import PantherModel
 from panther_core.table import TransactionTable
 from stream.live_models import load_serving_model

@@ -25,7 +25,7 @@ from infra.process import ManagedProcess
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.triton import TritonPorts, TritonServer
-from panther_core.console import say
+from panther_core.base.console import say
 from panther_core.topics import TRANSACTIONS
 
 _LOOK_S = 0.2

@@ -11,10 +11,10 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
+from panther_core.base.settings import KafkaSettings
+from panther_core.base.times import DAY_MS
 from panther_core.generator.malformed import malformed
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
-from panther_core.times import DAY_MS
 from panther_core.topics import TRANSACTIONS
 from stream.producer import make_producer
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 
-from panther_core.errors import BadInput, InvalidFile
+from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.formats.period import Period
 from panther_core.schema import ProfileField
 from panther_core.table import TransactionTable

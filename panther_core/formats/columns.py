@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
 from panther_core.table import Words
 

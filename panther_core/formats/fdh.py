@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.columns import Part, fail, locate, none_given, read_columns
 from panther_core.formats.period import Period
 from panther_core.schema import ProfileField

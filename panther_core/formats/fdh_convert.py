@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.columns import Part, fail
 from panther_core.formats.frame_pickle import read_frame
 

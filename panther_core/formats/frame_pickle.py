@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.columns import fail
 
 MAX_BYTES = 256 << 20  # a day of the handbook is 1 MB

@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.columns import Part, fail, locate, none_given, read_columns, same, stream_columns
 from panther_core.formats.period import Period
 from panther_core.schema import ProfileField

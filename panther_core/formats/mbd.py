@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.columns import Part, fail, stream_columns
 from panther_core.formats.period import Period
 from panther_core.formats.shared_words import joined, named, numbered

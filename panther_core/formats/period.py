@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 
 _FOREVER = 2**62
 

@@ -17,7 +17,7 @@ from typing import IO, Literal, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput, InvalidFile
+from panther_core.base.errors import BadInput, InvalidFile
 
 Layout = Literal["lines", "pairs", "ratings"]
 LAYOUTS: tuple[Layout, ...] = ("lines", "pairs", "ratings")

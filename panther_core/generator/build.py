@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.generator.catalogue import CATEGORIES, CHANNELS, COUNTRIES
 from panther_core.generator.config import FRAUD_KINDS, GeneratorConfig
 from panther_core.generator.fraud import by_person, fraudulent

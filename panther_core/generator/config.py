@@ -7,8 +7,8 @@ from datetime import date
 
 import msgspec
 
-from panther_core.errors import BadInput
-from panther_core.times import DAY_MS
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 
 _RANGES: dict[str, tuple[float, float]] = {
     "users": (2, 5_000_000),

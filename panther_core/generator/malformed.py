@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from panther_core.base.times import DAY_MS
 from panther_core.events import MAX_AMOUNT, MAX_BYTES
-from panther_core.times import DAY_MS
 
 _REQUIRED = (
     "transaction_id", "user_id", "merchant_id", "merchant_category", "amount", "currency", "channel", "event_time",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from panther_core.base.times import DAY_MS
 from panther_core.generator.catalogue import (
     ATM,
     CATEGORIES,
@@ -20,7 +21,6 @@ from panther_core.generator.catalogue import (
 )
 from panther_core.generator.people import People
 from panther_core.generator.rows import Floats, Ints, bell, uniform
-from panther_core.times import DAY_MS
 
 OWN_DEVICES = 5  # three phones in a row, a laptop, a tablet
 

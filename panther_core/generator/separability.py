@@ -10,13 +10,13 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
+from panther_core.base.times import HOUR_MS
 from panther_core.generator.build import generate
 from panther_core.generator.config import FRAUD_KINDS, GeneratorConfig
 from panther_core.generator.rows import Floats, Ints
 from panther_core.schema import hour_of_week
 from panther_core.table import TransactionTable
-from panther_core.times import HOUR_MS
 
 
 def auc(score: Floats, positive: NDArray[np.bool_]) -> float:

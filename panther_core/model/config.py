@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.window import RECENT
 
 Encoder = Literal["panther", "transformer", "sasrec", "hstu"]

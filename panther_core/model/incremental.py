@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.encode_kernel import EncodeKernel

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.config import ModelConfig
 
 Precision = Literal["float32", "float16", "bfloat16"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from panther_core import artifact
-from panther_core.errors import ArtifactError
+from panther_core.base.errors import ArtifactError
 from panther_core.features import WIDTH
 from panther_core.history import History
 from panther_core.model import kernels

@@ -15,7 +15,7 @@ import torch
 import torch.utils.dlpack
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 
 
 def read(tensor: Any) -> NDArray[Any]:

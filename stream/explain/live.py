@@ -14,11 +14,11 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.events import ModelUpdate
 from panther_core.reasons import expected_of
 from panther_core.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, AttributeSchema
-from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.state import DECISIONS
 from panther_core.topics import MODELS, changelog_of
 from stream.explain.view import Seen, UserView, behaviour, seen

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.formats import read
 from panther_core.reasons import expected_of
 from panther_core.table import TransactionTable

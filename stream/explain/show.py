@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from panther_core.console import console
+from panther_core.base.console import console
 from stream.explain.view import Seen, UserView, behaviour
 
 _LABELS = {1: "fraud", 0: "legitimate", -1: ""}

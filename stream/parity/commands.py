@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from panther_core.console import emit, say
+from panther_core.base.console import emit, say
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.formats import FORMATS
-from panther_core.settings import KafkaSettings, PantherSettings
 from panther_core.topics import ALERTS, SCORES, TRANSACTIONS
 
 app = typer.Typer()

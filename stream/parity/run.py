@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from panther_core.errors import BadInput, FingerprintMismatch
+from panther_core.base.errors import BadInput, FingerprintMismatch
+from panther_core.base.settings import KafkaSettings
 from panther_core.formats import read_table
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable
 from panther_core.topics import ALERTS, SCORES, TRANSACTIONS, changelog_of
 from stream.parity.compare import Comparison, Mismatch, compare

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.columns import Part, read_columns
 from panther_core.table import TransactionTable, hash_words
 

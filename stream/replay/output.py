@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from stream.replay.columns import SCHEMA
 from stream.replay.engine import Replayer
 

@@ -21,8 +21,8 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from tritonclient.grpc.aio import InferenceServerClient
 
-from panther_core.errors import BadInput, PantherError
-from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.base.errors import BadInput, PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from stream.replay.measure import measure_file
 from stream.replay.run import Request, load_replayer, plan_of
 

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from panther_core.artifact import load_manifest
-from panther_core.errors import PantherError
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import ModelUpdate
 from panther_core.features import WIDTH
-from panther_core.settings import KafkaSettings
 from panther_core.state import DECISION
 from panther_core.table import TransactionTable
 from panther_core.table_concat import concat

@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput, InvalidEvent
+from panther_core.base.errors import BadInput, InvalidEvent
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import Transaction, decode_transaction, event_time_ms
-from panther_core.settings import KafkaSettings
 from panther_core.table import TransactionTable, as_arrived
 from stream.published import records
 

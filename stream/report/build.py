@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.report.curves import RESAMPLES
 from stream.report import compare, facts, flow, worth
 from stream.report.facts import Report

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from panther_core.console import emit
+from panther_core.base.console import emit
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.formats import FORMATS
-from panther_core.settings import KafkaSettings, PantherSettings
 
 app = typer.Typer()
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from panther_core.base.times import DAY_MS
 from panther_core.report.curves import Floats
 from panther_core.table import Words
-from panther_core.times import DAY_MS
 from stream.report.facts import Day, ReasonUse, Slice, Week
 from stream.report.log import Decided, Log
 

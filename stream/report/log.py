@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.state import REASONS
 from panther_core.table import Words
 from stream.replay.columns import SCHEMA

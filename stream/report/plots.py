@@ -11,11 +11,11 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES
 from panther_core.report.canvas import BLUE, GREEN, GREY, GROUPS, INK, ORANGE, draw, label, percent
 from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
-from panther_core.times import DAY_MS
 from stream.report.facts import Day, Report, Timeline, Variant, Week
 
 COLOURS = (BLUE, ORANGE, GREEN, *GROUPS[3:])

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES, alert_metrics, fraud_metrics
 from panther_core.report.curves import Floats, draws, interval, ranked, resampled_precision
-from panther_core.times import DAY_MS
 from stream.report.facts import Figure
 from stream.report.log import Decided, Log
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from panther_core.base.times import HOUR_MS
 from panther_core.evaluation import CARDS
 from panther_core.report.markup import figure, paragraph, table
-from panther_core.times import HOUR_MS
 from stream.report import plots
 from stream.report.facts import METRICS, Figure, Metric, Report, Slice, Variant, Worth
 from stream.report.words import day, money, share

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.evaluation import card_precision_by_day
 from panther_core.report.curves import reliability, thinned
-from panther_core.times import DAY_MS, HOUR_MS
 from stream.report.facts import Detection, Worth
 from stream.report.log import Decided, Log
 from stream.report.resample import Judged, Sampled

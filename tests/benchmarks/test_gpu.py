@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu import Case, Ceilings, ceilings, least_work, measure, run_gpu, traffic
 from benchmarks.incremental import make_model
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.config import ModelConfig
 from panther_core.transition import extend_hash
 

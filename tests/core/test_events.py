@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from panther_core.errors import InvalidEvent
+from panther_core.base.errors import InvalidEvent
 from panther_core.events import MAX_BYTES, decode_transaction, event_time_ms
 
 GOOD: dict[str, Any] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.counterparty import Labelled, label_counts, recency, streaks
-from panther_core.errors import BadInput
 from panther_core.grouped import Grouped, segment_minimum
 from panther_core.spending import spending_features
-from panther_core.times import DAY_MS
 
 DELAY_MS = 7 * DAY_MS
 KEYS = 6

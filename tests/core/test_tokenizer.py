@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.schema import CODE, AttributeSchema, Vocabulary, fit_schema, fit_vocabulary, radix_of
 from panther_core.tokenizer import ATTRIBUTES, Combinations, bucket_edges
 

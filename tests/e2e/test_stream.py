@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from rocksdict import Options, Rdict
 
 from panther_core.artifact import load_manifest
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.events import Decision, ModelRef
 from panther_core.generator.malformed import malformed
 from panther_core.history import prepare

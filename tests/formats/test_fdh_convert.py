@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats import read
 from panther_core.formats.fdh_convert import SCHEMA, convert
 from panther_core.formats.frame_pickle import ALLOWED, read_frame

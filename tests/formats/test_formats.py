@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput, InvalidFile
+from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.events import decode_transaction
 from panther_core.formats import FORMATS, profile_fields
 from panther_core.formats import read as read_format

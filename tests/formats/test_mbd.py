@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.events import Transaction
 from panther_core.formats import read
 

@@ -9,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats import read
 from panther_core.formats.columns import read_columns
 from panther_core.formats.spool import by_time, regroup

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput, InvalidFile
+from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.formats.sequences import leave_one_out, read_sequences, read_split
 
 LINES = "7 30 10 20\n9 10 40\n8 20 30 40 10\n"

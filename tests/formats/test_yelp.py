@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.events import Transaction
 from panther_core.formats import read
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.events import decode_transaction
 from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.generator.build import numbered

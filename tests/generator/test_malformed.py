@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from panther_core.errors import InvalidEvent
+from panther_core.base.errors import InvalidEvent
 from panther_core.events import MAX_BYTES, decode_transaction, event_time_ms
 from panther_core.generator.malformed import KINDS, fuzz, malformed
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.generator.separability import auc, features, learnability, separability
 from panther_core.table import TransactionTable, factorise

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.baselines import HstuLayer, SasRecLayer, encoder_layers
 from panther_core.model.config import ENCODERS, Encoder, ModelConfig
 from panther_core.model.incremental import IncrementalEncoder

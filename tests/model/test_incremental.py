@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model import kernels
 from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder

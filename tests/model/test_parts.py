@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.codes import ATTRIBUTES, as_tensor, attributes
 from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Sprm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.tensors import instance_device
 
 ON_CPU = {"model_name": "panther_encode", "model_instance_kind": "CPU", "model_instance_device_id": "0"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.evaluation import card_precision
 from stream.report.build import build, write_report
 from stream.report.facts import METRICS, Report

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from panther_core.artifact import MANIFEST, load_manifest
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.features import WIDTH
 from panther_core.model.scorer import InProcessScorer
 from panther_core.model.serving import PantherModel

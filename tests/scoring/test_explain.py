@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.model.serving import PantherModel
 from panther_core.table import TransactionTable
 from stream.explain.page import render, write_page

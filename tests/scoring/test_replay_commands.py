@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.table import TransactionTable
 from tests.scoring.test_replay_run import write_fdh
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.table import TransactionTable, as_arrived
 from stream.replay.run import Request, run
 from stream.replay.topic import TopicLog

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from infra.process import group_members
 from infra.triton import TritonPorts, TritonServer
 from panther_core.artifact import load_manifest
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.model.serving import PantherModel
 from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from stream.replicas import ReplicaScorer

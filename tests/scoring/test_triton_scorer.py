@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from infra.ports import pick_free
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.features import WIDTH
 from panther_core.scoring import ScoreRequest
 from stream.triton_scorer import TritonScorer

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from infra.topics import create_topics
-from panther_core.errors import BadInput
-from panther_core.settings import KafkaSettings, PantherSettings
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.commands_dlq import app
 from stream.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again

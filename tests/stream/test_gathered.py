@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.scoring import EncodeRequest, EncodeResponse
 from stream.gathered import Gathered
 

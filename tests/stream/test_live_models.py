@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from panther_core.base.settings import KafkaSettings
 from panther_core.events import ModelUpdate
-from panther_core.settings import KafkaSettings
 from stream.live_models import LiveModels
 from tests.fixtures_model import artifact_folder, log
 

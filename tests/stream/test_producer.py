@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from aiokafka.producer.sender import Sender
 
-from panther_core.errors import PantherError
-from panther_core.settings import KafkaSettings
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings
 from stream.producer import make_producer
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from panther_core.errors import ScorerUnavailable
+from panther_core.base.errors import ScorerUnavailable
 from panther_core.state import DECISION
 from panther_core.table import TransactionTable
 from stream.intake import read_batch

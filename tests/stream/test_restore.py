@@ -12,7 +12,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rocksdict import Options, Rdict
 
-from panther_core.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings
 from stream import restore as module
 from stream.producer import make_producer
 from stream.restore import restore

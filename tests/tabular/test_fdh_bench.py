@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.evaluation import card_precision
 from panther_core.table import TransactionTable
 from trainer.config import preset

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.generator import GeneratorConfig, generate
 from panther_core.model.config import ModelConfig
 from panther_core.table import TransactionTable

@@ -11,8 +11,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.errors import FingerprintMismatch
-from panther_core.settings import KafkaSettings
+from panther_core.base.errors import FingerprintMismatch
+from panther_core.base.settings import KafkaSettings
 from tests.fixtures_model import artifact_folder, log
 from trainer import announce as module
 from trainer.announce import announce, previous, updates

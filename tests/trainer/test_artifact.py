@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from panther_core import artifact
-from panther_core.errors import ArtifactError, FingerprintMismatch
+from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.generator import PROFILE
 from panther_core.merchant_risk import MerchantRisk
 from panther_core.schema import fit_schema

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
-from panther_core.errors import ArtifactError, BadInput
+from panther_core.base.errors import ArtifactError, BadInput
 from panther_core.evaluation import fraud_metrics
 from panther_core.history import History
 from panther_core.model.codes import as_tensor

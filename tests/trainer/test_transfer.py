@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.generator import PROFILE, GeneratorConfig, generate
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel

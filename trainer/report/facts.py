@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from panther_core.artifact import RUN_REPORT, load_manifest
-from panther_core.errors import ArtifactError
+from panther_core.base.errors import ArtifactError
 from panther_core.report.curves import Bin, Histogram
 from panther_core.token_report import TokenReport
 from trainer.config import TrainConfig

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from panther_core.console import say
-from panther_core.errors import BadInput
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut, read_split
 from trainer.checkpoint import Checkpoint
 from trainer.sequences.config import MODELS, SequenceConfig, grid, named

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from panther_core.console import console
+from panther_core.base.console import console
 from trainer.ranking import HIT_RATES, NDCGS
 
 METRICS = (*(f"hr@{k}" for k in HIT_RATES), *(f"ndcg@{k}" for k in NDCGS))

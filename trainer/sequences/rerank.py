@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panther_core.errors import BadInput
+from panther_core.base.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut
 from panther_core.model.dcn import Dcn
 from trainer.ranking import metrics

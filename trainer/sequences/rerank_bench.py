@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panther_core.console import say
-from panther_core.errors import BadInput
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
 from panther_core.formats.sequences import LeaveOneOut, read_split
 from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from panther_core.errors import InvalidFile
+from panther_core.base.errors import InvalidFile
 from panther_core.formats.sequences import Sequences
 from trainer.sequences.config import SequenceConfig
 from trainer.sequences.train import Run

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panther_core.console import progress_bar
+from panther_core.base.console import progress_bar
 from panther_core.model.config import ModelConfig
 from panther_core.model.head import TextCnn
 from panther_core.schema import AttributeSchema

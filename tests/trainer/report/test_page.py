@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from panther_core.artifact import MANIFEST, PAGE, RUN_REPORT, load_manifest
-from panther_core.errors import ArtifactError
+from panther_core.base.errors import ArtifactError
 from trainer.cli import app
 from trainer.report.facts import Report, encode, load
 from trainer.report.page import render
