@@ -24,6 +24,7 @@ import typer
 from benchmarks.incremental import make_model, random_codes
 from panther_core.base.console import emit, say
 from panther_core.base.errors import BadInput, PantherError
+from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.features import WIDTH
 from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
@@ -32,7 +33,6 @@ from panther_core.model.outputs import cached_width
 from panther_core.model.pool import Precision, SlabPool
 from panther_core.model.serving import PantherModel
 from panther_core.model.step import step_for
-from panther_core.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.scoring import EncodeRequest, ScoreRequest
 from panther_core.transition import hash_codes
 from panther_core.window import RECENT, window_length, window_start

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.base.console import say
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema, fit_vocabulary
 from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel
-from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema, fit_vocabulary
 from panther_core.scoring import EncodeRequest
 from panther_core.transition import hash_codes
 from panther_core.window import window_length

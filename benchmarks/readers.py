@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from panther_core.base.console import say
-from panther_core.formats import read
-from panther_core.token_fit import TokenOptions, fit_tokens
+from panther_core.data.formats import read
+from panther_core.data.token_fit import TokenOptions, fit_tokens
 
 _FILE = "credit_card_transactions-ibm_v2.csv"
 _PART_ROWS = 200_000

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from benchmarks.incremental import appended, make_model, rows, windows
 from infra.triton import TritonPorts, TritonServer
 from panther_core import artifact
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.features import NAMES, WIDTH
-from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
-from panther_core.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.scoring import SURPRISE, EncodeRequest, ScoreRequest
 from panther_core.window import RECENT
 from stream.triton_scorer import TritonScorer

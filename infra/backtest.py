@@ -23,7 +23,7 @@ from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from stream.replay.columns import SCHEMA, decision_columns
 from stream.replay.run import Request, data_of, load_replayer, plan_of
 from trainer.config import TrainConfig

@@ -24,8 +24,8 @@ from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.training import train_once
 from panther_core.base.console import say
-from panther_core.generator import GeneratorConfig, generate
-from panther_core.table import TransactionTable
+from panther_core.data.generator import GeneratorConfig, generate
+from panther_core.data.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 

@@ -15,9 +15,9 @@ from infra.system import System, fresh_app_id
 from infra.training import train_once
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
+from panther_core.data.formats import read_table
+from panther_core.data.table import TransactionTable
 from panther_core.evaluation import alert_metrics, fraud_metrics
-from panther_core.formats import read_table
-from panther_core.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 

@@ -24,8 +24,8 @@ from infra.bench_e2e import Load, label_delay_ms, running
 from infra.load import Offered, offer
 from infra.system import System
 from panther_core.base.console import say
-from panther_core.generator import PROFILE
-from panther_core.table import TransactionTable
+from panther_core.data.generator import PROFILE
+from panther_core.data.table import TransactionTable
 from stream.ledger import Ledger, LedgerReader
 from trainer.config import preset
 from trainer.pipeline import train

@@ -9,7 +9,7 @@ import typer
 
 from infra.commands_run import Json
 from panther_core.base.console import console, emit
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 
 if TYPE_CHECKING:
     from stream.report.facts import Report
@@ -39,8 +39,8 @@ def backtest(
     """Replay with periodic retraining on the labels that had arrived, beside the model that is never refreshed."""
     from infra.backtest import Plan, run_backtest
     from panther_core.base.times import DAY_MS
-    from panther_core.events import event_time_ms
-    from panther_core.formats import read_table
+    from panther_core.data.events import event_time_ms
+    from panther_core.data.formats import read_table
     from stream.replay.run import Request
     from stream.report.build import PAGE, write_report
     from trainer.config import preset as by_name

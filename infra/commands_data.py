@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from panther_core.base.console import emit, progress_bar, say
-from panther_core.formats import FORMATS
-from panther_core.tokenizer import Scale
+from panther_core.data.formats import FORMATS
+from panther_core.data.tokenizer import Scale
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: convert them, look at the tokens they make.")
 
@@ -25,7 +25,7 @@ def convert_fdh(
     as_json: Json = False,
 ) -> None:
     """Turn the Fraud Detection Handbook's daily pickles into one Parquet file, running nothing that they say."""
-    from panther_core.formats.fdh_convert import convert
+    from panther_core.data.formats.fdh_convert import convert
 
     with progress_bar() as bar:
         task = bar.add_task("convert", total=len(list(folder.glob("????-??-??.pkl"))), note="")
@@ -53,9 +53,9 @@ def tokens(
     """Fit a tokenizer on a data set: how many tokens, what they cover, which values fall out as [UNK]."""
     from rich.markup import escape
 
-    from panther_core.formats import read
-    from panther_core.token_fit import TokenOptions, fit_tokens
-    from panther_core.token_report import lines, write
+    from panther_core.data.formats import read
+    from panther_core.data.token_fit import TokenOptions, fit_tokens
+    from panther_core.data.token_report import lines, write
 
     options = TokenOptions(top, coverage, buckets, cast(Scale, scale), fit_share)
     fitted = fit_tokens(lambda: read(format, path, start=start, end=end, limit=limit), options)

@@ -9,7 +9,7 @@ import typer
 
 from infra.commands_run import Json
 from panther_core.base.console import console, emit
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 
 app = typer.Typer()
 
@@ -65,8 +65,8 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
-    from panther_core.formats import read_table
-    from panther_core.generator import PROFILE, GeneratorConfig, generate
+    from panther_core.data.formats import read_table
+    from panther_core.data.generator import PROFILE, GeneratorConfig, generate
     from trainer.ablation import CONFIG, VARIANTS, run_ablation
     from trainer.config import from_file
     from trainer.sequences.report import show_variants
@@ -128,7 +128,7 @@ def fraud(
     as_json: Json = False,
 ) -> None:
     """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
-    from panther_core.formats import read_table
+    from panther_core.data.formats import read_table
     from trainer.tabular.report import windows_of
     from trainer.tabular.timesplit import run_fraud
 

@@ -11,7 +11,7 @@ import typer
 
 from infra.commands_run import Json
 from panther_core.base.console import emit
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 
 if TYPE_CHECKING:
     from infra.bench_e2e import Load

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from panther_core.base.console import emit
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 
 app = typer.Typer()
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")

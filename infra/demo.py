@@ -27,11 +27,11 @@ from panther_core.base.console import console, say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS
-from panther_core.events import Alert
-from panther_core.generator import GeneratorConfig, generate
-from panther_core.generator.malformed import KINDS, malformed
-from panther_core.table import TransactionTable
-from panther_core.topics import TRANSACTIONS
+from panther_core.data.events import Alert
+from panther_core.data.generator import GeneratorConfig, generate
+from panther_core.data.generator.malformed import KINDS, malformed
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce, produce_labels
 from stream.producer import make_producer

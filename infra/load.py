@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.sender import send_at_rate
 from infra.system import System
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from stream.ledger import LedgerReader
 from stream.produce import Produced
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from infra.system import System
 from panther_core.base.console import say
-from panther_core.events import Transaction
-from panther_core.table import TransactionTable
+from panther_core.data.events import Transaction
+from panther_core.data.table import TransactionTable
 from stream.ledger import LedgerReader
 from stream.produce import produce
 

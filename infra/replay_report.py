@@ -9,7 +9,7 @@ from typing import Any
 from infra.training import train_once
 from panther_core.base.console import progress_bar
 from panther_core.base.times import DAY_MS
-from panther_core.formats import read_table
+from panther_core.data.formats import read_table
 from stream.replay.run import Request, run
 from stream.report.build import PAGE, write_report
 

@@ -13,8 +13,8 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra.errors import StackError
-from panther_core.table import TransactionTable
-from panther_core.topics import TRANSACTIONS
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS
 from stream.produce import Produced
 
 #: a request a partition and tick. What a transaction waits for its tick counts as latency, though no real stream has

@@ -23,7 +23,7 @@ from infra.process import ManagedProcess
 from infra.stack import LocalStack
 from infra.topics import create_topics
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from stream.live_models import ServingModel, load_serving_model
 from stream.replicas import ReplicaScorer
 from stream.seed import seed_states, start_after_log

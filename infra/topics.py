@@ -1,4 +1,4 @@
-"""The operator's function that makes the topics of `panther_core.topics`."""
+"""The operator's function that makes the topics of `panther_core.data.topics`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.topics import all_topics
+from panther_core.data.topics import all_topics
 
 
 class TopicMismatch(PantherError):

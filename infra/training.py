@@ -8,9 +8,9 @@ from pathlib import Path
 
 from panther_core.base.console import say
 from panther_core.base.times import DAY_MS
-from panther_core.generator import PROFILE
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable
+from panther_core.data.generator import PROFILE
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable
 
 LABEL_DELAY_MS = DAY_MS  # of generated data, event time
 

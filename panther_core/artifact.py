@@ -7,7 +7,7 @@ model.safetensors        encoder and fraud head (panther_core.model)
 rules.safetensors        RuleModel
 merchant_risk.safetensors  MerchantRisk
 pretrain.csv             losses and validation figures by epoch
-tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people (panther_core.token_report)
+tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people (panther_core.data.token_report)
 report.json              figures of the run (trainer.report); report.html is drawn from it and not checksummed
 """
 
@@ -22,12 +22,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import AttributeSchema, Vocabulary
+from panther_core.data.token_report import REPORT, TOKENIZER
 from panther_core.features import NAMES
-from panther_core.merchant_risk import MerchantRisk
 from panther_core.model.config import ModelConfig
 from panther_core.rules import RuleModel
-from panther_core.schema import AttributeSchema, Vocabulary
-from panther_core.token_report import REPORT, TOKENIZER
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
 RUN_REPORT, PAGE = "report.json", "report.html"

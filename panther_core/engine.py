@@ -21,10 +21,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.schema import AttributeSchema
 from panther_core.features import context_features
 from panther_core.reasons import rank_reasons, strongest
 from panther_core.rules import RuleModel
-from panther_core.schema import AttributeSchema
 from panther_core.scoring import (
     EncodeRequest,
     EncodeResponse,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
+from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
 from panther_core.state import HALF_LIVES_MS, MERCHANTS
 
 _SPANS = ("1h", "1d", "7d", "30d")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.events import Expected, Pattern, Reason
+from panther_core.data.events import Expected, Pattern, Reason
+from panther_core.data.schema import AttributeSchema
 from panther_core.features import NAMES, WIDTH
-from panther_core.schema import AttributeSchema
 from panther_core.scoring import SURPRISE
 from panther_core.state import REASONS
 

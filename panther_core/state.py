@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state_layouts import OLDER, migrate
 
 LAYOUT_VERSION = 2

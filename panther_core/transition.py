@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.schema import CODE, AttributeSchema
 from panther_core.features import change_flags, decay
-from panther_core.schema import CODE, AttributeSchema
 from panther_core.state import MERCHANTS
 from panther_core.window import RECENT, window_length, window_start
 

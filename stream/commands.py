@@ -13,7 +13,7 @@ import typer
 from panther_core.base.console import emit, progress_bar
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 from stream.report.commands import Since
 
 app = typer.Typer()
@@ -62,7 +62,7 @@ def produce(
     as_json: Json = False,
 ) -> None:
     """Stream a data set's transactions onto the `transactions` topic, in time order."""
-    from panther_core.formats import read
+    from panther_core.data.formats import read
     from stream.produce import produce as send
 
     def rows() -> Any:

@@ -18,7 +18,7 @@ from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
-from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
+from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.letters import KEPT_BYTES
 from stream.producer import make_producer
 

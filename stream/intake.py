@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.events import Transaction, decode_transaction, event_time_ms
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import AttributeSchema
-from panther_core.table import assemble, hash_words
+from panther_core.data.events import Transaction, decode_transaction, event_time_ms
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.table import assemble, hash_words
 
 
 class Record(Protocol):

@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import Alert, Decision
-from panther_core.topics import ALERTS, DEAD_LETTERS, SCORES
+from panther_core.data.events import Alert, Decision
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES
 
 SCORE_TOLERANCE = 1e-5  # two decisions of one transaction further apart than this contradict each other
 _decision = msgspec.json.Decoder(Decision).decode

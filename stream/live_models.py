@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
+from panther_core.data.events import ModelUpdate
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.topics import MODELS
 from panther_core.engine import LiveModel
-from panther_core.events import ModelUpdate
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import AttributeSchema
 from panther_core.state import StateCodec
-from panther_core.topics import MODELS
 
 logger = logging.getLogger(__name__)
 

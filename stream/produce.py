@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import Label, Transaction
-from panther_core.table import TransactionTable
-from panther_core.topics import LABELS, TRANSACTIONS
+from panther_core.data.events import Label, Transaction
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import LABELS, TRANSACTIONS
 from stream.producer import Outgoing, Producer, make_producer
 
 _TICK_S = 0.005

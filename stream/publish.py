@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.events import Alert, Decision, ModelProgress, ModelRef, Transaction
+from panther_core.data.events import Alert, Decision, ModelProgress, ModelRef, Transaction
+from panther_core.data.schema import AttributeSchema, hash64
 from panther_core.reasons import KINDS, expected_of, patterns_of, reasons_of
-from panther_core.schema import AttributeSchema, hash64
 from panther_core.state import ALERT, COLD, DECISION, DEGRADED, LATE
 
 MODEL_NAME = "panther"

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import Alert, Decision
-from panther_core.topics import ALERTS, SCORES
+from panther_core.data.events import Alert, Decision
+from panther_core.data.topics import ALERTS, SCORES
 from stream.publish import decision_behind, row_of
 
 logger = logging.getLogger(__name__)

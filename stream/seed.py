@@ -12,12 +12,12 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.schema import hash64
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS, changelog_of
 from panther_core.engine import encode_request, take_outputs
 from panther_core.history import prepare
-from panther_core.schema import hash64
 from panther_core.scoring import Scorer
-from panther_core.table import TransactionTable
-from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.live_models import ServingModel
 from stream.producer import make_producer
 

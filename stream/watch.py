@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from panther_core.topics import MODELS, TRANSACTIONS
+from panther_core.data.topics import MODELS, TRANSACTIONS
 from stream import metrics
 from stream.acker import Acker
 from stream.faust_internals import assigned, lags, open_stores, standbys

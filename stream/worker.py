@@ -23,8 +23,8 @@ import faust
 from faust.types.auth import CredentialsT
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.topics import TRANSACTIONS, changelog_of
 from panther_core.scoring import Scorer
-from panther_core.topics import TRANSACTIONS, changelog_of
 from stream.acker import Acker
 from stream.faust_internals import Arrivals, DrainingApp, LowLatencyTransport
 from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from panther_core.generator import PROFILE, GeneratorConfig, generate
-from panther_core.table import TransactionTable
+from panther_core.data.generator import PROFILE, GeneratorConfig, generate
+from panther_core.data.table import TransactionTable
 from trainer.config import preset
 from trainer.pipeline import train
 

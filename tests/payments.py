@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 
 _MAPPING = """
 data = "payments.csv"

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaProducer
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import ModelUpdate
-from panther_core.topics import MODELS
+from panther_core.data.events import ModelUpdate
+from panther_core.data.topics import MODELS
 from trainer.kafka_log import read_topic
 
 

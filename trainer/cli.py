@@ -12,7 +12,7 @@ import typer
 from panther_core.base.console import emit
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 
 app = typer.Typer()
 
@@ -55,7 +55,7 @@ def train(
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.artifact import MANIFEST
     from panther_core.base.times import DAY_MS
-    from panther_core.generator import PROFILE, GeneratorConfig, generate
+    from panther_core.data.generator import PROFILE, GeneratorConfig, generate
     from trainer.config import from_file, lost
     from trainer.config import preset as preset_by_name
     from trainer.pipeline import PretrainedElsewhere
@@ -78,7 +78,7 @@ def train(
     if data == "generator":
         table, profile = generate(GeneratorConfig(users=users, days=days, seed=seed)), PROFILE
     else:
-        from panther_core.formats import read_table
+        from panther_core.data.formats import read_table
 
         table, profile = read_table(format, Path(data), start=start, end=end, limit=limit), None
     try:

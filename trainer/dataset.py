@@ -1,6 +1,6 @@
 """From a table to what training works on: the time split, events with risk codes, and their history.
 
-Leak rule (see panther_core.merchant_risk): in each slice only labels are used that had matured, one label delay after
+Leak rule (see panther_core.data.merchant_risk): in each slice only labels are used that had matured, one label delay after
 the event, before the next slice began. So the risk table has seen no label of a fine-tuning event, the head none of
 a validation event, and the threshold none of a test event.
 """
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.table import TransactionTable
 from panther_core.history import History, prepare
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import AttributeSchema
-from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 
 Rows = NDArray[np.int64]

@@ -8,9 +8,9 @@ from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import Label, Transaction, decode_transaction, event_time_ms
-from panther_core.table import TransactionTable, from_transactions
-from panther_core.topics import LABELS, TRANSACTIONS
+from panther_core.data.events import Label, Transaction, decode_transaction, event_time_ms
+from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.data.topics import LABELS, TRANSACTIONS
 
 
 async def read_log(kafka: KafkaSettings) -> TransactionTable:

@@ -16,11 +16,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from panther_core import artifact, token_report
+from panther_core import artifact
 from panther_core.artifact import Manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
+from panther_core.data import token_report
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
+from panther_core.data.table import TransactionTable
+from panther_core.data.tokenizer import Combinations
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.features import NAMES
 from panther_core.history import History
@@ -28,9 +32,6 @@ from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
-from panther_core.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
-from panther_core.table import TransactionTable
-from panther_core.tokenizer import Combinations
 from trainer.alternatives import boosted_scores
 from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint

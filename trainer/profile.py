@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.console import say
-from panther_core.schema import PROFILE_FIELDS, ProfileField
-from panther_core.table import TransactionTable
+from panther_core.data.schema import PROFILE_FIELDS, ProfileField
+from panther_core.data.table import TransactionTable
 
 _BUCKETS = 5
 _WORDS = 50

@@ -11,8 +11,8 @@ import msgspec
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.events import ModelProgress
-from panther_core.topics import MODELS, PROGRESS
+from panther_core.data.events import ModelProgress
+from panther_core.data.topics import MODELS, PROGRESS
 from trainer import deploy
 from trainer.announce import updates
 from trainer.kafka_log import read_topic

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from panther_core.base.errors import InvalidFile
-from panther_core.table import TransactionTable, Words
+from panther_core.data.table import TransactionTable, Words
 
 Figures = dict[str, float]
 

@@ -18,10 +18,10 @@ import torch
 
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable
 from trainer.carry_over import carry_over
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig

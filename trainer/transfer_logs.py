@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from panther_core.formats import read_table
-from panther_core.generator import PROFILE, GeneratorConfig, generate
+from panther_core.data.formats import read_table
+from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from trainer.transfer import Log
 
 GENERATOR = "generator"

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
+from panther_core.data.table import TransactionTable
 from panther_core.history import History, prepare
 from panther_core.model.serving import PantherModel
-from panther_core.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
-from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 from trainer.dataset import among
 from trainer.evaluate import Validation, hit_rates, token_ranks

@@ -22,8 +22,8 @@ from infra.bench_worker.stage import Stage, stage
 from infra.process import ManagedProcess
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
-from panther_core.events import Transaction
-from panther_core.topics import SCORES, changelog_of
+from panther_core.data.events import Transaction
+from panther_core.data.topics import SCORES, changelog_of
 from stream.live_models import load_serving_model
 from stream.produce import produce
 from stream.producer import make_producer

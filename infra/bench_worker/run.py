@@ -17,8 +17,8 @@ from infra.bench_worker.stage import Stage, stage
 from infra.process import ManagedProcess
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
-from panther_core.generator import GeneratorConfig, generate
-from panther_core.topics import SCORES, TRANSACTIONS, changelog_of
+from panther_core.data.generator import GeneratorConfig, generate
+from panther_core.data.topics import SCORES, TRANSACTIONS, changelog_of
 from stream.produce import produce
 
 _START_S = 60.0

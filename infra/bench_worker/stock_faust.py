@@ -13,7 +13,7 @@ import msgspec
 
 from infra.bench_worker.same_job import decide, next_state
 from panther_core.base.settings import KafkaSettings
-from panther_core.topics import TRANSACTIONS
+from panther_core.data.topics import TRANSACTIONS
 
 
 def main() -> None:

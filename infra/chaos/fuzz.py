@@ -25,8 +25,8 @@ from infra.chaos.stage import staged
 from infra.chaos.traffic import Record, key_of, send
 from infra.training import train_once
 from panther_core.base.console import say
-from panther_core.events import MAX_BYTES
-from panther_core.generator.malformed import fuzz, malformed, valid
+from panther_core.data.events import MAX_BYTES
+from panther_core.data.generator.malformed import fuzz, malformed, valid
 from stream.intake import read_batch
 from stream.live_models import ServingModel, load_serving_model
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from infra.chaos.evidence import Records
-from panther_core.events import Transaction, event_time_ms
+from panther_core.data.events import Transaction, event_time_ms
+from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.model.serving import PantherModel
-from panther_core.table import TransactionTable, from_transactions
 from stream.intake import Intake, Record, read_batch
 from stream.live_models import ServingModel
 from stream.published import Position

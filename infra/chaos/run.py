@@ -18,8 +18,8 @@ from infra.chaos.troubles import TROUBLES, schedule
 from infra.training import train_once
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from panther_core.table import TransactionTable
 from stream.live_models import load_serving_model
 from stream.published import position_of
 

@@ -26,7 +26,7 @@ from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
 from infra.triton import TritonPorts, TritonServer
 from panther_core.base.console import say
-from panther_core.topics import TRANSACTIONS
+from panther_core.data.topics import TRANSACTIONS
 
 _LOOK_S = 0.2
 _OWNERS_S = 1.0

@@ -13,9 +13,9 @@ import numpy as np
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS
-from panther_core.generator.malformed import malformed
-from panther_core.table import TransactionTable
-from panther_core.topics import TRANSACTIONS
+from panther_core.data.generator.malformed import malformed
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS
 from stream.producer import make_producer
 
 Record = tuple[bytes | None, bytes]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panther_core.schema import CODE, AttributeSchema, Vocabulary
+from panther_core.data.schema import CODE, AttributeSchema, Vocabulary
 
 #: the attributes that make up a token, then those that only accompany it; CODE order
 TOKEN_ATTRIBUTES = ("amount", "channel", "category", "risk")

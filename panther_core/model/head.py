@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panther_core.data.schema import AttributeSchema
 from panther_core.model.codes import ATTRIBUTES, attributes, sizes
 from panther_core.model.config import ModelConfig
-from panther_core.schema import AttributeSchema
 from panther_core.scoring import SURPRISE
 from panther_core.window import RECENT
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panther_core.base.errors import BadInput
+from panther_core.data.schema import PROFILE_FIELDS
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.encode_kernel import EncodeKernel
@@ -27,7 +28,6 @@ from panther_core.model.pool import RING, Precision, SlabPool
 from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.model.step import step_for
 from panther_core.model.step_interface import Step
-from panther_core.schema import PROFILE_FIELDS
 from panther_core.scoring import EncodeRequest, EncodeResponse
 from panther_core.transition import extend_hash, hash_codes
 from panther_core.waves import waves

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError
+from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.features import WIDTH
 from panther_core.history import History
 from panther_core.model import kernels
@@ -26,7 +27,6 @@ from panther_core.model.head import Deviation, FraudHead
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
 from panther_core.model.score_kernel import ScoreKernel
-from panther_core.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.state import EXPECTED
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from panther_core.base.errors import BadInput
-from panther_core.formats import read
+from panther_core.data.formats import read
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
 from panther_core.reasons import expected_of
-from panther_core.table import TransactionTable
-from panther_core.table_concat import concat
 from stream.explain.view import UserView, seen
 from stream.replay.engine import Replayer
 

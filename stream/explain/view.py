@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from panther_core.events import Expected, Reason
+from panther_core.data.events import Expected, Reason
+from panther_core.data.schema import AttributeSchema
 from panther_core.reasons import expected_of, reasons_of
-from panther_core.schema import AttributeSchema
 from panther_core.state import ALERT, COLD, DEGRADED, LATE
 
 

@@ -9,8 +9,8 @@ import typer
 
 from panther_core.base.console import emit, say
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.formats import FORMATS
-from panther_core.topics import ALERTS, SCORES, TRANSACTIONS
+from panther_core.data.formats import FORMATS
+from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS
 
 app = typer.Typer()
 

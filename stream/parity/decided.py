@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.table import TransactionTable, hash_words
 from panther_core.engine import make_decisions
 from panther_core.state import DECISION, LATE
-from panther_core.table import TransactionTable, hash_words
 from stream.live_models import ServingModel
 from stream.parity.log import Log
 from stream.parity.online import Online

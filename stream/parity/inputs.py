@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.schema import CODE, hash64
+from panther_core.data.table import TransactionTable
 from panther_core.features import NAMES, context_features
 from panther_core.history import prepare
-from panther_core.schema import CODE, hash64
 from panther_core.state import StateCodec
-from panther_core.table import TransactionTable
 from panther_core.transition import complete
 from stream.live_models import ServingModel
 from stream.parity.compare import Mismatch

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from stream.parity.online import Online, Place
 from stream.replay.topic import TopicLog
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from panther_core.events import Alert, Decision
+from panther_core.data.events import Alert, Decision
 from stream.replay.topic import Record
 
 Place = tuple[int, int]  # partition and offset of a transaction

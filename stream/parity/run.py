@@ -14,9 +14,9 @@ import numpy as np
 
 from panther_core.base.errors import BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
-from panther_core.formats import read_table
-from panther_core.table import TransactionTable
-from panther_core.topics import ALERTS, SCORES, TRANSACTIONS, changelog_of
+from panther_core.data.formats import read_table
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS, changelog_of
 from stream.parity.compare import Comparison, Mismatch, compare
 from stream.parity.decided import Decided, decide_log
 from stream.parity.inputs import first_cause, readable, seen_by_replay

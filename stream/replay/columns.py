@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from panther_core.data.table import TransactionTable, Words
 from panther_core.reasons import KINDS
 from panther_core.state import ALERT, COLD, DEGRADED, LATE, REASONS
-from panther_core.table import TransactionTable, Words
 from stream.replay.engine import Replayed
 
 SCHEMA = pa.schema(

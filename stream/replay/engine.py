@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.table import TransactionTable
 from panther_core.engine import give_reasons, make_decisions, to_explain
 from panther_core.history import prepare
 from panther_core.model.bulk import EncodedHistory, score_request
@@ -25,7 +26,6 @@ from panther_core.model.carried import Continued, continued, groups
 from panther_core.model.serving import PantherModel
 from panther_core.model.threads import side_by_side
 from panther_core.state import DECISION, StateCodec, put_rows, take_rows
-from panther_core.table import TransactionTable
 from panther_core.transition import code_array
 from stream.live_models import ServingModel
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from panther_core.data.table import TransactionTable
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.state import ALERT
-from panther_core.table import TransactionTable
 from stream.replay.engine import Replayed
 
 

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import ModelUpdate
+from panther_core.data.events import ModelUpdate
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
+from panther_core.data.topics import MODELS, PREFIX
 from panther_core.features import WIDTH
 from panther_core.state import DECISION
-from panther_core.table import TransactionTable
-from panther_core.table_concat import concat
-from panther_core.topics import MODELS, PREFIX
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 from stream.producer import make_producer

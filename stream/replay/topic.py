@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import Transaction, decode_transaction, event_time_ms
-from panther_core.table import TransactionTable, as_arrived
+from panther_core.data.events import Transaction, decode_transaction, event_time_ms
+from panther_core.data.table import TransactionTable, as_arrived
 from stream.published import records
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]

@@ -10,7 +10,7 @@ import typer
 
 from panther_core.base.console import emit
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.formats import FORMATS
+from panther_core.data.formats import FORMATS
 
 app = typer.Typer()
 
@@ -58,7 +58,7 @@ def explain(
     """A user's recent events: what was expected, what came, scores and reasons; from a replay or the live state."""
     import msgspec
 
-    from panther_core.events import event_time_ms
+    from panther_core.data.events import event_time_ms
     from stream.explain.show import show
 
     if live == (path is not None):

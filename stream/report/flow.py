@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from panther_core.base.times import DAY_MS
+from panther_core.data.table import Words
 from panther_core.report.curves import Floats
-from panther_core.table import Words
 from stream.report.facts import Day, ReasonUse, Slice, Week
 from stream.report.log import Decided, Log
 

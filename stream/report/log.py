@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.data.table import Words
 from panther_core.state import REASONS
-from panther_core.table import Words
 from stream.replay.columns import SCHEMA
 
 MANIFEST = "replay.json"

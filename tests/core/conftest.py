@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from panther_core.data.generator import GeneratorConfig, generate
+from panther_core.data.schema import AttributeSchema, fit_schema
+from panther_core.data.table import TransactionTable
 from panther_core.engine import Answer, LiveModel, Request, decide
 from panther_core.features import WIDTH
-from panther_core.generator import GeneratorConfig, generate
 from panther_core.reasons import KINDS
 from panther_core.rules import RuleModel
-from panther_core.schema import AttributeSchema, fit_schema
 from panther_core.scoring import (
     SURPRISE,
     EncodeRequest,
@@ -22,7 +23,6 @@ from panther_core.scoring import (
     ScoreResponse,
 )
 from panther_core.state import StateCodec
-from panther_core.table import TransactionTable
 from tests.steps import decided
 
 LENGTH, CACHED = 8, 4

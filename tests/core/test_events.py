@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.events import MAX_BYTES, decode_transaction, event_time_ms
+from panther_core.data.events import MAX_BYTES, decode_transaction, event_time_ms
 
 GOOD: dict[str, Any] = {
     "transaction_id": "t1",

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from panther_core.data.events import Alert, Expected, Reason
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.table import TransactionTable
 from panther_core.engine import Answer, Begin, Decided, LiveModel, decide
-from panther_core.events import Alert, Expected, Reason
 from panther_core.features import NAMES
 from panther_core.reasons import DENSE_KIND, KINDS, reasons_of, strongest
-from panther_core.schema import AttributeSchema
 from panther_core.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
 from panther_core.state import ALERT, RULES
-from panther_core.table import TransactionTable
 from tests.core.conftest import MODEL, Stream, answer_of, encode, explain
 
 # Stored states hold places in this list

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
-from panther_core.schema import fit_schema
+from panther_core.data.schema import fit_schema
 from panther_core.state import LAYOUT_VERSION, StateCodec, state_dtype
 from panther_core.state_layouts import layout_1
 

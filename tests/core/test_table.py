@@ -1,9 +1,9 @@
 import msgspec
 import numpy as np
 
-from panther_core.generator import PROFILE, GeneratorConfig, generate
-from panther_core.schema import fit_schema
-from panther_core.table import as_arrived, from_transactions
+from panther_core.data.generator import PROFILE, GeneratorConfig, generate
+from panther_core.data.schema import fit_schema
+from panther_core.data.table import as_arrived, from_transactions
 
 TABLE = generate(GeneratorConfig(users=20, days=10, merchants=40, seed=3))
 

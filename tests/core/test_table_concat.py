@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.table import TransactionTable
-from panther_core.table_concat import concat
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
 
 
 def test_parts_join_to_the_whole(table: TransactionTable) -> None:

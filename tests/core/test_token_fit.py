@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.generator import GeneratorConfig, generate
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import fit_schema, fit_vocabulary
-from panther_core.table import TransactionTable, Words
-from panther_core.token_fit import TokenOptions, fit_tokens
+from panther_core.data.generator import GeneratorConfig, generate
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import fit_schema, fit_vocabulary
+from panther_core.data.table import TransactionTable, Words
+from panther_core.data.token_fit import TokenOptions, fit_tokens
 
 DAY_MS = 86_400_000
 OPTIONS = TokenOptions(top_k=150, label_delay_ms=DAY_MS)

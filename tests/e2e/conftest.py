@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.stack import LocalStack
 from infra.system import System, fresh_app_id
-from panther_core.generator import PROFILE, GeneratorConfig, generate
-from panther_core.table import TransactionTable
-from panther_core.topics import changelog_of
+from panther_core.data.generator import PROFILE, GeneratorConfig, generate
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import changelog_of
 from stream.ledger import Ledger, LedgerReader
 from stream.live_models import load_serving_model
 from stream.produce import produce, produce_labels

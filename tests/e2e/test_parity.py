@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.parity_load import send_with_troubles, troubled
-from panther_core.generator import PROFILE
+from panther_core.data.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
 from trainer.config import preset

@@ -23,11 +23,11 @@ from rocksdict import Options, Rdict
 
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
-from panther_core.events import Decision, ModelRef
-from panther_core.generator.malformed import malformed
+from panther_core.data.events import Decision, ModelRef
+from panther_core.data.generator.malformed import malformed
+from panther_core.data.schema import hash64
+from panther_core.data.table_concat import concat
 from panther_core.history import prepare
-from panther_core.schema import hash64
-from panther_core.table_concat import concat
 from stream.explain.live import view_of_live
 from stream.faust_recovery import OWNER
 from stream.live_models import load_serving_model

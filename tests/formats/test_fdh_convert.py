@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats import read
-from panther_core.formats.fdh_convert import SCHEMA, convert
-from panther_core.formats.frame_pickle import ALLOWED, read_frame
+from panther_core.data.formats import read
+from panther_core.data.formats.fdh_convert import SCHEMA, convert
+from panther_core.data.formats.frame_pickle import ALLOWED, read_frame
 
 DAYS = Path(__file__).parent.parent / "data" / "fdh_pickles"
 
@@ -130,7 +130,7 @@ def test_a_slice_of_absurd_length_is_not_spelt_out() -> None:
 
 
 def test_nothing_real_stands_behind_an_allowed_name() -> None:
-    assert {cls.__module__ for cls in ALLOWED.values()} == {"panther_core.formats.frame_pickle", "builtins"}
+    assert {cls.__module__ for cls in ALLOWED.values()} == {"panther_core.data.formats.frame_pickle", "builtins"}
     assert [name for name, cls in ALLOWED.items() if cls.__module__ == "builtins"] == [("builtins", "slice")]
 
 

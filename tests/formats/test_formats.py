@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput, InvalidFile
-from panther_core.events import decode_transaction
-from panther_core.formats import FORMATS, profile_fields
-from panther_core.formats import read as read_format
-from panther_core.table import TransactionTable
+from panther_core.data.events import decode_transaction
+from panther_core.data.formats import FORMATS, profile_fields
+from panther_core.data.formats import read as read_format
+from panther_core.data.table import TransactionTable
 
 DATA = Path(__file__).parent.parent / "data"
 # folders of samples in the owners' formats, named by format; rows in each

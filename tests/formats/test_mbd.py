@@ -7,8 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from panther_core.base.errors import InvalidFile
-from panther_core.events import Transaction
-from panther_core.formats import read
+from panther_core.data.events import Transaction
+from panther_core.data.formats import read
 
 DATA = Path(__file__).parent.parent / "data" / "mbd"
 

@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats import read
-from panther_core.formats.columns import read_columns
-from panther_core.formats.spool import by_time, regroup
+from panther_core.data.formats import read
+from panther_core.data.formats.columns import read_columns
+from panther_core.data.formats.spool import by_time, regroup
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput, InvalidFile
-from panther_core.formats.sequences import leave_one_out, read_sequences, read_split
+from panther_core.data.formats.sequences import leave_one_out, read_sequences, read_split
 
 LINES = "7 30 10 20\n9 10 40\n8 20 30 40 10\n"
 PAIRS = "7 30\n7 10\n9 10\n7 20\n9 40\n8 20\n8 30\n8 40\n8 10\n"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from panther_core.formats.shared_words import joined, named, numbered
-from panther_core.table import Words, factorise
+from panther_core.data.formats.shared_words import joined, named, numbered
+from panther_core.data.table import Words, factorise
 
 
 def words(*values: str | None) -> Words:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.events import decode_transaction
-from panther_core.generator import PROFILE, GeneratorConfig, generate
-from panther_core.generator.build import numbered
-from panther_core.generator.config import FRAUD_KINDS
-from panther_core.generator.rows import bell, spread, uniform
-from panther_core.table import TransactionTable
+from panther_core.data.events import decode_transaction
+from panther_core.data.generator import PROFILE, GeneratorConfig, generate
+from panther_core.data.generator.build import numbered
+from panther_core.data.generator.config import FRAUD_KINDS
+from panther_core.data.generator.rows import bell, spread, uniform
+from panther_core.data.table import TransactionTable
 
 SMALL = GeneratorConfig(users=300, days=60, merchants=300, seed=7)
 

@@ -5,8 +5,8 @@ import collections
 import pytest
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.events import MAX_BYTES, decode_transaction, event_time_ms
-from panther_core.generator.malformed import KINDS, fuzz, malformed
+from panther_core.data.events import MAX_BYTES, decode_transaction, event_time_ms
+from panther_core.data.generator.malformed import KINDS, fuzz, malformed
 
 NOW_MS = 1_767_225_600_000  # the append time, 2026-01-01
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.generator import GeneratorConfig, generate
-from panther_core.generator.separability import auc, features, learnability, separability
-from panther_core.table import TransactionTable, factorise
+from panther_core.data.generator import GeneratorConfig, generate
+from panther_core.data.generator.separability import auc, features, learnability, separability
+from panther_core.data.table import TransactionTable, factorise
 
 
 @pytest.fixture(scope="module")

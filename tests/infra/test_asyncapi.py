@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from infra.asyncapi import document
-from panther_core.events import Alert, ModelRef, Pattern, Reason
-from panther_core.generator import GeneratorConfig, generate
+from panther_core.data.events import Alert, ModelRef, Pattern, Reason
+from panther_core.data.generator import GeneratorConfig, generate
 
 STORED = Path(__file__).resolve().parents[2] / "docs" / "asyncapi.json"
 

@@ -16,7 +16,7 @@ from msgspec import structs
 from infra.backtest import Plan, known_to, run_backtest, train_versions
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from stream.replay.run import Request
 from stream.report.build import write_report
 from tests.fixtures_model import log

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.commands_data import app
-from panther_core.formats import FORMATS
-from panther_core.token_report import REPORT, TOKENIZER
+from panther_core.data.formats import FORMATS
+from panther_core.data.token_report import REPORT, TOKENIZER
 
 DATA = Path(__file__).parent.parent / "data"
 

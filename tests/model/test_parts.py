@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from panther_core.base.errors import BadInput
+from panther_core.data.schema import CODE
 from panther_core.model.codes import ATTRIBUTES, as_tensor, attributes
 from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Sprm
 from panther_core.model.outputs import cached_width, unpack
 from panther_core.model.serving import PantherModel
-from panther_core.schema import CODE
 from panther_core.scoring import ScoreRequest
 from tests.model.conftest import CONFIG, LENGTH, SCHEMA, make_model, random_codes, random_profiles
 
@@ -25,7 +25,7 @@ def test_codes_and_tokens_equal_the_schema_s(model: PantherModel) -> None:
     for i, name in enumerate(ATTRIBUTES):
         np.testing.assert_array_equal(parts[:, i].numpy(), codes.view(CODE)[name])
     # the vocabulary that make_model fits
-    from panther_core.schema import fit_vocabulary
+    from panther_core.data.schema import fit_vocabulary
 
     vocabulary, _ = fit_vocabulary(SCHEMA, random_codes(np.random.default_rng(0), 300).view(CODE), top_k=40)
     np.testing.assert_array_equal(model.panther.tokeniser(parts).numpy(), vocabulary.tokens(codes.view(CODE)))

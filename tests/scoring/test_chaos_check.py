@@ -16,11 +16,11 @@ from infra.chaos.check import check
 from infra.chaos.evidence import Evidence, Records
 from infra.chaos.offline import InputRecord
 from infra.chaos.traffic import troubled
+from panther_core.data.events import Decision
+from panther_core.data.table import TransactionTable
 from panther_core.engine import decide
-from panther_core.events import Decision
 from panther_core.model.serving import PantherModel
 from panther_core.state import ALERT
-from panther_core.table import TransactionTable
 from stream.intake import read_batch
 from stream.live_models import ServingModel, load_serving_model
 from stream.publish import alert_of, decisions_of, to_json

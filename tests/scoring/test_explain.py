@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
+from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from panther_core.table import TransactionTable
 from stream.explain.page import render, write_page
 from stream.explain.replayed import view_of_log
 from stream.explain.view import seen
@@ -61,6 +61,6 @@ def test_the_page_of_a_user_is_self_contained(log: TransactionTable, artifact_fo
 
 
 def _as_read(path: Path) -> TransactionTable:
-    from panther_core.formats import read_table
+    from panther_core.data.formats import read_table
 
     return read_table("fdh", path)

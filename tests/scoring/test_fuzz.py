@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.chaos.fuzz import fuzz_intake, strange
 from panther_core.base.errors import InvalidEvent
-from panther_core.events import decode_transaction
+from panther_core.data.events import decode_transaction
 from stream.live_models import load_serving_model
 
 

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from panther_core.events import Alert, Decision, Transaction
-from panther_core.generator import PROFILE
-from panther_core.table import TransactionTable, as_arrived
+from panther_core.data.events import Alert, Decision, Transaction
+from panther_core.data.generator import PROFILE
+from panther_core.data.table import TransactionTable, as_arrived
 from stream.parity.compare import Comparison, compare
 from stream.parity.decided import Decided, decide_log
 from stream.parity.inputs import Cause, first_cause

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from panther_core.table import TransactionTable
 from stream.live_models import load_serving_model
 from stream.replay import Replayer, replay
 

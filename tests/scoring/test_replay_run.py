@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from panther_core.base.errors import BadInput, InvalidFile
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from stream.replay.columns import SCHEMA
 from stream.replay.run import Request, run
 

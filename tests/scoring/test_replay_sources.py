@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from panther_core.base.errors import InvalidFile
-from panther_core.table import TransactionTable, as_arrived
+from panther_core.data.table import TransactionTable, as_arrived
 from stream.replay.run import Request, run
 from stream.replay.topic import TopicLog
 from tests.payments import write_payments

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from infra.topics import create_topics
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.topics import DEAD_LETTERS, TRANSACTIONS
+from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.commands_dlq import app
 from stream.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
 from stream.letters import letter_of

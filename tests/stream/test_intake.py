@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from panther_core.events import decode_transaction
-from panther_core.generator import PROFILE
-from panther_core.generator.malformed import KINDS, fuzz, malformed
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import fit_schema
+from panther_core.data.events import decode_transaction
+from panther_core.data.generator import PROFILE
+from panther_core.data.generator.malformed import KINDS, fuzz, malformed
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import fit_schema
 from stream.intake import Intake, read_batch
 
 SCHEMA = fit_schema(np.arange(1.0, 100.0), ["groceries"], ["chip"], profile=PROFILE)

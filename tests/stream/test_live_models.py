@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.events import ModelUpdate
+from panther_core.data.events import ModelUpdate
 from stream.live_models import LiveModels
 from tests.fixtures_model import artifact_folder, log
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from rocksdict import WriteBatch
 
-from panther_core.events import Decision
+from panther_core.data.events import Decision
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import SCORES
 from panther_core.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
-from panther_core.table import TransactionTable
-from panther_core.topics import SCORES
 from stream.acker import Written
 from stream.live_models import ServingModel, load_serving_model
 from stream.processor import Processor

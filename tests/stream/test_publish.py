@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_core.events import Transaction
+from panther_core.data.events import Transaction
+from panther_core.data.schema import fit_schema
 from panther_core.reasons import KINDS
-from panther_core.schema import fit_schema
 from panther_core.state import ALERT, COLD, DECISION, LATE
 from stream.publish import alert_of, decision_behind, decisions_of, row_of
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panther_core.base.times import DAY_MS
-from panther_core.table import TransactionTable, Words
+from panther_core.data.table import TransactionTable, Words
 from trainer.tabular.cards import CARDS_A_DAY, by_card, day_hazard, raised, usual_level
 from trainer.tabular.compromise import lone_frauds
 from trainer.tabular.episode_fit import Labels, fit_episode

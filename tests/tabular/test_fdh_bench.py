@@ -13,8 +13,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.base.errors import BadInput
+from panther_core.data.table import TransactionTable
 from panther_core.evaluation import card_precision
-from panther_core.table import TransactionTable
 from trainer.config import preset
 from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.fdh import everything, load, run_fdh

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.generator import PROFILE, GeneratorConfig, generate
+from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.model.config import ModelConfig
 from trainer.ablation import CONFIG, VARIANTS, run_ablation
 

@@ -12,10 +12,10 @@ import pytest
 
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
-from panther_core.merchant_risk import MerchantRisk
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.token_report import REPORT, TOKENIZER, TokenReport
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
-from panther_core.token_report import REPORT, TOKENIZER, TokenReport
 from trainer.deploy import MODELS, TEMPLATES, export
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from panther_core import artifact
 from panther_core.base.errors import BadInput
-from panther_core.table import TransactionTable
+from panther_core.data.table import TransactionTable
 from trainer.config import TrainConfig, from_file, preset
 from trainer.pipeline import train
 

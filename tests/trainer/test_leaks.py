@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.generator import PROFILE
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import fit_schema
-from panther_core.table import TransactionTable
+from panther_core.data.generator import PROFILE
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import fit_schema
+from panther_core.data.table import TransactionTable
 from tests.fixtures_model import DAY_MS
 from trainer.config import preset
 from trainer.dataset import before, prepare_events, split

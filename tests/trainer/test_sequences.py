@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from panther_core.base.errors import BadInput
-from panther_core.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
+from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model.config import ModelConfig
 from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics

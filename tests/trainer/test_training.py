@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
 from panther_core.base.errors import ArtifactError, BadInput
+from panther_core.data.schema import CODE, fit_vocabulary
+from panther_core.data.table import TransactionTable
 from panther_core.evaluation import fraud_metrics
 from panther_core.history import History
 from panther_core.model.codes import as_tensor
 from panther_core.model.panther import Panther
 from panther_core.model.serving import PantherModel
-from panther_core.schema import CODE, fit_vocabulary
-from panther_core.table import TransactionTable
 from tests.fixtures_model import DAY_MS
 from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import SCHEMA, make_model, random_codes, random_history
@@ -163,7 +163,7 @@ def test_fraud_metrics_of_a_perfect_and_a_blind_score() -> None:
 def test_same_seed_same_artifact_and_continuing_keeps_schema_and_vocabulary(
     artifact_folder: Path, log: TransactionTable, tmp_path: Path
 ) -> None:
-    from panther_core.generator import PROFILE
+    from panther_core.data.generator import PROFILE
 
     options = {"config": preset("tiny"), "label_delay_ms": DAY_MS, "seed": 0, "profile": PROFILE}
     again = train(log, tmp_path / "1", **options)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from panther_core.data.schema import AttributeSchema, ProfileField
 from panther_core.history import History
-from panther_core.schema import AttributeSchema, ProfileField
 from trainer.report.facts import Embedding
 
 Floats = NDArray[np.float64]

@@ -11,8 +11,8 @@ import msgspec
 
 from panther_core.artifact import RUN_REPORT, load_manifest
 from panther_core.base.errors import ArtifactError
+from panther_core.data.token_report import TokenReport
 from panther_core.report.curves import Bin, Histogram
-from panther_core.token_report import TokenReport
 from trainer.config import TrainConfig
 
 FORMAT_VERSION = 2

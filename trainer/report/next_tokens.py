@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.schema import CODE, Vocabulary
 from panther_core.history import History
-from panther_core.schema import CODE, Vocabulary
 from trainer.ranking import MISS
 
 Ints = NDArray[np.int64]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from panther_core.data.token_report import TokenReport
 from panther_core.report.canvas import BLUE, FAINT, GREY, GROUPS, INK, ORANGE, WIDE, draw, label, percent
-from panther_core.token_report import TokenReport
 from trainer.report.facts import Embedding, Motifs
 
 _CURVES = (

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.formats.sequences import LeaveOneOut
+from panther_core.data.formats.sequences import LeaveOneOut
 from panther_core.model.bulk import chunks
 
 Stage = Literal["validation", "test"]

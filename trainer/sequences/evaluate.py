@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.formats.sequences import LeaveOneOut
+from panther_core.data.formats.sequences import LeaveOneOut
 from panther_core.model.bulk import chunks
 from trainer.sequences.batches import Inputs, Stage, held_out_inputs
 from trainer.sequences.model import SequenceModel

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
-from panther_core.formats.sequences import LeaveOneOut, read_split
+from panther_core.data.formats.sequences import LeaveOneOut, read_split
 from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics
 from trainer.run_lines import Figures, RunLines, key_of, over_seeds

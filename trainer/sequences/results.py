@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats.sequences import Sequences
+from panther_core.data.formats.sequences import Sequences
 from trainer.sequences.config import SequenceConfig
 from trainer.sequences.train import Run
 

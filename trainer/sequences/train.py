@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from panther_core.base.console import progress_bar
-from panther_core.formats.sequences import LeaveOneOut
+from panther_core.data.formats.sequences import LeaveOneOut
 from trainer.checkpoint import Checkpoint
 from trainer.optimiser import adamw, set_rate
 from trainer.ranking import metrics

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panther_core.data.schema import CODE, AttributeSchema, fit_vocabulary
+from panther_core.data.table import TransactionTable
 from panther_core.features import NAMES
 from panther_core.grouped import Ints
 from panther_core.history import History, prepare
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
-from panther_core.schema import CODE, AttributeSchema, fit_vocabulary
 from panther_core.scoring import SURPRISE
-from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 from trainer.dataset import before
 from trainer.finetune import head_inputs
@@ -26,7 +26,7 @@ from trainer.pretrain import pretrain
 from trainer.tabular.features import Matrix
 
 DELTA = ("log_p", "z", "log_sigma", "cold", *(f"surprise_{name}" for name in SURPRISE))
-_RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.merchant_risk
+_RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.data.merchant_risk
 
 BEHAVIOUR = TrainConfig(
     model=ModelConfig(

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
+from panther_core.data.table import TransactionTable
 from panther_core.episodes import RARE, Evidence, chance, label_evidence
 from panther_core.grouped import Floats, Grouped, Ints
-from panther_core.table import TransactionTable
 from trainer.tabular.episode_fit import Labels, fit_episode
 from trainer.tabular.features import Matrix
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.formats import profile_fields, read
+from panther_core.data.formats import profile_fields, read
+from panther_core.data.schema import AttributeSchema, fit_schema
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
 from panther_core.grouped import Floats, Ints
 from panther_core.history import History
-from panther_core.schema import AttributeSchema, fit_schema
-from panther_core.table import TransactionTable
-from panther_core.table_concat import concat
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.tabular.bootstrap import by_chance

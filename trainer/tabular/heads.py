@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panther_core.data.schema import AttributeSchema
 from panther_core.grouped import Floats, Ints
 from panther_core.model.codes import as_tensor
 from panther_core.model.config import ModelConfig
-from panther_core.schema import AttributeSchema
 from trainer.tabular.behaviour import BehaviourInputs
 from trainer.tabular.boosting import best_columns, boosted_logits
 from trainer.tabular.encoding import PiecewiseLinear

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panther_core.base.console import progress_bar
+from panther_core.data.schema import AttributeSchema
 from panther_core.model.config import ModelConfig
 from panther_core.model.head import TextCnn
-from panther_core.schema import AttributeSchema
 from panther_core.window import RECENT
 from trainer.tabular.encoding import PiecewiseLinear
 

@@ -14,9 +14,9 @@ import numpy as np
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
+from panther_core.data.table import TransactionTable
 from panther_core.evaluation import fraud_metrics
 from panther_core.grouped import Ints
-from panther_core.table import TransactionTable
 from trainer.config import TrainConfig
 from trainer.pipeline import fit_log_schema
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from panther_core.schema import AttributeSchema, ProfileField
+from panther_core.data.schema import AttributeSchema, ProfileField
 from trainer.report.embedding import between_share, code_names, measure_embedding
 
 SCHEMA = AttributeSchema(

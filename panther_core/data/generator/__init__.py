@@ -4,8 +4,8 @@ People have habits that a model of sequences can learn and a model of single eve
 events that are each ordinary for somebody (docs/generator.md: assumptions, separability, learnability).
 """
 
-from panther_core.generator.build import generate
-from panther_core.generator.config import GeneratorConfig
-from panther_core.generator.people import PROFILE
+from panther_core.data.generator.build import generate
+from panther_core.data.generator.config import GeneratorConfig
+from panther_core.data.generator.people import PROFILE
 
 __all__ = ["PROFILE", "GeneratorConfig", "generate"]

@@ -29,13 +29,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.events import MAX_TIME_MS, MIN_TIME_MS
-from panther_core.formats.columns import fail, locate, none_given
-from panther_core.formats.period import Period
-from panther_core.formats.shared_words import named
-from panther_core.formats.spool import by_time, regroup
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable, Words
+from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS
+from panther_core.data.formats.columns import fail, locate, none_given
+from panther_core.data.formats.period import Period
+from panther_core.data.formats.shared_words import named
+from panther_core.data.formats.spool import by_time, regroup
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable, Words
 
 PROFILE: tuple[ProfileField, ...] = ()
 _RECORD = np.dtype([("time_ms", "i8"), ("id", "S32"), ("user", "i4"), ("business", "i4"), ("spare", "V8")])
@@ -74,7 +74,7 @@ class _Businesses:
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """See panther_core.formats.read."""
+    """See panther_core.data.formats.read."""
     file = locate(path, ("yelp_academic_dataset_review.json",))
     businesses = _businesses(locate(file.parent, ("yelp_academic_dataset_business.json",)))
     numbers: dict[str, int] = {}

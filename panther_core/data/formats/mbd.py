@@ -27,12 +27,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats.columns import Part, fail, stream_columns
-from panther_core.formats.period import Period
-from panther_core.formats.shared_words import joined, named, numbered
-from panther_core.formats.spool import by_time, regroup
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable
+from panther_core.data.formats.columns import Part, fail, stream_columns
+from panther_core.data.formats.period import Period
+from panther_core.data.formats.shared_words import joined, named, numbered
+from panther_core.data.formats.spool import by_time, regroup
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable
 
 PROFILE: tuple[ProfileField, ...] = ()
 _COLUMNS = (
@@ -44,7 +44,7 @@ Numbers = dict[str, dict[str, int]]
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """See panther_core.formats.read."""
+    """See panther_core.data.formats.read."""
     numbers: Numbers = {name: {} for name in _WORDS}
     words: dict[str, list[str]] = {}
     for records in regroup(by_time(_parse(_files(path), period, numbers)), batch_rows):

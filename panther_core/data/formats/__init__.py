@@ -17,10 +17,10 @@ from os import PathLike
 from pathlib import Path
 
 from panther_core.base.errors import BadInput, InvalidFile
-from panther_core.formats.period import Period
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable
-from panther_core.table_concat import concat
+from panther_core.data.formats.period import Period
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
 
 FORMATS = ("fdh", "sparkov", "tabformer", "mbd", "yelp", "generic")
 
@@ -85,4 +85,4 @@ def profile_fields(format: str) -> tuple[ProfileField, ...]:
 
 
 def _module(format: str):  # type: ignore[no-untyped-def]  # a module has no useful type
-    return import_module(f"panther_core.formats.{format}")
+    return import_module(f"panther_core.data.formats.{format}")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.generator.catalogue import ATM, CATEGORY, CHIP, CONTACTLESS, COUNTRIES, MEDIAN, ONLINE
-from panther_core.generator.config import FRAUD_KINDS, GeneratorConfig
-from panther_core.generator.payments import World, price
-from panther_core.generator.rows import ROW, Floats, Ints, Rows, spread, stream
+from panther_core.data.generator.catalogue import ATM, CATEGORY, CHIP, CONTACTLESS, COUNTRIES, MEDIAN, ONLINE
+from panther_core.data.generator.config import FRAUD_KINDS, GeneratorConfig
+from panther_core.data.generator.payments import World, price
+from panther_core.data.generator.rows import ROW, Floats, Ints, Rows, spread, stream
 
 _SMALL = np.array([CATEGORY[c] for c in ("gaming", "streaming", "marketplace", "transit")])
 _LARGE = np.array([CATEGORY[c] for c in ("electronics", "marketplace", "clothing", "travel", "gaming")])

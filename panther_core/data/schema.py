@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.tokenizer import ATTRIBUTES, Combinations, Scale, bucket_edges, combination
+from panther_core.data.tokenizer import ATTRIBUTES, Combinations, Scale, bucket_edges, combination
 
 CODE = np.dtype(
     [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
-from panther_core.table import TransactionTable, Words
+from panther_core.data.table import TransactionTable, Words
 
 _COLUMNS = ("user", "merchant", "category", "channel", "currency", "country", "device", "fraud_kind")
 

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
-from panther_core.generator.catalogue import CATEGORIES, CHANNELS, COUNTRIES
-from panther_core.generator.config import FRAUD_KINDS, GeneratorConfig
-from panther_core.generator.fraud import by_person, fraudulent
-from panther_core.generator.habits import legitimate
-from panther_core.generator.payments import OWN_DEVICES, make_world
-from panther_core.generator.people import make_people
-from panther_core.generator.rows import Ints, Rows
-from panther_core.table import TransactionTable, Words
+from panther_core.data.generator.catalogue import CATEGORIES, CHANNELS, COUNTRIES
+from panther_core.data.generator.config import FRAUD_KINDS, GeneratorConfig
+from panther_core.data.generator.fraud import by_person, fraudulent
+from panther_core.data.generator.habits import legitimate
+from panther_core.data.generator.payments import OWN_DEVICES, make_world
+from panther_core.data.generator.people import make_people
+from panther_core.data.generator.rows import Ints, Rows
+from panther_core.data.table import TransactionTable, Words
 
 
 def generate(config: GeneratorConfig) -> TransactionTable:

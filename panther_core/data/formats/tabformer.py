@@ -24,11 +24,11 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from panther_core.formats.columns import Part, locate, none_given, read_columns, same, stream_columns
-from panther_core.formats.period import Period
-from panther_core.formats.spool import by_time, regroup
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable, Words
+from panther_core.data.formats.columns import Part, locate, none_given, read_columns, same, stream_columns
+from panther_core.data.formats.period import Period
+from panther_core.data.formats.spool import by_time, regroup
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable, Words
 
 CHANNELS = ("swipe", "chip", "online")
 PROFILE = (
@@ -62,7 +62,7 @@ _FILES = ("credit_card_transactions-ibm_v2.csv", "User0_credit_card_transactions
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """See panther_core.formats.read."""
+    """See panther_core.data.formats.read."""
     file = locate(path, _FILES)
     countries: dict[str, int] = {}
     facts = _people(file.parent)

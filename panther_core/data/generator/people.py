@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.generator.catalogue import CARDS, COUNTRIES, JOBS, REGIONS, ROUTINES, STEPS
-from panther_core.generator.config import GeneratorConfig
-from panther_core.generator.rows import Floats, Ints, stream
-from panther_core.schema import ProfileField
+from panther_core.data.generator.catalogue import CARDS, COUNTRIES, JOBS, REGIONS, ROUTINES, STEPS
+from panther_core.data.generator.config import GeneratorConfig
+from panther_core.data.generator.rows import Floats, Ints, stream
+from panther_core.data.schema import ProfileField
 
 SLOTS = 7  # routines a person has
 KEEP = 0.88  # chance that a step of a routine is done

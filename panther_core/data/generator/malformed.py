@@ -1,6 +1,6 @@
 """Records that must become dead letters, and a fuzzer that damages good ones.
 
-`malformed` gives records that are wrong for certain (panther_core.events says why); `fuzz` gives records of which
+`malformed` gives records that are wrong for certain (panther_core.data.events says why); `fuzz` gives records of which
 nothing is known but that they must be either scored or dead-lettered, and never stop the stream.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.times import DAY_MS
-from panther_core.events import MAX_AMOUNT, MAX_BYTES
+from panther_core.data.events import MAX_AMOUNT, MAX_BYTES
 
 _REQUIRED = (
     "transaction_id", "user_id", "merchant_id", "merchant_category", "amount", "currency", "channel", "event_time",
@@ -50,7 +50,7 @@ def _raw(change: Callable[[bytes], bytes]) -> Callable[[dict[str, Any]], bytes]:
     return lambda record: change(json.dumps(record).encode())
 
 
-# kind -> (dead-letter code of panther_core.events, how a good record becomes a bad one)
+# kind -> (dead-letter code of panther_core.data.events, how a good record becomes a bad one)
 KINDS: dict[str, tuple[str, Callable[[dict[str, Any]], bytes]]] = {
     "empty": ("empty", _raw(lambda _: b"")),
     "too_large": ("too_large", _with(padding="x" * MAX_BYTES)),

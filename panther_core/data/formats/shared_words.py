@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.table import Words
+from panther_core.data.table import Words
 
 
 def numbered(column: Words, numbers: dict[str, int]) -> NDArray[np.int32]:

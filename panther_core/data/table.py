@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.events import Transaction, event_time_ms
-from panther_core.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
+from panther_core.data.events import Transaction, event_time_ms
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
 
 EVENT = np.dtype(
     [

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats.columns import Part, fail, locate, none_given, read_columns
-from panther_core.formats.period import Period
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable, Words
+from panther_core.data.formats.columns import Part, fail, locate, none_given, read_columns
+from panther_core.data.formats.period import Period
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable, Words
 
 SCENARIOS = ("amount_over_220", "terminal_compromised", "customer_compromised")  # TX_FRAUD_SCENARIO 1, 2, 3
 PROFILE = tuple(ProfileField(name, edges=tuple(float(e) for e in range(10, 100, 10))) for name in ("home_x", "home_y"))
@@ -27,7 +27,7 @@ _OPTIONAL = ("TX_FRAUD", "TX_FRAUD_SCENARIO")
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """See panther_core.formats.read."""
+    """See panther_core.data.formats.read."""
     file = _file(path)
     part = Part(file, read_columns(file, _COLUMNS, _OPTIONAL), 1)
     time_ms = part.times("TX_DATETIME", "iso")

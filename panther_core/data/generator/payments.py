@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from panther_core.base.times import DAY_MS
-from panther_core.generator.catalogue import (
+from panther_core.data.generator.catalogue import (
     ATM,
     CATEGORIES,
     CATEGORY,
@@ -19,8 +19,8 @@ from panther_core.generator.catalogue import (
     ONLINE,
     TRANSFER,
 )
-from panther_core.generator.people import People
-from panther_core.generator.rows import Floats, Ints, bell, uniform
+from panther_core.data.generator.people import People
+from panther_core.data.generator.rows import Floats, Ints, bell, uniform
 
 OWN_DEVICES = 5  # three phones in a row, a laptop, a tablet
 

@@ -1,6 +1,6 @@
 """How well one field alone separates fraud, and how much order tells about the next payment.
 
-`python -m panther_core.generator.separability` prints the tables of docs/generator.md.
+`python -m panther_core.data.generator.separability` prints the tables of docs/generator.md.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import HOUR_MS
-from panther_core.generator.build import generate
-from panther_core.generator.config import FRAUD_KINDS, GeneratorConfig
-from panther_core.generator.rows import Floats, Ints
-from panther_core.schema import hour_of_week
-from panther_core.table import TransactionTable
+from panther_core.data.generator.build import generate
+from panther_core.data.generator.config import FRAUD_KINDS, GeneratorConfig
+from panther_core.data.generator.rows import Floats, Ints
+from panther_core.data.schema import hour_of_week
+from panther_core.data.table import TransactionTable
 
 
 def auc(score: Floats, positive: NDArray[np.bool_]) -> float:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats.columns import Part, fail
-from panther_core.formats.frame_pickle import read_frame
+from panther_core.data.formats.columns import Part, fail
+from panther_core.data.formats.frame_pickle import read_frame
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.pkl")
 SCHEMA = pa.schema(

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from panther_core.formats.columns import Part, csv_header, fail, same, stream_columns
-from panther_core.formats.period import Period
-from panther_core.table import TransactionTable, Words
-from panther_core.table_concat import concat
+from panther_core.data.formats.columns import Part, csv_header, fail, same, stream_columns
+from panther_core.data.formats.period import Period
+from panther_core.data.table import TransactionTable, Words
+from panther_core.data.table_concat import concat
 
 _KAGGLE = ("fraudTrain.csv", "fraudTest.csv")
 _FACTS = ("gender", "state", "job", "city_pop", "dob")

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.schema import AttributeSchema, Vocabulary
-from panther_core.tokenizer import ATTRIBUTES, Combinations
+from panther_core.data.schema import AttributeSchema, Vocabulary
+from panther_core.data.tokenizer import ATTRIBUTES, Combinations
 
 TOKENIZER, REPORT = "tokenizer.json", "tokenizer_report.json"
 FORMAT_VERSION = 1

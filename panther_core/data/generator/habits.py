@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.generator.catalogue import CATEGORY, ONLINE, ROUTINES, STEP_BAND, STEP_CATEGORY, STEPS
-from panther_core.generator.config import GeneratorConfig
-from panther_core.generator.payments import World
-from panther_core.generator.people import KEEP, SLOTS
-from panther_core.generator.rows import ROW, Floats, Ints, Rows, spread, stream, uniform
+from panther_core.data.generator.catalogue import CATEGORY, ONLINE, ROUTINES, STEP_BAND, STEP_CATEGORY, STEPS
+from panther_core.data.generator.config import GeneratorConfig
+from panther_core.data.generator.payments import World
+from panther_core.data.generator.people import KEEP, SLOTS
+from panther_core.data.generator.rows import ROW, Floats, Ints, Rows, spread, stream, uniform
 
 BLOCK_CELLS = 2_000_000  # (person, routine, day) cells drawn at a time: bounds the memory, not the result's size
 _GAP_MIN = np.array([r.gap_min for r in ROUTINES])

@@ -37,10 +37,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.formats.columns import Part, fail, locate, none_given, read_columns, same, stream_columns
-from panther_core.formats.period import Period
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable, Words
+from panther_core.data.formats.columns import Part, fail, locate, none_given, read_columns, same, stream_columns
+from panther_core.data.formats.period import Period
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable, Words
 
 PROFILE: tuple[ProfileField, ...] = ()
 
@@ -95,11 +95,13 @@ def load_mapping(path: Path) -> tuple[Mapping, Path]:
     try:
         return decode(file.read_bytes(), type=Mapping), file
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"{file}: {error}: correct the mapping (fields: panther_core/formats/generic.py)") from None
+        raise InvalidFile(
+            f"{file}: {error}: correct the mapping (fields: panther_core/data/formats/generic.py)"
+        ) from None
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """See panther_core.formats.read."""
+    """See panther_core.data.formats.read."""
     mapping, file = load_mapping(path)
     data = file.parent / mapping.data
     if not data.is_file():

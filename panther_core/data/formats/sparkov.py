@@ -4,7 +4,7 @@
 - `transactions.parquet` (or .csv), customer_id, unix_time, category, amt, is_fraud, merchant, and `customers.csv.gz`
   for profiles: the compact form, read here;
 - `fraudTrain.csv`, `fraudTest.csv`, or the simulator's own `adults_2550_male_rural_000-199.csv`, ...: see
-  panther_core.formats.sparkov_original. There the user is the card number and the id is `trans_num`.
+  panther_core.data.formats.sparkov_original. There the user is the card number and the id is `trans_num`.
 
 The channel is what the category's ending says (`_net` online, `_pos` till), else not given. The prefix `fraud_` that
 the simulator puts before every merchant's name, fraud or not, is removed. Compact rows have no id: it is `s` + row.
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.formats import sparkov_original
-from panther_core.formats.columns import Part, fail, locate, read_columns, same
-from panther_core.formats.period import Period
-from panther_core.schema import ProfileField
-from panther_core.table import TransactionTable, Words
+from panther_core.data.formats import sparkov_original
+from panther_core.data.formats.columns import Part, fail, locate, read_columns, same
+from panther_core.data.formats.period import Period
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable, Words
 
 _STATES = (
     "AK", "AL", "AR", "AZ", "CA", "CO", "CT", "DC", "DE", "FL", "GA", "HI", "IA", "ID", "IL", "IN", "KS", "KY", "LA",
@@ -44,7 +44,7 @@ _PEOPLE = ("customer_id", "gender", "state", "city_pop", "job", "dob")
 
 
 def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """See panther_core.formats.read."""
+    """See panther_core.data.formats.read."""
     if originals := sparkov_original.files(path, COMPACT):
         yield from sparkov_original.tables(originals, period, batch_rows)
         return

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.merchant_risk import MerchantRisk
-from panther_core.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
-from panther_core.table import TransactionTable, Words, hash_words
-from panther_core.token_report import TokenReport, report
-from panther_core.tokenizer import SCALES, Combinations, Scale
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
+from panther_core.data.table import TransactionTable, Words, hash_words
+from panther_core.data.token_report import TokenReport, report
+from panther_core.data.tokenizer import SCALES, Combinations, Scale
 
 T = TypeVar("T", bound=np.generic)
 Tables = Callable[[], Iterable[TransactionTable]]

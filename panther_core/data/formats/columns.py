@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
-from panther_core.table import Words
+from panther_core.data.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
+from panther_core.data.table import Words
 
 CSV_BLOCK_BYTES = 4 << 20  # how much text of a CSV file is parsed at a time
 
