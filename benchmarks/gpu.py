@@ -25,7 +25,6 @@ from benchmarks.incremental import make_model, random_codes
 from panther_core.base.console import emit, say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
-from panther_core.features import WIDTH
 from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.layers import TAPS
@@ -34,8 +33,9 @@ from panther_core.model.pool import Precision, SlabPool
 from panther_core.model.serving import PantherModel
 from panther_core.model.step import step_for
 from panther_core.scoring import EncodeRequest, ScoreRequest
-from panther_core.transition import hash_codes
-from panther_core.window import RECENT, window_length, window_start
+from panther_core.state.features import WIDTH
+from panther_core.state.transition import hash_codes
+from panther_core.state.window import RECENT, window_length, window_start
 
 BATCHES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 KINDS: tuple[tuple[Precision, bool], ...] = (("float32", False), ("bfloat16", False), ("bfloat16", True))

@@ -22,8 +22,8 @@ from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel
 from panther_core.scoring import EncodeRequest
-from panther_core.transition import hash_codes
-from panther_core.window import window_length
+from panther_core.state.transition import hash_codes
+from panther_core.state.window import window_length
 
 _BATCH = 64
 

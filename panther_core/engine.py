@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import AttributeSchema
-from panther_core.features import context_features
 from panther_core.reasons import rank_reasons, strongest
 from panther_core.rules import RuleModel
 from panther_core.scoring import (
@@ -33,8 +32,9 @@ from panther_core.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
-from panther_core.state import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES, put_rows, take_rows
-from panther_core.transition import (
+from panther_core.state.features import context_features
+from panther_core.state.record import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES, put_rows, take_rows
+from panther_core.state.transition import (
     Events,
     States,
     append,
@@ -45,7 +45,7 @@ from panther_core.transition import (
     packed,
     recent,
 )
-from panther_core.waves import waves
+from panther_core.state.waves import waves
 
 SCORE_DECIMALS = 6  # published scores are rounded, so that float noise between batch shapes does not show
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from panther_core.data.events import Expected, Pattern, Reason
 from panther_core.data.schema import AttributeSchema
-from panther_core.features import NAMES, WIDTH
 from panther_core.scoring import SURPRISE
-from panther_core.state import REASONS
+from panther_core.state.features import NAMES, WIDTH
+from panther_core.state.record import REASONS
 
 #: (code, sentence, the inputs of the fraud head it sums up); the place in this list, plus 1, is stored in the state,
 #: so entries are appended and never moved. Every input stands in exactly one entry. Names are of context features, of

@@ -15,7 +15,7 @@ _CLIP = 8.0  # standard deviations: one absurd value must not decide alone
 
 @dataclass(frozen=True)
 class RuleModel:
-    """Weights over F context features (panther_core.features.NAMES order)."""
+    """Weights over F context features (panther_core.state.features.NAMES order)."""
 
     mean: NDArray[np.float32]  # [F]
     std: NDArray[np.float32]  # [F], positive

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from panther_core.data.events import Alert, Decision, ModelProgress, ModelRef, Transaction
 from panther_core.data.schema import AttributeSchema, hash64
 from panther_core.reasons import KINDS, expected_of, patterns_of, reasons_of
-from panther_core.state import ALERT, COLD, DECISION, DEGRADED, LATE
+from panther_core.state.record import ALERT, COLD, DECISION, DEGRADED, LATE
 
 MODEL_NAME = "panther"
 _ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rocksdict import Rdict, WriteBatch
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.state import events_applied
+from panther_core.state.record import events_applied
 from stream import metrics
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.grouped import Floats
-from panther_core.history import History
+from panther_core.state.history import History
 from trainer.calibrate import platt
 from trainer.finetune import HeadInputs
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER

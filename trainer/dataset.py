@@ -17,7 +17,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.history import History, prepare
+from panther_core.state.history import History, prepare
 from trainer.config import TrainConfig
 
 Rows = NDArray[np.int64]

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
 from panther_core.model.serving import POSITIONS, PantherModel
-from panther_core.window import window_start
+from panther_core.state.history import History
+from panther_core.state.window import window_start
 from trainer.ranking import MISS, metrics
 
 _CHUNK = 4096

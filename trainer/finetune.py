@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panther_core.base.console import progress_bar
-from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.codes import as_tensor
 from panther_core.model.head import FraudHead
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
-from panther_core.window import RECENT
+from panther_core.state.history import History
+from panther_core.state.window import RECENT
 from trainer.config import TrainConfig
 
 _CHUNK = 4096

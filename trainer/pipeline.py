@@ -26,12 +26,12 @@ from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabu
 from panther_core.data.table import TransactionTable
 from panther_core.data.tokenizer import Combinations
 from panther_core.evaluation import alert_metrics, fraud_metrics
-from panther_core.features import NAMES
-from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.rules import RuleModel
+from panther_core.state.features import NAMES
+from panther_core.state.history import History
 from trainer.alternatives import boosted_scores
 from trainer.calibrate import platt, threshold_for
 from trainer.checkpoint import Checkpoint

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from panther_core.base.console import progress_bar
 from panther_core.base.errors import BadInput
-from panther_core.history import History
 from panther_core.model.bulk import Windows, chunks, padded, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
+from panther_core.state.history import History
 from trainer.checkpoint import Best, Checkpoint
 from trainer.config import TrainConfig
 from trainer.curve import Curve

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
 from panther_core.data.table import TransactionTable
-from panther_core.history import History, prepare
 from panther_core.model.serving import PantherModel
+from panther_core.state.history import History, prepare
 from trainer.config import TrainConfig
 from trainer.dataset import among
 from trainer.evaluate import Validation, hit_rates, token_ranks

@@ -21,7 +21,7 @@ from infra.chaos.offline import Offline, as_taken_in, run_offline
 from panther_core.data.events import Alert, Decision
 from panther_core.data.schema import hash64
 from panther_core.model.serving import PantherModel
-from panther_core.state import COLD, LATE, events_applied
+from panther_core.state.record import COLD, LATE, events_applied
 from stream.intake import Intake, read_batch
 from stream.ledger import SCORE_TOLERANCE
 from stream.live_models import ServingModel

@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.history import History
 from panther_core.scoring import ScoreRequest
-from panther_core.window import RECENT, blocks, window_start
+from panther_core.state.history import History
+from panther_core.state.window import RECENT, blocks, window_start
 
 _NEAR = 32  # events: starts that differ by less are near each other
 

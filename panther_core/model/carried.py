@@ -1,6 +1,6 @@
 """A stretch of a log whose users have a past: what is needed of that past to encode the stretch window by window.
 
-A window begins at most L events back (panther_core.window), and the ring of a user's state holds those. They are put
+A window begins at most L events back (panther_core.state.window), and the ring of a user's state holds those. They are put
 before the user's events as rows of their own, so that encoding and scoring know of nothing but histories. G users.
 """
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory
-from panther_core.state import EXPECTED
-from panther_core.transition import code_array, context
+from panther_core.state.history import History
+from panther_core.state.record import EXPECTED
+from panther_core.state.transition import code_array, context
 
 
 @dataclass(frozen=True)

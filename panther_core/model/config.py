@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from panther_core.base.errors import BadInput
-from panther_core.window import RECENT
+from panther_core.state.window import RECENT
 
 Encoder = Literal["panther", "transformer", "sasrec", "hstu"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)

@@ -27,7 +27,7 @@ from panther_core.model.head import FraudHead
 from panther_core.model.layers import Layer
 from panther_core.model.panther import Panther
 from panther_core.reasons import DENSE_KIND, EMBEDDING_KIND, KINDS, TEXT_KIND
-from panther_core.state import PROTOTYPES
+from panther_core.state.record import PROTOTYPES
 
 _ROWS = 256  # rows at a time: bounds memory
 

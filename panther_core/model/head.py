@@ -20,7 +20,7 @@ from panther_core.data.schema import AttributeSchema
 from panther_core.model.codes import ATTRIBUTES, attributes, sizes
 from panther_core.model.config import ModelConfig
 from panther_core.scoring import SURPRISE
-from panther_core.window import RECENT
+from panther_core.state.window import RECENT
 
 CLIP = 8.0  # standard deviations
 MAX_Z, MIN_SIGMA = 1e6, 1e-9

@@ -29,9 +29,9 @@ from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.model.step import step_for
 from panther_core.model.step_interface import Step
 from panther_core.scoring import EncodeRequest, EncodeResponse
-from panther_core.transition import extend_hash, hash_codes
-from panther_core.waves import waves
-from panther_core.window import RECENT
+from panther_core.state.transition import extend_hash, hash_codes
+from panther_core.state.waves import waves
+from panther_core.state.window import RECENT
 
 #: with more new events than this, one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16

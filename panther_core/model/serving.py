@@ -16,8 +16,6 @@ from torch import Tensor
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
-from panther_core.features import WIDTH
-from panther_core.history import History
 from panther_core.model import kernels
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
@@ -28,7 +26,9 @@ from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
 from panther_core.model.score_kernel import ScoreKernel
 from panther_core.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
-from panther_core.state import EXPECTED
+from panther_core.state.features import WIDTH
+from panther_core.state.history import History
+from panther_core.state.record import EXPECTED
 
 POSITIONS = 8192  # padded window positions a forward: activations stay in cache
 _POSITIONS_CPU = 2048  # of whole histories: activations stay in memory that the process has, fresh pages are dear

@@ -8,7 +8,7 @@ import numpy as np
 from panther_core.data.events import Expected, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.reasons import expected_of, reasons_of
-from panther_core.state import ALERT, COLD, DEGRADED, LATE
+from panther_core.state.record import ALERT, COLD, DEGRADED, LATE
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

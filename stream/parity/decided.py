@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.table import TransactionTable, hash_words
 from panther_core.engine import make_decisions
-from panther_core.state import DECISION, LATE
+from panther_core.state.record import DECISION, LATE
 from stream.live_models import ServingModel
 from stream.parity.log import Log
 from stream.parity.online import Online

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, hash64
 from panther_core.data.table import TransactionTable
-from panther_core.features import NAMES, context_features
-from panther_core.history import prepare
-from panther_core.state import StateCodec
-from panther_core.transition import complete
+from panther_core.state.features import NAMES, context_features
+from panther_core.state.history import prepare
+from panther_core.state.record import StateCodec
+from panther_core.state.transition import complete
 from stream.live_models import ServingModel
 from stream.parity.compare import Mismatch
 from stream.parity.decided import Decided

@@ -1,6 +1,6 @@
 """Decides a log in chunks, in memory that grows with its users and not with its rows.
 
-The state functions are run wave by wave (panther_core.history), the model over whole context windows: no decision
+The state functions are run wave by wave (panther_core.state.history), the model over whole context windows: no decision
 feeds back into a model's inputs, so this equals the stream to float rounding (DESIGN section 3). Between chunks every
 user keeps the state record that the worker would keep, and the outputs after its last event.
 """
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from panther_core.data.table import TransactionTable
 from panther_core.engine import give_reasons, make_decisions, to_explain
-from panther_core.history import prepare
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups
 from panther_core.model.serving import PantherModel
 from panther_core.model.threads import side_by_side
-from panther_core.state import DECISION, StateCodec, put_rows, take_rows
-from panther_core.transition import code_array
+from panther_core.state.history import prepare
+from panther_core.state.record import DECISION, StateCodec, put_rows, take_rows
+from panther_core.state.transition import code_array
 from stream.live_models import ServingModel
 
 _POSITIONS = 1 << 16  # events a thread encodes before they are scored and forgotten: bounds memory

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import alert_metrics, fraud_metrics
-from panther_core.state import ALERT
+from panther_core.state.record import ALERT
 from stream.replay.engine import Replayed
 
 

@@ -18,7 +18,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from panther_core.state import ALERT
+from panther_core.state.record import ALERT
 from stream.live_models import load_serving_model
 from stream.replay.columns import decision_columns
 from stream.replay.engine import Replayed, Replayer

@@ -28,8 +28,8 @@ from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.data.topics import MODELS, PREFIX
-from panther_core.features import WIDTH
-from panther_core.state import DECISION
+from panther_core.state.features import WIDTH
+from panther_core.state.record import DECISION
 from stream.ledger import Ledger, LedgerReader
 from stream.produce import produce
 from stream.producer import make_producer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.data.table import Words
-from panther_core.state import REASONS
+from panther_core.state.record import REASONS
 from stream.replay.columns import SCHEMA
 
 MANIFEST = "replay.json"

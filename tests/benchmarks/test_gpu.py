@@ -13,7 +13,7 @@ from benchmarks.gpu import Case, Ceilings, ceilings, least_work, measure, run_gp
 from benchmarks.incremental import make_model
 from panther_core.base.errors import BadInput
 from panther_core.model.config import ModelConfig
-from panther_core.transition import extend_hash
+from panther_core.state.transition import extend_hash
 
 
 def test_each_request_continues_the_one_before_it_or_falls() -> None:

@@ -10,7 +10,6 @@ from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
 from panther_core.engine import Answer, LiveModel, Request, decide
-from panther_core.features import WIDTH
 from panther_core.reasons import KINDS
 from panther_core.rules import RuleModel
 from panther_core.scoring import (
@@ -22,7 +21,8 @@ from panther_core.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
-from panther_core.state import StateCodec
+from panther_core.state.features import WIDTH
+from panther_core.state.record import StateCodec
 from tests.steps import decided
 
 LENGTH, CACHED = 8, 4

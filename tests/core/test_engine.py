@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.engine import LiveModel
-from panther_core.history import prepare
 from panther_core.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
-from panther_core.state import CACHED as DEGRADED_CACHED
-from panther_core.state import DECISIONS, LATE, LIVE, RULES
-from panther_core.transition import context, hash_codes
-from panther_core.waves import waves
+from panther_core.state.history import prepare
+from panther_core.state.record import CACHED as DEGRADED_CACHED
+from panther_core.state.record import DECISIONS, LATE, LIVE, RULES
+from panther_core.state.transition import context, hash_codes
+from panther_core.state.waves import waves
 from tests.core.conftest import LENGTH, MODEL, Stream, score
 
 anything = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

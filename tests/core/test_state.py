@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.data.schema import fit_schema
-from panther_core.state import LAYOUT_VERSION, StateCodec, state_dtype
-from panther_core.state_layouts import layout_1
+from panther_core.state.layouts import layout_1
+from panther_core.state.record import LAYOUT_VERSION, StateCodec, state_dtype
 
 SCHEMA = fit_schema(np.arange(1.0, 50.0), ["a", "b"], ["c"])
 CODEC = StateCodec(SCHEMA, 16, 8)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_core.window import blocks, window_length, window_start
+from panther_core.state.window import blocks, window_length, window_start
 
 LENGTHS = st.sampled_from([8, 16, 256])
 

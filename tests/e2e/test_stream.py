@@ -27,7 +27,7 @@ from panther_core.data.events import Decision, ModelRef
 from panther_core.data.generator.malformed import malformed
 from panther_core.data.schema import hash64
 from panther_core.data.table_concat import concat
-from panther_core.history import prepare
+from panther_core.state.history import prepare
 from stream.explain.live import view_of_live
 from stream.faust_recovery import OWNER
 from stream.live_models import load_serving_model

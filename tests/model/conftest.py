@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
-from panther_core.features import WIDTH
-from panther_core.history import History
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.state.features import WIDTH
+from panther_core.state.history import History
 
 if not torch.cuda.is_available():
     # Before anything imports Triton's language: its kernels run on CPU tensors then, one program after the other.

@@ -18,8 +18,8 @@ from panther_core.model.layers import Layer
 from panther_core.model.pool import Precision, SlabPool, decode_table
 from panther_core.model.serving import PantherModel
 from panther_core.scoring import EncodeRequest
-from panther_core.transition import hash_codes
-from panther_core.window import window_start
+from panther_core.state.transition import hash_codes
+from panther_core.state.window import window_start
 from tests.model.conftest import CONFIG, LENGTH, make_model, random_codes, random_profiles
 
 MODELS = {

@@ -12,7 +12,7 @@ from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
 from panther_core.engine import decide
 from panther_core.model.serving import PantherModel
-from panther_core.state import ALERT
+from panther_core.state.record import ALERT
 from stream.live_models import ServingModel, load_serving_model
 from stream.parity.online import Online
 from stream.publish import alert_of, decisions_of, to_json

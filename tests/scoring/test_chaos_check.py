@@ -20,7 +20,7 @@ from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.engine import decide
 from panther_core.model.serving import PantherModel
-from panther_core.state import ALERT
+from panther_core.state.record import ALERT
 from stream.intake import read_batch
 from stream.live_models import ServingModel, load_serving_model
 from stream.publish import alert_of, decisions_of, to_json

@@ -10,7 +10,7 @@ import numpy as np
 from panther_core.data.table import TransactionTable
 from panther_core.engine import decide
 from panther_core.model.serving import PantherModel
-from panther_core.state import ALERT, DECISION
+from panther_core.state.record import ALERT, DECISION
 from stream.live_models import load_serving_model
 from stream.replay import replay
 from tests.steps import asking, decided

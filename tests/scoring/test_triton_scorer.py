@@ -12,8 +12,8 @@ import pytest
 
 from infra.ports import pick_free
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.features import WIDTH
 from panther_core.scoring import ScoreRequest
+from panther_core.state.features import WIDTH
 from stream.triton_scorer import TritonScorer
 
 

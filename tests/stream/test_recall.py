@@ -13,7 +13,7 @@ import numpy as np
 
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.table import TransactionTable
-from panther_core.state import DECISION
+from panther_core.state.record import DECISION
 from stream.intake import read_batch
 from stream.live_models import load_serving_model
 from stream.processor import Processor

@@ -16,10 +16,10 @@ from panther_core.base.errors import ArtifactError, BadInput
 from panther_core.data.schema import CODE, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import fraud_metrics
-from panther_core.history import History
 from panther_core.model.codes import as_tensor
 from panther_core.model.panther import Panther
 from panther_core.model.serving import PantherModel
+from panther_core.state.history import History
 from tests.fixtures_model import DAY_MS
 from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import SCHEMA, make_model, random_codes, random_history

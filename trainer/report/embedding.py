@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from panther_core.data.schema import AttributeSchema, ProfileField
-from panther_core.history import History
+from panther_core.state.history import History
 from trainer.report.facts import Embedding
 
 Floats = NDArray[np.float64]

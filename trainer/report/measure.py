@@ -14,10 +14,10 @@ from panther_core.artifact import CURVE, RUN_REPORT, Manifest
 from panther_core.data.schema import AttributeSchema, Vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.data.token_report import REPORT, TokenReport
-from panther_core.history import History
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
+from panther_core.state.history import History
 from trainer.config import TrainConfig
 from trainer.curve import read_curve
 from trainer.dataset import Split

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from panther_core.data.schema import CODE, AttributeSchema
 from panther_core.data.token_report import value_names
-from panther_core.history import History
 from panther_core.model.bulk import chunks, padded, plan
 from panther_core.model.codes import as_tensor
 from panther_core.model.layers import Layer
 from panther_core.model.panther import Panther
 from panther_core.model.serving import POSITIONS
+from panther_core.state.history import History
 from trainer.report.embedding import between_share
 from trainer.report.facts import Motif, Motifs
 

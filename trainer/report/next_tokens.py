@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, Vocabulary
-from panther_core.history import History
+from panther_core.state.history import History
 from trainer.ranking import MISS
 
 Ints = NDArray[np.int64]

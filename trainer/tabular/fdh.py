@@ -26,7 +26,7 @@ from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.grouped import Floats, Ints
-from panther_core.history import History
+from panther_core.state.history import History
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.tabular.bootstrap import by_chance

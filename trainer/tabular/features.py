@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from panther_core.base.times import DAY_MS
 from panther_core.counterparty import Labelled, label_counts, newest_fraud, recency, streaks
 from panther_core.data.table import TransactionTable
-from panther_core.features import NAMES
 from panther_core.grouped import Floats, Grouped, Ints
 from panther_core.spending import UNUSUAL, spending_features
+from panther_core.state.features import NAMES
 
 _SEEN_D = (1, 7, 28)
 #: columns that only grow with time: test windows lie beyond every value seen in training

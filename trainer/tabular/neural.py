@@ -18,7 +18,7 @@ from panther_core.base.console import progress_bar
 from panther_core.data.schema import AttributeSchema
 from panther_core.model.config import ModelConfig
 from panther_core.model.head import TextCnn
-from panther_core.window import RECENT
+from panther_core.state.window import RECENT
 from trainer.tabular.encoding import PiecewiseLinear
 
 Kind = Literal["dcn", "deepfm"]

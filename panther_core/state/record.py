@@ -2,7 +2,7 @@
 
 Layout (little endian, packed; offsets by `state_dtype(...).fields`). L, K and the decision count are part of the
 layout; the header names layout version and schema fingerprint, so that foreign bytes are refused, never misread.
-States of an older layout (panther_core.state_layouts) are migrated when they are read, and written in this one.
+States of an older layout (panther_core.state.layouts) are migrated when they are read, and written in this one.
 
     version        u2      LAYOUT_VERSION
     model_version  u4      model version `cached` came from, 0 = none (the next event re-encodes first)
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema
-from panther_core.state_layouts import OLDER, migrate
+from panther_core.state.layouts import OLDER, migrate
 
 LAYOUT_VERSION = 2
 MERCHANTS = 16

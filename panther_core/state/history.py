@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
-from panther_core.features import WIDTH, context_features
-from panther_core.state import DECISIONS, StateCodec, put_rows, take_rows
-from panther_core.transition import append, complete, late_events, packed
-from panther_core.waves import waves
+from panther_core.state.features import WIDTH, context_features
+from panther_core.state.record import DECISIONS, StateCodec, put_rows, take_rows
+from panther_core.state.transition import append, complete, late_events, packed
+from panther_core.state.waves import waves
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
-from panther_core.state import HALF_LIVES_MS, MERCHANTS
+from panther_core.state.record import HALF_LIVES_MS, MERCHANTS
 
 _SPANS = ("1h", "1d", "7d", "30d")
 NAMES: tuple[str, ...] = (

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, AttributeSchema
-from panther_core.features import change_flags, decay
-from panther_core.state import MERCHANTS
-from panther_core.window import RECENT, window_length, window_start
+from panther_core.state.features import change_flags, decay
+from panther_core.state.record import MERCHANTS
+from panther_core.state.window import RECENT, window_length, window_start
 
 States = NDArray[np.void]
 Events = NDArray[np.void]
