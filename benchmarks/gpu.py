@@ -5,7 +5,7 @@ users at all phases of their window, so that the share that falls and is recompu
 the layers alone (the time of a step on the device), as fractions of what this very GPU copies and multiplies in the
 same run. Random weights: speed does not depend on them; the difference from full recompute is measured beside it.
 
-Shapes as in panther_core.scoring; L context length.
+Shapes as in panther_core.decide.scoring; L context length.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.incremental import make_model, random_codes
 from panther_core.base.console import emit, say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
+from panther_core.decide.scoring import EncodeRequest, ScoreRequest
 from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.layers import TAPS
@@ -32,7 +33,6 @@ from panther_core.model.outputs import cached_width
 from panther_core.model.pool import Precision, SlabPool
 from panther_core.model.serving import PantherModel
 from panther_core.model.step import step_for
-from panther_core.scoring import EncodeRequest, ScoreRequest
 from panther_core.state.features import WIDTH
 from panther_core.state.transition import hash_codes
 from panther_core.state.window import RECENT, window_length, window_start

@@ -16,10 +16,10 @@ from infra.triton import TritonPorts, TritonServer
 from panther_core import artifact
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
+from panther_core.decide.rules import RuleModel
+from panther_core.decide.scoring import SURPRISE, EncodeRequest, ScoreRequest
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
-from panther_core.rules import RuleModel
-from panther_core.scoring import SURPRISE, EncodeRequest, ScoreRequest
 from panther_core.state.features import NAMES, WIDTH
 from panther_core.state.window import RECENT
 from stream.triton_scorer import TritonScorer

@@ -25,8 +25,8 @@ from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema, Vocabulary
 from panther_core.data.token_report import REPORT, TOKENIZER
+from panther_core.decide.rules import RuleModel
 from panther_core.model.config import ModelConfig
-from panther_core.rules import RuleModel
 from panther_core.state.features import NAMES
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"

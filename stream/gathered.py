@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from panther_core.scoring import (
+from panther_core.decide.scoring import (
     EncodeRequest,
     EncodeResponse,
     ExplainResponse,

@@ -19,7 +19,7 @@ from panther_core.data.events import ModelUpdate
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.topics import MODELS
-from panther_core.engine import LiveModel
+from panther_core.decide.engine import LiveModel
 from panther_core.state.record import StateCodec
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from rocksdict import WriteBatch
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.events import Decision, ModelProgress
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
-from panther_core.engine import Answer, Begin, Decided, Request, decide
-from panther_core.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
+from panther_core.decide.engine import Answer, Begin, Decided, Request, decide
+from panther_core.decide.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
 from stream import metrics
 from stream.acker import Written
 from stream.faust_internals import partition_store

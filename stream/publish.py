@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.events import Alert, Decision, ModelProgress, ModelRef, Transaction
 from panther_core.data.schema import AttributeSchema, hash64
-from panther_core.reasons import KINDS, expected_of, patterns_of, reasons_of
+from panther_core.decide.reasons import KINDS, expected_of, patterns_of, reasons_of
 from panther_core.state.record import ALERT, COLD, DECISION, DEGRADED, LATE
 
 MODEL_NAME = "panther"

@@ -26,7 +26,14 @@ import xxhash
 from tritonclient.utils import InferenceServerException
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import (
+    EncodeRequest,
+    EncodeResponse,
+    ExplainResponse,
+    Scorer,
+    ScoreRequest,
+    ScoreResponse,
+)
 from stream import metrics
 from stream.rows import join, made_up, rendezvous, take
 from stream.triton_control import TritonControl

@@ -15,8 +15,8 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS, changelog_of
-from panther_core.engine import encode_request, take_outputs
-from panther_core.scoring import Scorer
+from panther_core.decide.engine import encode_request, take_outputs
+from panther_core.decide.scoring import Scorer
 from panther_core.state.history import prepare
 from stream.live_models import ServingModel
 from stream.producer import make_producer

@@ -16,8 +16,8 @@ from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.events import ModelProgress
 from panther_core.data.schema import hash64
 from panther_core.data.topics import TRANSACTIONS
-from panther_core.engine import encode_request, take_outputs
-from panther_core.scoring import Scorer
+from panther_core.decide.engine import encode_request, take_outputs
+from panther_core.decide.scoring import Scorer
 from stream import metrics
 from stream.acker import Acker, Written
 from stream.faust_internals import partition_store

@@ -1,4 +1,4 @@
-"""The models behind Triton, over gRPC. No torch here: tensors travel under the field names of panther_core.scoring."""
+"""The models behind Triton, over gRPC. No torch here: tensors travel under the field names of panther_core.decide.scoring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 
 # gRPC's own back-off grows to two minutes: a restarted server must be found within a second
 CHANNEL = [

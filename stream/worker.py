@@ -2,7 +2,7 @@
 
 The order that the guarantees rest on, a micro-batch at a time:
   1. decode; what cannot be scored goes to the dead-letter topic;
-  2. decide (panther_core.engine), publishing each decision as soon as it is made;
+  2. decide (panther_core.decide.engine), publishing each decision as soon as it is made;
   3. wait until decisions, alerts and dead letters are durable in Kafka;
   4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog;
   5. ack in order once the changelog has them (stream.acker).
@@ -24,7 +24,7 @@ from faust.types.auth import CredentialsT
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS, changelog_of
-from panther_core.scoring import Scorer
+from panther_core.decide.scoring import Scorer
 from stream.acker import Acker
 from stream.faust_internals import Arrivals, DrainingApp, LowLatencyTransport
 from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from panther_core.engine import Answer, Begin, Decided, Request, Steps
-from panther_core.scoring import ExplainRequest, ScoreRequest
+from panther_core.decide.engine import Answer, Begin, Decided, Request, Steps
+from panther_core.decide.scoring import ExplainRequest, ScoreRequest
 
 if TYPE_CHECKING:
     from panther_core.model.serving import PantherModel

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import torch
 
+from panther_core.decide.scoring import SURPRISE
 from panther_core.model.codes import ATTRIBUTES
 from panther_core.model.panther import Panther
-from panther_core.scoring import SURPRISE
 
 OWN = ("table", "profile_table", "attribute_heads.weight", "attribute_heads.bias")
 SHARED = ("amount", "gap", "hour", "flags")

@@ -25,11 +25,11 @@ from panther_core.data import token_report
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.data.tokenizer import Combinations
+from panther_core.decide.rules import RuleModel
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
-from panther_core.rules import RuleModel
 from panther_core.state.features import NAMES
 from panther_core.state.history import History
 from trainer.alternatives import boosted_scores

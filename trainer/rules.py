@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from panther_core.rules import RuleModel
+from panther_core.decide.rules import RuleModel
 from trainer.calibrate import platt
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 
 
 class NullScorer:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.scoring import ScoreRequest
+from panther_core.decide.scoring import ScoreRequest
 from panther_core.state.history import History
 from panther_core.state.window import RECENT, blocks, window_start
 

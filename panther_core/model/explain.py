@@ -1,6 +1,6 @@
 """Why the fraud head gave its score: the calibrated logit as a base plus one term for each kind of reason, exactly.
 
-The kinds partition the head's inputs (panther_core.reasons.KINDS). Starting from a base input, the kinds' inputs are
+The kinds partition the head's inputs (panther_core.decide.reasons.KINDS). Starting from a base input, the kinds' inputs are
 replaced by the row's own one kind after the other; a kind's term is how far its step moved the logit, so the terms
 telescope to logit - base. What two kinds do only together goes to the later one: the steps are taken in the order of
 KINDS and in the reverse order, and averaged, which splits it evenly between any two.
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from panther_core.decide.reasons import DENSE_KIND, EMBEDDING_KIND, KINDS, TEXT_KIND
 from panther_core.model.head import FraudHead
 from panther_core.model.layers import Layer
 from panther_core.model.panther import Panther
-from panther_core.reasons import DENSE_KIND, EMBEDDING_KIND, KINDS, TEXT_KIND
 from panther_core.state.record import PROTOTYPES
 
 _ROWS = 256  # rows at a time: bounds memory

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import PROFILE_FIELDS
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.encode_kernel import EncodeKernel
@@ -28,7 +29,6 @@ from panther_core.model.pool import RING, Precision, SlabPool
 from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.model.step import step_for
 from panther_core.model.step_interface import Step
-from panther_core.scoring import EncodeRequest, EncodeResponse
 from panther_core.state.transition import extend_hash, hash_codes
 from panther_core.state.waves import waves
 from panther_core.state.window import RECENT

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panther_core.data.schema import AttributeSchema, Vocabulary
+from panther_core.decide.scoring import SURPRISE
 from panther_core.model.baselines import encoder_layers
 from panther_core.model.codes import ATTRIBUTES, TOKEN_ATTRIBUTES, Tokeniser, attributes, sizes
 from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Layer
-from panther_core.scoring import SURPRISE
 
 _MAX_TEMPERATURE = 100.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from panther_core.base.errors import ScorerUnavailable
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 
 
 class InProcessScorer:

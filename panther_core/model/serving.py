@@ -1,6 +1,6 @@
 """A loaded model version: numpy in, numpy out. Triton, the in-process scorer, replay and the trainer all call this.
 
-Shapes as in panther_core.scoring; N rows of any number: work is cut into chunks, so memory stays bounded.
+Shapes as in panther_core.decide.scoring; N rows of any number: work is cut into chunks, so memory stays bounded.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
+from panther_core.decide.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.model import kernels
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
@@ -25,7 +26,6 @@ from panther_core.model.head import Deviation, FraudHead
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
 from panther_core.model.score_kernel import ScoreKernel
-from panther_core.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
 from panther_core.state.record import EXPECTED

@@ -19,7 +19,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, AttributeSchema
 from panther_core.data.topics import MODELS, changelog_of
-from panther_core.reasons import expected_of
+from panther_core.decide.reasons import expected_of
 from panther_core.state.record import DECISIONS
 from stream.explain.view import Seen, UserView, behaviour, seen
 from stream.live_models import ServingModel, load_serving_model

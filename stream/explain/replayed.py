@@ -11,7 +11,7 @@ from panther_core.base.errors import BadInput
 from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
-from panther_core.reasons import expected_of
+from panther_core.decide.reasons import expected_of
 from stream.explain.view import UserView, seen
 from stream.replay.engine import Replayer
 

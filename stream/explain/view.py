@@ -7,7 +7,7 @@ import numpy as np
 
 from panther_core.data.events import Expected, Reason
 from panther_core.data.schema import AttributeSchema
-from panther_core.reasons import expected_of, reasons_of
+from panther_core.decide.reasons import expected_of, reasons_of
 from panther_core.state.record import ALERT, COLD, DEGRADED, LATE
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from panther_core.data.events import Alert, Decision, Reason
 from panther_core.data.table import TransactionTable
-from panther_core.reasons import reasons_of
+from panther_core.decide.reasons import reasons_of
 from panther_core.state.record import ALERT, COLD, LATE
 from stream.parity.decided import Decided
 from stream.parity.log import Log

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.table import TransactionTable, hash_words
-from panther_core.engine import make_decisions
+from panther_core.decide.engine import make_decisions
 from panther_core.state.record import DECISION, LATE
 from stream.live_models import ServingModel
 from stream.parity.log import Log

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.data.table import TransactionTable, Words
-from panther_core.reasons import KINDS
+from panther_core.decide.reasons import KINDS
 from panther_core.state.record import ALERT, COLD, DEGRADED, LATE, REASONS
 from stream.replay.engine import Replayed
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.table import TransactionTable
-from panther_core.engine import give_reasons, make_decisions, to_explain
+from panther_core.decide.engine import give_reasons, make_decisions, to_explain
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups
 from panther_core.model.serving import PantherModel

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
-from panther_core.engine import Answer, LiveModel, Request, decide
-from panther_core.reasons import KINDS
-from panther_core.rules import RuleModel
-from panther_core.scoring import (
+from panther_core.decide.engine import Answer, LiveModel, Request, decide
+from panther_core.decide.reasons import KINDS
+from panther_core.decide.rules import RuleModel
+from panther_core.decide.scoring import (
     SURPRISE,
     EncodeRequest,
     EncodeResponse,

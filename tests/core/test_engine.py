@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.engine import LiveModel
-from panther_core.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
+from panther_core.decide.engine import LiveModel
+from panther_core.decide.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
 from panther_core.state.history import prepare
 from panther_core.state.record import CACHED as DEGRADED_CACHED
 from panther_core.state.record import DECISIONS, LATE, LIVE, RULES

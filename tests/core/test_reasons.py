@@ -12,9 +12,9 @@ import numpy as np
 from panther_core.data.events import Alert, Expected, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.engine import Answer, Begin, Decided, LiveModel, decide
-from panther_core.reasons import DENSE_KIND, KINDS, reasons_of, strongest
-from panther_core.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
+from panther_core.decide.engine import Answer, Begin, Decided, LiveModel, decide
+from panther_core.decide.reasons import DENSE_KIND, KINDS, reasons_of, strongest
+from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
 from panther_core.state.features import NAMES
 from panther_core.state.record import ALERT, RULES
 from tests.core.conftest import MODEL, Stream, answer_of, encode, explain

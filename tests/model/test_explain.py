@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from panther_core.decide.reasons import DENSE_KIND, KINDS
+from panther_core.decide.scoring import SURPRISE, ScoreRequest
 from panther_core.model.explain import explain
 from panther_core.model.head import FraudHead
 from panther_core.model.serving import PantherModel
-from panther_core.reasons import DENSE_KIND, KINDS
-from panther_core.scoring import SURPRISE, ScoreRequest
 from panther_core.state.features import NAMES, WIDTH
 from tests.model.conftest import CONFIG, LENGTH, SCHEMA, make_model, random_codes, random_profiles
 

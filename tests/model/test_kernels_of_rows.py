@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from panther_core.decide.scoring import ScoreRequest, ScoreResponse
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.encode_kernel import EncodeKernel
 from panther_core.model.outputs import cached_width
 from panther_core.model.score_kernel import ScoreKernel
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import ScoreRequest, ScoreResponse
 from panther_core.state.features import WIDTH
 from panther_core.state.window import RECENT
 from tests.fixtures_model import artifact_folder, log

@@ -10,7 +10,7 @@ import numpy as np
 
 from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
-from panther_core.engine import decide
+from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import ALERT
 from stream.live_models import ServingModel, load_serving_model

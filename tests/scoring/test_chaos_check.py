@@ -18,7 +18,7 @@ from infra.chaos.offline import InputRecord
 from infra.chaos.traffic import troubled
 from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
-from panther_core.engine import decide
+from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import ALERT
 from stream.intake import read_batch

@@ -15,10 +15,17 @@ import pytest
 from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.schema import CODE
+from panther_core.decide.reasons import KINDS
+from panther_core.decide.scoring import (
+    EncodeRequest,
+    EncodeResponse,
+    ExplainResponse,
+    Scorer,
+    ScoreRequest,
+    ScoreResponse,
+)
 from panther_core.model.scorer import InProcessScorer
 from panther_core.model.serving import PantherModel
-from panther_core.reasons import KINDS
-from panther_core.scoring import EncodeRequest, EncodeResponse, ExplainResponse, Scorer, ScoreRequest, ScoreResponse
 from panther_core.state.features import WIDTH
 from panther_core.state.transition import hash_codes
 from stream.triton_scorer import TritonScorer

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from panther_core.data.table import TransactionTable
-from panther_core.engine import decide
+from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import ALERT, DECISION
 from stream.live_models import load_serving_model

@@ -19,8 +19,8 @@ from infra.process import group_members
 from infra.triton import TritonPorts, TritonServer
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import ScorerUnavailable
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from stream.replicas import ReplicaScorer
 from stream.rows import rendezvous
 from tests.scoring.test_contract import assert_same, encode_request, score_request

@@ -12,7 +12,7 @@ import pytest
 
 from infra.ports import pick_free
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.scoring import ScoreRequest
+from panther_core.decide.scoring import ScoreRequest
 from panther_core.state.features import WIDTH
 from stream.triton_scorer import TritonScorer
 

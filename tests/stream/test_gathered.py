@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.scoring import EncodeRequest, EncodeResponse
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse
 from stream.gathered import Gathered
 
 

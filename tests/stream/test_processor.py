@@ -16,7 +16,7 @@ from rocksdict import WriteBatch
 from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import SCORES
-from panther_core.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from stream.acker import Written
 from stream.live_models import ServingModel, load_serving_model
 from stream.processor import Processor

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from panther_core.data.events import Transaction
 from panther_core.data.schema import fit_schema
-from panther_core.reasons import KINDS
+from panther_core.decide.reasons import KINDS
 from panther_core.state.record import ALERT, COLD, DECISION, LATE
 from stream.publish import alert_of, decision_behind, decisions_of, row_of
 

@@ -14,8 +14,8 @@ from panther_core import artifact
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.token_report import REPORT, TOKENIZER, TokenReport
+from panther_core.decide.rules import RuleModel
 from panther_core.model.serving import PantherModel
-from panther_core.rules import RuleModel
 from trainer.deploy import MODELS, TEMPLATES, export
 
 

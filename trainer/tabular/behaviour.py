@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, AttributeSchema, fit_vocabulary
 from panther_core.data.table import TransactionTable
+from panther_core.decide.scoring import SURPRISE
 from panther_core.grouped import Ints
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
-from panther_core.scoring import SURPRISE
 from panther_core.state.features import NAMES
 from panther_core.state.history import History, prepare
 from trainer.config import TrainConfig

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import AttributeSchema
-from panther_core.reasons import rank_reasons, strongest
-from panther_core.rules import RuleModel
-from panther_core.scoring import (
+from panther_core.decide.reasons import rank_reasons, strongest
+from panther_core.decide.rules import RuleModel
+from panther_core.decide.scoring import (
     EncodeRequest,
     EncodeResponse,
     ExplainRequest,

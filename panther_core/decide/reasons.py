@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.events import Expected, Pattern, Reason
 from panther_core.data.schema import AttributeSchema
-from panther_core.scoring import SURPRISE
+from panther_core.decide.scoring import SURPRISE
 from panther_core.state.features import NAMES, WIDTH
 from panther_core.state.record import REASONS
 

@@ -1,7 +1,7 @@
 """What the engine asks of a model, and the interface every scorer implements.
 
 Shapes: B rows of a micro-batch (unique users), L context length, F context features, A attributes, K cached floats,
-G kinds of reasons (panther_core.reasons.KINDS).
+G kinds of reasons (panther_core.decide.reasons.KINDS).
 The same arrays travel to Triton as tensors of the same names, so an in-process scorer and Triton are one contract.
 """
 
@@ -68,7 +68,7 @@ class EncodeRequest:
     user: NDArray[np.uint64]  # [B] user hash: the server's cache key
     codes: NDArray[np.uint64]  # [B, L] CODEs of the window, oldest first, padded with 0 on the right
     length: NDArray[np.int32]  # [B] events in the window
-    window_hash: NDArray[np.uint64]  # [B] hash over codes[:length] (panther_core.engine.hash_codes)
+    window_hash: NDArray[np.uint64]  # [B] hash over codes[:length] (panther_core.decide.engine.hash_codes)
     profile: NDArray[np.uint8]  # [B, 8]
 
 
