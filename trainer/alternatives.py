@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panther_core.grouped import Floats
+from panther_core.entities.grouped import Floats
 from panther_core.state.history import History
 from trainer.calibrate import platt
 from trainer.finetune import HeadInputs

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from panther_core.base.times import DAY_MS
-from panther_core.episodes import Episode, Evidence, chance, label_evidence
-from panther_core.grouped import Grouped
+from panther_core.entities.episodes import Episode, Evidence, chance, label_evidence
+from panther_core.entities.grouped import Grouped
 
 EPISODE = Episode(hazard=0.07, length_d=4, share=0.8)
 KEYS, DAYS, AHEAD_D = 3, 12, 2

@@ -7,9 +7,9 @@ import pytest
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.counterparty import Labelled, label_counts, recency, streaks
-from panther_core.grouped import Grouped, segment_minimum
-from panther_core.spending import spending_features
+from panther_core.entities.counterparty import Labelled, label_counts, recency, streaks
+from panther_core.entities.grouped import Grouped, segment_minimum
+from panther_core.entities.spending import spending_features
 
 DELAY_MS = 7 * DAY_MS
 KEYS = 6

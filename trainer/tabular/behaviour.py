@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from panther_core.data.schema import CODE, AttributeSchema, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.decide.scoring import SURPRISE
-from panther_core.grouped import Ints
+from panther_core.entities.columns import Matrix
+from panther_core.entities.grouped import Ints
 from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES
@@ -23,7 +24,6 @@ from trainer.config import TrainConfig
 from trainer.dataset import before
 from trainer.finetune import head_inputs
 from trainer.pretrain import pretrain
-from trainer.tabular.features import Matrix
 
 DELTA = ("log_p", "z", "log_sigma", "cold", *(f"surprise_{name}" for name in SURPRISE))
 _RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.data.merchant_risk

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from panther_core.data.table import TransactionTable
-from panther_core.grouped import Floats
+from panther_core.entities.grouped import Floats
 from trainer.tabular.protocol import Fold, metrics
 
 DRAWS = 100

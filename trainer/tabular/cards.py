@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from panther_core.grouped import Floats, Ints
+from panther_core.entities.grouped import Floats, Ints
 
 CARDS_A_DAY = 90
 _WEEK_D = 7

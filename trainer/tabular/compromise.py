@@ -1,6 +1,6 @@
 """Chances that a payment's merchant or payer is compromised: columns `compromise.*`, and how their numbers are fitted.
 
-Two kinds of episodes (panther_core.episodes). A merchant's shows in labels: almost everything it sells is fraud. A
+Two kinds of episodes (panther_core.entities.episodes). A merchant's shows in labels: almost everything it sells is fraud. A
 payer's shows in amounts before any label: a share of them is drawn from the amounts of frauds at honest merchants.
 What is fitted (hazards, lengths, shares, how likely an amount is in either state, above which amount nothing was
 honest) comes from labels known at one moment; the chances of a row come from what was known at that row.
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from panther_core.episodes import RARE, Evidence, chance, label_evidence
-from panther_core.grouped import Floats, Grouped, Ints
+from panther_core.entities.columns import Matrix
+from panther_core.entities.episodes import RARE, Evidence, chance, label_evidence
+from panther_core.entities.grouped import Floats, Grouped, Ints
 from trainer.tabular.episode_fit import Labels, fit_episode
-from trainer.tabular.features import Matrix
 
 ANY, SELLER = "compromise.any", "compromise.seller"
 _RATIO_STEP, _RATIO_MAX = 0.25, 8.0

@@ -1,4 +1,4 @@
-"""Likely episodes (panther_core.episodes) given labels: hazard, length and share by maximum likelihood."""
+"""Likely episodes (panther_core.entities.episodes) given labels: hazard, length and share by maximum likelihood."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.episodes import RARE, Episode, beliefs, by_day, label_evidence, weight
-from panther_core.grouped import Floats, Ints
+from panther_core.entities.episodes import RARE, Episode, beliefs, by_day, label_evidence, weight
+from panther_core.entities.grouped import Floats, Ints
 
 _FIRST = Episode(hazard=1e-4, length_d=14, share=0.5)
 _LENGTHS_D, _STEPS_D = range(7, 57, 7), (3, 2, 1)

@@ -25,14 +25,14 @@ from panther_core.data.formats import profile_fields, read
 from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
-from panther_core.grouped import Floats, Ints
+from panther_core.entities.columns import Matrix, label_and_spending, with_context
+from panther_core.entities.grouped import Floats, Ints
 from panther_core.state.history import History
 from trainer.config import TrainConfig
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.cards import by_card
 from trainer.tabular.compromise import ANY, SELLER, compromise_columns
-from trainer.tabular.features import Matrix, label_and_spending, with_context
 from trainer.tabular.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
 

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.data.schema import AttributeSchema
-from panther_core.grouped import Floats, Ints
+from panther_core.entities.columns import Matrix
+from panther_core.entities.grouped import Floats, Ints
 from panther_core.model.codes import as_tensor
 from panther_core.model.config import ModelConfig
 from trainer.tabular.behaviour import BehaviourInputs
 from trainer.tabular.boosting import best_columns, boosted_logits
 from trainer.tabular.encoding import PiecewiseLinear
-from trainer.tabular.features import Matrix
 from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
 
 SYSTEM, BASELINE, EPISODES = "panther", "lightgbm", "episodes"

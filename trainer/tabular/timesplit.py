@@ -15,12 +15,12 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
+from panther_core.entities.columns import label_and_spending, with_context
+from panther_core.entities.grouped import Ints
 from panther_core.evaluation import fraud_metrics
-from panther_core.grouped import Ints
 from trainer.config import TrainConfig
 from trainer.pipeline import fit_log_schema
 from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.tabular.features import label_and_spending, with_context
 from trainer.tabular.heads import PARTS, Heads, Settings, blended
 
 _CATEGORIES = 40  # most frequent ones become columns

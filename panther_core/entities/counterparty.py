@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.grouped import Floats, Grouped, Ints, last_true, segment_minimum
+from panther_core.entities.grouped import Floats, Grouped, Ints, last_true, segment_minimum
 
 WINDOWS_D = (1, 7, 14, 28)
 _NEVER_D = 120.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.grouped import Floats, Grouped, Ints, last_true
+from panther_core.entities.grouped import Floats, Grouped, Ints, last_true
 
 WINDOWS_D = (1, 3, 7, 14, 30)
 UNUSUAL = 2.5  # times the user's usual amount

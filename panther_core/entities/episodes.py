@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.grouped import Floats, Grouped, Ints
+from panther_core.entities.grouped import Floats, Grouped, Ints
 
 RARE = 1e-6  # no chance is taken to be smaller
 _STRONGEST = 30.0  # evidence beyond it is the same

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.counterparty import Labelled, label_counts, newest_fraud, recency, streaks
 from panther_core.data.table import TransactionTable
-from panther_core.grouped import Floats, Grouped, Ints
-from panther_core.spending import UNUSUAL, spending_features
+from panther_core.entities.counterparty import Labelled, label_counts, newest_fraud, recency, streaks
+from panther_core.entities.grouped import Floats, Grouped, Ints
+from panther_core.entities.spending import UNUSUAL, spending_features
 from panther_core.state.features import NAMES
 
 _SEEN_D = (1, 7, 28)
