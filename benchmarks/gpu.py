@@ -26,13 +26,13 @@ from panther_core.base.console import emit, say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.decide.scoring import EncodeRequest, ScoreRequest
-from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.kernels.pool import Precision, SlabPool
+from panther_core.model.kernels.step import step_for
 from panther_core.model.layers import TAPS
 from panther_core.model.outputs import cached_width
-from panther_core.model.pool import Precision, SlabPool
 from panther_core.model.serving import PantherModel
-from panther_core.model.step import step_for
+from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH
 from panther_core.state.transition import hash_codes
 from panther_core.state.window import RECENT, window_length, window_start

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from panther_core.base.console import say
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema, fit_vocabulary
 from panther_core.decide.scoring import EncodeRequest
-from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.transition import hash_codes
 from panther_core.state.window import window_length
 

@@ -21,8 +21,8 @@ from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.schema import CODE, fit_vocabulary
 from panther_core.model.bulk import padded, plan
 from panther_core.model.codes import as_tensor, attributes
-from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.history import History, prepare
 from trainer.config import TrainConfig
 from trainer.optimiser import adamw

@@ -26,7 +26,7 @@ from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema, Vocabulary
 from panther_core.data.token_report import REPORT, TOKENIZER
 from panther_core.decide.rules import RuleModel
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from panther_core.state.features import NAMES
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"

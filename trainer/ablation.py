@@ -19,8 +19,8 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_vocabulary
 from panther_core.data.table import TransactionTable
-from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.history import History, prepare
 from trainer.config import TrainConfig
 from trainer.dataset import before

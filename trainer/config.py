@@ -9,7 +9,7 @@ import msgspec
 
 from panther_core.base.errors import BadInput
 from panther_core.data.tokenizer import SCALES, Scale
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 
 _RANGES: dict[str, tuple[float, float]] = {
     "vocabulary": (1, 1_000_000),

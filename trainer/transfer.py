@@ -20,8 +20,8 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable
-from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from trainer.carry_over import carry_over
 from trainer.checkpoint import Checkpoint
 from trainer.config import TrainConfig

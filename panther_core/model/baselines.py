@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Layer
+from panther_core.model_config import ModelConfig
 
 
 class SasRecLayer(nn.Module):

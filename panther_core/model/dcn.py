@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 
 
 class Dcn(nn.Module):

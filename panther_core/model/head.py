@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.scoring import SURPRISE
 from panther_core.model.codes import ATTRIBUTES, attributes, sizes
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT
 
 CLIP = 8.0  # standard deviations

@@ -4,7 +4,7 @@ For each user of a request: the slab holds the window's beginning (its hash, ext
 gives the hash in the request) -> advance by those events; the very same window -> answer from the slab; anything
 else -> recompute, filling the slab. All three give what `PantherModel.encode` gives, to 1e-5 in float32.
 
-Shapes as in panther_core.model.pool; B rows, T window positions.
+Shapes as in panther_core.model.kernels.pool; B rows, T window positions.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from panther_core.data.schema import PROFILE_FIELDS
 from panther_core.decide.scoring import EncodeRequest, EncodeResponse
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
-from panther_core.model.encode_kernel import EncodeKernel
+from panther_core.model.kernels.encode_kernel import EncodeKernel
+from panther_core.model.kernels.pool import RING, Precision, SlabPool
+from panther_core.model.kernels.step import step_for
+from panther_core.model.kernels.step_interface import Step
 from panther_core.model.layers import Layer
 from panther_core.model.outputs import cached_width
-from panther_core.model.pool import RING, Precision, SlabPool
 from panther_core.model.serving import POSITIONS, PantherModel
-from panther_core.model.step import step_for
-from panther_core.model.step_interface import Step
 from panther_core.state.transition import extend_hash, hash_codes
 from panther_core.state.waves import waves
 from panther_core.state.window import RECENT

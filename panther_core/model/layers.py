@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 
 #: how far back the causal convolutions look: kernel 3 with dilation 2
 REACH = 4

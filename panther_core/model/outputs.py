@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from panther_core.data.schema import AttributeSchema, Vocabulary
 from panther_core.decide.scoring import SURPRISE
 from panther_core.model.baselines import encoder_layers
 from panther_core.model.codes import ATTRIBUTES, TOKEN_ATTRIBUTES, Tokeniser, attributes, sizes
-from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Layer
+from panther_core.model_config import ModelConfig
 
 _MAX_TEMPERATURE = 100.0
 

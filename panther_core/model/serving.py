@@ -17,15 +17,15 @@ from panther_core import artifact
 from panther_core.base.errors import ArtifactError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.decide.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
-from panther_core.model import kernels
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
-from panther_core.model.config import ModelConfig
 from panther_core.model.explain import explain, nearest_prototypes
 from panther_core.model.head import Deviation, FraudHead
+from panther_core.model.kernels import cpu as kernels
+from panther_core.model.kernels.score_kernel import ScoreKernel
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
-from panther_core.model.score_kernel import ScoreKernel
+from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
 from panther_core.state.record import EXPECTED

@@ -22,8 +22,8 @@ from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import give_reasons, make_decisions, to_explain
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups
+from panther_core.model.kernels.threads import side_by_side
 from panther_core.model.serving import PantherModel
-from panther_core.model.threads import side_by_side
 from panther_core.state.history import prepare
 from panther_core.state.record import DECISION, StateCodec, put_rows, take_rows
 from panther_core.state.transition import code_array

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
-from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
 

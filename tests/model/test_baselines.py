@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from panther_core.base.errors import BadInput
 from panther_core.model.baselines import HstuLayer, SasRecLayer, encoder_layers
-from panther_core.model.config import ENCODERS, Encoder, ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.layers import Layer
+from panther_core.model_config import ENCODERS, Encoder, ModelConfig
 from tests.model.conftest import CONFIG, make_model, random_codes
 
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from panther_core.decide.scoring import ScoreRequest
 from panther_core.model.bulk import score_request
 from panther_core.model.codes import as_tensor
-from panther_core.model.config import ModelConfig
 from panther_core.model.head import running_max
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT, window_start
 from tests.model.conftest import CONFIG, LENGTH, make_model, random_codes, random_history, random_profiles
 from trainer.finetune import all_logits, head_inputs

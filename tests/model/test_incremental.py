@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.decide.scoring import EncodeRequest
-from panther_core.model import kernels
-from panther_core.model.config import ModelConfig
 from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.kernels import cpu as kernels
+from panther_core.model.kernels.pool import Precision, SlabPool, decode_table
 from panther_core.model.layers import Layer
-from panther_core.model.pool import Precision, SlabPool, decode_table
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.transition import hash_codes
 from panther_core.state.window import window_start
 from tests.model.conftest import CONFIG, LENGTH, make_model, random_codes, random_profiles

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from panther_core.decide.scoring import ScoreRequest, ScoreResponse
 from panther_core.model.codes import as_tensor, attributes
-from panther_core.model.encode_kernel import EncodeKernel
+from panther_core.model.kernels.encode_kernel import EncodeKernel
+from panther_core.model.kernels.score_kernel import ScoreKernel
 from panther_core.model.outputs import cached_width
-from panther_core.model.score_kernel import ScoreKernel
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import WIDTH
 from panther_core.state.window import RECENT

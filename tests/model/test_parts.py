@@ -10,10 +10,10 @@ from panther_core.base.errors import BadInput
 from panther_core.data.schema import CODE
 from panther_core.decide.scoring import ScoreRequest
 from panther_core.model.codes import ATTRIBUTES, as_tensor, attributes
-from panther_core.model.config import ModelConfig
 from panther_core.model.layers import Sprm
 from panther_core.model.outputs import cached_width, unpack
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from tests.model.conftest import CONFIG, LENGTH, SCHEMA, make_model, random_codes, random_profiles
 
 CPU = torch.device("cpu")

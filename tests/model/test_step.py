@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from panther_core.model import plain
-from panther_core.model.graphs import GraphedStep
 from panther_core.model.incremental import IncrementalEncoder
-from panther_core.model.pool import Precision
+from panther_core.model.kernels import plain
+from panther_core.model.kernels.graphs import GraphedStep
+from panther_core.model.kernels.pool import Precision
+from panther_core.model.kernels.step import TorchStep
 from panther_core.model.serving import PantherModel
-from panther_core.model.step import TorchStep
 from tests.model.conftest import LENGTH, make_model
 from tests.model.test_incremental import ENOUGH, MODELS, Users, follow, largest_error
 
@@ -38,7 +38,7 @@ few = settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck
 @pytest.fixture(scope="module")
 def triton_kernels() -> ModuleType:
     pytest.importorskip("triton", reason="the package triton (language of the GPU kernels) is not installed")
-    from panther_core.model import kernels_cuda
+    from panther_core.model.kernels import cuda as kernels_cuda
 
     return kernels_cuda
 

@@ -9,7 +9,7 @@ import numba
 import pytest
 import torch
 
-from panther_core.model.threads import side_by_side
+from panther_core.model.kernels.threads import side_by_side
 
 
 @pytest.fixture

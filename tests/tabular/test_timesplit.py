@@ -11,7 +11,7 @@ import pytest
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from trainer.tabular.behaviour import BEHAVIOUR
 from trainer.tabular.heads import PARTS, Settings
 from trainer.tabular.neural import Training

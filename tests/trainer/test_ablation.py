@@ -9,7 +9,7 @@ import pytest
 
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from trainer.ablation import CONFIG, VARIANTS, run_ablation
 
 TINY = msgspec.structs.replace(

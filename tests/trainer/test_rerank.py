@@ -12,7 +12,7 @@ import torch
 
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from trainer.run_lines import RunLines, over_seeds
 from trainer.sequences import rerank_bench
 from trainer.sequences.candidates import Lists, held_out_lists, history_pairs, training_lists

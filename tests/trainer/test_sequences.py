@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from trainer.checkpoint import Checkpoint
 from trainer.ranking import metrics
 from trainer.sequences import bench

@@ -14,8 +14,8 @@ from panther_core.base.errors import BadInput
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable, Words
-from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from trainer import transfer
 from trainer.carry_over import carry_over, head_rows, table_rows
 from trainer.evaluate import Validation

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from panther_core.base.errors import BadInput
-from panther_core.model.config import Encoder, ModelConfig
+from panther_core.model_config import Encoder, ModelConfig
 
 #: layers of each model, and the weight of its contrastive term (trainer.sequences.contrast). `sprm` is PANTHER's layers
 #: alone; `transformer+contrast` tells what of PANTHER's figures the term does without its layers

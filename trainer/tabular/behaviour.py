@@ -16,8 +16,8 @@ from panther_core.data.table import TransactionTable
 from panther_core.decide.scoring import SURPRISE
 from panther_core.entities.columns import Matrix
 from panther_core.entities.grouped import Ints
-from panther_core.model.config import ModelConfig
 from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
 from panther_core.state.features import NAMES
 from panther_core.state.history import History, prepare
 from trainer.config import TrainConfig

@@ -21,7 +21,7 @@ from panther_core.data.schema import AttributeSchema
 from panther_core.entities.columns import Matrix
 from panther_core.entities.grouped import Floats, Ints
 from panther_core.model.codes import as_tensor
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 from trainer.tabular.behaviour import BehaviourInputs
 from trainer.tabular.boosting import best_columns, boosted_logits
 from trainer.tabular.encoding import PiecewiseLinear

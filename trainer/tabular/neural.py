@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from panther_core.base.console import progress_bar
 from panther_core.data.schema import AttributeSchema
-from panther_core.model.config import ModelConfig
 from panther_core.model.head import TextCnn
+from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT
 from trainer.tabular.encoding import PiecewiseLinear
 

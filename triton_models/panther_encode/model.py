@@ -10,8 +10,8 @@ import triton_python_backend_utils as pb_utils
 
 from panther_core.decide.scoring import EncodeRequest
 from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.kernels.step import step_for
 from panther_core.model.serving import PantherModel
-from panther_core.model.step import step_for
 from panther_core.model.tensors import instance_device, read, wrap
 
 _INPUTS = ("user", "codes", "length", "window_hash", "profile")

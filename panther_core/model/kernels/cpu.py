@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.model.event_kernel import F32, I64, jit
+from panther_core.model.kernels.event_kernel import F32, I64, jit
 from panther_core.model.layers import TAPS, Layer
 
 _BLOCK = 8  # rows

@@ -17,13 +17,13 @@ from torch import nn
 
 from panther_core.decide.scoring import SURPRISE, ScoreRequest, ScoreResponse
 from panther_core.model.codes import ATTRIBUTES
-from panther_core.model.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
-from panther_core.model.event_kernel import text_newest as _text_newest
-from panther_core.model.event_kernel import text_window as _text_window
-from panther_core.model.event_kernel import token_id as _token_id
 from panther_core.model.head import CLIP, MAX_Z, MIN_SIGMA, FraudHead
+from panther_core.model.kernels.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
+from panther_core.model.kernels.event_kernel import text_newest as _text_newest
+from panther_core.model.kernels.event_kernel import text_window as _text_window
+from panther_core.model.kernels.event_kernel import token_id as _token_id
+from panther_core.model.kernels.threads import one_product_thread
 from panther_core.model.panther import Panther
-from panther_core.model.threads import one_product_thread
 
 _CLIP, _MAX_Z, _MIN_SIGMA = np.float32(CLIP), np.float32(MAX_Z), np.float32(MIN_SIGMA)
 

@@ -1,6 +1,6 @@
 """The incremental step, one new event a row: one interface, a CPU and a GPU implementation over a pool's slabs.
 
-Shapes as in panther_core.model.pool; B rows, E = 3 D.
+Shapes as in panther_core.model.kernels.pool; B rows, E = 3 D.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.model import kernels
+from panther_core.model.kernels import cpu as kernels
+from panther_core.model.kernels.plain import Slabs
+from panther_core.model.kernels.pool import RING, SlabPool, decode_table
+from panther_core.model.kernels.step_interface import Step
+from panther_core.model.kernels.threads import one_product_thread
 from panther_core.model.layers import TAPS, Layer
-from panther_core.model.plain import Slabs
-from panther_core.model.pool import RING, SlabPool, decode_table
 from panther_core.model.serving import PantherModel
-from panther_core.model.step_interface import Step
-from panther_core.model.threads import one_product_thread
 
 
 class NumbaStep:
@@ -49,7 +49,7 @@ class NumbaStep:
 
 
 class Operations(Protocol):
-    """Modules that read slabs in place: panther_core.model.plain says what they do, kernels_cuda does it fast."""
+    """Modules that read slabs in place: panther_core.model.kernels.plain says what they do, kernels_cuda does it fast."""
 
     def append_attend(self, qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) -> Tensor: ...
 
@@ -94,11 +94,11 @@ class TorchStep:
 
 
 def step_for(model: PantherModel, pool: SlabPool, graphs: bool = False) -> Step:
-    """The step of the device that the model is on. `graphs`: see panther_core.model.graphs; a GPU only."""
+    """The step of the device that the model is on. `graphs`: see panther_core.model.kernels.graphs; a GPU only."""
     if model.device.type == "cpu":
         return NumbaStep(model, pool)
-    from panther_core.model import kernels_cuda
-    from panther_core.model.graphs import GraphedStep
+    from panther_core.model.kernels import cuda as kernels_cuda
+    from panther_core.model.kernels.graphs import GraphedStep
 
     step = TorchStep(model, pool, kernels_cuda)
     return GraphedStep(step) if graphs else step

@@ -1,7 +1,7 @@
 """One CUDA graph a batch size: the layers of a step are some hundred kernels of microseconds each, and a graph is
 launched at once where they are launched one by one.
 
-Shapes as in panther_core.model.pool; B rows.
+Shapes as in panther_core.model.kernels.pool; B rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from panther_core.model.step_interface import Step
+from panther_core.model.kernels.step_interface import Step
 
 #: runs a function of no arguments for keeps: what repeats its work, and the output that each repetition fills
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]

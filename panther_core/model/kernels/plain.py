@@ -2,7 +2,7 @@
 
 Gathers whole slabs, so it is right on every device and quick on none.
 
-Shapes as in panther_core.model.pool; B rows, E = 3 D.
+Shapes as in panther_core.model.kernels.pool; B rows, E = 3 D.
 """
 
 from __future__ import annotations

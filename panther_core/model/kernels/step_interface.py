@@ -1,6 +1,6 @@
 """What one incremental step must do, on whatever device: append one new event a row to the slabs.
 
-Shapes as in panther_core.model.pool; B rows.
+Shapes as in panther_core.model.kernels.pool; B rows.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """GPU kernels of the incremental step, in the Triton language (no relation of the Triton server): what
-panther_core.model.plain does, with the slabs read in place.
+panther_core.model.kernels.plain does, with the slabs read in place.
 
 One program a row and head reads the row's keys and values once, a block of positions at a time, under a running
 softmax in float32. Nothing else imports this module before a model on a GPU is served, so nothing else needs the
@@ -7,7 +7,7 @@ package `triton` (torch for Linux brings it). With TRITON_INTERPRET=1 set before
 tensors, slowly: so are they tested where there is no GPU. Block sizes are not tuned: no GPU has run them yet. Their
 arguments have no types: the compiler takes a name such as `Any` for a global variable, and refuses it.
 
-Shapes as in panther_core.model.pool; B rows, E = 3 D.
+Shapes as in panther_core.model.kernels.pool; B rows, E = 3 D.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from panther_core.model.plain import Slabs
+from panther_core.model.kernels.plain import Slabs
 
 _BLOCK = 32  # positions at a time
 

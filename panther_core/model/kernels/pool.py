@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
-from panther_core.model.config import ModelConfig
+from panther_core.model_config import ModelConfig
 
 Precision = Literal["float32", "float16", "bfloat16"]
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -1,7 +1,7 @@
 """CPU kernels of what the incremental step does before and after the layers, for the reason given in score_kernel.
 
 `Panther.embed_parts`, `TextCnn` and `PantherModel.outputs` are the reference that tests hold them to. Shapes as in
-panther_core.model.event_kernel; D width, U of the user embedding.
+panther_core.model.kernels.event_kernel; D width, U of the user embedding.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from panther_core.model import kernels
-from panther_core.model.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
-from panther_core.model.event_kernel import text_newest as _text_newest
-from panther_core.model.event_kernel import text_window as _text_window
-from panther_core.model.event_kernel import token_id as _token_id
 from panther_core.model.head import FraudHead
+from panther_core.model.kernels import cpu as kernels
+from panther_core.model.kernels.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
+from panther_core.model.kernels.event_kernel import text_newest as _text_newest
+from panther_core.model.kernels.event_kernel import text_window as _text_window
+from panther_core.model.kernels.event_kernel import token_id as _token_id
 from panther_core.model.panther import Panther
 from panther_core.state.record import EXPECTED
 
