@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from offline.replay.columns import SCHEMA, decision_columns
+from offline.replay.run import Request, data_of, load_replayer, plan_of
 from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from stream.replay.columns import SCHEMA, decision_columns
-from stream.replay.run import Request, data_of, load_replayer, plan_of
 from trainer.config import TrainConfig
 from trainer.pipeline import train
 

@@ -9,8 +9,8 @@ from typing import Any
 from infra.bench_e2e import Load, long_table, running
 from infra.bench_swap import second_version
 from infra.parity_load import send_with_troubles, troubled
+from offline.parity.check import Request, run_parity
 from panther_core.base.console import say
-from stream.parity.run import Request, run_parity
 
 
 def run_bench_parity(folder: Path, load: Load, transactions: int, rate: float) -> dict[str, Any]:

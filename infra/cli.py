@@ -20,13 +20,13 @@ from infra import (
     commands_stack,
     commands_worker,
 )
+from offline.parity import commands as parity_commands
+from offline.report import commands as report_commands
 from panther_core.base.console import emit, say
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from stream import commands as stream_commands
 from stream import commands_dlq
-from stream.parity import commands as parity_commands
-from stream.report import commands as report_commands
 from trainer import commands as trainer_commands
 from trainer.cli import app as models
 

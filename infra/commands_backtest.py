@@ -12,7 +12,7 @@ from panther_core.base.console import console, emit
 from panther_core.data.formats import FORMATS
 
 if TYPE_CHECKING:
-    from stream.report.facts import Report
+    from offline.report.facts import Report
 
 app = typer.Typer()
 
@@ -38,11 +38,11 @@ def backtest(
 ) -> None:
     """Replay with periodic retraining on the labels that had arrived, beside the model that is never refreshed."""
     from infra.backtest import Plan, run_backtest
+    from offline.replay.run import Request
+    from offline.report.build import PAGE, write_report
     from panther_core.base.times import DAY_MS
     from panther_core.data.events import event_time_ms
     from panther_core.data.formats import read_table
-    from stream.replay.run import Request
-    from stream.report.build import PAGE, write_report
     from trainer.config import preset as by_name
 
     first = by_name(preset)
@@ -74,7 +74,7 @@ def show(report: Report) -> None:
     """One table: policies side by side, and what the refresh gained with its interval."""
     from rich.table import Table
 
-    from stream.report.facts import METRICS
+    from offline.report.facts import METRICS
 
     (found,) = report.comparisons
     table = Table("", *(variant.name for variant in report.variants), "difference", "95%")

@@ -79,10 +79,10 @@ def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
 
     from infra.bench_e2e import label_delay_ms, long_table
     from infra.training import train_once
+    from offline.replay import Replayer
+    from offline.replay.columns import decision_columns
     from panther_core.model.serving import PantherModel
     from stream.live_models import load_serving_model
-    from stream.replay import Replayer
-    from stream.replay.columns import decision_columns
 
     table = long_table(load, transactions)
     split = load.users * load.history

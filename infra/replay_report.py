@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from infra.training import train_once
+from offline.replay.run import Request, run
+from offline.report.build import PAGE, write_report
 from panther_core.base.console import progress_bar
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table
-from stream.replay.run import Request, run
-from stream.report.build import PAGE, write_report
 
 
 def run_replay_report(

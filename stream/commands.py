@@ -94,8 +94,8 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
-    from stream.replay.run import Request, run
-    from stream.replay.topic import read_log
+    from offline.replay.run import Request, run
+    from offline.replay.topic import read_log
 
     if (path is None) == (topic is None):
         raise typer.BadParameter("expected either --data PATH or --topic NAME, got " + ("both" if path else "neither"))
@@ -108,7 +108,7 @@ def replay(
     except ValueError:
         raise typer.BadParameter(f"expected max or a number like 3600, got {speed!r}") from None
     if since is not None:
-        from stream.report.build import day_ms
+        from offline.report.build import day_ms
 
         if not out:
             raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
@@ -138,13 +138,13 @@ def replay(
             bar.update(task, completed=rows, note=f"{rows / (time.perf_counter() - started):,.0f}/s")
 
         if via == "kafka":
-            from stream.replay.shadow import run_shadow
+            from offline.shadow.shadow import run_shadow
 
             result = run_shadow(request, out, progress)
         else:
             result = run(request, out, progress)
     if out:
-        from stream.report.build import PAGE, write_report
+        from offline.report.build import PAGE, write_report
 
         write_report([out], out, since)
         result["report"] = str(out / PAGE)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from infra.chaos.evidence import Records
+from offline.replay.replayer import Replayed, Replayer
 from panther_core.data.events import Transaction, event_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.model.serving import PantherModel
 from stream.intake import Intake, Record, read_batch
 from stream.live_models import ServingModel
 from stream.published import Position
-from stream.replay.engine import Replayed, Replayer
 
 
 @dataclass

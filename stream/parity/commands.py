@@ -33,7 +33,7 @@ def parity(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")] = False,
 ) -> None:
     """Compare what the stream decided with a replay, event by event; exit code 0 only if nothing differs or lacks."""
-    from stream.parity.run import Request, run_parity
+    from offline.parity.check import Request, run_parity
 
     settings = PantherSettings()
     request = Request(

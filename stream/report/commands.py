@@ -32,7 +32,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Report of replays: figures with intervals, versions and thresholds side by side, what changes for whom."""
-    from stream.report.build import PAGE, write_report
+    from offline.report.build import PAGE, write_report
 
     place = out or folders[0]
     found = write_report(folders, place, since, threshold or (), title)
@@ -58,27 +58,27 @@ def explain(
     """A user's recent events: what was expected, what came, scores and reasons; from a replay or the live state."""
     import msgspec
 
+    from offline.explain.show import show
     from panther_core.data.events import event_time_ms
-    from stream.explain.show import show
 
     if live == (path is not None):
         raise typer.BadParameter("expected either --data PATH or --live, got " + ("both" if live else "neither"))
     if live:
-        from stream.explain.live import view_of_live
+        from offline.explain.live import view_of_live
 
         if at is not None:
             raise typer.BadParameter("expected no --at with --live: the state is what is known now")
         view = asyncio.run(view_of_live(KafkaSettings(), PantherSettings(), user, events))
     else:
-        from stream.explain.replayed import view_of_log
-        from stream.replay.run import Request, load_replayer
+        from offline.explain.replayed import view_of_log
+        from offline.replay.run import Request, load_replayer
 
         assert path is not None
         at_ms = None if at is None else event_time_ms(int(at) if at.isdigit() else at)
         request = Request(path, format, (model,), Path(PantherSettings().models_dir))
         view = view_of_log(load_replayer(request, model), path, format, user, at_ms, events)
     if html:
-        from stream.explain.page import write_page
+        from offline.explain.page import write_page
 
         write_page(html, view)
     if as_json:

@@ -21,6 +21,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from rocksdict import Options, Rdict
 
+from offline.explain.live import view_of_live
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
 from panther_core.data.events import Decision, ModelRef
@@ -28,7 +29,6 @@ from panther_core.data.generator.malformed import malformed
 from panther_core.data.schema import hash64
 from panther_core.data.table_concat import concat
 from panther_core.state.history import prepare
-from stream.explain.live import view_of_live
 from stream.faust_recovery import OWNER
 from stream.live_models import load_serving_model
 from stream.produce import produce_labels

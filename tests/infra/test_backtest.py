@@ -14,11 +14,11 @@ import pytest
 from msgspec import structs
 
 from infra.backtest import Plan, known_to, run_backtest, train_versions
+from offline.replay.run import Request
+from offline.report.build import write_report
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from stream.replay.run import Request
-from stream.report.build import write_report
 from tests.fixtures_model import log
 from tests.scoring.test_replay_run import write_fdh
 from trainer.config import preset

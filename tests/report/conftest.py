@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream.replay.columns import SCHEMA
+from offline.replay.columns import SCHEMA
 
 DAY_MS = 86_400_000
 START_MS = 1_522_540_800_000  # 2018-04-01

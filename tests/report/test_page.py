@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stream.report.build import write_report
-from stream.report.page import ALWAYS, COMPARED, LABELLED, RUN
+from offline.report.build import write_report
+from offline.report.page import ALWAYS, COMPARED, LABELLED, RUN
 from tests.report.conftest import Columns, write_decisions
 from tests.trainer.report.test_page import HOSTILE, Elements
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from offline.parity.online import Online
+from offline.replay import Replayer
 from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
 from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import ALERT
 from stream.live_models import ServingModel, load_serving_model
-from stream.parity.online import Online
 from stream.publish import alert_of, decisions_of, to_json
 from stream.published import headers_of
-from stream.replay import Replayer
 from tests.steps import asking, decided
 
 APP, BATCH = "test-app", 8

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from offline.explain.page import render, write_page
+from offline.explain.replayed import view_of_log
+from offline.explain.view import seen
+from offline.replay import Replayer, replay
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from stream.explain.page import render, write_page
-from stream.explain.replayed import view_of_log
-from stream.explain.view import seen
 from stream.live_models import load_serving_model
-from stream.replay import Replayer, replay
 from tests.scoring.test_replay_run import write_fdh
 from tests.trainer.report.test_page import HOSTILE, Elements
 

@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from offline.parity.compare import Comparison, compare
+from offline.parity.decided import Decided, decide_log
+from offline.parity.inputs import Cause, first_cause
+from offline.parity.log import Log, from_table
+from offline.replay import Replayer
 from panther_core.data.events import Alert, Decision, Transaction
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable, as_arrived
-from stream.parity.compare import Comparison, compare
-from stream.parity.decided import Decided, decide_log
-from stream.parity.inputs import Cause, first_cause
-from stream.parity.log import Log, from_table
-from stream.replay import Replayer
 from tests.fixtures_model import DAY_MS
 from tests.scoring.streamed import APP, Streamed, Version, load, stream
 from trainer.config import preset

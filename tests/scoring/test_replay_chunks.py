@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from offline.replay import Replayer, replay
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from stream.live_models import load_serving_model
-from stream.replay import Replayer, replay
 
 EXACT = ("transaction", "threshold", "history_len", "model_version", "flags", "degraded", "expected", "scored_at")
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from offline.replay.columns import SCHEMA
+from offline.replay.run import Request, run
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.table import TransactionTable
-from stream.replay.columns import SCHEMA
-from stream.replay.run import Request, run
 
 _CHUNK = 700
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from offline.replay.run import Request, run
+from offline.replay.topic import TopicLog
 from panther_core.base.errors import InvalidFile
 from panther_core.data.table import TransactionTable, as_arrived
-from stream.replay.run import Request, run
-from stream.replay.topic import TopicLog
 from tests.payments import write_payments
 from tests.scoring.streamed import load
 

@@ -1,0 +1,68 @@
+"""A user out of a log: only their own events are replayed, since no user's state knows another's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from offline.explain.view import UserView, seen
+from offline.replay.replayer import Replayer
+from panther_core.base.errors import BadInput
+from panther_core.data.formats import read
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
+from panther_core.decide.reasons import expected_of
+
+
+def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: int | None, events: int = 8) -> UserView:
+    """The user's last `events` transactions up to `at_ms` (None: to the log's end). Raises BadInput for none."""
+    table = user_log(path, format, user, at_ms)
+    decided = replayer.decide(table)
+    rows = np.flatnonzero(decided.kept)[-events:]
+    schema = replayer.serving.schema
+    shown = [
+        seen(
+            decided.decision[row],
+            schema,
+            datetime.fromtimestamp(int(table.time_ms[row]) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            _came(table, row),
+            str(table.transaction_id[row]),
+            int(table.label[row]),
+        )
+        for row in rows.tolist()
+    ]
+    after = replayer.memory()["states"]["expected"][0]
+    version = replayer.serving.live.version
+    return UserView(
+        user_id=user,
+        source=f"replay of {path.name}",
+        model=f"version {version}",
+        events=shown,
+        next=expected_of(after, schema),
+    )
+
+
+def user_log(path: Path, format: str, user: str, at_ms: int | None) -> TransactionTable:
+    """The user's transactions up to `at_ms`. Raises BadInput for none."""
+    parts, first_ms = [], None
+    for table in read(format, path):
+        first_ms = int(table.time_ms[0]) if first_ms is None else first_ms
+        if at_ms is not None and table.time_ms[0] > at_ms:
+            break
+        if user not in table.user.words:
+            continue
+        own = table.user.index == table.user.words.index(user)
+        if at_ms is not None:
+            own &= table.time_ms <= at_ms
+        parts.append(table.take(np.flatnonzero(own)))
+    if not any(len(part) for part in parts):
+        until = "" if at_ms is None else f" up to {datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        raise BadInput(f"{path}: expected transactions of the user asked for{until}, found none: check USER and --at")
+    return concat(parts)
+
+
+def _came(table: TransactionTable, row: int) -> str:
+    words = (table.category[row], table.channel[row], f"{table.amount[row]:,.2f}", table.merchant[row])
+    return ", ".join(word for word in words if word)

@@ -1,0 +1,134 @@
+"""The log replayed, each decision under the model version that the stream's decision names.
+
+Every version replays everything, and each event takes its decision from one of them: when a user moves, the stream
+encodes the whole known window anew, which is what that version's replay has done. What does not follow the version is
+the risk level in an event's code: it stays as the version gave it that was live when the event came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.parity.log import Log
+from offline.parity.online import Online
+from offline.replay.replayer import Replayer
+from panther_core.data.table import TransactionTable, hash_words
+from panther_core.decide.engine import make_decisions
+from panther_core.state.record import DECISION, LATE
+from stream.live_models import ServingModel
+
+_CHUNK = 200_000
+_SAME = 1e-9  # of thresholds, which pass through JSON as they are
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One row a row of the log [N]; `by_version[v]` is what version v decided for all of them."""
+
+    decision: NDArray[np.void]  # DECISION, of the version that was in force
+    kept: NDArray[np.bool_]  # false: a redelivery, answered as before
+    version: NDArray[np.int32]  # in force when the event was decided
+    risk: NDArray[np.uint8]
+    past_risk: NDArray[np.uint8]  # of the rows of the past
+    by_version: dict[int, NDArray[np.void]]
+
+
+def decide_log(log: Log, online: Online, replayers: Sequence[Replayer]) -> Decided:
+    """Replay `log` after its past with each of `replayers`, who know nobody yet."""
+    version = versions_in_force(log, online, [replayer.serving for replayer in replayers])
+    risk = np.zeros(len(log), np.uint8)
+    for replayer in replayers:
+        own = version == replayer.serving.live.version
+        risk[own] = _levels(log.table, replayer.serving)[own]
+    rules = np.array([_degraded(online, place) == "rules" for place in log.place])
+    decision, kept = np.zeros(len(log), DECISION), np.zeros(len(log), np.bool_)
+    by_version: dict[int, NDArray[np.void]] = {}
+    first = next(r.serving for r in replayers if r.serving.live.version == version[0])
+    # seeding gave the levels of the version that was live then
+    past_risk = _levels(log.past, first) if log.past is not None else np.zeros(0, np.uint8)
+    for replayer in replayers:
+        if log.past is not None:
+            _decide_past(replayer, log.past, past_risk)
+        made, serving = np.zeros(len(log), DECISION), replayer.serving
+        for low in range(0, len(log), _CHUNK):
+            part = slice(low, min(low + _CHUNK, len(log)))
+            table = log.table.take(part)
+            replayed = replayer.decide(table, risk[part])
+            made[part], kept[part] = replayed.decision, replayed.kept
+            without = np.flatnonzero(rules[part] & (version[part] == serving.live.version))
+            if len(without):
+                _decide_by_rules(made[part], without, replayed.features, serving)
+        own = version == serving.live.version
+        decision[own], by_version[serving.live.version] = made[own], made
+    return Decided(decision, kept, version, risk, past_risk, by_version)
+
+
+def _decide_past(replayer: Replayer, past: TransactionTable, risk: NDArray[np.uint8]) -> None:
+    for low in range(0, len(past), _CHUNK):
+        part = slice(low, min(low + _CHUNK, len(past)))
+        replayer.decide(past.take(part), risk[part])
+    replayer.forget_decisions()
+
+
+def _levels(table: TransactionTable, serving: ServingModel) -> NDArray[np.uint8]:
+    return serving.risk.level(table.merchant.map(hash_words(table.merchant.words)))
+
+
+def _decide_by_rules(
+    made: NDArray[np.void], rows: NDArray[np.intp], features: NDArray[np.float32], serving: ServingModel
+) -> None:
+    """Put what the rules decide into these rows, in place."""
+    events, before = made[rows], made[rows]  # a decision holds its transaction, all that is asked of an event
+    none = np.zeros(len(rows), np.bool_)
+    made[rows] = make_decisions(
+        events,
+        features[rows],
+        serving.live,
+        None,
+        live=none,
+        current=none,
+        history_len=before["history_len"],
+        late=(before["flags"] & LATE) > 0,
+        expected=before["expected"],
+    )
+
+
+def versions_in_force(log: Log, online: Online, models: Sequence[ServingModel]) -> NDArray[np.int32]:
+    """Model version behind each row [N]: the one its decision names; else the one before it in its partition.
+
+    A decision by rules names none: it is the version with its threshold.
+    """
+    known = {model.live.version: model.live.threshold for model in models}
+    out = np.zeros(len(log), np.int32)
+    last: dict[int, int] = {}
+    for row in _by_partition(log):
+        partition = log.place[row][0]
+        decision = online.decisions.get(log.place[row])
+        if decision is not None:
+            named = decision.model.version
+            if not named:
+                fits = [v for v, threshold in known.items() if abs(threshold - decision.threshold) < _SAME]
+                named = last.get(partition, 0) if last.get(partition) in fits else (fits or [0])[0]
+            if named in known:
+                last[partition] = named
+        out[row] = last.get(partition, 0)
+    first: dict[int, int] = {}
+    for row in reversed(_by_partition(log)):  # those before a partition's first decision
+        partition = log.place[row][0]
+        first[partition] = int(out[row]) or first.get(partition, models[0].live.version)
+        out[row] = first[partition]
+    return out
+
+
+def _by_partition(log: Log) -> list[int]:
+    partition = np.array([p for p, _ in log.place])
+    return np.argsort(partition, kind="stable").tolist()  # type: ignore[no-any-return]
+
+
+def _degraded(online: Online, place: tuple[int, int]) -> str | None:
+    decision = online.decisions.get(place)
+    return None if decision is None else decision.degraded

@@ -1,0 +1,152 @@
+"""Where a mismatch began: the first input that differs, from token to output.
+
+What the stream had is on the changelog: the state that it stored after the event, and the one before it. What the
+replay had is computed here again, from the user's own events. Where the changelog no longer holds these states (it is
+compacted), the walk says so and goes on with what the decision itself tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.parity.compare import Mismatch
+from offline.parity.decided import Decided
+from offline.parity.log import Log
+from panther_core.data.schema import CODE, hash64
+from panther_core.data.table import TransactionTable
+from panther_core.state.features import NAMES, context_features
+from panther_core.state.history import prepare
+from panther_core.state.record import StateCodec
+from panther_core.state.transition import complete
+from stream.live_models import ServingModel
+
+_STATE = (
+    *("n", "first_time_ms", "last_time_ms", "amount_mean", "amount_var", "counts", "sums", "merchants"),
+    *("country", "device", "profile", "ring", "window_hash"),
+)
+_FEATURE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The first input that differs. `step`: token, feature, state, model version, or output."""
+
+    step: str
+    name: str
+    online: Any
+    replayed: Any
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an event met: its user's state before, itself completed, its features [F]."""
+
+    before: np.void
+    event: np.void
+    features: NDArray[np.float32]
+
+
+def first_cause(
+    mismatch: Mismatch,
+    log: Log,
+    decided: Decided,
+    serving: ServingModel,
+    states: list[np.void],
+    tolerance: float,
+) -> Cause:
+    """Walk the inputs of one mismatch. `states`: the user's, as the changelog has them, oldest first."""
+    replayed = seen_by_replay(log, decided, serving, mismatch.row)
+    known = int(replayed.before["n"])
+    after = next((s for s in states if s["last_offset"] == mismatch.place[1] >= 0), None)
+    before = next((s for s in reversed(states) if s["n"] == known and s["last_offset"] < mismatch.place[1]), None)
+    note = "" if after is not None else "the changelog no longer holds the state after this event"
+    stored = _stored_version(mismatch, after)
+    if stored is not None and stored != mismatch.version:
+        return Cause(
+            "model version", "kept in the state", stored, mismatch.version, "the published record names another"
+        )
+    if mismatch.field == "history_len":
+        return Cause("state", "n", mismatch.online, mismatch.replayed, note)
+    if after is not None:
+        code = after["ring"][(int(after["n"]) - 1) % len(after["ring"])]
+        for name in CODE.names or ():
+            if code[name] != replayed.event["code"][name]:
+                return Cause("token", name, int(code[name]), int(replayed.event["code"][name]))
+    if before is not None:
+        state = np.array([before])
+        event = complete(state, np.array([replayed.event]), serving.schema)
+        features = context_features(state, event)[0]
+        apart = np.flatnonzero(np.abs(features - replayed.features) > _FEATURE_TOLERANCE)
+        if len(apart):
+            at = apart[0]
+            return Cause("feature", NAMES[at], float(features[at]), float(replayed.features[at]))
+        if known:
+            for name in _STATE:
+                if before[name].tobytes() != replayed.before[name].tobytes():
+                    return Cause("state", name, before[name].tolist(), replayed.before[name].tolist())
+    return _version(mismatch, decided, tolerance, note)
+
+
+def _stored_version(mismatch: Mismatch, after: np.void | None) -> int | None:
+    """The version that the stored decision came from, None where it is not held any more."""
+    if after is None:
+        return None
+    held = after["decisions"]["transaction"] == np.uint64(hash64(mismatch.transaction_id))
+    return int(after["decisions"]["model_version"][held][0]) if held.any() else None
+
+
+def _version(mismatch: Mismatch, decided: Decided, tolerance: float, note: str) -> Cause:
+    if mismatch.field == "model version":
+        return Cause("model version", "named by the decision", mismatch.online, mismatch.replayed, note)
+    named = int(decided.version[mismatch.row])
+    if mismatch.field in ("score", "threshold"):
+        for version, made in decided.by_version.items():
+            if version != named and abs(made[mismatch.field][mismatch.row] - mismatch.online) <= tolerance:
+                text = f"the {mismatch.field} is that of another version than the decision names"
+                return Cause("model version", f"whose {mismatch.field} it is", version, named, text)
+    return Cause("output", mismatch.field, mismatch.online, mismatch.replayed, note)
+
+
+def seen_by_replay(log: Log, decided: Decided, serving: ServingModel, row: int) -> Seen:
+    """What the replay gave to the model for this row, from the user's events up to it."""
+    user = log.table.user[row]
+    schema, length = serving.schema, serving.codec.length
+    events = _events(log.table, np.arange(row + 1), decided.risk, user, serving)
+    state = StateCodec(schema, length, cached=0).fresh(1)
+    if log.past is not None:
+        past = _events(log.past, np.arange(len(log.past)), decided.past_risk, user, serving)
+        if len(past):
+            prepare(past, schema, length, state)
+            state["decisions"], state["n_decisions"] = 0, 0
+    if len(events) > 1:
+        prepare(events[:-1], schema, length, state)
+    event = complete(state, events[-1:], schema)
+    return Seen(state[0], event[0], context_features(state, event)[0])
+
+
+def _events(
+    table: TransactionTable, rows: NDArray[np.intp], risk: NDArray[np.uint8], user: str | None, serving: ServingModel
+) -> NDArray[np.void]:
+    words = np.array([word == user for word in table.user.words])
+    rows = rows[words[table.user.index[rows]]]
+    events = table.take(rows).events(serving.schema)
+    events["code"]["risk"] = risk[rows]
+    return events
+
+
+def readable(seen: Seen, serving: ServingModel) -> dict[str, Any]:
+    """The inputs of an event in words: its code, and the features that are not zero."""
+    code = {name: int(seen.event["code"][name]) for name in CODE.names or ()}
+    category, channel = code["category"], code["channel"]
+    return {
+        "code": code,
+        "category": serving.schema.categories[category - 1] if category else "[unknown]",
+        "channel": serving.schema.channels[channel - 1] if channel else "[unknown]",
+        "features": {n: round(float(v), 6) for n, v in zip(NAMES, seen.features, strict=True) if v},
+        "history_len": int(seen.before["n"]),
+    }

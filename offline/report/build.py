@@ -1,0 +1,119 @@
+"""From the folders of finished replays to a Report, and to the two files people get."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from offline.report import compare, facts, flow, worth
+from offline.report.facts import Report
+from offline.report.log import Decided, Log, load, read_manifest
+from offline.report.resample import Judged, Sampled, sample
+from panther_core.base.errors import BadInput
+from panther_core.report.curves import RESAMPLES
+
+JSON, PAGE = "report.json", "report.html"
+SEED = 0
+
+
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    since: str | None = None,
+    thresholds: Sequence[float] = (),
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> Report:
+    """Measure the replays in `folders`, compare their variants, and write report.json and report.html into `out`.
+
+    `since`: first day measured, YYYY-MM-DD. `thresholds`: further variants of each version. Raises BadInput. Both
+    files are whole or, after an error, as they were.
+    """
+    from offline.report.page import render  # here: what draws takes a second to import
+
+    report = build(folders, since, thresholds, title or folders[0].resolve().name)
+    report = msgspec.structs.replace(report, notes=list(notes))
+    texts = {JSON: facts.encode(report), PAGE: render(report).encode()}
+    out.mkdir(parents=True, exist_ok=True)
+    asides = {name: out / f".{name}.tmp" for name in texts}
+    try:
+        for name, text in texts.items():
+            asides[name].write_bytes(text)
+        for name, aside in asides.items():
+            os.replace(aside, out / name)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+    return report
+
+
+def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float], title: str) -> Report:
+    """Measure. Raises BadInput."""
+    runs = [read_manifest(folder) for folder in folders]
+    log, decided = load(folders, None if since is None else day_ms(since))
+    for threshold in thresholds:
+        if not 0 <= threshold <= 1:
+            raise BadInput(f"expected a threshold from 0 to 1, got {threshold}")
+    decided = [part for each in decided for part in (each, *(each.at(threshold) for threshold in thresholds))]
+    judged = Judged.of(log, SEED)
+    cards = [worth.cards_by_day(log, each, judged) if judged else {} for each in decided]
+    sampled = [sample(judged, each, by_day) for each, by_day in zip(decided, cards, strict=True)] if judged else None
+    variants = [
+        _variant(log, each, cards[i], judged, sampled[i] if sampled else None) for i, each in enumerate(decided)
+    ]
+    comparisons = [
+        compare.compare(log, decided[0], each, (sampled[0], sampled[i]) if sampled else None)
+        for i, each in enumerate(decided)
+        if i
+    ]
+    rows = np.flatnonzero(log.measured)
+    fraud = rows[log.label[rows] == 1]
+    return Report(
+        title=title,
+        window=(int(log.time_ms[rows[0]]), int(log.time_ms[rows].max())),
+        warm_up=len(log) - len(rows),
+        transactions=len(rows),
+        users=len(np.unique(log.user.index[rows])),
+        labelled=int((log.label[rows] >= 0).sum()),
+        frauds=len(fraud),
+        fraud_amount=float(log.amount[fraud].sum()),
+        not_arrived=int((log.label_time_ms[rows] > log.time_ms[rows].max()).sum()),
+        resamples=RESAMPLES,
+        seed=SEED,
+        variants=variants,
+        comparisons=comparisons,
+        runs=runs,
+    )
+
+
+def _variant(
+    log: Log, decided: Decided, cards: dict[int, float], judged: Judged | None, sampled: Sampled | None
+) -> facts.Variant:
+    rows = np.flatnonzero(log.measured)
+    alerts = rows[decided.alert[rows]]
+    return facts.Variant(
+        name=decided.name,
+        scores_of=decided.scores_of,
+        model_versions=np.unique(decided.model_version[rows]).tolist(),
+        thresholds=np.unique(decided.threshold[rows]).tolist(),
+        alerts=len(alerts),
+        alerted_users=len(np.unique(log.user.index[alerts])),
+        days=flow.days(log, decided, cards),
+        weeks=flow.weeks(log, decided),
+        slices=flow.slices(log, decided),
+        reasons=flow.reasons(log, decided),
+        worth=worth.measure_worth(log, decided, judged, sampled) if judged and sampled else None,
+    )
+
+
+def day_ms(day: str) -> int:
+    """Epoch ms of a day's beginning, UTC. Raises BadInput."""
+    try:
+        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        raise BadInput(f"expected a day YYYY-MM-DD, got {day!r}: see --since") from None

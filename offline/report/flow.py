@@ -1,0 +1,146 @@
+"""What a variant's decisions look like: by day, week, slice and reason. None of it needs labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from offline.report.facts import Day, ReasonUse, Slice, Week
+from offline.report.log import Decided, Log
+from panther_core.base.times import DAY_MS
+from panther_core.data.table import Words
+from panther_core.report.curves import Floats
+
+_BINS, _LEAST = 10, 1e-4  # of the stability index: tenths of the first week; a share below is taken for this
+_LENGTHS = (0, 1, 10, 50, 256)
+_SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles of the amount between slices
+_MOST = 12  # values of a slice that are shown, the most frequent
+
+
+def days(log: Log, decided: Decided, cards: dict[int, float]) -> list[Day]:
+    """One line a day with measured transactions."""
+    rows = np.flatnonzero(log.measured)
+    names, day = np.unique(log.time_ms[rows] // DAY_MS, return_inverse=True)
+    fraud, alert = log.label[rows] == 1, decided.alert[rows]
+    total, alerts, frauds, caught = (
+        np.bincount(day[some], minlength=len(names)).tolist()
+        for some in (np.ones(len(rows), np.bool_), alert, fraud, alert & fraud)
+    )
+    return [
+        Day(int(name) * DAY_MS, total[i], alerts[i], frauds[i], caught[i], cards.get(int(name)))
+        for i, name in enumerate(names.tolist())
+    ]
+
+
+def weeks(log: Log, decided: Decided) -> list[Week]:
+    """Drift of the scores by week, against the first one."""
+    rows = np.flatnonzero(log.measured)
+    start = log.time_ms[rows[0]] // DAY_MS * DAY_MS
+    week = (log.time_ms[rows] - start) // (7 * DAY_MS)
+    score = decided.score[rows]
+    edges = np.unique(np.quantile(score[week == 0], np.linspace(0, 1, _BINS + 1)[1:-1]))
+    base = _shares(score[week == 0], edges)
+    out = []
+    for number in np.unique(week).tolist():
+        own = rows[week == number]
+        psi = stability(base, _shares(decided.score[own], edges))
+        mean, rate = float(decided.score[own].mean()), float(decided.alert[own].mean())
+        out.append(Week(int(start + number * 7 * DAY_MS), len(own), psi, mean, rate))
+    return out
+
+
+def stability(expected: Floats, got: Floats) -> float:
+    """Population stability index of two lists of shares: sum of (got - expected) ln(got / expected)."""
+    expected, got = np.maximum(expected, _LEAST), np.maximum(got, _LEAST)
+    return float(((got - expected) * np.log(got / expected)).sum())
+
+
+def _shares(score: Floats, edges: Floats) -> Floats:
+    at = np.searchsorted(edges, score, side="right")
+    return np.asarray(np.bincount(at, minlength=len(edges) + 1) / len(score), np.float64)
+
+
+def slices(log: Log, decided: Decided) -> list[Slice]:
+    """Every part of the measured transactions, by each property."""
+    out = []
+    for by, (names, index) in _properties(log, decided).items():
+        for value, name in enumerate(names):
+            rows = np.flatnonzero(log.measured & (index == value))
+            if len(rows):
+                out.append(_slice(log, decided, rows, by, name))
+    return out
+
+
+def _properties(log: Log, decided: Decided) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
+    """Names of the values, and which one each row has (-1: not shown)."""
+    lengths = [f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in pairwise(_LENGTHS)]
+    cuts = np.unique(np.quantile(log.amount[log.measured], _SHARES))
+    ends = ["", *(f"{cut:,.2f}" for cut in cuts.tolist()), ""]
+    amounts = [
+        f"{low} to {high}" if low and high else f"below {high}" if high else f"{low} and more"
+        for low, high in pairwise(ends)
+    ]
+    out = {
+        "user": (["cold start", "known"], np.where(decided.cold, 0, 1)),
+        "history": (
+            [*lengths, f"{_LENGTHS[-1]} and more"],
+            np.searchsorted(_LENGTHS, log.history_len, side="right") - 1,
+        ),
+        "amount": (amounts, np.searchsorted(cuts, log.amount, side="right")),
+        "made by": _most(decided.degraded, log.measured, "the live model"),
+        "category": _most(log.category, log.measured, "not given"),
+        "channel": _most(log.channel, log.measured, "not given"),
+        "fraud kind": _most(log.fraud_kind, log.measured & (log.label == 1), "not given"),
+    }
+    out["fraud kind"] = (out["fraud kind"][0], np.where(log.label == 1, out["fraud kind"][1], -1))
+    return {by: part for by, part in out.items() if by in ("user", "made by") or len(part[0]) > 1}
+
+
+def _most(words: Words, some: NDArray[np.bool_], missing: str) -> tuple[list[str], NDArray[np.int64]]:
+    counts = np.bincount(words.index[some] + 1, minlength=len(words.words) + 1)
+    shown = [int(value) for value in np.argsort(-counts, kind="stable")[:_MOST] if counts[value]]
+    place = np.full(len(counts), -1)
+    place[shown] = np.arange(len(shown))
+    return [missing if value == 0 else words.words[value - 1] for value in shown], place[words.index + 1]
+
+
+def _slice(log: Log, decided: Decided, rows: NDArray[np.intp], by: str, value: str) -> Slice:
+    known = rows[log.label[rows] >= 0]
+    fraud, alert = log.label[known] == 1, decided.alert[known]
+    caught, frauds, alerts = int((alert & fraud).sum()), int(fraud.sum()), int(alert.sum())
+    ranks = 0 < frauds < len(known)
+    return Slice(
+        by=by,
+        value=value,
+        transactions=len(rows),
+        alerts=int(decided.alert[rows].sum()),
+        labelled=len(known),
+        frauds=frauds,
+        caught=caught,
+        precision=caught / alerts if alerts and ranks else None,  # of frauds alone it would be 100 %
+        recall=caught / frauds if frauds else None,
+        average_precision=float(average_precision_score(fraud, decided.score[known])) if ranks else None,
+        value_caught=float(log.amount[known[alert & fraud]].sum() / log.amount[known[fraud]].sum()) if frauds else None,
+    )
+
+
+def reasons(log: Log, decided: Decided) -> list[ReasonUse]:
+    """By how often a reason is the first one of an alert."""
+    rows = np.flatnonzero(log.measured & decided.alert)
+    first, anywhere, caught, known = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for row in rows.tolist():
+        codes = decided.reasons_of(row)
+        anywhere.update(codes)
+        if codes:
+            first[codes[0]] += 1
+            known[codes[0]] += int(log.label[row] >= 0)
+            caught[codes[0]] += int(log.label[row] == 1)
+    codes = sorted(anywhere, key=lambda code: (-first[code], -anywhere[code], code))
+    return [
+        ReasonUse(code, first[code], anywhere[code], caught[code] / known[code] if known[code] else None)
+        for code in codes
+    ]

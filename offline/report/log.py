@@ -1,0 +1,194 @@
+"""Reads the decisions of finished replays: what all variants share once, and each one's scores, alerts and reasons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offline.replay.columns import SCHEMA
+from panther_core.base.errors import BadInput
+from panther_core.data.table import Words
+from panther_core.state.record import REASONS
+
+MANIFEST = "replay.json"
+_WORDS: tuple[str, ...] = ("user_id", "merchant_id", "category", "channel", "degraded", "fraud_kind")
+_WORDS += tuple(f"reason_{i + 1}" for i in range(REASONS))
+_SPEED = ("transactions", "seconds", "tps", "finished")
+
+
+@dataclass(frozen=True)
+class Log:
+    """N decided transactions, in time order."""
+
+    transaction_id: pa.ChunkedArray
+    user: Words
+    merchant: Words
+    category: Words
+    channel: Words
+    fraud_kind: Words
+    amount: NDArray[np.float64]
+    time_ms: NDArray[np.int64]
+    label: NDArray[np.int8]  # -1 unknown
+    label_time_ms: NDArray[np.int64]  # -1 unknown
+    history_len: NDArray[np.int32]
+    measured: NDArray[np.bool_]  # False: before the window, only gave users their past
+
+    def __len__(self) -> int:
+        return len(self.amount)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What one variant made of the log."""
+
+    name: str
+    scores_of: str  # the variant of these scores at its own threshold
+    score: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+    alert: NDArray[np.bool_]
+    model_version: NDArray[np.int32]
+    cold: NDArray[np.bool_]
+    degraded: Words
+    reasons: tuple[Words, ...]
+
+    def at(self, threshold: float) -> Decided:
+        """The same scores with alerts from another threshold on."""
+        return replace(
+            self,
+            name=f"{self.name} at {threshold:g}",
+            threshold=np.full_like(self.threshold, threshold),
+            alert=self.score >= threshold,
+        )
+
+    def reasons_of(self, row: int) -> list[str]:
+        """Codes, the strongest first."""
+        return [code for code in (words[row] for words in self.reasons) if code]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a finished replay depended on, its speed and the machine's folders left out. Raises BadInput."""
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        data, labels = found["data"], found.get("labels")
+        for source in [*(data if isinstance(data, list) else [data]), labels]:
+            if isinstance(source, dict) and "path" in source:
+                source["path"] = Path(source["path"]).name
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"expected a finished replay in {folder}, cannot read {MANIFEST} ({error}): run `panther replay --out "
+            f"{folder}` to its end first"
+        ) from None
+    return {name: value for name, value in found.items() if name not in _SPEED}
+
+
+def load(folders: Sequence[Path], since_ms: int | None) -> tuple[Log, list[Decided]]:
+    """The log and every variant in `folders`. Raises BadInput: no decisions, other columns, other transactions."""
+    log: Log | None = None
+    decided: list[Decided] = []
+    for folder in folders:
+        paths = sorted(folder.glob("decisions-*.parquet"), key=lambda path: (len(path.name), path.name))
+        if not paths:
+            raise BadInput(f"expected decisions-*.parquet in {folder}, found none: run `panther replay --out {folder}`")
+        for path in paths:
+            table = _table(path)
+            found = _log(table, since_ms)
+            if log is not None:
+                _check_same(log, found, path)
+            log = log or found
+            decided.append(_decided(table, _name(path, len(paths), len(folders))))
+    assert log is not None, "expected at least one folder"
+    if not log.measured.any():
+        raise BadInput(f"expected decisions from the first day of the report on in {folders[0]}, got none: see --since")
+    return log, decided
+
+
+def _name(path: Path, files: int, folders: int) -> str:
+    """By version, by folder, or by both: what tells the variants apart."""
+    version, folder = path.stem.removeprefix("decisions-"), path.parent.name
+    return version if folders == 1 else folder if files == 1 else f"{folder} {version}"
+
+
+def _table(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, read_dictionary=list(_WORDS))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path}: expected decisions in Parquet, got {error}: replay anew") from None
+    missing = sorted(set(SCHEMA.names) - set(table.column_names))
+    if missing:
+        raise BadInput(
+            f"{path}: expected the columns of offline/replay/columns.py, lacks {', '.join(missing)}: replay anew"
+        )
+    time_ms = table["event_time"].to_numpy()
+    if (np.diff(time_ms) < 0).any():  # decided in order of arrival, late events among them
+        table = table.take(np.argsort(time_ms, kind="stable"))
+    return table
+
+
+def _log(table: pa.Table, since_ms: int | None) -> Log:
+    time_ms = _numbers(table, "event_time")
+    return Log(
+        transaction_id=table["transaction_id"],
+        user=_words(table, "user_id"),
+        merchant=_words(table, "merchant_id"),
+        category=_words(table, "category"),
+        channel=_words(table, "channel"),
+        fraud_kind=_words(table, "fraud_kind"),
+        amount=_numbers(table, "amount"),
+        time_ms=time_ms,
+        label=_numbers(table, "label", -1),
+        label_time_ms=_numbers(table, "label_time", -1),
+        history_len=_numbers(table, "history_len"),
+        measured=np.ones(len(time_ms), np.bool_) if since_ms is None else time_ms >= since_ms,
+    )
+
+
+def _decided(table: pa.Table, name: str) -> Decided:
+    return Decided(
+        name=name,
+        scores_of=name,
+        score=_numbers(table, "score"),
+        threshold=_numbers(table, "threshold"),
+        alert=_numbers(table, "alert"),
+        model_version=_numbers(table, "model_version"),
+        cold=_numbers(table, "cold_start"),
+        degraded=_words(table, "degraded"),
+        reasons=tuple(_words(table, f"reason_{i + 1}") for i in range(REASONS)),
+    )
+
+
+def _check_same(log: Log, other: Log, path: Path) -> None:
+    if not log.transaction_id.equals(other.transaction_id):
+        raise BadInput(
+            f"{path}: expected the {len(log)} transactions of the first decisions, got {len(other)} others: compare "
+            "replays of the same data and period"
+        )
+    if not np.array_equal(log.label, other.label) or not np.array_equal(log.label_time_ms, other.label_time_ms):
+        raise BadInput(f"{path}: expected the labels of the first decisions: give each replay the same --labels")
+
+
+def _numbers(table: pa.Table, name: str, missing: int | None = None) -> NDArray[Any]:
+    column = table[name]
+    if missing is not None:
+        column = column.fill_null(missing)
+    out: NDArray[Any] = column.to_numpy()
+    return out
+
+
+def _words(table: pa.Table, name: str) -> Words:
+    """Numbered in the order of the alphabet, so that draws of users do not depend on how a file came to be."""
+    column = table[name].unify_dictionaries().combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # no rows
+        return Words(np.zeros(0, np.int32), ())
+    words = column.dictionary.to_pylist()
+    order = sorted(range(len(words)), key=words.__getitem__)
+    place = np.append(np.argsort(order), -1).astype(np.int32)  # -1, not given, stays -1
+    index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return Words(place[index], tuple(words[i] for i in order))

@@ -1,0 +1,111 @@
+"""Intervals: users (for CP@100: days) drawn with replacement, the same draws for every variant, so differences pair.
+
+Shapes: N labelled measured rows, U their users, R resamples, D days.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.report.facts import Figure
+from offline.report.log import Decided, Log
+from panther_core.base.times import DAY_MS
+from panther_core.evaluation import TOP_SHARES, alert_metrics, fraud_metrics
+from panther_core.report.curves import Floats, draws, interval, ranked, resampled_precision
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The rows that can be judged: measured, and labelled."""
+
+    rows: NDArray[np.intp]  # [N]
+    user_N: NDArray[np.intp]  # dense
+    label_N: NDArray[np.int8]
+    amount_N: Floats
+    days: int
+    times_RU: list[NDArray[np.int64]]
+    seed: int
+
+    @classmethod
+    def of(cls, log: Log, seed: int) -> Judged | None:
+        """None where the labels do not hold both fraud and legitimate transactions."""
+        rows = np.flatnonzero(log.measured & (log.label >= 0))
+        label = log.label[rows]
+        if not 0 < label.sum() < len(rows):
+            return None
+        who, user = np.unique(log.user.index[rows], return_inverse=True)
+        days = len(np.unique(log.time_ms[log.measured] // DAY_MS))
+        return cls(rows, user, label, log.amount[rows], days, draws(len(who), seed), seed)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Every figure of a variant: its value, and its values [R] under the draws."""
+
+    value: dict[str, float]
+    drawn: dict[str, Floats]
+
+    def figures(self) -> dict[str, Figure]:
+        """With 95 % intervals."""
+        return {name: Figure(value, *interval(self.drawn[name])) for name, value in self.value.items()}
+
+    def less(self, first: Sampled) -> dict[str, Figure]:
+        """Differences to `first`, draw by draw."""
+        return {
+            name: Figure(value - first.value[name], *interval(self.drawn[name] - first.drawn[name]))
+            for name, value in self.value.items()
+        }
+
+
+def sample(judged: Judged, decided: Decided, cards: dict[int, float]) -> Sampled:
+    """`cards`: CP@100 by day."""
+    score, alert = decided.score[judged.rows], decided.alert[judged.rows]
+    ranking, alerting = fraud_metrics(score, judged.label_N), alert_metrics(alert, judged.label_N)
+    value = {name: ranking[name] for name in ranking if name != "auc"}
+    value |= {name: alerting[name] for name in ("precision", "recall")}
+    caught = alert & (judged.label_N == 1)
+    value["value_caught"] = float(judged.amount_N[caught].sum() / judged.amount_N[judged.label_N == 1].sum())
+    value["card_precision_100"] = float(np.mean(list(cards.values())))
+    value["alerts_per_day"] = float(alert.sum() / judged.days)
+    drawn = {"average_precision": resampled_precision(score, judged.label_N, judged.user_N, judged.times_RU)}
+    drawn |= _recall_at_top(judged, score)
+    drawn |= _of_alerts(judged, alert)
+    by_day = np.array(list(cards.values()))
+    drawn["card_precision_100"] = np.array([times @ by_day / len(by_day) for times in draws(len(by_day), judged.seed)])
+    return Sampled(value, drawn)
+
+
+def _recall_at_top(judged: Judged, score: Floats) -> dict[str, Floats]:
+    order, _ = ranked(score)
+    whose, fraud = judged.user_N[order], judged.label_N[order] == 1
+    out = {f"recall_top_{share * 100:g}pct": np.full(len(judged.times_RU), np.nan) for share in TOP_SHARES}
+    for i, times_U in enumerate(judged.times_RU):
+        times = times_U[whose]
+        rows, caught = np.cumsum(times), np.cumsum(times * fraud)
+        if not caught[-1]:
+            continue
+        for share, recalls in zip(TOP_SHARES, out.values(), strict=True):
+            recalls[i] = caught[np.searchsorted(rows, max(1, round(share * rows[-1])))] / caught[-1]
+    return out
+
+
+def _of_alerts(judged: Judged, alert: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Sums by user are enough."""
+    fraud, times_RU = judged.label_N == 1, np.stack(judged.times_RU)
+
+    def drawn(weight_N: NDArray[np.generic]) -> Floats:
+        by_user = np.bincount(judged.user_N, weights=weight_N.astype(np.float64), minlength=times_RU.shape[1])
+        return np.asarray(times_RU @ by_user, np.float64)
+
+    alerts, caught, frauds = drawn(alert), drawn(alert & fraud), drawn(fraud)
+    money = drawn(judged.amount_N * fraud)
+    with np.errstate(invalid="ignore"):  # a draw without fraud says nothing of what is found of it: NaN, left out
+        return {
+            "precision": caught / np.maximum(alerts, 1),
+            "recall": caught / frauds,
+            "value_caught": drawn(judged.amount_N * (alert & fraud)) / money,
+            "alerts_per_day": alerts / judged.days,
+        }

@@ -1,0 +1,94 @@
+"""What a variant's decisions were worth: all that needs labels.
+
+Labels count in hindsight, as they stand in the log's end, with one exception: for CP@100 a user is passed over once a
+fraud of theirs is known, and known is what had arrived by the morning of the day.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.report.facts import Detection, Worth
+from offline.report.log import Decided, Log
+from offline.report.resample import Judged, Sampled
+from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.evaluation import card_precision_by_day
+from panther_core.report.curves import reliability, thinned
+
+_TENTHS, _POINTS = 10, 100
+_WEEK = 7
+_WITHIN = {"at once": 0, "1 hour": HOUR_MS, "1 day": DAY_MS, "7 days": 7 * DAY_MS, "ever": None}
+
+
+def measure_worth(log: Log, decided: Decided, judged: Judged, sampled: Sampled) -> Worth:
+    """Everything in the report that needs labels, for one variant."""
+    rows, label = judged.rows, judged.label_N
+    score, alert = decided.score[rows], decided.alert[rows]
+    caught = alert & (label == 1)
+    recall, precision = thinned(score, label)
+    return Worth(
+        metrics=sampled.figures(),
+        recall=recall,
+        precision=precision,
+        alerts=int(alert.sum()),
+        caught=int(caught.sum()),
+        caught_amount=float(judged.amount_N[caught].sum()),
+        detection=detection(judged.user_N, log.time_ms[rows], label == 1, alert, judged.amount_N),
+        bins=reliability(score, label, _TENTHS),
+        alerts_mean_score=float(score[alert].mean()) if alert.any() else 0.0,
+    )
+
+
+def cards_by_day(log: Log, decided: Decided, judged: Judged) -> dict[int, float]:
+    """CP@100 by day (epoch days), after the Fraud Detection Handbook, week by week from the first measured day on.
+
+    Out of a day go users with a fraud that had become known by its morning, as far as it happened a label delay and
+    a week before the week's beginning or later (the handbook's training week; cards are not blocked for ever); within
+    a week also those who were found.
+    """
+    day = log.time_ms // DAY_MS
+    first = int(day[judged.rows[0]])
+    fraud = np.flatnonzero(log.label == 1)  # those before the window are known too
+    user, known_day = log.user.index[fraud], -(-log.label_time_ms[fraud] // DAY_MS)
+    shares: dict[int, float] = {}
+    for start in range(first, int(day[judged.rows[-1]]) + 1, _WEEK):
+        recent = (log.label_time_ms[fraud] >= 0) & (log.label_time_ms[fraud] >= (start - _WEEK) * DAY_MS)
+        out_from = np.full(len(log.user.words), np.iinfo(np.int64).max)
+        np.minimum.at(out_from, user[recent], known_day[recent])
+        week = judged.rows[(day[judged.rows] >= start) & (day[judged.rows] < start + _WEEK)]
+        shares |= dict.fromkeys(day[week].tolist(), 0.0)  # of a day on which nobody is left to look at
+        week = week[out_from[log.user.index[week]] > day[week]]
+        shares |= card_precision_by_day(day[week], log.user.index[week], log.label[week], decided.score[week])
+    return shares
+
+
+def detection(
+    user: NDArray[np.intp],
+    time_ms: NDArray[np.int64],
+    fraud: NDArray[np.bool_],
+    alert: NDArray[np.bool_],
+    amount: NDArray[np.float64],
+) -> Detection:
+    """From a user's first fraud to the first of their frauds that alerted; rows in time order."""
+    rows = np.flatnonzero(fraud)
+    who, first = np.unique(user[rows], return_index=True)
+    found, at = np.unique(user[rows[alert[rows]]], return_index=True)
+    place = np.searchsorted(who, found)
+    delay = np.full(len(who), np.iinfo(np.int64).max)
+    delay[place] = time_ms[rows[alert[rows]][at]] - time_ms[rows[first]][place]
+    until = np.full(len(who), np.iinfo(np.int64).max)
+    until[place] = rows[alert[rows]][at]
+    lost = rows < until[np.searchsorted(who, user[rows])]
+    detected = delay < np.iinfo(np.int64).max
+    hours = np.quantile(delay[detected], np.linspace(0, 1, _POINTS + 1)) / HOUR_MS if detected.any() else np.zeros(0)
+    limits = {name: np.iinfo(np.int64).max - 1 if most is None else most for name, most in _WITHIN.items()}
+    return Detection(
+        users=len(who),
+        detected=int(detected.sum()),
+        median_ms=float(np.median(delay[detected])) if detected.any() else None,
+        within={name: float((delay <= most).mean()) for name, most in limits.items()},
+        hours=hours.tolist(),
+        share=(np.linspace(0, 1, _POINTS + 1)[: len(hours)] * detected.mean()).tolist(),
+        lost_before=float(amount[rows[lost]].sum()),
+    )
