@@ -26,8 +26,8 @@ from infra.training import train_once
 from panther_core.base.console import say
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
-from stream.ledger import Ledger, LedgerReader
-from stream.produce import produce
+from stream.tools.ledger import Ledger, LedgerReader
+from stream.tools.produce import produce
 
 _CACHE_BYTES = 800_000  # a user's, in Triton's pool: the demo's model takes 316 KB in float32, and a swap has two
 _SETTLE_S = 5.0  # of each phase's start are not counted: caches fill, batches find their size

@@ -18,8 +18,8 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import alert_metrics, fraud_metrics
-from stream.ledger import Ledger, LedgerReader
-from stream.produce import produce
+from stream.tools.ledger import Ledger, LedgerReader
+from stream.tools.produce import produce
 
 _PATIENCE_S = 300.0
 

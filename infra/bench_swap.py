@@ -26,7 +26,7 @@ from infra.system import System
 from panther_core.base.console import say
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable
-from stream.ledger import Ledger, LedgerReader
+from stream.tools.ledger import Ledger, LedgerReader
 from trainer.config import preset
 from trainer.pipeline import train
 from trainer.retire import retire

@@ -32,9 +32,9 @@ from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.generator.malformed import KINDS, malformed
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
-from stream.ledger import Ledger, LedgerReader
-from stream.produce import produce, produce_labels
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
+from stream.tools.ledger import Ledger, LedgerReader
+from stream.tools.produce import produce, produce_labels
 
 GENERATOR = GeneratorConfig(users=5000, days=90, mean_transactions_per_day=1.3, seed=7)
 _REFRESH_AT = 0.1  # share of the stream after which the refresh starts: it takes a while beside the stream

@@ -16,8 +16,8 @@ from typing import Any
 from infra.sender import send_at_rate
 from infra.system import System
 from panther_core.data.table import TransactionTable
-from stream.ledger import LedgerReader
-from stream.produce import Produced
+from stream.tools.ledger import LedgerReader
+from stream.tools.produce import Produced
 
 _stop: Event  # set in the sender's process
 _OBSERVE_S = 1.0  # latencies are the broker's: looking more often only takes time from the system

@@ -20,8 +20,8 @@ from infra.system import System
 from panther_core.base.console import say
 from panther_core.data.events import Transaction
 from panther_core.data.table import TransactionTable
-from stream.ledger import LedgerReader
-from stream.produce import produce
+from stream.tools.ledger import LedgerReader
+from stream.tools.produce import produce
 
 _LATE_SHARE, _NEAR_SHARE, _FAR_SHARE = 0.02, 0.01, 0.002
 _AT = (0.10, 0.35, 0.50, 0.70)  # shares of the transactions at which something is done to the system

@@ -1,7 +1,7 @@
 """Transactions at a fixed rate, open loop, through librdkafka.
 
 The sender of a benchmark stands for what would run elsewhere, but shares the cores with the system it measures. The
-same through `stream.produce` (aiokafka) takes a third of a core at 1,800 records a second (docs/log.md).
+same through `stream.tools.produce` (aiokafka) takes a third of a core at 1,800 records a second (docs/log.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from infra.errors import StackError
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
-from stream.produce import Produced
+from stream.tools.produce import Produced
 
 #: a request a partition and tick. What a transaction waits for its tick counts as latency, though no real stream has
 #: ticks; the broker pays for short ones (docs/log.md)
@@ -28,7 +28,7 @@ def send_at_rate(
 ) -> Produced:
     """Send the rows of `table` in order, `rate` a second, until all are durable or `stop` says so.
 
-    `bootstrap` is the local broker. Keys, partitions and timestamps (when each was due) are those of `stream.produce`.
+    `bootstrap` is the local broker. Keys, partitions and timestamps (when each was due) are those of `stream.tools.produce`.
     Raises StackError for what could not be stored.
     """
     failed: list[str] = []

@@ -24,9 +24,9 @@ from infra.stack import LocalStack
 from infra.topics import create_topics
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.table import TransactionTable
-from stream.live_models import ServingModel, load_serving_model
-from stream.replicas import ReplicaScorer
-from stream.seed import seed_states, start_after_log
+from stream.scorer.replicas import ReplicaScorer
+from stream.tools.seed import seed_states, start_after_log
+from stream.worker.live_models import ServingModel, load_serving_model
 from trainer.refresh import switch
 
 

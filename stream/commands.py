@@ -31,10 +31,10 @@ def worker(
     import mode.loop
 
     mode.loop.use("uvloop")
-    from stream.health import Health, make_http_server
-    from stream.logs import json_logging
-    from stream.replicas import ReplicaScorer
-    from stream.worker import make_app
+    from stream.ops.health import Health, make_http_server
+    from stream.ops.logs import json_logging
+    from stream.scorer.replicas import ReplicaScorer
+    from stream.worker.app import make_app
 
     settings = PantherSettings()
     if data_dir:
@@ -63,7 +63,7 @@ def produce(
 ) -> None:
     """Stream a data set's transactions onto the `transactions` topic, in time order."""
     from panther_core.data.formats import read
-    from stream.produce import produce as send
+    from stream.tools.produce import produce as send
 
     def rows() -> Any:
         for table in read(format, path, start=start, end=end, limit=limit):

@@ -28,7 +28,7 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """The newest dead letters, without their bytes, and how many there are of each code."""
-    from stream.dlq import Letter, letters
+    from stream.tools.dlq import Letter, letters
 
     async def read() -> tuple[list[Letter], Counter[str]]:
         newest: list[tuple[int, int, int, Letter]] = []
@@ -59,7 +59,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One dead letter whole. Bytes that a terminal would obey are escaped; base64 has them exactly."""
-    from stream.dlq import letter_at, parse_place
+    from stream.tools.dlq import letter_at, parse_place
 
     whole = asyncio.run(letter_at(KafkaSettings(), *parse_place(place))).whole()
     emit(whole if as_json else {name: escape(str(value)) for name, value in whole.items()}, as_json)
@@ -74,7 +74,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send records to `transactions` again, after what had stopped them is mended. Asks for their number first."""
-    from stream.dlq import Letter, letter_at, letters, parse_place, send_again
+    from stream.tools.dlq import Letter, letter_at, letters, parse_place, send_again
 
     if (code is None) is (not at):
         raise typer.BadParameter("expected either --code or --at: which dead letters are to be sent again?")

@@ -19,5 +19,5 @@ def test_each_package_is_ours(name: str) -> None:
 
 
 def test_the_worker_never_loads_torch() -> None:
-    code = "import sys, stream.worker, stream.triton_scorer, stream.live_models; sys.exit('torch' in sys.modules)"
+    code = "import sys, stream.worker.app, stream.scorer.triton_scorer, stream.worker.live_models; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer
 from infra.bench_worker.same_job import decide
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import TRANSACTIONS
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
 
 
 async def main() -> None:

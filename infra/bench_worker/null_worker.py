@@ -40,7 +40,7 @@ def main() -> None:
     import mode.loop
 
     mode.loop.use("uvloop")
-    from stream.worker import make_app
+    from stream.worker.app import make_app
 
     settings = PantherSettings()
     manifest = load_manifest(Path(settings.models_dir) / "1")

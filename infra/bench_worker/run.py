@@ -19,7 +19,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.topics import SCORES, TRANSACTIONS, changelog_of
-from stream.produce import produce
+from stream.tools.produce import produce
 
 _START_S = 60.0
 #: of a contender's output: before, caches fill; after, the backlog's last partitions run dry

@@ -23,7 +23,7 @@ from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-from stream.live_models import load_serving_model
+from stream.worker.live_models import load_serving_model
 from trainer.announce import announce
 from trainer.config import preset
 from trainer.pipeline import train

@@ -22,11 +22,11 @@ from panther_core.data.events import Alert, Decision
 from panther_core.data.schema import hash64
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import COLD, LATE, events_applied
-from stream.intake import Intake, read_batch
-from stream.ledger import SCORE_TOLERANCE
-from stream.live_models import ServingModel
-from stream.publish import alert_id
-from stream.published import Position, position_of
+from stream.tools.ledger import SCORE_TOLERANCE
+from stream.worker.intake import Intake, read_batch
+from stream.worker.live_models import ServingModel
+from stream.worker.publish import alert_id
+from stream.worker.published import Position, position_of
 
 #: fields of a state that depend on whether the model answered; all others must equal the offline run's
 _OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions")
@@ -110,7 +110,7 @@ def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dic
 
 
 def _newest(changelog: Records) -> dict[bytes, bytes]:
-    """Newest states by user as recovery takes them (stream.restore.newest)."""
+    """Newest states by user as recovery takes them (stream.faust_parts.restore.newest)."""
     out: dict[bytes, bytes] = {}
     for record in changelog:
         if record.key is not None and record.value is not None:

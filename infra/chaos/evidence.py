@@ -11,7 +11,7 @@ from rocksdict import AccessType, Options, Rdict
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
-from stream.published import Position, position_of
+from stream.worker.published import Position, position_of
 from trainer.kafka_log import read_topic
 
 Records = list[ConsumerRecord[bytes, bytes]]

@@ -16,7 +16,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.generator.malformed import malformed
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
 
 Record = tuple[bytes | None, bytes]
 _COPIES, _LATE, _BAD = 0.02, 0.02, 0.01  # shares of the records

@@ -22,8 +22,8 @@ from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, Attr
 from panther_core.data.topics import MODELS, changelog_of
 from panther_core.decide.reasons import expected_of
 from panther_core.state.record import DECISIONS
-from stream.live_models import ServingModel, load_serving_model
-from stream.published import records
+from stream.worker.live_models import ServingModel, load_serving_model
+from stream.worker.published import records
 
 _CHUNK = 4000
 _NEW = ((NEW_MERCHANT, "new merchant"), (NEW_COUNTRY, "new country"), (NEW_DEVICE, "new device"))

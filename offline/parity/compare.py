@@ -14,7 +14,7 @@ from panther_core.data.events import Alert, Decision, Reason
 from panther_core.data.table import TransactionTable
 from panther_core.decide.reasons import reasons_of
 from panther_core.state.record import ALERT, COLD, LATE
-from stream.publish import decision_behind
+from stream.worker.publish import decision_behind
 
 CONTRIBUTION_TOLERANCE = 2e-3  # nats; alerts carry three decimals
 

@@ -19,7 +19,7 @@ from offline.replay.replayer import Replayer
 from panther_core.data.table import TransactionTable, hash_words
 from panther_core.decide.engine import make_decisions
 from panther_core.state.record import DECISION, LATE
-from stream.live_models import ServingModel
+from stream.worker.live_models import ServingModel
 
 _CHUNK = 200_000
 _SAME = 1e-9  # of thresholds, which pass through JSON as they are

@@ -22,7 +22,7 @@ from panther_core.state.features import NAMES, context_features
 from panther_core.state.history import prepare
 from panther_core.state.record import StateCodec
 from panther_core.state.transition import complete
-from stream.live_models import ServingModel
+from stream.worker.live_models import ServingModel
 
 _STATE = (
     *("n", "first_time_ms", "last_time_ms", "amount_mean", "amount_var", "counts", "sums", "merchants"),

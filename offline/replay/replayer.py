@@ -27,7 +27,7 @@ from panther_core.model.serving import PantherModel
 from panther_core.state.history import prepare
 from panther_core.state.record import DECISION, StateCodec, put_rows, take_rows
 from panther_core.state.transition import code_array
-from stream.live_models import ServingModel
+from stream.worker.live_models import ServingModel
 
 _POSITIONS = 1 << 16  # events a thread encodes before they are scored and forgotten: bounds memory
 _ROWS = 2048  # scored at once: the kernel lets no other thread start an operator meanwhile

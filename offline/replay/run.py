@@ -25,7 +25,7 @@ from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import ALERT
-from stream.live_models import load_serving_model
+from stream.worker.live_models import load_serving_model
 
 
 @dataclass(frozen=True)

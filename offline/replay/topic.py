@@ -15,7 +15,7 @@ from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Transaction, decode_transaction, event_time_ms
 from panther_core.data.table import TransactionTable, as_arrived
-from stream.published import records
+from stream.worker.published import records
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 

@@ -33,10 +33,10 @@ from panther_core.data.table_concat import concat
 from panther_core.data.topics import MODELS, PREFIX
 from panther_core.state.features import WIDTH
 from panther_core.state.record import DECISION
-from stream.ledger import Ledger, LedgerReader
-from stream.produce import produce
-from stream.producer import make_producer
-from stream.publish import alert_id, row_of
+from stream.faust_parts.producer import make_producer
+from stream.tools.ledger import Ledger, LedgerReader
+from stream.tools.produce import produce
+from stream.worker.publish import alert_id, row_of
 
 _PATIENCE_S = 90.0  # without a decision
 

@@ -19,10 +19,10 @@ from infra.system import System, fresh_app_id
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import changelog_of
-from stream.ledger import Ledger, LedgerReader
-from stream.live_models import load_serving_model
-from stream.produce import produce, produce_labels
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
+from stream.tools.ledger import Ledger, LedgerReader
+from stream.tools.produce import produce, produce_labels
+from stream.worker.live_models import load_serving_model
 from trainer.config import preset
 from trainer.kafka_log import read_topic
 from trainer.pipeline import train

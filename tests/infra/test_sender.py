@@ -16,7 +16,7 @@ from infra.ports import pick_free
 from infra.sender import send_at_rate
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.generator import GeneratorConfig, generate
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
 
 _TABLE = generate(GeneratorConfig(users=20, days=5, seed=3)).take(slice(0, 100))
 _RATE = 500.0

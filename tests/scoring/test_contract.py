@@ -28,7 +28,7 @@ from panther_core.model.scorer import InProcessScorer
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import WIDTH
 from panther_core.state.transition import hash_codes
-from stream.triton_scorer import TritonScorer
+from stream.scorer.triton_scorer import TritonScorer
 from trainer.deploy import export, load, unload
 
 

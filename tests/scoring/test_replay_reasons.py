@@ -12,7 +12,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.state.record import ALERT, DECISION
-from stream.live_models import load_serving_model
+from stream.worker.live_models import load_serving_model
 from tests.steps import asking, decided
 
 _EVENTS, _BATCH = 400, 50

@@ -21,8 +21,8 @@ from panther_core.artifact import load_manifest
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from panther_core.model.serving import PantherModel
-from stream.replicas import ReplicaScorer
-from stream.rows import rendezvous
+from stream.scorer.replicas import ReplicaScorer
+from stream.scorer.rows import rendezvous
 from tests.scoring.test_contract import assert_same, encode_request, score_request
 from tests.scoring.test_triton_scorer import request as made_up_score
 from trainer.deploy import DeployError, check_serves, export, load, served

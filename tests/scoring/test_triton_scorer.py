@@ -14,7 +14,7 @@ from infra.ports import pick_free
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.decide.scoring import ScoreRequest
 from panther_core.state.features import WIDTH
-from stream.triton_scorer import TritonScorer
+from stream.scorer.triton_scorer import TritonScorer
 
 
 def request(rows: int = 1) -> ScoreRequest:
@@ -61,5 +61,5 @@ def test_a_server_that_never_answers_is_left_at_the_deadline() -> None:
 
 
 def test_the_stream_side_imports_no_torch() -> None:
-    code = "import sys, stream.triton_scorer, panther_core.artifact; sys.exit('torch' in sys.modules)"
+    code = "import sys, stream.scorer.triton_scorer, panther_core.artifact; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
-from stream.acker import Acker, Written
+from stream.worker.acker import Acker, Written
 
 
 def test_a_store_says_how_far_it_goes_without_a_gap() -> None:

@@ -16,9 +16,9 @@ from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
 from stream.commands_dlq import app
-from stream.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
-from stream.letters import letter_of
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
+from stream.tools.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
+from stream.worker.letters import letter_of
 from trainer.kafka_log import read_topic
 
 NASTY = b'{"transaction_id": "\xff\x1b[2J[red]\r\n"}'

@@ -22,7 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from stream.faust_internals import Arrivals, LowLatencyTransport, _Consumer, _FetchSize, lags
+from stream.faust_parts.internals import Arrivals, LowLatencyTransport, _Consumer, _FetchSize, lags
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -90,7 +90,7 @@ def test_acks_of_many_messages_are_those_of_each() -> None:
 def test_a_fetch_waits_for_what_comes_in_a_moment_at_the_present_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "self._fetch_min_bytes," in inspect.getsource(Fetcher._get_actions_per_node), "read at every request"
     now = 0.0
-    monkeypatch.setattr("stream.faust_internals.time.monotonic", lambda: now)
+    monkeypatch.setattr("stream.faust_parts.internals.time.monotonic", lambda: now)
     size, fetcher = _FetchSize(), SimpleNamespace(_fetch_min_bytes=1)
     for _ in range(100):  # 1,000,000 bytes a second
         now += 0.01

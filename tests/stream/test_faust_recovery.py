@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rocksdict import Options, Rdict
 
-from stream.faust_recovery import guard_opening, noticing_damage, write_unlogged
+from stream.faust_parts.recovery import guard_opening, noticing_damage, write_unlogged
 
 
 class Data:

@@ -10,7 +10,7 @@ import pytest
 
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.decide.scoring import EncodeRequest, EncodeResponse
-from stream.gathered import Gathered
+from stream.scorer.encode_batcher import Gathered
 
 
 class Slow:

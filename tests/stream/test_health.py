@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stream.health import STUCK_S, Health, make_http_server
+from stream.ops.health import STUCK_S, Health, make_http_server
 
 
 class Clock:

@@ -10,7 +10,7 @@ from panther_core.data.generator import PROFILE
 from panther_core.data.generator.malformed import KINDS, fuzz, malformed
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import fit_schema
-from stream.intake import Intake, read_batch
+from stream.worker.intake import Intake, read_batch
 
 SCHEMA = fit_schema(np.arange(1.0, 100.0), ["groceries"], ["chip"], profile=PROFILE)
 RISK = MerchantRisk.fit(np.zeros(0, np.uint64), np.zeros(0, np.int8), 4)

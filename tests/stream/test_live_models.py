@@ -10,7 +10,7 @@ import pytest
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
-from stream.live_models import LiveModels
+from stream.worker.live_models import LiveModels
 from tests.fixtures_model import artifact_folder, log
 
 __all__ = ["artifact_folder", "log"]

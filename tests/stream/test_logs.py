@@ -8,7 +8,7 @@ import logging.config
 
 import pytest
 
-from stream.logs import json_logging
+from stream.ops.logs import json_logging
 
 
 def test_every_record_is_one_object_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-from stream import metrics
+from stream.ops import metrics
 
 STORED = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
 
 def test_the_list_in_docs_is_the_generated_one() -> None:
-    assert STORED.read_text() == metrics.markdown(), "run `python -m stream.metrics > docs/metrics.md`"
+    assert STORED.read_text() == metrics.markdown(), "run `python -m stream.ops.metrics > docs/metrics.md`"
 
 
 def test_names_follow_the_conventions() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.acker import Acker, Written
-from stream.pipeline import Pipeline
+from stream.worker.acker import Acker, Written
+from stream.worker.pipeline import Pipeline
 
 
 class Message:

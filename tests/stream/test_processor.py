@@ -17,9 +17,9 @@ from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import SCORES
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
-from stream.acker import Written
-from stream.live_models import ServingModel, load_serving_model
-from stream.processor import Processor
+from stream.worker.acker import Written
+from stream.worker.live_models import ServingModel, load_serving_model
+from stream.worker.processor import Processor
 from tests.fixtures_model import artifact_folder, log
 
 __all__ = ["artifact_folder", "log"]

@@ -16,7 +16,7 @@ from aiokafka.producer.sender import Sender
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
 
 
 def test_the_private_parts_of_aiokafka_stand_where_they_did() -> None:

@@ -10,7 +10,7 @@ from panther_core.data.events import Transaction
 from panther_core.data.schema import fit_schema
 from panther_core.decide.reasons import KINDS
 from panther_core.state.record import ALERT, COLD, DECISION, LATE
-from stream.publish import alert_of, decision_behind, decisions_of, row_of
+from stream.worker.publish import alert_of, decision_behind, decisions_of, row_of
 
 SCHEMA = fit_schema(np.arange(1.0, 50.0), ["food"], ["chip"])
 TRANSACTION = Transaction(

@@ -14,9 +14,9 @@ import numpy as np
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.table import TransactionTable
 from panther_core.state.record import DECISION
-from stream.intake import read_batch
-from stream.live_models import load_serving_model
-from stream.processor import Processor
+from stream.worker.intake import read_batch
+from stream.worker.live_models import load_serving_model
+from stream.worker.processor import Processor
 from tests.fixtures_model import artifact_folder, log
 
 __all__ = ["artifact_folder", "log"]

@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rocksdict import Options, Rdict
 
 from panther_core.base.settings import KafkaSettings
-from stream import restore as module
-from stream.producer import make_producer
-from stream.restore import restore
+from stream.faust_parts import restore as module
+from stream.faust_parts.producer import make_producer
+from stream.faust_parts.restore import restore
 
 
 def state(n: int, rest: bytes = b"") -> bytes:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from stream import suspension
-from stream.suspension import Suspended, Suspension
+from stream.worker import suspension
+from stream.worker.suspension import Suspended, Suspension
 
 
 def test_only_a_gap_beyond_the_limit_counts_and_it_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

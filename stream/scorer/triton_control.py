@@ -10,7 +10,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from stream.triton_scorer import CHANNEL
+from stream.scorer.triton_scorer import CHANNEL
 
 _INDEX_S = 1.3
 _LOAD_S = 120.0

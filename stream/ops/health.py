@@ -1,6 +1,6 @@
 """`/healthz`, `/readyz` and `/metrics` of one worker, over HTTP.
 
-The event loop writes what it knows of itself once a second (stream.watch); the server's threads only read that, so
+The event loop writes what it knows of itself once a second (stream.worker.watch); the server's threads only read that, so
 that a worker whose loop hangs is told from one that waits.
 """
 
@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from stream import metrics
+from stream.ops import metrics
 
 #: a loop that has not turned for so long hangs: batches take milliseconds, a bulk restore writes in a thread
 STUCK_S = 20.0

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from panther_core.data.topics import MODELS, TRANSACTIONS
-from stream import metrics
-from stream.acker import Acker
-from stream.faust_internals import assigned, lags, open_stores, standbys
-from stream.health import Health
-from stream.live_models import LiveModels
+from stream.faust_parts.internals import assigned, lags, open_stores, standbys
+from stream.ops import metrics
+from stream.ops.health import Health
+from stream.worker.acker import Acker
+from stream.worker.live_models import LiveModels
 
 _EVERY_S = 1.0
 _BYTES = {"files": "rocksdb.total-sst-files-size", "memory": "rocksdb.cur-size-all-mem-tables"}

@@ -19,16 +19,16 @@ from panther_core.data.events import Decision, ModelProgress
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Begin, Decided, Request, decide
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
-from stream import metrics
-from stream.acker import Written
-from stream.faust_internals import partition_store
-from stream.faust_recovery import noticing_damage
-from stream.intake import DeadLetter, Intake, read_batch
-from stream.letters import letter_of
-from stream.live_models import LiveModels, ServingModel
-from stream.producer import Outgoing, Producer
-from stream.publish import alert_of, decisions_of, to_json
-from stream.published import Published, headers_of
+from stream.faust_parts.internals import partition_store
+from stream.faust_parts.producer import Outgoing, Producer
+from stream.faust_parts.recovery import noticing_damage
+from stream.ops import metrics
+from stream.worker.acker import Written
+from stream.worker.intake import DeadLetter, Intake, read_batch
+from stream.worker.letters import letter_of
+from stream.worker.live_models import LiveModels, ServingModel
+from stream.worker.publish import alert_of, decisions_of, to_json
+from stream.worker.published import Published, headers_of
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Processor:
         decided: Callable[[], None],
     ) -> None:
         """Publish what the engine decides, until the partitions may be another worker's: that one decides then, and
-        its answer need not be this one's. What was published by then it reads back (stream.published)."""
+        its answer need not be this one's. What was published by then it reads back (stream.worker.published)."""
         if generation != self._app.consumer_generation_id:
             return
         known = self._published.take([(record.partition, record.offset) for record in intake.records])

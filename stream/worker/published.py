@@ -18,7 +18,7 @@ from aiokafka.structs import ConsumerRecord
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Alert, Decision
 from panther_core.data.topics import ALERTS, SCORES
-from stream.publish import decision_behind, row_of
+from stream.worker.publish import decision_behind, row_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Every metric of the worker, in one list that is also their documentation (Prometheus conventions).
 
-docs/metrics.md is made of it: `python -m stream.metrics > docs/metrics.md`. The hot path counts a micro-batch at a
-time; what is a level rather than a count is read once a second (stream.watch).
+docs/metrics.md is made of it: `python -m stream.ops.metrics > docs/metrics.md`. The hot path counts a micro-batch at a
+time; what is a level rather than a count is read once a second (stream.worker.watch).
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def markdown() -> str:
     lines = [
         "# Metrics",
         "",
-        "`panther worker --metrics-port 9100` answers `GET /metrics`. Made of `stream/metrics.py` by",
-        "`python -m stream.metrics > docs/metrics.md`. Labels stand at the end of each text, before their values.",
+        "`panther worker --metrics-port 9100` answers `GET /metrics`. Made of `stream/ops/metrics.py` by",
+        "`python -m stream.ops.metrics > docs/metrics.md`. Labels stand at the end of each text, before their values.",
         "",
         "| metric | kind | what it says |",
         "|---|---|---|",

@@ -18,7 +18,7 @@ from rocksdict import Rdict, WriteBatch
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.state.record import events_applied
-from stream import metrics
+from stream.ops import metrics
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ The order that the guarantees rest on, a micro-batch at a time:
   2. decide (panther_core.decide.engine), publishing each decision as soon as it is made;
   3. wait until decisions, alerts and dead letters are durable in Kafka;
   4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog;
-  5. ack in order once the changelog has them (stream.acker).
+  5. ack in order once the changelog has them (stream.worker.acker).
 A crash anywhere before 5 means redelivery: events whose state was stored are skipped, since their decisions are
-durable; of the rest, those that were published get that decision again (stream.published), and the others are decided
+durable; of the rest, those that were published get that decision again (stream.worker.published), and the others are decided
 from the same state.
 """
 
@@ -25,19 +25,19 @@ from faust.types.auth import CredentialsT
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS, changelog_of
 from panther_core.decide.scoring import Scorer
-from stream.acker import Acker
-from stream.faust_internals import Arrivals, DrainingApp, LowLatencyTransport
-from stream.faust_recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
-from stream.gathered import Gathered
-from stream.health import Health
-from stream.live_models import LiveModels
-from stream.pipeline import Pipeline
-from stream.processor import Processor
-from stream.producer import make_producer
-from stream.published import Published
-from stream.suspension import Suspended, Suspension
-from stream.sweep import Sweep
-from stream.watch import Watch
+from stream.faust_parts.internals import Arrivals, DrainingApp, LowLatencyTransport
+from stream.faust_parts.producer import make_producer
+from stream.faust_parts.recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
+from stream.ops.health import Health
+from stream.scorer.encode_batcher import Gathered
+from stream.worker.acker import Acker
+from stream.worker.live_models import LiveModels
+from stream.worker.pipeline import Pipeline
+from stream.worker.processor import Processor
+from stream.worker.published import Published
+from stream.worker.suspension import Suspended, Suspension
+from stream.worker.warm_up import Sweep
+from stream.worker.watch import Watch
 
 logger = logging.getLogger(__name__)
 

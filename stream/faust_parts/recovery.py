@@ -17,8 +17,8 @@ from faust.tables.recovery import Recovery
 from rocksdict import WriteOptions
 
 from panther_core.base.settings import KafkaSettings
-from stream.faust_internals import partition_store
-from stream.restore import newest, restore
+from stream.faust_parts.internals import partition_store
+from stream.faust_parts.restore import newest, restore
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from aiokafka.structs import ConsumerRecord
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
-from stream.letters import KEPT_BYTES
-from stream.producer import make_producer
+from stream.faust_parts.producer import make_producer
+from stream.worker.letters import KEPT_BYTES
 
 #: header of a transaction that was sent again: topic:partition:offset of the dead letter
 REPLAYED = "replayed"

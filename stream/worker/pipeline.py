@@ -5,7 +5,7 @@ decisions, with all that has come by then. Encoding and storing its users goes o
 
 A user is in one batch at a time, and once in it: further events of that user wait until it is done. That keeps every
 user's order, and a batch is one call of each model: with a second event of one user in it, all others would wait for
-a second round. Acks keep the order of intake (stream.acker).
+a second round. Acks keep the order of intake (stream.worker.acker).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from stream.acker import Acker
-from stream.processor import Processor
+from stream.worker.acker import Acker
+from stream.worker.processor import Processor
 
 #: batches' worth of events that may wait for their users
 _WAITING = 4

@@ -21,7 +21,7 @@ from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Label, Transaction
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from stream.producer import Outgoing, Producer, make_producer
+from stream.faust_parts.producer import Outgoing, Producer, make_producer
 
 _TICK_S = 0.005
 _AT_ONCE = 500  # transactions handed to the producer in one go at most

@@ -11,7 +11,7 @@ from typing import Any
 
 from faust.types import TP
 
-from stream import metrics
+from stream.ops import metrics
 
 logger = logging.getLogger(__name__)
 

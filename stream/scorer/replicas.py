@@ -34,10 +34,10 @@ from panther_core.decide.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
-from stream import metrics
-from stream.rows import join, made_up, rendezvous, take
-from stream.triton_control import TritonControl
-from stream.triton_scorer import TritonScorer
+from stream.ops import metrics
+from stream.scorer.rows import join, made_up, rendezvous, take
+from stream.scorer.triton_control import TritonControl
+from stream.scorer.triton_scorer import TritonScorer
 
 logger = logging.getLogger(__name__)
 
