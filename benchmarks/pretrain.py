@@ -24,11 +24,11 @@ from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.history import History, prepare
-from trainer.config import TrainConfig
-from trainer.optimiser import adamw
-from trainer.parallel import join
-from trainer.pipeline import fit_log_schema
-from trainer.pretrain import Batch, Batches, train_step
+from trainer.fit.optimiser import adamw
+from trainer.fit.parallel import join
+from trainer.fit.pretrain import Batch, Batches, train_step
+from trainer.fit.train_config import TrainConfig
+from trainer.training import fit_log_schema
 
 _ROUNDS = 5
 

@@ -23,7 +23,7 @@ from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES, WIDTH
 from panther_core.state.window import RECENT
 from stream.scorer.triton_scorer import TritonScorer
-from trainer.deploy import export, load
+from trainer.rollout.deploy import export, load
 
 _LENGTH, _FILLED, _USERS, _BATCH, _ROUNDS = 256, 192, 2048, 64, 4
 

@@ -26,8 +26,8 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from trainer.config import TrainConfig
-from trainer.pipeline import train
+from trainer.fit.train_config import TrainConfig
+from trainer.training import train
 
 _CHUNK = 200_000
 NEVER = "never"

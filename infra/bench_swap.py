@@ -27,9 +27,9 @@ from panther_core.base.console import say
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import Ledger, LedgerReader
-from trainer.config import preset
-from trainer.pipeline import train
-from trainer.retire import retire
+from trainer.fit.train_config import preset
+from trainer.rollout.retire import retire
+from trainer.training import train
 
 _BEFORE_S, _PAUSE_S, _AFTER_S = 30.0, 15.0, 15.0
 _SETTLE_S = 15.0  # of the start are not counted: caches fill, batches find their size

@@ -43,7 +43,7 @@ def backtest(
     from panther_core.base.times import DAY_MS
     from panther_core.data.events import event_time_ms
     from panther_core.data.formats import read_table
-    from trainer.config import preset as by_name
+    from trainer.fit.train_config import preset as by_name
 
     first = by_name(preset)
     plan = Plan(

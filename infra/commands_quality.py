@@ -68,7 +68,7 @@ def ablation(
     from panther_core.data.formats import read_table
     from panther_core.data.generator import PROFILE, GeneratorConfig, generate
     from trainer.ablation import CONFIG, VARIANTS, run_ablation
-    from trainer.config import from_file
+    from trainer.fit.train_config import from_file
     from trainer.sequences.report import show_variants
 
     if data == "generator":
@@ -104,8 +104,8 @@ def fdh(
     as_json: Json = False,
 ) -> None:
     """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
+    from trainer.heads.heads import Settings
     from trainer.tabular.fdh import run_fdh
-    from trainer.tabular.heads import Settings
     from trainer.tabular.protocol import parse_folds
     from trainer.tabular.report import table_of
 

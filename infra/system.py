@@ -27,7 +27,7 @@ from panther_core.data.table import TransactionTable
 from stream.scorer.replicas import ReplicaScorer
 from stream.tools.seed import seed_states, start_after_log
 from stream.worker.live_models import ServingModel, load_serving_model
-from trainer.refresh import switch
+from trainer.rollout.refresh import switch
 
 
 class System:

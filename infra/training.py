@@ -24,8 +24,8 @@ def train_once(
     size: str = "demo",
 ) -> None:
     """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it; later versions go away."""
-    from trainer.config import preset
-    from trainer.pipeline import train
+    from trainer.fit.train_config import preset
+    from trainer.training import train
 
     root, models = Path(__file__).resolve().parents[1], folder / "models"
     digest = hashlib.sha256(key.encode())

@@ -8,8 +8,8 @@ import pytest
 
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
-from trainer.config import preset
-from trainer.pipeline import train
+from trainer.fit.train_config import preset
+from trainer.training import train
 
 DAY_MS = 86_400_000
 

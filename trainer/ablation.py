@@ -22,12 +22,12 @@ from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.history import History, prepare
-from trainer.config import TrainConfig
-from trainer.dataset import before
-from trainer.evaluate import Validation, hit_rates
-from trainer.pipeline import fit_log_schema
-from trainer.pretrain import Run, pretrain
+from trainer.fit.dataset import before
+from trainer.fit.evaluate import Validation, hit_rates
+from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.train_config import TrainConfig
 from trainer.run_lines import RunLines, data_key, key_of, over_seeds
+from trainer.training import fit_log_schema
 
 _PANTHER: dict[str, Any] = {"encoder": "panther", "sprm": True, "profile": "positional", "attribute_embedding": True}
 _ALONE: dict[str, Any] = _PANTHER | {"profile": "none", "contrastive_weight": 0.0}

@@ -56,10 +56,10 @@ def train(
     from panther_core.artifact import MANIFEST
     from panther_core.base.times import DAY_MS
     from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-    from trainer.config import from_file, lost
-    from trainer.config import preset as preset_by_name
-    from trainer.pipeline import PretrainedElsewhere
-    from trainer.pipeline import train as run
+    from trainer.fit.train_config import from_file, lost
+    from trainer.fit.train_config import preset as preset_by_name
+    from trainer.training import PretrainedElsewhere
+    from trainer.training import train as run
 
     if (out / MANIFEST).exists() and not overwrite:
         raise BadInput(f"expected a new folder, got {out}, which holds a version: give another --out, or --overwrite")
@@ -122,8 +122,8 @@ REPOSITORY = Path("build/stack/models")
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
     """Versions that Triton serves, and which one is live."""
-    from trainer.announce import updates
-    from trainer.deploy import served
+    from trainer.rollout.announce import updates
+    from trainer.rollout.deploy import served
 
     history = asyncio.run(updates(KafkaSettings()))
     loaded = served(PantherSettings().triton_url)
@@ -138,7 +138,7 @@ def load(
 ) -> None:
     """Export an artifact into the model repository and load it; a canary inference of the new version decides."""
     from panther_core.artifact import load_manifest
-    from trainer import deploy
+    from trainer.rollout import deploy
 
     manifest = load_manifest(artifact)
     settings = PantherSettings()
@@ -157,8 +157,8 @@ def promote(
 ) -> None:
     """Make a loaded version the live one: users move to it at their next event."""
     from panther_core.artifact import load_manifest
-    from trainer.announce import announce
-    from trainer.deploy import check_serves
+    from trainer.rollout.announce import announce
+    from trainer.rollout.deploy import check_serves
 
     manifest = load_manifest(artifact)
     check_serves(PantherSettings().triton_url, manifest)
@@ -174,7 +174,7 @@ def warm(
 ) -> None:
     """Run made-up batches through a loaded version before traffic does: first and last round trip, ms."""
     from panther_core.artifact import load_manifest
-    from trainer import deploy
+    from trainer.rollout import deploy
 
     manifest = load_manifest(artifact)
     rounds = deploy.warm(PantherSettings().triton_url, manifest, seconds)
@@ -184,7 +184,7 @@ def warm(
 @app.command()
 def rollback(repository: Repository = REPOSITORY, as_json: Json = False) -> None:
     """Make the version that was live before the present one live again."""
-    from trainer.refresh import roll_back
+    from trainer.rollout.refresh import roll_back
 
     emit({"live": roll_back(KafkaSettings(), PantherSettings(), repository)}, as_json)
 
@@ -196,7 +196,7 @@ def retire(
     as_json: Json = False,
 ) -> None:
     """Unload every version but the live one, once no user is left on them."""
-    from trainer.retire import retire as run
+    from trainer.rollout.retire import retire as run
 
     emit({"unloaded": run(KafkaSettings(), PantherSettings(), repository, patience_s)}, as_json)
 
@@ -208,7 +208,7 @@ def unload(
     as_json: Json = False,
 ) -> None:
     """Take a version out of service and out of the model repository."""
-    from trainer import deploy
+    from trainer.rollout import deploy
 
     deploy.unload(PantherSettings().triton_url, repository, version)
     emit({"unloaded": version}, as_json)

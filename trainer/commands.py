@@ -25,7 +25,7 @@ def refresh(
     """Continue training on what Kafka holds, load the next version into the running Triton, and switch to it."""
     if not once:
         raise typer.BadParameter("expected --once: the repeating service is not built yet")
-    from trainer.refresh import refresh_once
+    from trainer.rollout.refresh import refresh_once
 
     done = refresh_once(KafkaSettings(), PantherSettings(), repository, round(label_delay_days * DAY_MS), seed)
     emit(done.as_dict(), as_json)

@@ -23,9 +23,9 @@ from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from trainer.carry_over import carry_over
-from trainer.checkpoint import Checkpoint
-from trainer.config import TrainConfig
-from trainer.pretrain import Run, pretrain
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.train_config import TrainConfig
 from trainer.run_lines import Figures, RunLines, data_key, key_of, over_seeds
 from trainer.unseen_users import Apart, Mask, by_frequency, known_users, set_apart, with_context, without_context
 

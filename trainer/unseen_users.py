@@ -19,12 +19,12 @@ from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabu
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History, prepare
-from trainer.config import TrainConfig
-from trainer.dataset import among
-from trainer.evaluate import Validation, hit_rates, token_ranks
-from trainer.pipeline import fit_log_schema
-from trainer.ranking import MISS, metrics
+from trainer.fit.dataset import among
+from trainer.fit.evaluate import Validation, hit_rates, token_ranks
+from trainer.fit.ranking import MISS, metrics
+from trainer.fit.train_config import TrainConfig
 from trainer.run_lines import Figures
+from trainer.training import fit_log_schema
 
 Mask = NDArray[np.bool_]
 

@@ -24,9 +24,9 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from stream.worker.live_models import load_serving_model
-from trainer.announce import announce
-from trainer.config import preset
-from trainer.pipeline import train
+from trainer.fit.train_config import preset
+from trainer.rollout.announce import announce
+from trainer.training import train
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rocksdict import AccessType, Options, Rdict
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
 from stream.worker.published import Position, position_of
-from trainer.kafka_log import read_topic
+from trainer.rollout.kafka_log import read_topic
 
 Records = list[ConsumerRecord[bytes, bytes]]
 

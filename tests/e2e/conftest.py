@@ -23,9 +23,9 @@ from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_labels
 from stream.worker.live_models import load_serving_model
-from trainer.config import preset
-from trainer.kafka_log import read_topic
-from trainer.pipeline import train
+from trainer.fit.train_config import preset
+from trainer.rollout.kafka_log import read_topic
+from trainer.training import train
 
 LABEL_DELAY_MS = 86_400_000
 

@@ -20,8 +20,8 @@ from infra.parity_load import send_with_troubles, troubled
 from panther_core.data.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
-from trainer.config import preset
-from trainer.pipeline import train
+from trainer.fit.train_config import preset
+from trainer.training import train
 
 LIVE = ("transactions", "fraud.scores", "fraud.alerts", "fraud.labels", "transactions.dlq")
 

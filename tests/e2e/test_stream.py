@@ -36,10 +36,10 @@ from stream.worker.live_models import load_serving_model
 from stream.worker.publish import alert_id, to_json
 from stream.worker.published import headers_of
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
-from trainer.deploy import served
-from trainer.kafka_log import read_topic
-from trainer.refresh import refresh_once, roll_back
-from trainer.retire import retire
+from trainer.rollout.deploy import served
+from trainer.rollout.kafka_log import read_topic
+from trainer.rollout.refresh import refresh_once, roll_back
+from trainer.rollout.retire import retire
 
 
 def record(user: str = "trouble", **changes: Any) -> tuple[bytes, bytes]:

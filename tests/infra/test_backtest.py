@@ -21,8 +21,8 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
 from tests.fixtures_model import log
 from tests.scoring.test_replay_run import write_fdh
-from trainer.config import preset
-from trainer.pipeline import train
+from trainer.fit.train_config import preset
+from trainer.training import train
 
 __all__ = ["log"]
 DELAY_DAYS, START_DAY, EVERY_DAYS = 5, 40, 8

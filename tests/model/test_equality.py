@@ -17,7 +17,7 @@ from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT, window_start
 from tests.model.conftest import CONFIG, LENGTH, make_model, random_codes, random_history, random_profiles
-from trainer.finetune import all_logits, head_inputs
+from trainer.fit.finetune import all_logits, head_inputs
 
 SEEDS = st.integers(0, 2**32 - 1)
 CPU = torch.device("cpu")

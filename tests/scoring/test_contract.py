@@ -29,7 +29,7 @@ from panther_core.model.serving import PantherModel
 from panther_core.state.features import WIDTH
 from panther_core.state.transition import hash_codes
 from stream.scorer.triton_scorer import TritonScorer
-from trainer.deploy import export, load, unload
+from trainer.rollout.deploy import export, load, unload
 
 
 @dataclass

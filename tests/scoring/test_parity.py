@@ -21,8 +21,8 @@ from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable, as_arrived
 from tests.fixtures_model import DAY_MS
 from tests.scoring.streamed import APP, Streamed, Version, load, stream
-from trainer.config import preset
-from trainer.pipeline import train
+from trainer.fit.train_config import preset
+from trainer.training import train
 
 _EVENTS = 1200
 _OUTAGE, _SWAP = 500, 700

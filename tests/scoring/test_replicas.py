@@ -25,7 +25,7 @@ from stream.scorer.replicas import ReplicaScorer
 from stream.scorer.rows import rendezvous
 from tests.scoring.test_contract import assert_same, encode_request, score_request
 from tests.scoring.test_triton_scorer import request as made_up_score
-from trainer.deploy import DeployError, check_serves, export, load, served
+from trainer.rollout.deploy import DeployError, check_serves, export, load, served
 
 # ---- routing ----
 

@@ -19,7 +19,7 @@ from stream.commands_dlq import app
 from stream.faust_parts.producer import make_producer
 from stream.tools.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
 from stream.worker.letters import letter_of
-from trainer.kafka_log import read_topic
+from trainer.rollout.kafka_log import read_topic
 
 NASTY = b'{"transaction_id": "\xff\x1b[2J[red]\r\n"}'
 

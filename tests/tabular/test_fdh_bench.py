@@ -15,11 +15,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import card_precision
-from trainer.config import preset
+from trainer.fit.train_config import preset
+from trainer.heads.heads import ABLATIONS, PARTS, Settings
+from trainer.heads.neural import Training
 from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.fdh import everything, load, run_fdh
-from trainer.tabular.heads import ABLATIONS, PARTS, Settings
-from trainer.tabular.neural import Training
 from trainer.tabular.protocol import PUBLISHED, fold, metrics, parse_folds
 from trainer.tabular.report import table_of
 

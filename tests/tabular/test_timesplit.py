@@ -12,9 +12,9 @@ from panther_core.base.errors import BadInput
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from panther_core.model_config import ModelConfig
-from trainer.tabular.behaviour import BEHAVIOUR
-from trainer.tabular.heads import PARTS, Settings
-from trainer.tabular.neural import Training
+from trainer.heads.behaviour import BEHAVIOUR
+from trainer.heads.heads import PARTS, Settings
+from trainer.heads.neural import Training
 from trainer.tabular.report import windows_of
 from trainer.tabular.timesplit import run_fraud
 

@@ -14,8 +14,8 @@ from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
 from tests.fixtures_model import artifact_folder, log
-from trainer import announce as module
-from trainer.announce import announce, previous, updates
+from trainer.rollout import announce as module
+from trainer.rollout.announce import announce, previous, updates
 
 __all__ = ["artifact_folder", "log"]
 

@@ -16,7 +16,7 @@ from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.token_report import REPORT, TOKENIZER, TokenReport
 from panther_core.decide.rules import RuleModel
 from panther_core.model.serving import PantherModel
-from trainer.deploy import MODELS, TEMPLATES, export
+from trainer.rollout.deploy import MODELS, TEMPLATES, export
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from panther_core import artifact
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
-from trainer.config import TrainConfig, from_file, preset
-from trainer.pipeline import train
+from trainer.fit.train_config import TrainConfig, from_file, preset
+from trainer.training import train
 
 
 @pytest.mark.parametrize(

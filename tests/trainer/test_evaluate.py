@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.evaluate import token_ranks
+from trainer.fit.evaluate import token_ranks
 
 
 class Second:

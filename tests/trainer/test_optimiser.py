@@ -7,9 +7,9 @@ import torch
 
 from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import make_model, random_history
-from trainer.config import TrainConfig
-from trainer.optimiser import PROTOTYPE_RATE, adamw, set_rate
-from trainer.pretrain import pretrain
+from trainer.fit.optimiser import PROTOTYPE_RATE, adamw, set_rate
+from trainer.fit.pretrain import pretrain
+from trainer.fit.train_config import TrainConfig
 
 
 def test_every_parameter_is_in_one_group_and_prototypes_in_the_fast_one() -> None:

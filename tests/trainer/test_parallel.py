@@ -14,7 +14,7 @@ import pytest
 
 from infra.ports import pick_free
 from panther_core.artifact import load_manifest
-from trainer.curve import read_curve
+from trainer.fit.curve import read_curve
 
 _SCRIPT = """
 import json, sys, time

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model_config import ModelConfig
-from trainer.checkpoint import Checkpoint
-from trainer.ranking import metrics
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.ranking import metrics
 from trainer.sequences import bench
 from trainer.sequences.batches import batches, held_out_inputs, training_inputs
 from trainer.sequences.config import MODELS, SequenceConfig, grid, named

@@ -23,15 +23,16 @@ from panther_core.state.history import History
 from tests.fixtures_model import DAY_MS
 from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import SCHEMA, make_model, random_codes, random_history
-from trainer import losses, pipeline
-from trainer.calibrate import platt, threshold_for
-from trainer.checkpoint import Best, Checkpoint
+from trainer import training as pipeline
 from trainer.cli import app
-from trainer.config import TrainConfig, preset
-from trainer.curve import read_curve
-from trainer.evaluate import Validation, hit_rates
-from trainer.pipeline import train
-from trainer.pretrain import Batches, Run, pretrain
+from trainer.fit import losses
+from trainer.fit.calibrate import platt, threshold_for
+from trainer.fit.checkpoint import Best, Checkpoint
+from trainer.fit.curve import read_curve
+from trainer.fit.evaluate import Validation, hit_rates
+from trainer.fit.pretrain import Batches, Run, pretrain
+from trainer.fit.train_config import TrainConfig, preset
+from trainer.training import train
 
 CONFIG = TrainConfig(model=MODEL, batch_positions=128, epochs=3)
 

@@ -18,8 +18,8 @@ from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from trainer import transfer
 from trainer.carry_over import carry_over, head_rows, table_rows
-from trainer.evaluate import Validation
-from trainer.pretrain import Batches, pretrain
+from trainer.fit.evaluate import Validation
+from trainer.fit.pretrain import Batches, pretrain
 from trainer.run_lines import data_key
 from trainer.transfer import CONFIG, Log, Transfer, TransferConfig
 from trainer.transfer_logs import YEN, source_log, target_log

@@ -13,7 +13,7 @@ from panther_core.artifact import RUN_REPORT, load_manifest
 from panther_core.base.errors import ArtifactError
 from panther_core.data.token_report import TokenReport
 from panther_core.report.curves import Bin, Histogram
-from trainer.config import TrainConfig
+from trainer.fit.train_config import TrainConfig
 
 FORMAT_VERSION = 2
 

@@ -18,10 +18,10 @@ from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History
-from trainer.config import TrainConfig
-from trainer.curve import read_curve
-from trainer.dataset import Split
-from trainer.ranking import MISS, metrics
+from trainer.fit.curve import read_curve
+from trainer.fit.dataset import Split
+from trainer.fit.ranking import MISS, metrics
+from trainer.fit.train_config import TrainConfig
 from trainer.report.embedding import last_places, measure_embedding
 from trainer.report.facts import About, NextTokens, Report, encode
 from trainer.report.fraud import Judged, measure_fraud

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, Vocabulary
 from panther_core.state.history import History
-from trainer.ranking import MISS
+from trainer.fit.ranking import MISS
 
 Ints = NDArray[np.int64]
 

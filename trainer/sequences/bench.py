@@ -15,7 +15,7 @@ import msgspec
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, read_split
-from trainer.checkpoint import Checkpoint
+from trainer.fit.checkpoint import Checkpoint
 from trainer.sequences.config import MODELS, SequenceConfig, grid, named
 from trainer.sequences.published import PUBLISHED
 from trainer.sequences.results import Record, Results, run_key, summary

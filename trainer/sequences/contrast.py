@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.losses import info_nce
+from trainer.fit.losses import info_nce
 
 
 def behaviour_contrast(first_BTD: Tensor, second_BTD: Tensor, next_BT: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from panther_core.base.console import console
-from trainer.ranking import HIT_RATES, NDCGS
+from trainer.fit.ranking import HIT_RATES, NDCGS
 
 METRICS = (*(f"hr@{k}" for k in HIT_RATES), *(f"ndcg@{k}" for k in NDCGS))
 

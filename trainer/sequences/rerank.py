@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut
 from panther_core.model.dcn import Dcn
-from trainer.ranking import metrics
+from trainer.fit.ranking import metrics
 from trainer.sequences.candidates import Lists
 from trainer.sequences.model import SequenceModel
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, read_split
-from trainer.checkpoint import Checkpoint
-from trainer.ranking import metrics
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.ranking import metrics
 from trainer.run_lines import Figures, RunLines, key_of, over_seeds
 from trainer.sequences.batches import Stage
 from trainer.sequences.bench import base_config, find_sets

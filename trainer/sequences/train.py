@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from panther_core.base.console import progress_bar
 from panther_core.data.formats.sequences import LeaveOneOut
-from trainer.checkpoint import Checkpoint
-from trainer.optimiser import adamw, set_rate
-from trainer.ranking import metrics
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.optimiser import adamw, set_rate
+from trainer.fit.ranking import metrics
 from trainer.sequences.batches import Inputs, batches, training_inputs
 from trainer.sequences.config import SequenceConfig
 from trainer.sequences.contrast import behaviour_contrast

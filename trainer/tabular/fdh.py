@@ -28,12 +28,12 @@ from panther_core.data.table_concat import concat
 from panther_core.entities.columns import Matrix, label_and_spending, with_context
 from panther_core.entities.grouped import Floats, Ints
 from panther_core.state.history import History
-from trainer.config import TrainConfig
-from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.fit.train_config import TrainConfig
+from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.heads.compromise import ANY, SELLER, compromise_columns
+from trainer.heads.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.bootstrap import by_chance
 from trainer.tabular.cards import by_card
-from trainer.tabular.compromise import ANY, SELLER, compromise_columns
-from trainer.tabular.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 from trainer.tabular.protocol import DELAY_MS, Fold, fold, metrics
 
 _WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history

@@ -18,10 +18,10 @@ from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import label_and_spending, with_context
 from panther_core.entities.grouped import Ints
 from panther_core.evaluation import fraud_metrics
-from trainer.config import TrainConfig
-from trainer.pipeline import fit_log_schema
-from trainer.tabular.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.tabular.heads import PARTS, Heads, Settings, blended
+from trainer.fit.train_config import TrainConfig
+from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.heads.heads import PARTS, Heads, Settings, blended
+from trainer.training import fit_log_schema
 
 _CATEGORIES = 40  # most frequent ones become columns
 

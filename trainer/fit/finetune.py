@@ -24,7 +24,7 @@ from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History
 from panther_core.state.window import RECENT
-from trainer.config import TrainConfig
+from trainer.fit.train_config import TrainConfig
 
 _CHUNK = 4096
 _WEIGHT_DECAY = 0.3  # strong: a few hundred frauds are a small data set

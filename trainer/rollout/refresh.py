@@ -16,12 +16,12 @@ from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from trainer import deploy
-from trainer.announce import announce, previous
-from trainer.config import preset
-from trainer.kafka_log import read_log
-from trainer.pipeline import train
-from trainer.retire import StillInUse, retire
+from trainer.fit.train_config import preset
+from trainer.rollout import deploy
+from trainer.rollout.announce import announce, previous
+from trainer.rollout.kafka_log import read_log
+from trainer.rollout.retire import StillInUse, retire
+from trainer.training import train
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
 

@@ -13,7 +13,7 @@ from panther_core.model.panther import Panther
 from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.state.history import History
 from panther_core.state.window import window_start
-from trainer.ranking import MISS, metrics
+from trainer.fit.ranking import MISS, metrics
 
 _CHUNK = 4096
 Rows = NDArray[np.int64]

@@ -18,7 +18,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import Matrix
 from panther_core.entities.episodes import RARE, Evidence, chance, label_evidence
 from panther_core.entities.grouped import Floats, Grouped, Ints
-from trainer.tabular.episode_fit import Labels, fit_episode
+from trainer.heads.episode_fit import Labels, fit_episode
 
 ANY, SELLER = "compromise.any", "compromise.seller"
 _RATIO_STEP, _RATIO_MAX = 0.25, 8.0

@@ -24,13 +24,13 @@ from panther_core.model.bulk import Windows, chunks, padded, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
 from panther_core.state.history import History
-from trainer.checkpoint import Best, Checkpoint
-from trainer.config import TrainConfig
-from trainer.curve import Curve
-from trainer.evaluate import Validation
-from trainer.losses import next_token, profile_contrast
-from trainer.optimiser import adamw, set_rate
-from trainer.parallel import ALONE, Group
+from trainer.fit.checkpoint import Best, Checkpoint
+from trainer.fit.curve import Curve
+from trainer.fit.evaluate import Validation
+from trainer.fit.losses import next_token, profile_contrast
+from trainer.fit.optimiser import adamw, set_rate
+from trainer.fit.parallel import ALONE, Group
+from trainer.fit.train_config import TrainConfig
 
 _WARM_UP = 0.05  # share of the steps
 _FINAL = 0.05  # share of the learning rate at the end

@@ -12,7 +12,7 @@ from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatc
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
-from trainer.kafka_log import read_topic
+from trainer.rollout.kafka_log import read_topic
 
 
 async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str, new_states: bool = False) -> None:

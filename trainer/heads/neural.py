@@ -19,7 +19,7 @@ from panther_core.data.schema import AttributeSchema
 from panther_core.model.head import TextCnn
 from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT
-from trainer.tabular.encoding import PiecewiseLinear
+from trainer.heads.encoding import PiecewiseLinear
 
 Kind = Literal["dcn", "deepfm"]
 _CHUNK = 4096

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from panther_core.entities.grouped import Floats
 from panther_core.state.history import History
-from trainer.calibrate import platt
-from trainer.finetune import HeadInputs
+from trainer.fit.calibrate import platt
+from trainer.fit.finetune import HeadInputs
+from trainer.heads.boosting import boosted_logits
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER
-from trainer.tabular.boosting import boosted_logits
 
 
 def boosted_scores(

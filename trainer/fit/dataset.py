@@ -18,7 +18,7 @@ from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.state.history import History, prepare
-from trainer.config import TrainConfig
+from trainer.fit.train_config import TrainConfig
 
 Rows = NDArray[np.int64]
 

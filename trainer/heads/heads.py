@@ -3,7 +3,7 @@
 lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
-episodes                  no head: the chance of fraud by trainer.tabular.compromise (`panther bench fdh` only)
+episodes                  no head: the chance of fraud by trainer.heads.compromise (`panther bench fdh` only)
 panther                   the system: weighted mean logit of the two with PANTHER, and of episodes
 lightgbm+dcn              control: the same mean without PANTHER
 lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
@@ -22,10 +22,10 @@ from panther_core.entities.columns import Matrix
 from panther_core.entities.grouped import Floats, Ints
 from panther_core.model.codes import as_tensor
 from panther_core.model_config import ModelConfig
-from trainer.tabular.behaviour import BehaviourInputs
-from trainer.tabular.boosting import best_columns, boosted_logits
-from trainer.tabular.encoding import PiecewiseLinear
-from trainer.tabular.neural import Inputs, Kind, Training, build, fit, logits
+from trainer.heads.behaviour import BehaviourInputs
+from trainer.heads.boosting import best_columns, boosted_logits
+from trainer.heads.encoding import PiecewiseLinear
+from trainer.heads.neural import Inputs, Kind, Training, build, fit, logits
 
 SYSTEM, BASELINE, EPISODES = "panther", "lightgbm", "episodes"
 BLENDS = {SYSTEM: ("lightgbm+panther", "dcn+panther"), "lightgbm+dcn": ("lightgbm", "dcn")}

@@ -20,10 +20,10 @@ from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import NAMES
 from panther_core.state.history import History, prepare
-from trainer.config import TrainConfig
-from trainer.dataset import before
-from trainer.finetune import head_inputs
-from trainer.pretrain import pretrain
+from trainer.fit.dataset import before
+from trainer.fit.finetune import head_inputs
+from trainer.fit.pretrain import pretrain
+from trainer.fit.train_config import TrainConfig
 
 DELTA = ("log_p", "z", "log_sigma", "cold", *(f"surprise_{name}" for name in SURPRISE))
 _RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.data.merchant_risk

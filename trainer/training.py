@@ -32,19 +32,19 @@ from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES
 from panther_core.state.history import History
-from trainer.alternatives import boosted_scores
-from trainer.calibrate import platt, threshold_for
-from trainer.checkpoint import Checkpoint
-from trainer.config import TrainConfig
-from trainer.dataset import Split, before, prepare_events, split
-from trainer.evaluate import Validation, hit_rates
-from trainer.finetune import all_logits, finetune, head_inputs, sample_negatives
-from trainer.parallel import join
-from trainer.pretrain import Run, pretrain
-from trainer.profile import fit_profile
+from trainer.fit.calibrate import platt, threshold_for
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.dataset import Split, before, prepare_events, split
+from trainer.fit.evaluate import Validation, hit_rates
+from trainer.fit.finetune import all_logits, finetune, head_inputs, sample_negatives
+from trainer.fit.parallel import join
+from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.profile import fit_profile
+from trainer.fit.rules import fit_rules
+from trainer.fit.train_config import TrainConfig
+from trainer.report.alternatives import boosted_scores
 from trainer.report.fraud import Judged
 from trainer.report.measure import MODEL, RULES, TESTED, Finished, write_report
-from trainer.rules import fit_rules
 
 NAME = "panther"
 Floats = NDArray[np.float64]

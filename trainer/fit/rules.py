@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from panther_core.decide.rules import RuleModel
-from trainer.calibrate import platt
+from trainer.fit.calibrate import platt
 
 
 def fit_rules(
