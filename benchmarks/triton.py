@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.torch import save_file
 
 from benchmarks.incremental import appended, make_model, rows, windows
-from infra.triton import TritonPorts, TritonServer
+from infra.local.triton import TritonPorts, TritonServer
 from panther_core import artifact
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from infra.load import Offered, offer
-from infra.stack import LocalStack
-from infra.system import System, fresh_app_id
-from infra.training import train_once
+from infra.local.stack import LocalStack
+from infra.local.system import System, fresh_app_id
+from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from infra.stack import LocalStack
-from infra.system import System, fresh_app_id
-from infra.training import train_once
+from infra.local.stack import LocalStack
+from infra.local.system import System, fresh_app_id
+from infra.local.training import train_once
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table

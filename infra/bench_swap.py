@@ -22,7 +22,7 @@ import psutil
 
 from infra.bench_e2e import Load, label_delay_ms, running
 from infra.load import Offered, offer
-from infra.system import System
+from infra.local.system import System
 from panther_core.base.console import say
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable

@@ -78,7 +78,7 @@ def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from infra.bench_e2e import label_delay_ms, long_table
-    from infra.training import train_once
+    from infra.local.training import train_once
     from offline.replay import Replayer
     from offline.replay.columns import decision_columns
     from panther_core.model.serving import PantherModel

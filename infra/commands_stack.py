@@ -32,8 +32,8 @@ def up(
     """
 
     def work() -> dict[str, Any]:
-        from infra.stack import LocalStack
-        from infra.triton import TritonPorts
+        from infra.local.stack import LocalStack
+        from infra.local.triton import TritonPorts
 
         ports = TritonPorts(triton_http_port, triton_grpc_port, triton_metrics_port)
         stack = LocalStack(folder, kafka_port, ports, model_repository)
@@ -48,7 +48,7 @@ def down(folder: Folder = _DEFAULT, as_json: AsJson = False) -> None:
     """Stop what `up` started in this folder. The data stays."""
 
     def work() -> dict[str, Any]:
-        from infra.stack import LocalStack
+        from infra.local.stack import LocalStack
 
         stack = LocalStack(folder)
         return {"ok": True, "folder": str(stack.folder), "stopped": stack.down()}
@@ -61,7 +61,7 @@ def status(folder: Folder = _DEFAULT, as_json: AsJson = False) -> None:
     """Ask every part now; exit code 0 only if all are healthy."""
 
     def work() -> dict[str, Any]:
-        from infra.stack import LocalStack
+        from infra.local.stack import LocalStack
 
         stack = LocalStack(folder)
         parts = stack.status()
@@ -73,7 +73,7 @@ def status(folder: Folder = _DEFAULT, as_json: AsJson = False) -> None:
 
 def _finish(work: Callable[[], dict[str, Any]], as_json: bool) -> None:
     """Run a command's work, print its answer or its error, and set the exit code."""
-    from infra.errors import StackError
+    from infra.local.errors import StackError
 
     try:
         answer = work()

@@ -20,9 +20,9 @@ import numpy as np
 from rich.live import Live
 from rich.table import Table
 
-from infra.stack import LocalStack
-from infra.system import System, fresh_app_id
-from infra.training import LABEL_DELAY_MS, train_once
+from infra.local.stack import LocalStack
+from infra.local.system import System, fresh_app_id
+from infra.local.training import LABEL_DELAY_MS, train_once
 from panther_core.base.console import console, say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings

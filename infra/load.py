@@ -13,8 +13,8 @@ from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any
 
+from infra.local.system import System
 from infra.sender import send_at_rate
-from infra.system import System
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import LedgerReader
 from stream.tools.produce import Produced

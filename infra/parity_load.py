@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from infra.system import System
+from infra.local.system import System
 from panther_core.base.console import say
 from panther_core.data.events import Transaction
 from panther_core.data.table import TransactionTable

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from infra.training import train_once
+from infra.local.training import train_once
 from offline.replay.run import Request, run
 from offline.report.build import PAGE, write_report
 from panther_core.base.console import progress_bar

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from infra.errors import StackError
+from infra.local.errors import StackError
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from stream.tools.produce import Produced

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
-from infra.kafka import KafkaBroker
-from infra.ports import pick_free
-from infra.stack import external_addresses, external_kafka_problem
-from infra.triton import TritonPorts, TritonServer
-from infra.triton_health import canary_problem
+from infra.local.kafka import KafkaBroker
+from infra.local.ports import pick_free
+from infra.local.stack import external_addresses, external_kafka_problem
+from infra.local.triton import TritonPorts, TritonServer
+from infra.local.triton_health import canary_problem
 
 
 class TritonUnderTest(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer
 
 from infra.bench_worker.stage import Stage, stage
-from infra.process import ManagedProcess
+from infra.local.process import ManagedProcess
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.data.generator import GeneratorConfig, generate

@@ -15,9 +15,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra.kafka import KafkaBroker
-from infra.ports import pick_free
-from infra.process import ManagedProcess
+from infra.local.kafka import KafkaBroker
+from infra.local.ports import pick_free
+from infra.local.process import ManagedProcess
 from infra.topics import create_topics
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings

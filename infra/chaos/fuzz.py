@@ -23,7 +23,7 @@ from infra.chaos.evidence import read_evidence
 from infra.chaos.offline import InputRecord
 from infra.chaos.stage import staged
 from infra.chaos.traffic import Record, key_of, send
-from infra.training import train_once
+from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.data.events import MAX_BYTES
 from panther_core.data.generator.malformed import fuzz, malformed, valid

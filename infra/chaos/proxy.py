@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Literal
 
-from infra.ports import LOOPBACK
+from infra.local.ports import LOOPBACK
 
 Cut = Literal["stall", "refuse", "reset"]
 _CHUNK = 1 << 16

@@ -15,7 +15,7 @@ from infra.chaos.evidence import Evidence, read_evidence
 from infra.chaos.stage import Stage, staged
 from infra.chaos.traffic import send, troubled
 from infra.chaos.troubles import TROUBLES, schedule
-from infra.training import train_once
+from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable

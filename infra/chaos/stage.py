@@ -19,12 +19,12 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
 from infra.chaos.proxy import Proxy
-from infra.errors import StackError
-from infra.ports import LOOPBACK, pick_free
-from infra.process import ManagedProcess
-from infra.stack import LocalStack
-from infra.system import System, fresh_app_id
-from infra.triton import TritonPorts, TritonServer
+from infra.local.errors import StackError
+from infra.local.ports import LOOPBACK, pick_free
+from infra.local.process import ManagedProcess
+from infra.local.stack import LocalStack
+from infra.local.system import System, fresh_app_id
+from infra.local.triton import TritonPorts, TritonServer
 from panther_core.base.console import say
 from panther_core.data.topics import TRANSACTIONS
 

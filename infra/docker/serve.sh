@@ -1,5 +1,5 @@
 #!/bin/sh
-# Triton in its container, with the options of infra/triton.py, over the models that have a version folder.
+# Triton in its container, with the options of infra/local/triton.py, over the models that have a version folder.
 # It listens on all addresses of the container; docker-compose.yml publishes them on loopback alone.
 set -eu
 repository=${MODEL_REPOSITORY:-/models}
@@ -15,7 +15,7 @@ for config in "$repository"/*/config.pbtxt; do
         fi
     done
 done
-# As in infra/triton.py, which says why.
+# As in infra/local/triton.py, which says why.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 exec tritonserver \
     --model-repository="$repository" \

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.stack import LocalStack
-from infra.system import System, fresh_app_id
+from infra.local.stack import LocalStack
+from infra.local.system import System, fresh_app_id
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import changelog_of

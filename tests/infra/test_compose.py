@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from infra.kafka import _SERVER_PROPERTIES, MESSAGE_MAX_BYTES
-from infra.triton import TritonPorts
+from infra.local.kafka import _SERVER_PROPERTIES, MESSAGE_MAX_BYTES
+from infra.local.triton import TritonPorts
 from tests.fixtures_stack import TritonUnderTest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +143,7 @@ def test_the_container_starts_triton_with_the_options_of_the_local_one(tmp_path:
     assert done.returncode == 0, done.stderr
     given = set(done.stdout.split())
     assert {o for o in given if "load-model" in o} == {"--load-model=canary", "--load-model=deployed"}
-    from infra.triton import TritonServer
+    from infra.local.triton import TritonServer
 
     local = TritonServer(models, tmp_path, TritonPorts.free())._options(tmp_path)
     own_to_the_local_one = re.compile(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import DownloadError
-from infra.jars import LOCK_PATH, default_cache_dir, locked_jars, read_lock
+from infra.local.errors import DownloadError
+from infra.local.jars import LOCK_PATH, default_cache_dir, locked_jars, read_lock
 
 
 def _one_jar_cache(tmp_path: Path) -> tuple[Path, Path, Path]:

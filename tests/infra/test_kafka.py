@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import PortInUse
-from infra.kafka import MESSAGE_MAX_BYTES, KafkaBroker, kafka_problem, new_cluster_id
-from infra.ports import pick_free
+from infra.local.errors import PortInUse
+from infra.local.kafka import MESSAGE_MAX_BYTES, KafkaBroker, kafka_problem, new_cluster_id
+from infra.local.ports import pick_free
 
 
 async def _round_trip(bootstrap: str, topic: str, value: bytes) -> bytes:

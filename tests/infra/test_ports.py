@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.errors import PortInUse, StackError
-from infra.ports import is_free, pick_free, require_free
+from infra.local.errors import PortInUse, StackError
+from infra.local.ports import is_free, pick_free, require_free
 
 
 @pytest.fixture

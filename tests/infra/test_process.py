@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import StartFailed
-from infra.process import ManagedProcess, ProcessRef, group_members
+from infra.local.errors import StartFailed
+from infra.local.process import ManagedProcess, ProcessRef, group_members
 
 # A parent that ignores SIGTERM, with a child of its own: what a hung server looks like.
 STUBBORN = "trap '' TERM; sleep 300 & echo ready; while :; do wait; done"

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
-from infra.errors import StackError
-from infra.ports import pick_free
+from infra.local.errors import StackError
+from infra.local.ports import pick_free
 from infra.sender import send_at_rate
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.generator import GeneratorConfig, generate

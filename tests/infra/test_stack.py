@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.commands_stack import app
-from infra.errors import StackError
-from infra.kafka import KafkaBroker
-from infra.ports import pick_free
-from infra.process import group_members
-from infra.stack import LocalStack
+from infra.local.errors import StackError
+from infra.local.kafka import KafkaBroker
+from infra.local.ports import pick_free
+from infra.local.process import group_members
+from infra.local.stack import LocalStack
 
 
 @pytest.fixture(autouse=True)

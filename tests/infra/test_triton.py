@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import PortInUse, StartFailed
-from infra.process import group_members
-from infra.triton import TritonPorts, TritonServer, versioned_models
-from infra.triton_health import canary_problem
+from infra.local.errors import PortInUse, StartFailed
+from infra.local.process import group_members
+from infra.local.triton import TritonPorts, TritonServer, versioned_models
+from infra.local.triton_health import canary_problem
 from tests.fixtures_stack import TritonUnderTest
 
 _CONFIG = """

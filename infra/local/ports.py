@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 
-from infra.errors import PortInUse, StackError
+from infra.local.errors import PortInUse, StackError
 
 LOOPBACK = "127.0.0.1"
 # Below Linux's ephemeral range (32768 up): a port picked here cannot be taken, between the check and the

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from infra.errors import StackError
-from infra.kafka import KafkaBroker, kafka_problem
-from infra.ports import pick_free
-from infra.process import ManagedProcess, ProcessRef
-from infra.triton import TritonPorts, TritonServer
-from infra.triton_health import canary_problem
+from infra.local.errors import StackError
+from infra.local.kafka import KafkaBroker, kafka_problem
+from infra.local.ports import pick_free
+from infra.local.process import ManagedProcess, ProcessRef
+from infra.local.triton import TritonPorts, TritonServer
+from infra.local.triton_health import canary_problem
 
 DEFAULT_FOLDER = Path("build/stack")
 _STATE_VERSION = 1
@@ -73,7 +73,7 @@ class LocalStack:
         """Start what is not running and healthy yet; returns once every part is healthy.
 
         detach: the servers outlive this process. Otherwise they are killed when it ends, however it ends.
-        Raises StackError (see infra.errors); what this call started is then stopped again.
+        Raises StackError (see infra.local.errors); what this call started is then stopped again.
         """
         begun: dict[str, _Part] = {}
         with self._locked():
