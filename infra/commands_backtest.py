@@ -37,7 +37,7 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Replay with periodic retraining on the labels that had arrived, beside the model that is never refreshed."""
-    from infra.backtest import Plan, run_backtest
+    from bench.system.backtest import Plan, run_backtest
     from offline.replay.run import Request
     from offline.report.build import PAGE, write_report
     from panther_core.base.times import DAY_MS

@@ -28,8 +28,8 @@ def chaos(
     as_json: Json = False,
 ) -> None:
     """Random troubles under steady load; exit code 0 only if all that came out equals an offline run."""
-    from infra.chaos.run import Plan, run_chaos
-    from infra.chaos.troubles import TROUBLES
+    from bench.chaos.experiment import Plan, run_chaos
+    from bench.chaos.troubles import TROUBLES
 
     kinds = tuple(only or TROUBLES)
     result = run_chaos(folder, Plan(kills, seed, rate, seconds, workers, replicas, kinds))
@@ -46,7 +46,7 @@ def fuzz(
     as_json: Json = False,
 ) -> None:
     """Damaged records by the million; exit code 0 only if each was decided or dead-lettered and nothing crashed."""
-    from infra.chaos.fuzz import run_fuzz
+    from bench.chaos.fuzz import run_fuzz
 
     result = run_fuzz(folder, messages, through_kafka, seed)
     emit(result, as_json)

@@ -40,8 +40,8 @@ def seqrec(
     as_json: Json = False,
 ) -> None:
     """Next item on public sequence sets, full ranking: PANTHER beside Transformer, SASRec and HSTU, tuned alike."""
-    from trainer.sequences.bench import run_table
-    from trainer.sequences.report import show
+    from bench.sequences.bench import run_table
+    from bench.sequences.report import show
 
     result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
     show(result)
@@ -65,11 +65,11 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
+    from bench.quality.ablation import CONFIG, VARIANTS, run_ablation
+    from bench.sequences.report import show_variants
     from panther_core.data.formats import read_table
     from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-    from trainer.ablation import CONFIG, VARIANTS, run_ablation
     from trainer.fit.train_config import from_file
-    from trainer.sequences.report import show_variants
 
     if data == "generator":
         table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
@@ -87,7 +87,7 @@ def ablation(
 @app.command()
 def pretrain(as_json: Json = False) -> None:
     """Events a second of pretraining, beside a plain PyTorch transformer of the same size on the same data."""
-    from benchmarks.pretrain import run_pretrain
+    from bench.speed.pretrain import run_pretrain
 
     emit(run_pretrain(), as_json)
 
@@ -104,10 +104,10 @@ def fdh(
     as_json: Json = False,
 ) -> None:
     """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
+    from bench.fraud.fdh import run_fdh
+    from bench.fraud.protocol import parse_folds
+    from bench.fraud.report import table_of
     from trainer.heads.heads import Settings
-    from trainer.tabular.fdh import run_fdh
-    from trainer.tabular.protocol import parse_folds
-    from trainer.tabular.report import table_of
 
     result = run_fdh(data, out, parse_folds(folds), seed, Settings(ablations=ablations))
     if as_json:
@@ -128,9 +128,9 @@ def fraud(
     as_json: Json = False,
 ) -> None:
     """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
+    from bench.fraud.report import windows_of
+    from bench.fraud.timesplit import run_fraud
     from panther_core.data.formats import read_table
-    from trainer.tabular.report import windows_of
-    from trainer.tabular.timesplit import run_fraud
 
     table = read_table(format, data)
     result = run_fraud(table, (validate_from, test_from, end), label_delay_days, seed)
@@ -150,8 +150,8 @@ def rerank(
     as_json: Json = False,
 ) -> None:
     """Next item, full ranking: PANTHER alone, and with a DCN that orders its first 100 candidates anew."""
-    from trainer.sequences.report import show_rows
-    from trainer.sequences.rerank_bench import run_rerank
+    from bench.sequences.report import show_rows
+    from bench.sequences.rerank_bench import run_rerank
 
     result = run_rerank(data, names(sets), numbers(seeds), out)
     for name, facts in result["sets"].items():
@@ -176,9 +176,9 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Next transaction of users that pretraining never saw, and after pretraining on another log."""
-    from trainer.sequences.report import show_rows
-    from trainer.transfer import Transfer
-    from trainer.transfer_logs import source_log, target_log
+    from bench.quality.transfer import Transfer
+    from bench.quality.transfer_logs import source_log, target_log
+    from bench.sequences.report import show_rows
 
     target, table = target_log(data, format, transactions), Transfer(out, numbers(seeds))
     unseen = table.unseen(target)

@@ -14,7 +14,7 @@ from panther_core.base.console import emit
 from panther_core.data.formats import FORMATS
 
 if TYPE_CHECKING:
-    from infra.bench_e2e import Load
+    from bench.system.e2e import Load
 
 app = typer.Typer()
 CHUNK = 200_000  # rows, as the readers give them
@@ -29,7 +29,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Replay through a trained model, chunk by chunk with decisions written, after an untimed past."""
-    from infra.bench_e2e import Load
+    from bench.system.e2e import Load
 
     emit(run_replay(folder, Load(users, history), transactions), as_json)
 
@@ -45,7 +45,7 @@ def replay_report(
     as_json: Json = False,
 ) -> None:
     """Train on an earlier window, replay what follows, and write the report of it (DIR/replay/report.html)."""
-    from infra.replay_report import run_replay_report
+    from bench.system.replay_report import run_replay_report
 
     place = folder or Path(f"build/report-{format}")
     emit(run_replay_report(place, data, format, train_until, until, label_delay_days), as_json)
@@ -64,8 +64,8 @@ def parity(
 
     Exit code 0 only if nothing differs and nothing is missing.
     """
-    from infra.bench_e2e import Load
-    from infra.bench_parity import run_bench_parity
+    from bench.system.e2e import Load
+    from bench.system.parity import run_bench_parity
 
     report = run_bench_parity(folder, Load(users, history), transactions, rate)
     emit(report, as_json)
@@ -77,7 +77,7 @@ def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from infra.bench_e2e import label_delay_ms, long_table
+    from bench.system.e2e import label_delay_ms, long_table
     from infra.local.training import train_once
     from offline.replay import Replayer
     from offline.replay.columns import decision_columns

@@ -1,4 +1,4 @@
-"""Commands that run a whole system: demo and benchmarks."""
+"""Commands that run a whole system: demo and bench.speed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def e2e(
     as_json: Json = False,
 ) -> None:
     """End to end through Kafka, Faust, RocksDB and Triton: capacity, a sustained rate, latency at a share of it."""
-    from infra.bench_e2e import Load, run_e2e
+    from bench.system.e2e import Load, run_e2e
 
     emit(run_e2e(folder, Load(users, history, backlog, rate, seconds, share, latency_seconds)), as_json)
 
@@ -65,7 +65,7 @@ def stream(
     as_json: Json = False,
 ) -> None:
     """Public data end to end: train on an earlier window, stream what follows, score it against the labels."""
-    from infra.bench_stream import run_stream
+    from bench.system.stream import run_stream
 
     place = folder or Path(f"build/stream-{format}")
     result = run_stream(place, data, format, train_until, transactions, rate, label_delay_days)
@@ -76,11 +76,11 @@ def stream(
 @bench.command()
 def incremental(as_json: Json = False) -> None:
     """One new event against recomputing the whole window, in process and through Triton; flatness in the past."""
-    from benchmarks.triton import run_triton
+    from bench.speed.triton import run_triton
 
     # a process of its own: with the cores to itself it may let waiting threads spin, which this command does not
     environment = os.environ | {"OMP_WAIT_POLICY": "ACTIVE"}
-    argv = [sys.executable, "-m", "benchmarks.incremental"]
+    argv = [sys.executable, "-m", "bench.speed.incremental"]
     inside = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True)
     emit(json.loads(inside.stdout) | {"triton": run_triton()}, as_json)
 
@@ -97,8 +97,8 @@ def swap(
     as_json: Json = False,
 ) -> None:
     """A second version takes over under steady load: latency before, during and after, errors, mixed decisions."""
-    from infra.bench_e2e import Load
-    from infra.bench_swap import run_swap
+    from bench.system.e2e import Load
+    from bench.system.swap import run_swap
 
     emit(run_swap(folder, Load(users), rate), as_json)
 
@@ -111,7 +111,7 @@ def outage(
     as_json: Json = False,
 ) -> None:
     """Triton is killed, hangs and comes back under steady load: how soon noticed, how soon well, what was lost."""
-    from infra.bench_e2e import Load
-    from infra.bench_swap import run_outage
+    from bench.system.e2e import Load
+    from bench.system.swap import run_outage
 
     emit(run_outage(folder, Load(users), rate), as_json)

@@ -22,7 +22,7 @@ def worker(
     as_json: Json = False,
 ) -> None:
     """A worker with a scorer that answers at once, beside stock Faust tables, a bare loop and Quix Streams."""
-    from infra.bench_worker.run import Load, run_worker
+    from bench.worker.contest import Load, run_worker
 
     emit(run_worker(folder, Load(transactions=transactions, rounds=rounds)), as_json)
 
@@ -34,7 +34,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """A worker with an empty state folder restores it from the changelog; then a warm start."""
-    from infra.bench_worker.restore import Past, run_restore
+    from bench.worker.restore import Past, run_restore
 
     emit(run_restore(folder, Past(users)), as_json)
 
@@ -48,6 +48,6 @@ def memory(
     as_json: Json = False,
 ) -> None:
     """A worker's resident memory with many users, over an hour's worth of load."""
-    from infra.bench_worker.restore import Past, run_memory
+    from bench.worker.restore import Past, run_memory
 
     emit(run_memory(folder, Past(users, partitions), transactions), as_json)

@@ -1,6 +1,6 @@
 """A whole system on this machine: stack, deployed model, topics, seeded states, workers.
 
-For the demo, the benchmarks and the end-to-end tests, so that all three run what an operator runs.
+For the demo, the bench.speed and the end-to-end tests, so that all three run what an operator runs.
 """
 
 from __future__ import annotations

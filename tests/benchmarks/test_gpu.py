@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu import Case, Ceilings, ceilings, least_work, measure, run_gpu, traffic
-from benchmarks.incremental import make_model
+from bench.speed.gpu import Case, Ceilings, ceilings, least_work, measure, run_gpu, traffic
+from bench.speed.incremental import make_model
 from panther_core.base.errors import BadInput
 from panther_core.model_config import ModelConfig
 from panther_core.state.transition import extend_hash

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infra.chaos.run import Plan, run_chaos
+from bench.chaos.experiment import Plan, run_chaos
 
 
 def test_three_kills_lose_and_contradict_nothing(tmp_path: Path) -> None:

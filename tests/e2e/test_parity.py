@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from infra.parity_load import send_with_troubles, troubled
+from bench.system.parity_load import send_with_troubles, troubled
 from panther_core.data.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments

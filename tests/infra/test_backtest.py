@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from infra.backtest import Plan, known_to, run_backtest, train_versions
+from bench.system.backtest import Plan, known_to, run_backtest, train_versions
 from offline.replay.run import Request
 from offline.report.build import write_report
 from panther_core.base.errors import BadInput
@@ -107,7 +107,7 @@ def test_an_interrupted_backtest_goes_on_with_the_versions_that_it_has(
         trained.append(folder)
         return train(seen, folder, **options)
 
-    monkeypatch.setattr("infra.backtest.train", noted)
+    monkeypatch.setattr("bench.system.backtest.train", noted)
     run_backtest(log, request, plan, cut / "out")
     assert trained == [cut / "models" / "2"]
     for path in whole.glob("*.parquet"):
@@ -127,7 +127,7 @@ def test_a_refresh_that_could_not_be_trained_does_not_take_the_next_ones_version
             raise BadInput("no fraud in a slice")
         return train(seen, folder, **options)
 
-    monkeypatch.setattr("infra.backtest.train", cannot_the_first)
+    monkeypatch.setattr("bench.system.backtest.train", cannot_the_first)
     whole, notes = train_versions(log, tmp_path / "models", plan)
     assert len(notes) == 1
     again, same = train_versions(log, tmp_path / "models", plan)

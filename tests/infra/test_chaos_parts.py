@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from infra.chaos.proxy import Proxy
-from infra.chaos.troubles import TROUBLES, schedule
+from bench.chaos.proxy import Proxy
+from bench.chaos.troubles import TROUBLES, schedule
 
 
 def with_echo(run: Callable[[Proxy], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks' sender: what it puts on the topic is what `panther produce` would."""
+"""The bench.speed' sender: what it puts on the topic is what `panther produce` would."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
+from bench.system.sender import send_at_rate
 from infra.local.errors import StackError
 from infra.local.ports import pick_free
-from infra.sender import send_at_rate
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.generator import GeneratorConfig, generate
 from stream.faust_parts.producer import make_producer
@@ -80,7 +80,7 @@ def test_a_topic_that_is_not_there_is_an_error(kafka: str) -> None:
 
 
 def test_a_broker_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.sender._FLUSH_S", 0.5)
+    monkeypatch.setattr("bench.system.sender._FLUSH_S", 0.5)
     (port,) = pick_free(1)
     with pytest.raises(StackError, match=f"127.0.0.1:{port}"):
         send_at_rate(f"127.0.0.1:{port}", _TABLE, _RATE, _never)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from infra.chaos.check import check
-from infra.chaos.evidence import Evidence, Records
-from infra.chaos.offline import InputRecord
-from infra.chaos.traffic import troubled
+from bench.chaos.check import check
+from bench.chaos.evidence import Evidence, Records
+from bench.chaos.offline import InputRecord
+from bench.chaos.traffic import troubled
 from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import decide

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.chaos.fuzz import fuzz_intake, strange
+from bench.chaos.fuzz import fuzz_intake, strange
 from panther_core.base.errors import InvalidEvent
 from panther_core.data.events import decode_transaction
 from stream.worker.live_models import load_serving_model

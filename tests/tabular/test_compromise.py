@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.fraud.cards import CARDS_A_DAY, by_card, day_hazard, raised, usual_level
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable, Words
 from trainer.heads.compromise import lone_frauds
 from trainer.heads.episode_fit import Labels, fit_episode
-from trainer.tabular.cards import CARDS_A_DAY, by_card, day_hazard, raised, usual_level
 
 
 @pytest.mark.parametrize(("length_d", "share"), [(12, 1.0), (28, 0.4)])

@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bench.fraud.bootstrap import by_chance
+from bench.fraud.fdh import everything, load, run_fdh
+from bench.fraud.protocol import PUBLISHED, fold, metrics, parse_folds
+from bench.fraud.report import table_of
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import card_precision
 from trainer.fit.train_config import preset
 from trainer.heads.heads import ABLATIONS, PARTS, Settings
 from trainer.heads.neural import Training
-from trainer.tabular.bootstrap import by_chance
-from trainer.tabular.fdh import everything, load, run_fdh
-from trainer.tabular.protocol import PUBLISHED, fold, metrics, parse_folds
-from trainer.tabular.report import table_of
 
 START = "2018-05-06"  # fold: labels to 05-12, test week 05-20 to 05-26
 TINY = Settings(

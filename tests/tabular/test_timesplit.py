@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from bench.fraud.report import windows_of
+from bench.fraud.timesplit import run_fraud
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
@@ -15,8 +17,6 @@ from panther_core.model_config import ModelConfig
 from trainer.heads.behaviour import BEHAVIOUR
 from trainer.heads.heads import PARTS, Settings
 from trainer.heads.neural import Training
-from trainer.tabular.report import windows_of
-from trainer.tabular.timesplit import run_fraud
 
 DAYS = ("2025-02-10", "2025-02-20", "2025-03-01")
 SETTINGS = Settings(negatives=0.5, boosted=1, neural=1, threads=1, training=Training(epochs=1, bins=4, hidden=8))

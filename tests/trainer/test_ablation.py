@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench.quality.ablation import CONFIG, VARIANTS, run_ablation
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.model_config import ModelConfig
-from trainer.ablation import CONFIG, VARIANTS, run_ablation
 
 TINY = msgspec.structs.replace(
     CONFIG,

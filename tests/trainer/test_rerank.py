@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from bench.quality.run_lines import RunLines, over_seeds
+from bench.sequences import rerank_bench
+from bench.sequences.candidates import Lists, held_out_lists, history_pairs, training_lists
+from bench.sequences.config import SequenceConfig
+from bench.sequences.evaluate import ranks
+from bench.sequences.model import SequenceModel
+from bench.sequences.rerank import RerankConfig, Reranker, new_places, popularity, train_head
+from bench.sequences.rerank_bench import run_rerank, trained_encoder, without_newest
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model_config import ModelConfig
-from trainer.run_lines import RunLines, over_seeds
-from trainer.sequences import rerank_bench
-from trainer.sequences.candidates import Lists, held_out_lists, history_pairs, training_lists
-from trainer.sequences.config import SequenceConfig
-from trainer.sequences.evaluate import ranks
-from trainer.sequences.model import SequenceModel
-from trainer.sequences.rerank import RerankConfig, Reranker, new_places, popularity, train_head
-from trainer.sequences.rerank_bench import run_rerank, trained_encoder, without_newest
 
 ITEMS = 30
 ENCODER = SequenceConfig(

@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from bench.sequences import bench
+from bench.sequences.batches import batches, held_out_inputs, training_inputs
+from bench.sequences.config import MODELS, SequenceConfig, grid, named
+from bench.sequences.contrast import behaviour_contrast
+from bench.sequences.evaluate import ranks, ranks_of
+from bench.sequences.losses import Same, full_softmax, sampled_softmax
+from bench.sequences.model import SequenceModel
+from bench.sequences.report import set_table
+from bench.sequences.results import Results
+from bench.sequences.train import Progress, Run, train
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model_config import ModelConfig
 from trainer.fit.checkpoint import Checkpoint
 from trainer.fit.ranking import metrics
-from trainer.sequences import bench
-from trainer.sequences.batches import batches, held_out_inputs, training_inputs
-from trainer.sequences.config import MODELS, SequenceConfig, grid, named
-from trainer.sequences.contrast import behaviour_contrast
-from trainer.sequences.evaluate import ranks, ranks_of
-from trainer.sequences.losses import Same, full_softmax, sampled_softmax
-from trainer.sequences.model import SequenceModel
-from trainer.sequences.report import set_table
-from trainer.sequences.results import Results
-from trainer.sequences.train import Progress, Run, train
 
 ITEMS = 12
 SMALL = SequenceConfig(
@@ -108,8 +108,8 @@ def test_chunks_of_the_softmax_do_not_show(monkeypatch: pytest.MonkeyPatch) -> N
     whole = full_softmax(query, table, target)
     same = Same(torch.randint(1, 21, (9,)), target)
     sampled = sampled_softmax(query, table[target], table[same.sample_S], same, 20)
-    monkeypatch.setattr("trainer.sequences.losses._LOGITS", 21 * 7)
-    monkeypatch.setattr("trainer.sequences.losses._ROWS", 7)
+    monkeypatch.setattr("bench.sequences.losses._LOGITS", 21 * 7)
+    monkeypatch.setattr("bench.sequences.losses._ROWS", 7)
     torch.testing.assert_close(full_softmax(query, table, target), whole)
     torch.testing.assert_close(sampled_softmax(query, table[target], table[same.sample_S], same, 20), sampled)
 
@@ -220,7 +220,7 @@ def test_views_are_drawn_to_histories_with_the_same_next_item() -> None:
 
 def test_training_stops_when_validation_does_not_improve(split: LeaveOneOut, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = iter([0.1, 0.3, 0.3, 0.2, 0.0, 0.4])
-    monkeypatch.setattr("trainer.sequences.train.metrics", lambda _: {"hr@10": next(figures, 1.0)})
+    monkeypatch.setattr("bench.sequences.train.metrics", lambda _: {"hr@10": next(figures, 1.0)})
     run = train(split, small("sasrec", epochs=6, patience=3, steps_per_epoch=1), seed=0)
     assert (run.best_round, run.rounds) == (2, 5)
 

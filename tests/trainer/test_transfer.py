@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from bench.quality import transfer
+from bench.quality.carry_over import carry_over, head_rows, table_rows
+from bench.quality.run_lines import data_key
+from bench.quality.transfer import CONFIG, Log, Transfer, TransferConfig
+from bench.quality.transfer_logs import YEN, source_log, target_log
+from bench.quality.unseen_users import Apart, by_frequency, known_users, set_apart, with_context, without_context
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable, Words
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
-from trainer import transfer
-from trainer.carry_over import carry_over, head_rows, table_rows
 from trainer.fit.evaluate import Validation
 from trainer.fit.pretrain import Batches, pretrain
-from trainer.run_lines import data_key
-from trainer.transfer import CONFIG, Log, Transfer, TransferConfig
-from trainer.transfer_logs import YEN, source_log, target_log
-from trainer.unseen_users import Apart, by_frequency, known_users, set_apart, with_context, without_context
 
 TINY = msgspec.structs.replace(
     CONFIG,

@@ -1,0 +1,280 @@
+"""The checker: what came out of a run against an offline run of what went in.
+
+Offline means: the records of the `transactions` topic, in the order of their offsets, through the worker's own intake
+and through replay. That says which records are valid, which repeat an earlier one, what each user's state is in the
+end, and what a healthy model decides. Against it stand the decisions, the alerts, the dead letters, the changelog's
+newest states and the stores on disk. A decision without the model is allowed where it says so (`degraded`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from aiokafka.structs import ConsumerRecord
+
+from bench.chaos.evidence import Evidence, Records
+from bench.chaos.offline import Offline, as_taken_in, run_offline
+from panther_core.data.events import Alert, Decision
+from panther_core.data.schema import hash64
+from panther_core.model.serving import PantherModel
+from panther_core.state.record import COLD, LATE, events_applied
+from stream.tools.ledger import SCORE_TOLERANCE
+from stream.worker.intake import Intake, read_batch
+from stream.worker.live_models import ServingModel
+from stream.worker.publish import alert_id
+from stream.worker.published import Position, position_of
+
+#: fields of a state that depend on whether the model answered; all others must equal the offline run's
+_OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions")
+_CACHED_TOLERANCE = 1e-4
+_EXAMPLES = 5
+
+_decision = msgspec.json.Decoder(Decision).decode
+_alert = msgspec.json.Decoder(Alert).decode
+
+
+@dataclass
+class Findings:
+    """What was found wrong: how often, and the first examples of each kind. Positions only, no user identifiers.
+
+    `not_identical`: repeats that say the same, but for the clock or the last digit of the score; not wrong.
+    """
+
+    count: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    not_identical: int = 0
+
+    def add(self, kind: str, what: object) -> None:
+        """One more of `kind`."""
+        self.count[kind] += 1
+        if len(self.examples[kind]) < _EXAMPLES:
+            self.examples[kind].append(str(what))
+
+
+def conserved(evidence: Evidence, serving: ServingModel) -> dict[str, Any]:
+    """Only whether every record had its outcome, a decision or a dead letter: for records of any kind at all."""
+    wrong = Findings()
+    intake = read_batch(as_taken_in(evidence.inputs), serving.schema, serving.risk)
+    _check_dead(intake, evidence.dead, wrong)
+    answered, valid = set(_by_position(evidence.decisions)), {(r.partition, r.offset) for r in intake.records}
+    for at in valid - answered:
+        wrong.add("lost", at)
+    for at in answered - valid:
+        wrong.add("decision_of_nothing", at)
+    return {
+        "ok": not wrong.count.total(),
+        "inputs": len(evidence.inputs),
+        "valid": len(valid),
+        "dead_letters": len(intake.dead),
+        "wrong": dict(wrong.count),
+        "examples": dict(wrong.examples),
+    }
+
+
+def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dict[str, Any]:
+    """The verdict as JSON: `ok`, what was counted, and `wrong` with examples; see docs/chaos.md for each kind."""
+    offline, wrong = run_offline(evidence.inputs, serving, model), Findings()
+    answers = _by_position(evidence.decisions)
+    decisions = _check_decisions(offline, answers, wrong)
+    _check_alerts(offline, decisions, _by_position(evidence.alerts), wrong)
+    _check_dead(offline.intake, evidence.dead, wrong)
+    newest = _newest(evidence.changelog)
+    behind, apart = _check_states(offline, newest, decisions, serving, wrong)
+    _check_stores(newest, evidence, wrong)
+    kept = int(offline.replayed.kept.sum())
+    return {
+        "ok": not wrong.count.total(),
+        "inputs": len(evidence.inputs),
+        "valid": len(offline.intake.records),
+        "distinct": kept,
+        "late": sum(d.late for d in decisions.values()),
+        "dead_letters": len(offline.intake.dead),
+        "decision_records": len(evidence.decisions),
+        "redelivered": len(evidence.decisions) - len(offline.intake.records),
+        "alerts": sum(d.alert for d in decisions.values()),
+        "degraded": dict(Counter(d.degraded for d in decisions.values() if d.degraded)),
+        "users": len(offline.states),
+        "states_behind": behind,
+        "cached_apart": apart,
+        "not_identical": wrong.not_identical,
+        "lost": wrong.count["lost"],
+        "contradicted": wrong.count["contradicted"],
+        "states_wrong": wrong.count["state"] + wrong.count["state_missing"],
+        "wrong": dict(wrong.count),
+        "examples": dict(wrong.examples),
+    }
+
+
+def _newest(changelog: Records) -> dict[bytes, bytes]:
+    """Newest states by user as recovery takes them (stream.faust_parts.restore.newest)."""
+    out: dict[bytes, bytes] = {}
+    for record in changelog:
+        if record.key is not None and record.value is not None:
+            before = out.get(record.key)
+            if before is None or events_applied(record.value) >= events_applied(before):
+                out[record.key] = record.value
+    return out
+
+
+def _by_position(records: Records) -> dict[Position, list[bytes]]:
+    out: dict[Position, list[bytes]] = defaultdict(list)
+    for record in records:
+        out[position_of(record)].append(record.value or b"")
+    return out
+
+
+def _check_decisions(
+    offline: Offline, answers: dict[Position, list[bytes]], wrong: Findings
+) -> dict[Position, Decision]:
+    """Every valid record has its decision, the same one each time, and where the model was there, the offline one."""
+    decisions: dict[Position, Decision] = {}
+    valid = set()
+    for row, first in enumerate(offline.first):
+        at = offline.position(row)
+        valid.add(at)
+        if not answers.get(at):
+            wrong.add("lost", (at, f"sent {offline.intake.received_ms[row]}"))
+            continue
+        given = [_decision(value) for value in answers[at]]
+        original = decisions.setdefault(offline.position(first), given[0])
+        for decision in given:
+            if decision != original:
+                if _contradicts(original, decision):
+                    wrong.add("contradicted", (at, _told(original), _told(decision)))
+                else:
+                    wrong.not_identical += 1
+        if first == row:
+            _check_decision(offline, row, original, wrong)
+    for at in answers.keys() - valid:
+        wrong.add("decision_of_nothing", at)
+    return decisions
+
+
+def _contradicts(a: Decision | Alert, b: Decision | Alert) -> bool:
+    """Whether they differ in more than the clock and a rounding of the score."""
+    aligned = msgspec.structs.replace(b, scored_at=a.scored_at, latency_ms=a.latency_ms, score=a.score)
+    return aligned != a or abs(a.score - b.score) > SCORE_TOLERANCE
+
+
+def _told(decision: Decision) -> tuple[Any, ...]:
+    return decision.score, decision.alert, decision.degraded, decision.model.version, decision.history_len
+
+
+def _check_decision(offline: Offline, row: int, decision: Decision, wrong: Findings) -> None:
+    expected, at = offline.replayed.decision[row], offline.position(row)
+    if decision.transaction_id != offline.intake.transactions[row].transaction_id:
+        wrong.add("wrong_transaction", at)
+    flags = int(expected["flags"])
+    told = (decision.history_len, decision.cold_start, decision.late)
+    if told != (int(expected["history_len"]), bool(flags & COLD), bool(flags & LATE)):
+        wrong.add("wrong_history", (at, told, int(expected["history_len"]), flags))
+    if decision.degraded is None and abs(decision.score - float(expected["score"])) > SCORE_TOLERANCE:
+        wrong.add("wrong_score", (at, decision.score, float(expected["score"])))
+    if (decision.degraded == "rules") != (decision.model.version == 0):
+        wrong.add("degraded_unsaid", (at, decision.degraded, decision.model.version))
+
+
+def _check_alerts(
+    offline: Offline, decisions: dict[Position, Decision], alerts: dict[Position, list[bytes]], wrong: Findings
+) -> None:
+    """An alert for every decision that says so, and for no other; the same one each time."""
+    first = {offline.position(row): offline.position(f) for row, f in enumerate(offline.first)}
+    told: dict[Position, Alert] = {}
+    for at, values in alerts.items():
+        for alert in map(_alert, values):
+            decision = decisions.get(first.get(at, at))
+            if decision is None or not decision.alert:
+                wrong.add("alert_without_decision", at)
+                continue
+            if told.setdefault(first[at], alert) != alert:
+                if _contradicts(told[first[at]], alert):
+                    wrong.add("alert_contradicted", at)
+                wrong.not_identical += 1
+            agree = alert.model == decision.model and alert.alert_id == alert_id(decision.transaction_id)
+            if not agree or abs(alert.score - decision.score) > SCORE_TOLERANCE:
+                wrong.add("alert_unlike_decision", at)
+    for at, decision in decisions.items():
+        if decision.alert and at not in told:
+            wrong.add("decision_without_alert", at)
+
+
+def _check_dead(intake: Intake, dead: Records, wrong: Findings) -> None:
+    """A dead letter for every record that intake refuses, with its code and its bytes, and for no other."""
+    expected = {(d.record.partition, d.record.offset): d for d in intake.dead}
+    found = set()
+    for record in dead:
+        at, code = position_of(record), dict(record.headers).get("code", b"").decode()
+        found.add(at)
+        if at not in expected:
+            wrong.add("dead_letter_of_a_good_record", (at, code))
+        elif code != expected[at].code or (record.value or b"") != (expected[at].record.value or b""):
+            wrong.add("dead_letter_wrong", (at, code, expected[at].code))
+    for at in expected.keys() - found:
+        wrong.add("dead_letter_missing", (at, expected[at].code))
+
+
+def _check_states(
+    offline: Offline,
+    newest: dict[bytes, bytes],
+    decisions: dict[Position, Decision],
+    serving: ServingModel,
+    wrong: Findings,
+) -> tuple[int, float]:
+    """The changelog's newest states; returns how many lack the model's outputs, and the largest difference of those."""
+    states = dict(zip(map(hash64, map(bytes.decode, newest)), serving.codec.decode(list(newest.values())), strict=True))
+    published = {
+        (int(offline.intake.events[row]["user"]), hash64(decisions[offline.position(row)].transaction_id)): row
+        for row, kept in enumerate(offline.replayed.kept.tolist())
+        if kept and offline.position(row) in decisions
+    }
+    behind, apart = 0, 0.0
+    for user, expected in offline.states.items():
+        state = states.get(user)
+        if state is None:
+            wrong.add("state_missing", f"n={int(expected['n'])}")
+            continue
+        for name in expected.dtype.names or ():
+            if name not in _OF_THE_MODEL and not _same(state[name], expected[name]):
+                wrong.add("state", (name, f"n={int(state['n'])}", f"expected n={int(expected['n'])}"))
+                break
+        else:
+            for held in state["decisions"][: min(len(state["decisions"]), int(state["n_decisions"]))]:
+                row = published.get((user, int(held["transaction"])))
+                if row is not None and not _remembers(held, decisions[offline.position(row)]):
+                    wrong.add("state_remembers_another_decision", offline.position(row))
+        if state["cached_n"] != state["n"] or state["model_version"] != serving.live.version:
+            behind += 1
+        else:
+            apart = max(apart, float(np.abs(state["cached"] - offline.cached[user]).max()))
+    if apart > _CACHED_TOLERANCE:
+        wrong.add("cached_outputs", apart)
+    for user in states.keys() - offline.states.keys():
+        wrong.add("state_of_nobody", f"n={int(states[user]['n'])}")
+    return behind, apart
+
+
+def _same(a: Any, b: Any) -> bool:
+    if np.issubdtype(np.asarray(a).dtype, np.floating):
+        return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12))  # vectorised and single logarithms may round apart
+    return np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def _remembers(held: np.void, decision: Decision) -> bool:
+    same_model = int(held["model_version"]) == decision.model.version
+    return same_model and abs(float(held["score"]) - decision.score) <= SCORE_TOLERANCE
+
+
+def _check_stores(newest: dict[bytes, bytes], evidence: Evidence, wrong: Findings) -> None:
+    """Of each user some store holds the changelog's very state: the owner's; a former owner's may be older."""
+    for key, value in newest.items():
+        if not any(store.get(key) == value for store in evidence.stores):
+            wrong.add("store_unlike_changelog", f"{len(value)} bytes")
+
+
+def is_live(record: ConsumerRecord[bytes, bytes]) -> bool:
+    """Whether a decision's record was made by the live model."""
+    return _decision(record.value or b"").degraded is None

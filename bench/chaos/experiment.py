@@ -1,0 +1,143 @@
+"""`panther chaos`: steady load on a real system, random troubles at random times, then the books (see check)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.chaos.check import check, is_live
+from bench.chaos.evidence import Evidence, read_evidence
+from bench.chaos.stage import Stage, staged
+from bench.chaos.traffic import send, troubled
+from bench.chaos.troubles import TROUBLES, schedule
+from bench.system.e2e import Load, label_delay_ms, long_table
+from infra.local.training import train_once
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
+from panther_core.data.table import TransactionTable
+from panther_core.model.serving import PantherModel
+from stream.worker.live_models import load_serving_model
+from stream.worker.published import position_of
+
+_BEFORE_S, _AFTER_S = 8.0, 5.0  # of load without trouble: the workers start, the last trouble is got over
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: how many troubles of which kinds, in how many seconds of load; what runs."""
+
+    kills: int = 30
+    seed: int = 0
+    rate: float = 150.0
+    seconds: float = 300.0
+    workers: int = 2
+    replicas: int = 1
+    kinds: tuple[str, ...] = tuple(TROUBLES)
+    users: int = 150
+    partitions: int = 8
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A trouble that was made; wall clock, epoch seconds. `end_s`: its cause was gone."""
+
+    name: str
+    what: str
+    begin_s: float
+    end_s: float
+
+
+def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
+    """Run it and check the books; `ok` only if nothing is wrong. Raises BadInput for an unknown kind of trouble."""
+    if unknown := set(plan.kinds) - set(TROUBLES):
+        raise BadInput(f"expected troubles out of {', '.join(TROUBLES)}, got {', '.join(sorted(unknown))}")
+    table = long_table(Load(plan.users, history=0, seed=plan.seed), int(1.5 * plan.rate * plan.seconds) + 5000)
+    key = f"chaos {plan.users} {plan.seed} {plan.rate} {plan.seconds}"
+    train_once(folder, table, key, label_delay_ms(table), size="tiny")
+    began_s = time.time()
+    evidence, marks, seen = asyncio.run(_run(folder.resolve(), plan, table))
+    version = folder / "models" / "1"
+    verdict = check(evidence, load_serving_model(version), PantherModel.load(version))
+    return {
+        **verdict,
+        "troubles": _troubles(evidence, marks, began_s),
+        **seen,
+        "seed": plan.seed,
+        "workers": plan.workers,
+        "replicas": plan.replicas,
+        "seconds": round(time.time() - began_s),
+    }
+
+
+async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evidence, list[Mark], dict[str, Any]]:
+    over = asyncio.Event()
+    async with staged(folder, plan.workers, plan.replicas, plan.partitions) as stage:
+        system = stage.system
+        watchers = [asyncio.create_task(stage.supervise()), asyncio.create_task(stage.watch_owners())]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(send(system.kafka, troubled(table, plan.seed), plan.rate, over.is_set))
+                marks = await _trouble(stage, plan)
+                over.set()
+            say(f"  {sender.result()} records sent; waiting for their decisions")
+            await stage.quiet()
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            ended = await asyncio.gather(*watchers, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):  # a run without supervision says nothing
+                raise error
+        seen = {"restarts": stage.restarts, "moved": stage.moved, "caches": await asyncio.to_thread(stage.caches)}
+        await asyncio.to_thread(system.stop_workers)
+        folders = [folder / name for name in stage.names]
+        return await read_evidence(system.kafka, system.settings.app_id, folders), marks, seen
+
+
+async def _trouble(stage: Stage, plan: Plan) -> list[Mark]:
+    rng, marks = random.Random(plan.seed), list[Mark]()
+    began_s = time.monotonic()
+    times = sorted(rng.uniform(_BEFORE_S, max(_BEFORE_S, plan.seconds - _AFTER_S)) for _ in range(plan.kills))
+    for at_s, name in zip(times, schedule(plan.kills, plan.kinds, plan.seed), strict=True):
+        await asyncio.sleep(began_s + at_s - time.monotonic())
+        begin_s = time.time()
+        what = await TROUBLES[name](stage, rng)
+        marks.append(Mark(name, what, begin_s, time.time()))
+        say(f"  {time.monotonic() - began_s:5.1f} s  {name}: {what} (from {begin_s:.1f})")
+    await asyncio.sleep(max(began_s + plan.seconds - time.monotonic(), _AFTER_S))
+    return marks
+
+
+def _troubles(evidence: Evidence, marks: list[Mark], began_s: float) -> list[dict[str, Any]]:
+    """Each trouble with its time, and how long after its begin fresh transactions were decided.
+
+    `first_s`: the first decision of a transaction sent after the trouble began; `every_partition_s`: until every
+    partition had given one; `live_s`: until the live model had; None: not before the next trouble or the end.
+    """
+    appended, out = evidence.appended_ms(), []
+    live = {position_of(r) for r in evidence.decisions if is_live(r)}
+    partitions = {r.partition for r in evidence.inputs}
+    for mark in marks:
+        first: dict[int, int] = {}
+        alive: list[int] = []
+        for record in evidence.inputs:
+            at = record.partition, record.offset
+            if record.timestamp >= mark.begin_s * 1000 and at in appended:
+                first[at[0]] = min(appended[at], first.get(at[0], appended[at]))
+                if at in live:
+                    alive.append(appended[at])
+        soon = {
+            "first_s": min(first.values(), default=None),
+            "every_partition_s": max(first.values()) if set(first) == partitions else None,
+            "live_s": min(alive, default=None),
+        }
+        out.append(
+            {"at_s": round(mark.begin_s - began_s, 1), "trouble": mark.name, "what": mark.what}
+            | {"lasted_s": round(mark.end_s - mark.begin_s, 2)}
+            | {k: None if v is None else round(v / 1000 - mark.begin_s, 2) for k, v in soon.items()}
+        )
+    return out

@@ -1,0 +1,75 @@
+"""The run without a stream: the records of the `transactions` topic, decided in process by the worker's own code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.chaos.evidence import Records
+from offline.replay.replayer import Replayed, Replayer
+from panther_core.data.events import Transaction, event_time_ms
+from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.model.serving import PantherModel
+from stream.worker.intake import Intake, Record, read_batch
+from stream.worker.live_models import ServingModel
+from stream.worker.published import Position
+
+
+@dataclass
+class InputRecord:
+    """A consumed record as intake wants it: Faust gives timestamps in seconds."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    partition: int
+    timestamp: float
+
+
+@dataclass(frozen=True)
+class Offline:
+    """The run without a stream: valid records in order, and what was decided and remembered."""
+
+    intake: Intake
+    replayed: Replayed
+    states: dict[int, np.void]  # by user hash, `last_offset` as on the topic
+    cached: dict[int, Any]
+    first: list[int]  # row whose decision each row gets: itself, or the one that it repeats
+
+    def position(self, row: int) -> Position:
+        """Where a row stands on the topic."""
+        record = self.intake.records[row]
+        return record.partition, record.offset
+
+
+def as_taken_in(inputs: Records) -> list[Record]:
+    """Consumed records as the worker's intake gets them."""
+    return [InputRecord(r.key, r.value, r.offset, r.partition, r.timestamp / 1000) for r in inputs]
+
+
+def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> Offline:
+    """Decide the topic's records in process, from empty states."""
+    intake = read_batch(as_taken_in(inputs), serving.schema, serving.risk)
+    replayer = Replayer(serving, model)
+    replayed = replayer.decide(_table(intake.transactions))
+    memory = replayer.memory()
+    offsets = np.array([record.offset for record in intake.records], np.int64)
+    memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]]
+    users = memory["users"].tolist()
+    newest: dict[tuple[int, int], int] = {}
+    first = []
+    for row, (event, kept) in enumerate(zip(intake.events, replayed.kept.tolist(), strict=True)):
+        key = int(event["user"]), int(event["transaction"])
+        if kept:
+            newest[key] = row
+        first.append(newest[key])
+    states, cached = dict(zip(users, memory["states"], strict=True)), dict(zip(users, memory["cached"], strict=True))
+    return Offline(intake, replayed, states, cached, first)
+
+
+def _table(transactions: list[Transaction]) -> TransactionTable:
+    """In order of arrival, which late events make another than the order of their times."""
+    order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
+    return from_transactions(transactions).take(np.argsort(order, kind="stable"))

@@ -1,0 +1,1 @@
+"""Fraud heads on columns of features, by name, for bench.speed on public data."""

@@ -1,0 +1,181 @@
+"""The Fraud Detection Handbook benchmark end to end: `panther bench fdh`.
+
+Shared by all folds, because they hold at every row only what was known there: features, histories, and PANTHER,
+pretrained without labels on events before the earliest test week. Per fold: every head, fitted on the labels that had
+matured when its test week began.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bench.fraud.bootstrap import by_chance
+from bench.fraud.cards import by_card
+from bench.fraud.protocol import DELAY_MS, Fold, fold, metrics
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
+from panther_core.data.formats import profile_fields, read
+from panther_core.data.schema import AttributeSchema, fit_schema
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
+from panther_core.entities.columns import Matrix, label_and_spending, with_context
+from panther_core.entities.grouped import Floats, Ints
+from panther_core.state.history import History
+from trainer.fit.train_config import TrainConfig
+from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
+from trainer.heads.compromise import ANY, SELLER, compromise_columns
+from trainer.heads.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
+
+_WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
+
+
+@dataclass
+class Clock:
+    """Seconds of each stage, said as they end."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.perf_counter)
+
+    def mark(self, stage: str) -> None:
+        """The stage that just ended."""
+        now = time.perf_counter()
+        self.seconds[stage], self.last = round(now - self.last, 1), now
+        say(f"  {stage}: {self.seconds[stage]} s")
+
+
+def run_fdh(
+    data: Path,
+    out: Path,
+    starts: Sequence[str],
+    seed: int = 0,
+    settings: Settings | None = None,
+    behaviour: TrainConfig = BEHAVIOUR,
+) -> dict[str, Any]:
+    """Score the test weeks of the folds into `out` (TRANSACTION_ID, score) and return every model's metrics.
+
+    `by_chance` of the result: what the system's scores would have, were labels drawn by the chances of `episodes`.
+    `behaviour`: shape and pretraining of PANTHER. Raises BadInput when the folder lacks days that a fold needs.
+    """
+    clock, settings = Clock(), settings or Settings()
+    table = load(data)
+    folds = [fold(table, start) for start in starts]
+    clock.mark("read")
+    heads, losses, matrix = prepare_heads(table, folds, settings, behaviour, seed, clock)
+    odds = matrix.column(ANY)
+    names = (*PARTS, "deepfm", *ABLATIONS) if settings.ablations else PARTS
+    results: dict[str, list[dict[str, float]]] = {}
+    logits: list[Floats] = []
+    for each in folds:
+        scores = {name: heads.score(name, each.matured, each.week, seed) for name in names}
+        scores[EPISODES] = odds[each.week]
+        for name, score in blended(scores, settings).items():
+            scores[name] = by_card(table, each.week, each.test_from_ms, score, odds)
+        for name, score in scores.items():
+            results.setdefault(name, []).append(metrics(each, table, score))
+        logits.append(scores[SYSTEM])
+        clock.mark(f"fold {each.start}")
+        say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
+    seller_N, any_N = (1 / (1 + np.exp(-matrix.column(name))) for name in (SELLER, ANY))
+    luck = by_chance(table, folds, logits, (seller_N, any_N), seed)
+    clock.mark("bootstrap")
+    write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
+    return {
+        "folds": [_facts(each, table) for each in folds],
+        "models": {name: {"mean": _mean(rows), "folds": rows} for name, rows in results.items()},
+        "by_chance": luck,
+        "pretrain": losses,
+        "seed": seed,
+        "seconds": clock.seconds,
+    }
+
+
+def load(data: Path) -> TransactionTable:
+    """The whole folder. Raises BadInput when it holds no transactions."""
+    tables = list(read("fdh", data))
+    if not tables:
+        raise BadInput(f"expected transactions in {data}, got none: check --data")
+    return concat(tables)
+
+
+def prepare_heads(
+    table: TransactionTable,
+    folds: Sequence[Fold],
+    settings: Settings,
+    behaviour: TrainConfig,
+    seed: int,
+    clock: Clock,
+) -> tuple[Heads, dict[str, float], Matrix]:
+    """What the heads share: features and PANTHER's outputs of the rows that any fold uses; pretraining losses; and the
+    features of every row."""
+    known_until = int(np.searchsorted(table.time_ms, min(each.test_from_ms for each in folds)))
+    matrix, history, schema = everything(table, known_until, behaviour)
+    clock.mark("features")
+    model, losses = pretrained(history, schema, known_until, behaviour, seed)
+    clock.mark("pretrain")
+    learnable = drawn_rows(table, folds, settings.negatives, seed)
+    tested = np.zeros(len(table), np.bool_)
+    for each in folds:
+        tested[each.week] = True
+    rows = np.flatnonzero(learnable | tested)
+    inputs = behaviour_inputs(model, history, rows)
+    clock.mark("encode")
+    shape = behaviour.model, schema
+    return (
+        Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
+        losses,
+        matrix,
+    )
+
+
+def everything(
+    table: TransactionTable, known_until: int, behaviour: TrainConfig
+) -> tuple[Matrix, History, AttributeSchema]:
+    """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
+    matrix = label_and_spending(table, DELAY_MS)
+    known_at_ms = int(table.time_ms[known_until])
+    chances = compromise_columns(table, matrix.column("spending.ratio"), DELAY_MS, known_at_ms)
+    matrix = matrix.beside(chances.values, chances.names)
+    schema = fit_schema(table.amount[:known_until], [], [], profile_fields("fdh"), behaviour.amount_buckets)
+    history = histories(table, schema, matrix, behaviour)
+    return with_context(matrix, history.features), history, schema
+
+
+def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float, seed: int) -> NDArray[np.bool_]:
+    """Mask [N] of rows that some fold may learn from: all frauds, and a share of the legitimate ones."""
+    learnable = np.zeros(len(table), np.bool_)
+    drawn = np.random.default_rng(seed).random(len(table)) < negatives
+    late = table.time_ms >= table.time_ms[0] + _WARM_UP_MS
+    for each in folds:
+        learnable[each.matured] = (late & (drawn | (table.label == 1)))[each.matured]
+    return learnable
+
+
+def write_scores(out: Path, table: TransactionTable, rows: Ints, logit: Floats) -> None:
+    """Parquet file of TRANSACTION_ID and score, the fraud probability, for the given rows."""
+    columns = {"TRANSACTION_ID": table.transaction_id[rows].astype(np.int64), "score": 1 / (1 + np.exp(-logit))}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), out)
+
+
+def _facts(each: Fold, table: TransactionTable) -> dict[str, Any]:
+    counted = each.week[each.kept]
+    return {
+        "train_start": each.start,
+        "rows": len(counted),
+        "frauds": int(table.label[counted].sum()),
+        "matured_rows": len(each.matured),
+    }
+
+
+def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -1,0 +1,163 @@
+"""`panther bench transfer`: what pretraining is worth to users it never saw (paper C.1), and on another log (C.2).
+
+A finished run is a line of `runs.jsonl` in the output folder and is not run again; one under way goes on from its
+checkpoint. Every row of a table is measured on the same events.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from bench.quality.carry_over import carry_over
+from bench.quality.run_lines import Figures, RunLines, data_key, key_of, over_seeds
+from bench.quality.unseen_users import Apart, Mask, by_frequency, known_users, set_apart, with_context, without_context
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput
+from panther_core.data.schema import ProfileField
+from panther_core.data.table import TransactionTable
+from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.train_config import TrainConfig
+
+Rows = dict[str, Callable[[], Figures]]
+
+CONFIG = TrainConfig(
+    model=ModelConfig(layers=2, dropout=0.05), epochs=10, patience=3, batch_positions=1024, learning_rate=2e-3
+)
+
+
+class Log(msgspec.Struct, frozen=True):
+    """A table with a name, and its profile fields where they are known (None: fitted)."""
+
+    name: str
+    table: TransactionTable
+    profile: tuple[ProfileField, ...] | None = None
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """What a run's key has of it."""
+        return self.name, data_key(self.table)
+
+
+class TransferConfig(msgspec.Struct, frozen=True):
+    """Shares of users and budgets; the same training for every row. Raises BadInput."""
+
+    train: TrainConfig = CONFIG
+    """Pretraining, and its cuts in time."""
+    known: float = 0.8
+    """Share of users that are known."""
+    small: float = 0.1
+    """Share of users, out of the known ones, that fine-tuning on another log has."""
+    budgets: tuple[int, ...] = (1, 4, 16, 64)
+    """Passes of fine-tuning; each is a run of its own, so that nothing is chosen by a test figure."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.small <= self.known < 1:
+            raise BadInput(f"expected 0 < small <= known < 1 (shares of users), got {self.small} and {self.known}")
+
+
+class Transfer:
+    """Runs what is missing and gathers what is there."""
+
+    def __init__(self, out: Path, seeds: Sequence[int], config: TransferConfig | None = None) -> None:
+        """Raises BadInput without a seed, InvalidFile."""
+        if not seeds:
+            raise BadInput("expected at least one seed, got none: name some with --seeds")
+        self._out, self._seeds, self._config = out, tuple(seeds), config or TransferConfig()
+        self._lines = RunLines(out / "runs.jsonl")
+
+    def unseen(self, log: Log) -> dict[str, Any]:
+        """C.1: {"log": ..., "rows": {name: mean and deviation over the seeds of each figure}}."""
+        return {"log": log.name, "rows": self._over_seeds(lambda seed: self._unseen(log, seed))}
+
+    def elsewhere(self, source: Log, target: Log) -> dict[str, Any]:
+        """C.2: the same, with rows by way of training and passes over the target's small part."""
+        rows = self._over_seeds(lambda seed: self._elsewhere(source, target, seed))
+        return {"source": source.name, "target": target.name, "rows": rows}
+
+    def _over_seeds(self, of_seed: Callable[[int], dict[str, Figures]]) -> dict[str, Any]:
+        runs = [of_seed(seed) for seed in self._seeds]
+        return {name: over_seeds([run[name] for run in runs]) for name in runs[0]}
+
+    def _unseen(self, log: Log, seed: int) -> dict[str, Figures]:
+        known_U = known_users(log.table, self._config.known, seed)
+        apart = set_apart(log.table, known_U, known_U, self._config.train, log.profile)
+
+        def model(keep_N: Mask, name: str) -> PantherModel:
+            return self._pretrained(log, apart, keep_N, f"{name} seed {seed}", seed)
+
+        rows: Rows = {
+            "popular": lambda: by_frequency(apart, own=False),
+            "own counts, then popular": lambda: by_frequency(apart, own=True),
+            "known users, without context": lambda: without_context(model(apart.fit_N, "known users"), apart),
+            "known users": lambda: with_context(model(apart.fit_N, "known users"), apart),
+            "all users": lambda: with_context(model(apart.early_N, "all users"), apart),
+        }
+        return self._run(rows, ("unseen", log.facts), seed, apart)
+
+    def _elsewhere(self, source: Log, target: Log, seed: int) -> dict[str, Figures]:
+        config = self._config
+        known_U, small_U = (known_users(target.table, share, seed) for share in (config.known, config.small))
+        apart = set_apart(target.table, known_U, small_U, config.train, target.profile)
+
+        @cache
+        def learnt() -> PantherModel:
+            everyone = np.ones(len(source.table.user.words), np.bool_)
+            all_of_it = set_apart(source.table, everyone, everyone, config.train, source.profile)
+            return self._pretrained(source, all_of_it, all_of_it.fit_N, f"source seed {seed}", seed)
+
+        def tuned(passes: int, start: Callable[[], PantherModel] | None) -> Figures:
+            return fine_tuned(apart, config, passes, start() if start else None, seed)
+
+        rows: Rows = {
+            "popular": lambda: by_frequency(apart, own=False),
+            "own counts, then popular": lambda: by_frequency(apart, own=True),
+        }
+        for passes in config.budgets:
+            rows[f"from scratch, {passes} passes"] = partial(tuned, passes, None)
+            rows[f"pretrained elsewhere, {passes} passes"] = partial(tuned, passes, learnt)
+        return self._run(rows, ("elsewhere", source.facts, target.facts), seed, apart)
+
+    def _run(self, rows: Rows, where: tuple[Any, ...], seed: int, apart: Apart) -> dict[str, Figures]:
+        counts = {"test_events": float(len(apart.test)), "vocabulary": float(apart.vocabulary.size)}
+        shares = self._config.train, self._config.known, self._config.small
+        keys = {name: key_of(where, name, *shares, seed) for name in rows}
+        for name, run in rows.items():
+            if keys[name] not in self._lines:
+                say(f"  {name}, seed {seed}")
+                started = time.perf_counter()
+                figures = run() | counts | {"seconds": round(time.perf_counter() - started, 1)}
+                self._lines.add(keys[name], {"where": where, "row": name, "seed": seed}, figures)
+        return {name: self._lines[key] for name, key in keys.items()}
+
+    def _pretrained(self, log: Log, apart: Apart, keep_N: Mask, title: str, seed: int) -> PantherModel:
+        """Trained on those events; found in the output folder the next time."""
+        config = self._config.train
+        key = key_of(log.facts, config, seed, int(np.flatnonzero(keep_N).sum()), int(keep_N.sum()))
+        torch.manual_seed(seed)
+        model = PantherModel(config.model, apart.schema, apart.vocabulary)
+        run = Run(Checkpoint(self._out / f"pretrain-{key}", key), apart.judge(config, seed))
+        losses = pretrain(model.panther, apart.part(keep_N), config, seed, run)
+        say(f"  {title}: epoch {losses['best_epoch']:.0f}, validation HR@10 {losses['best_hr@10']:.4f}")
+        return model
+
+
+def fine_tuned(apart: Apart, config: TransferConfig, passes: int, source: PantherModel | None, seed: int) -> Figures:
+    """Figures after so many passes over the small part, from the weights of `source` that fit, or from scratch."""
+    torch.manual_seed(seed)
+    model = PantherModel(config.train.model, apart.schema, apart.vocabulary)
+    share = carry_over(source.panther, model.panther) if source else 0.0
+    train = msgspec.structs.replace(config.train, epochs=passes, patience=0)
+    pretrain(model.panther, apart.part(apart.fit_N), train, seed)
+    facts = {"carried_over": share, "small_part_events": float(apart.fit_N.sum())}
+    return with_context(model.eval(), apart) | facts

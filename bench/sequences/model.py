@@ -1,0 +1,51 @@
+"""Item embedding + learned positions + the encoder's layers + tied output.
+
+Shapes: B rows, T positions, D width, N items (0 is padding), M predictions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.sequences.config import SequenceConfig
+from panther_core.model.baselines import encoder_layers
+
+_MAX_TEMPERATURE = 100.0
+
+
+class SequenceModel(nn.Module):
+    """The same for every encoder: items are scaled by sqrt(d) at the input, as in SASRec's and HSTU's own code."""
+
+    def __init__(self, config: SequenceConfig, items: int) -> None:
+        super().__init__()
+        d = config.model.d
+        self.config = config
+        self.item_ND = nn.Parameter(torch.randn(items + 1, d) * 0.02)
+        self.position_TD = nn.Parameter(torch.randn(config.model.length, d) * 0.02)
+        self.dropout = nn.Dropout(config.model.dropout)
+        self.layers = encoder_layers(config.model)
+        self.norm = nn.LayerNorm(d)
+        self.log_temperature = nn.Parameter(torch.tensor(10.0).log())
+
+    def forward(self, items_BT: Tensor) -> Tensor:
+        """h [B, T, D] after each item; padding (0) on the right."""
+        scale = self.item_ND.shape[1] ** 0.5
+        x_BTD = F.embedding(items_BT, self.item_ND) * scale + self.position_TD[: items_BT.shape[1]]
+        x_BTD = self.dropout(x_BTD)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD)
+        h_BTD: Tensor = self.norm(x_BTD)
+        return h_BTD
+
+    def query(self, h: Tensor) -> Tensor:
+        """Vectors [..., D] whose products with `output_rows` are the logits of the next item."""
+        if self.config.similarity == "dot":
+            return h
+        return F.normalize(h, dim=-1) * self.log_temperature.exp().clamp(max=_MAX_TEMPERATURE)
+
+    def output_rows(self, items_M: Tensor | None = None) -> Tensor:
+        """Output embeddings [M, D] of the items, of all of them [N + 1, D] when not given."""
+        rows = self.item_ND if items_M is None else F.embedding(items_M, self.item_ND)
+        return rows if self.config.similarity == "dot" else F.normalize(rows, dim=-1)

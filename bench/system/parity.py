@@ -1,0 +1,34 @@
+"""`panther bench parity`: a stream with every trouble against a replay of it, event by event."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.system.e2e import Load, long_table, running
+from bench.system.parity_load import send_with_troubles, troubled
+from bench.system.swap import second_version
+from offline.parity.check import Request, run_parity
+from panther_core.base.console import say
+
+
+def run_bench_parity(folder: Path, load: Load, transactions: int, rate: float) -> dict[str, Any]:
+    """Stream, with users who have a past; then compare. Keys of `panther parity`, and what was done meanwhile."""
+    with running(folder, load, transactions) as (system, live):
+        second_version(system, live, load)
+        sent = troubled(live, load.seed)
+        started = time.perf_counter()
+        troubles = send_with_troubles(system, sent, rate)
+        streamed_s = time.perf_counter() - started
+        say(f"  {len(sent)} sent and decided in {streamed_s:.0f} s; now the replay")
+        started = time.perf_counter()
+        request = Request((1, 2), Path(system.settings.models_dir), system.settings.app_id)
+        report = run_parity(
+            system.kafka, request, past=long_table(load, transactions).take(slice(0, load.users * load.history))
+        )
+    return report | {
+        "sent": len(sent),
+        "troubles": troubles,
+        "seconds": {"stream": round(streamed_s, 1), "parity": round(time.perf_counter() - started, 1)},
+    }

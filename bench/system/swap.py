@@ -1,0 +1,193 @@
+"""`panther bench swap` and `panther bench outage`: what decisions cost while the model side changes, or breaks.
+
+Steady load, open loop, on the system of `panther bench e2e`; latency from when a transaction was due to the append of
+its decision. Swap: a second version is loaded, announced, every user is moved, the first is unloaded. Outage: the
+scoring process is killed, the server hangs (its queues fill), the server is killed and started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+
+from bench.system.e2e import Load, label_delay_ms, running
+from bench.system.load import Offered, offer
+from infra.local.system import System
+from panther_core.base.console import say
+from panther_core.data.generator import PROFILE
+from panther_core.data.table import TransactionTable
+from stream.tools.ledger import Ledger, LedgerReader
+from trainer.fit.train_config import preset
+from trainer.rollout.retire import retire
+from trainer.training import train
+
+_BEFORE_S, _PAUSE_S, _AFTER_S = 30.0, 15.0, 15.0
+_SETTLE_S = 15.0  # of the start are not counted: caches fill, batches find their size
+_HANG_S = 5.0
+_LONGEST_S = 240.0  # of load
+_MARGIN_S = 2.0  # a phase's first and last seconds are judged with the trouble
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something done to the system, wall clock seconds."""
+
+    name: str
+    begin_s: float
+    end_s: float
+
+
+def run_swap(folder: Path, load: Load, rate: float) -> dict[str, Any]:
+    """Latency before, during and after a swap of the version; errors and mixed decisions counted."""
+    with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
+        second_version(system, live, load)
+        ledger, done, marks = asyncio.run(_under_load(system, live, rate, _swap))
+        return _report(ledger, done, marks) | {"users": load.users}
+
+
+def run_outage(folder: Path, load: Load, rate: float) -> dict[str, Any]:
+    """Decisions while Triton is broken in three ways: how soon noticed, how soon well again, what was lost."""
+    with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
+        ledger, done, marks = asyncio.run(_under_load(system, live, rate, _outage))
+        return _report(ledger, done, marks)
+
+
+def second_version(system: System, live: TransactionTable, load: Load) -> None:
+    """Train version 2 on what is to be streamed, from version 1; one that is there is kept."""
+    models = Path(system.settings.models_dir)
+    if (models / "2" / "manifest.json").exists():
+        return
+    seen = live.take(slice(0, 100_000))
+    config = msgspec.structs.replace(preset("refresh"), validation_from=0.7, test_from=0.85)
+    delay_ms = label_delay_ms(seen)
+    train(
+        seen,
+        models / "2",
+        config=config,
+        version=2,
+        label_delay_ms=delay_ms,
+        continue_from=models / "1",
+        profile=PROFILE,
+    )
+
+
+async def _under_load(
+    system: System, live: TransactionTable, rate: float, change: Callable[[System, list[Mark]], Any]
+) -> tuple[Ledger, Offered, list[Mark]]:
+    marks: list[Mark] = []
+
+    async def meanwhile() -> None:
+        await asyncio.sleep(_BEFORE_S)
+        await change(system, marks)
+        await asyncio.sleep(_AFTER_S)
+
+    async with LedgerReader(system.kafka) as reader:
+        say(f"  steady load: {rate:.0f} transactions/s")
+        done = await offer(system, reader, live.take(slice(0, int(rate * _LONGEST_S))), rate, meanwhile())
+        return reader.ledger, done, marks
+
+
+async def _swap(system: System, marks: list[Mark]) -> None:
+    began = time.time()
+    await asyncio.to_thread(system.deploy, 2)
+    say(f"  version 2 is live after {time.time() - began:.1f} s")
+    repository = system.stack.model_repository
+    await asyncio.to_thread(retire, system.kafka, system.settings, repository, 120.0)
+    marks.append(Mark("swap", began, time.time()))
+
+
+async def _outage(system: System, marks: list[Mark]) -> None:
+    server = psutil.Process(system.triton_pid())
+    for name, act in (("score process killed", _kill_stub), ("server hangs", _hang), ("server killed", _kill_server)):
+        began = time.time()
+        say(f"  {name}")
+        await act(system, server)
+        marks.append(Mark(name, began, time.time()))
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _kill_stub(system: System, server: psutil.Process) -> None:
+    for child in server.children(recursive=True):
+        if any("panther_score" in part for part in child.cmdline()):
+            child.send_signal(signal.SIGKILL)
+
+
+async def _hang(system: System, server: psutil.Process) -> None:
+    """Requests are accepted by nobody: they pile up until their deadlines, as before a full queue."""
+    family = [server, *server.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    await asyncio.sleep(_HANG_S)
+    for process in family:
+        process.resume()
+
+
+async def _kill_server(system: System, server: psutil.Process) -> None:
+    os.killpg(server.pid, signal.SIGKILL)
+    await asyncio.sleep(_HANG_S)
+    await asyncio.to_thread(system.stack.up, False)
+
+
+def _report(ledger: Ledger, done: Offered, marks: list[Mark]) -> dict[str, Any]:
+    begin_s, end_s = min(done.due_ms.values()) / 1000 + _SETTLE_S, max(done.due_ms.values()) / 1000
+    phases: dict[str, Any] = {"before": _phase(ledger, done, begin_s, marks[0].begin_s)}
+    for mark, following in zip(marks, [*[m.begin_s for m in marks[1:]], None], strict=True):
+        settled_s = mark.end_s + _MARGIN_S if following is None else following
+        phases[mark.name] = (
+            _phase(ledger, done, mark.begin_s, settled_s)
+            | {"seconds": round(mark.end_s - mark.begin_s, 2)}
+            | _degraded(ledger, mark, following)
+        )
+    phases["after"] = _phase(ledger, done, marks[-1].end_s + _MARGIN_S, end_s)
+    return {
+        "phases": phases,
+        "transactions": len(done.due_ms),
+        "missing": sum(t not in ledger.decisions for t in done.due_ms),
+        "contradicted": len(ledger.contradicted),
+        "degraded": dict(ledger.degraded),
+        "versions": {str(v): n for v, n in sorted(ledger.versions.items())},
+        "mixed": _mixed(ledger, done),
+    }
+
+
+def _phase(ledger: Ledger, done: Offered, begin_s: float, end_s: float) -> dict[str, Any]:
+    due = done.between(begin_s * 1000, end_s * 1000)
+    worst = max((ledger.appended_ms[t] - d for t, d in due.items() if t in ledger.appended_ms), default=0.0)
+    return {"transactions": len(due), "decision_ms": ledger.latency_ms(due) | {"max": round(worst, 1)}}
+
+
+def _degraded(ledger: Ledger, mark: Mark, following_s: float | None) -> dict[str, Any]:
+    """How many decisions were made without the model, and from when to when after the trouble began."""
+    last_s = following_s or np.inf
+    times = [
+        ledger.appended_ms[t] / 1000 - mark.begin_s
+        for t, decision in ledger.decisions.items()
+        if decision.degraded and mark.begin_s <= ledger.appended_ms[t] / 1000 < last_s
+    ]
+    if not times:
+        return {"degraded": 0}
+    return {"degraded": len(times), "first_degraded_s": round(min(times), 2), "last_degraded_s": round(max(times), 2)}
+
+
+def _mixed(ledger: Ledger, done: Offered) -> int:
+    """Users whose decisions went back to an older version after a newer one had decided for them."""
+    newest: dict[str, int] = {}
+    mixed = set()
+    for t in done.due_ms:  # in the order they were sent
+        decision = ledger.decisions.get(t)
+        if decision is None or not decision.model.version:
+            continue
+        if decision.model.version < newest.get(decision.user_id, 0):
+            mixed.add(decision.user_id)
+        newest[decision.user_id] = decision.model.version
+    return len(mixed)

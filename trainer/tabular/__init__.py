@@ -1,1 +1,0 @@
-"""Fraud heads on columns of features, by name, for benchmarks on public data."""
