@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from infra.commands_data import app
+from cli.data import app
 from panther_core.data.formats import FORMATS
 from panther_core.data.token_report import REPORT, TOKENIZER
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from infra.cli import app
+from cli import app
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from tests.scoring.test_replay_run import write_fdh

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.dlq import app
 from infra.topics import create_topics
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
-from stream.commands_dlq import app
 from stream.faust_parts.producer import make_producer
 from stream.tools.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
 from stream.worker.letters import letter_of

@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from cli.models import app
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
 from panther_core.base.errors import ArtifactError, BadInput
 from panther_core.data.schema import CODE, fit_vocabulary
@@ -24,7 +25,6 @@ from tests.fixtures_model import DAY_MS
 from tests.model.conftest import CONFIG as MODEL
 from tests.model.conftest import SCHEMA, make_model, random_codes, random_history
 from trainer import training as pipeline
-from trainer.cli import app
 from trainer.fit import losses
 from trainer.fit.calibrate import platt, threshold_for
 from trainer.fit.checkpoint import Best, Checkpoint

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from cli.models import app
 from panther_core.artifact import MANIFEST, PAGE, RUN_REPORT, load_manifest
 from panther_core.base.errors import ArtifactError
-from trainer.cli import app
 from trainer.report.facts import Report, encode, load
 from trainer.report.page import render
 from trainer.report.sections import SECTIONS

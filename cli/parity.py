@@ -1,4 +1,4 @@
-"""`panther parity`, mounted by `infra.cli`."""
+"""`panther parity`, mounted by `cli`."""
 
 from __future__ import annotations
 

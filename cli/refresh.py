@@ -1,4 +1,4 @@
-"""Commands that keep a running system's model fresh, mounted by `infra.cli`."""
+"""Commands that keep a running system's model fresh, mounted by `cli`."""
 
 from __future__ import annotations
 

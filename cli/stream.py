@@ -1,4 +1,4 @@
-"""Commands of the stream side, mounted by `infra.cli`. Heavy imports happen inside, so that `--help` stays quick."""
+"""Commands of the stream side, mounted by `cli`. Heavy imports happen inside, so that `--help` stays quick."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.report import Since
 from panther_core.base.console import emit, progress_bar
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import FORMATS
-from stream.report.commands import Since
 
 app = typer.Typer()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.commands_run import Json
+from cli.run import Json
 from panther_core.base.console import console, emit
 from panther_core.data.formats import FORMATS
 

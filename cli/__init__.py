@@ -10,25 +10,23 @@ from typing import Annotated
 
 import typer
 
-from infra import (
-    commands_backtest,
-    commands_chaos,
-    commands_data,
-    commands_quality,
-    commands_replay,
-    commands_run,
-    commands_stack,
-    commands_worker,
-)
+from cli import backtest as commands_backtest
+from cli import bench_quality as commands_quality
+from cli import bench_replay as commands_replay
+from cli import bench_worker as commands_worker
+from cli import chaos as commands_chaos
+from cli import data as commands_data
+from cli import dlq as commands_dlq
+from cli import refresh as trainer_commands
+from cli import run as commands_run
+from cli import stack as commands_stack
+from cli import stream as stream_commands
+from cli.models import app as models
 from offline.parity import commands as parity_commands
 from offline.report import commands as report_commands
 from panther_core.base.console import emit, say
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from stream import commands as stream_commands
-from stream import commands_dlq
-from trainer import commands as trainer_commands
-from trainer.cli import app as models
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
