@@ -17,13 +17,13 @@ from cli import bench_worker as commands_worker
 from cli import chaos as commands_chaos
 from cli import data as commands_data
 from cli import dlq as commands_dlq
+from cli import parity as parity_commands
 from cli import refresh as trainer_commands
+from cli import report as report_commands
 from cli import run as commands_run
 from cli import stack as commands_stack
 from cli import stream as stream_commands
 from cli.models import app as models
-from offline.parity import commands as parity_commands
-from offline.report import commands as report_commands
 from panther_core.base.console import emit, say
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings

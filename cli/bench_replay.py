@@ -82,7 +82,7 @@ def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
     from offline.replay import Replayer
     from offline.replay.columns import decision_columns
     from panther_core.model.serving import PantherModel
-    from stream.worker.live_models import load_serving_model
+    from panther_core.serving_model import load_serving_model
 
     table = long_table(load, transactions)
     split = load.users * load.history

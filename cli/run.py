@@ -1,4 +1,4 @@
-"""Commands that run a whole system: demo and bench.speed."""
+"""Commands that run a whole system: demo and benchmarks."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ model.safetensors        encoder and fraud head (panther_core.model)
 rules.safetensors        RuleModel
 merchant_risk.safetensors  MerchantRisk
 pretrain.csv             losses and validation figures by epoch
-tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people (panther_core.data.token_report)
-report.json              figures of the run (trainer.report); report.html is drawn from it and not checksummed
+tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people
+(panther_core.data.token_report) report.json              figures of the run (trainer.report); report.html is drawn from
+it and not checksummed
 """
 
 from __future__ import annotations

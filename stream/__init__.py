@@ -1,1 +1,1 @@
-"""The stream side: Faust agents, state in RocksDB, Triton client, publishing, replay. Never imports torch."""
+"""The stream side: Faust agents, state in RocksDB, Triton client, publishing. Never imports torch."""

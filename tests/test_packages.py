@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["panther_core", "stream", "trainer", "infra"])
+@pytest.mark.parametrize("name", ["panther_core", "stream", "trainer", "offline", "infra", "bench", "cli"])
 def test_each_package_is_ours(name: str) -> None:
     """PyPI has distributions that install top-level `trainer` and `stream`; one of those would shadow ours."""
     spec = importlib.util.find_spec(name)
@@ -19,5 +19,6 @@ def test_each_package_is_ours(name: str) -> None:
 
 
 def test_the_worker_never_loads_torch() -> None:
-    code = "import sys, stream.worker.app, stream.scorer.triton_scorer, stream.worker.live_models; sys.exit('torch' in sys.modules)"
+    modules = "stream.worker.app, stream.scorer.triton_scorer, stream.worker.live_models"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,1 +1,1 @@
-"""Datasets, pretraining, fine-tuning, evaluation, export and promotion of model versions."""
+"""Fits, reports and rolls out model versions. Never imports Faust."""

@@ -21,10 +21,10 @@ from bench.chaos.offline import Offline, as_taken_in, run_offline
 from panther_core.data.events import Alert, Decision
 from panther_core.data.schema import hash64
 from panther_core.model.serving import PantherModel
+from panther_core.serving_model import ServingModel
 from panther_core.state.record import COLD, LATE, events_applied
 from stream.tools.ledger import SCORE_TOLERANCE
 from stream.worker.intake import Intake, read_batch
-from stream.worker.live_models import ServingModel
 from stream.worker.publish import alert_id
 from stream.worker.published import Position, position_of
 

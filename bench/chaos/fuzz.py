@@ -27,8 +27,8 @@ from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.data.events import MAX_BYTES
 from panther_core.data.generator.malformed import fuzz, malformed, valid
+from panther_core.serving_model import ServingModel, load_serving_model
 from stream.worker.intake import read_batch
-from stream.worker.live_models import ServingModel, load_serving_model
 
 _BATCH = 512
 _CHUNK = 20_000

@@ -1,1 +1,1 @@
-"""Fraud heads on columns of features, by name, for bench.speed on public data."""
+"""Fraud heads on public data: protocols of folds and days, bootstraps, tables of results."""

@@ -1,0 +1,1 @@
+"""What a model learns: ablations, transfer to other logs, users it has never seen."""

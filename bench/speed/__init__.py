@@ -1,1 +1,1 @@
-"""Benchmarks that need only the model or the worker; each is run by `panther bench NAME`."""
+"""The speed of parts: the incremental step, pretraining, readers, Triton alone, a GPU."""

@@ -28,8 +28,8 @@ def send_at_rate(
 ) -> Produced:
     """Send the rows of `table` in order, `rate` a second, until all are durable or `stop` says so.
 
-    `bootstrap` is the local broker. Keys, partitions and timestamps (when each was due) are those of `stream.tools.produce`.
-    Raises StackError for what could not be stored.
+    `bootstrap` is the local broker. Keys, partitions and timestamps (when each was due) are those of
+    `stream.tools.produce`. Raises StackError for what could not be stored.
     """
     failed: list[str] = []
 

@@ -24,9 +24,9 @@ from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.data.events import Transaction
 from panther_core.data.topics import SCORES, changelog_of
+from panther_core.serving_model import load_serving_model
 from stream.faust_parts.producer import make_producer
 from stream.tools.produce import produce
-from stream.worker.live_models import load_serving_model
 
 _PATIENCE_S = 900.0
 _RESTORED = re.compile(r"restored (\d+) records of \d+ partitions in ([\d.]+) s")

@@ -23,7 +23,7 @@ from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-from stream.worker.live_models import load_serving_model
+from panther_core.serving_model import load_serving_model
 from trainer.fit.train_config import preset
 from trainer.rollout.announce import announce
 from trainer.training import train

@@ -14,7 +14,10 @@ COPY pyproject.toml requirements.lock README.md ./
 COPY panther_core panther_core
 COPY stream stream
 COPY trainer trainer
+COPY offline offline
 COPY infra infra
+COPY bench bench
+COPY cli cli
 RUN uv pip install --system --break-system-packages --no-cache --constraint requirements.lock ".[serving]"
 
 COPY triton_models/canary /opt/panther/seed/canary

@@ -9,7 +9,10 @@ COPY pyproject.toml requirements.lock README.md ./
 COPY panther_core panther_core
 COPY stream stream
 COPY trainer trainer
+COPY offline offline
 COPY infra infra
+COPY bench bench
+COPY cli cli
 # The lock as constraints: exactly its versions, each checked against its hashes, but only what is needed.
 RUN uv pip install --system --no-cache --constraint requirements.lock ".[stream]"
 

@@ -1,0 +1,1 @@
+"""Kafka and Triton as processes of this machine, from Python packages alone: no Docker."""

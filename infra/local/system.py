@@ -1,6 +1,6 @@
 """A whole system on this machine: stack, deployed model, topics, seeded states, workers.
 
-For the demo, the bench.speed and the end-to-end tests, so that all three run what an operator runs.
+For the demo, the benchmarks and the end-to-end tests, so that all three run what an operator runs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from infra.local.stack import LocalStack
 from infra.topics import create_topics
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.table import TransactionTable
+from panther_core.serving_model import ServingModel, load_serving_model
 from stream.scorer.replicas import ReplicaScorer
 from stream.tools.seed import seed_states, start_after_log
-from stream.worker.live_models import ServingModel, load_serving_model
 from trainer.rollout.refresh import switch
 
 

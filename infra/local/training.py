@@ -27,7 +27,7 @@ def train_once(
     from trainer.fit.train_config import preset
     from trainer.training import train
 
-    root, models = Path(__file__).resolve().parents[1], folder / "models"
+    root, models = Path(__file__).resolve().parents[2], folder / "models"
     digest = hashlib.sha256(key.encode())
     for source in sorted([*root.glob("panther_core/**/*.py"), *root.glob("trainer/**/*.py")]):
         digest.update(source.read_bytes())

@@ -21,7 +21,7 @@ from infra.local.process import ManagedProcess
 from infra.local.triton_health import canary_problem, dead_instances
 
 CANARY = "canary"
-MODELS_IN_REPOSITORY = Path(__file__).resolve().parents[1] / "triton_models"
+MODELS_IN_REPOSITORY = Path(__file__).resolve().parents[2] / "triton_models"
 _START_DEADLINE_S = 120.0
 # A micro-batch of 256 users with 2 KB each fits with its outputs; Triton's own 1 MB would grow under load.
 _SHM_BYTES = 4 * 1024 * 1024

@@ -21,8 +21,8 @@ from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, AttributeSchema
 from panther_core.data.topics import MODELS, changelog_of
 from panther_core.decide.reasons import expected_of
+from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.record import DECISIONS
-from stream.worker.live_models import ServingModel, load_serving_model
 from stream.worker.published import records
 
 _CHUNK = 4000

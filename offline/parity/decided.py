@@ -18,8 +18,8 @@ from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from panther_core.data.table import TransactionTable, hash_words
 from panther_core.decide.engine import make_decisions
+from panther_core.serving_model import ServingModel
 from panther_core.state.record import DECISION, LATE
-from stream.worker.live_models import ServingModel
 
 _CHUNK = 200_000
 _SAME = 1e-9  # of thresholds, which pass through JSON as they are

@@ -18,11 +18,11 @@ from offline.parity.decided import Decided
 from offline.parity.log import Log
 from panther_core.data.schema import CODE, hash64
 from panther_core.data.table import TransactionTable
+from panther_core.serving_model import ServingModel
 from panther_core.state.features import NAMES, context_features
 from panther_core.state.history import prepare
 from panther_core.state.record import StateCodec
 from panther_core.state.transition import complete
-from stream.worker.live_models import ServingModel
 
 _STATE = (
     *("n", "first_time_ms", "last_time_ms", "amount_mean", "amount_var", "counts", "sums", "merchants"),

@@ -24,10 +24,10 @@ from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups
 from panther_core.model.kernels.threads import side_by_side
 from panther_core.model.serving import PantherModel
+from panther_core.serving_model import ServingModel
 from panther_core.state.history import prepare
 from panther_core.state.record import DECISION, StateCodec, put_rows, take_rows
 from panther_core.state.transition import code_array
-from stream.worker.live_models import ServingModel
 
 _POSITIONS = 1 << 16  # events a thread encodes before they are scored and forgotten: bounds memory
 _ROWS = 2048  # scored at once: the kernel lets no other thread start an operator meanwhile

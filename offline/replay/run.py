@@ -24,8 +24,8 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
+from panther_core.serving_model import load_serving_model
 from panther_core.state.record import ALERT
-from stream.worker.live_models import load_serving_model
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A replay through the real system: a worker of its own, topics of its own, beside the live one."""

@@ -1,8 +1,9 @@
 """Fit a tokenizer on files of any size, in two passes: buckets, words and risk levels first, then the counts.
 
 Rows are never all held: of each, 25 bytes (amount, time, merchant, label) between the passes. The time split and the
-rule about labels are those of training (trainer.fit.dataset): the first `fit_share` of the transactions fits buckets, words
-and tokens, and risk levels see only labels of the first `risk_share`, and of those only the ones that had matured.
+rule about labels are those of training (trainer.fit.dataset): the first `fit_share` of the transactions fits buckets,
+words and tokens, and risk levels see only labels of the first `risk_share`, and of those only the ones that had
+matured.
 """
 
 from __future__ import annotations

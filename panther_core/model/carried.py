@@ -1,7 +1,7 @@
 """A stretch of a log whose users have a past: what is needed of that past to encode the stretch window by window.
 
-A window begins at most L events back (panther_core.state.window), and the ring of a user's state holds those. They are put
-before the user's events as rows of their own, so that encoding and scoring know of nothing but histories. G users.
+A window begins at most L events back (panther_core.state.window), and the ring of a user's state holds those. They are
+put before the user's events as rows of their own, so that encoding and scoring know of nothing but histories. G users.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Why the fraud head gave its score: the calibrated logit as a base plus one term for each kind of reason, exactly.
 
-The kinds partition the head's inputs (panther_core.decide.reasons.KINDS). Starting from a base input, the kinds' inputs are
-replaced by the row's own one kind after the other; a kind's term is how far its step moved the logit, so the terms
+The kinds partition the head's inputs (panther_core.decide.reasons.KINDS). Starting from a base input, the kinds' inputs
+are replaced by the row's own one kind after the other; a kind's term is how far its step moved the logit, so the terms
 telescope to logit - base. What two kinds do only together goes to the later one: the steps are taken in the order of
 KINDS and in the reverse order, and averaged, which splits it evenly between any two.
 

@@ -1,8 +1,8 @@
 """Older layouts of a user's state, as they were written, and the way from each to the current one.
 
 A layout here never changes again: it says what bytes mean that lie in state folders and changelogs. To change the
-current layout (panther_core.state.record): copy it here under its number with everything it is made of, count LAYOUT_VERSION
-up, and write the step from the one to the other.
+current layout (panther_core.state.record): copy it here under its number with everything it is made of, count
+LAYOUT_VERSION up, and write the step from the one to the other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics` of one worker, over HTTP.
 
-The event loop writes what it knows of itself once a second (stream.worker.watch); the server's threads only read that, so
-that a worker whose loop hangs is told from one that waits.
+The event loop writes what it knows of itself once a second (stream.worker.watch); the server's threads only read that,
+so that a worker whose loop hangs is told from one that waits.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Triton as the engine sees it: client, replicas, and what is done about a dead model."""

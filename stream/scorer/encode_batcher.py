@@ -20,8 +20,8 @@ from panther_core.decide.scoring import (
 class Gathered:
     """A scorer that has one encode call under way; what is asked meanwhile goes into the next one together.
 
-    A user is asked for by one caller at a time (stream.worker.pipeline sees to it), so requests hold no user twice. Calls
-    must come from one event loop. What a call raises, all who are in it get.
+    A user is asked for by one caller at a time (stream.worker.pipeline sees to it), so requests hold no user twice.
+    Calls must come from one event loop. What a call raises, all who are in it get.
     """
 
     def __init__(self, scorer: Scorer, most: int) -> None:

@@ -1,4 +1,5 @@
-"""The models behind Triton, over gRPC. No torch here: tensors travel under the field names of panther_core.decide.scoring."""
+"""The models behind Triton, over gRPC. No torch here: tensors travel under the field names of
+panther_core.decide.scoring."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reads what came out of the stream and keeps the books: one decision a transaction, none contradicted.
 
-For the demo's summary, bench.speed and crash tests: it looks at the topics as any consumer would, from outside.
+For the demo's summary, benchmarks and crash tests: it looks at the topics as any consumer would, from outside.
 """
 
 from __future__ import annotations

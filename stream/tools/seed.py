@@ -17,9 +17,9 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS, changelog_of
 from panther_core.decide.engine import encode_request, take_outputs
 from panther_core.decide.scoring import Scorer
+from panther_core.serving_model import ServingModel
 from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
-from stream.worker.live_models import ServingModel
 
 #: what a log tells of a user; offsets and decisions belong to the stream the log came from, not to this one
 _FIELDS = (

@@ -1,0 +1,1 @@
+"""The worker: micro-batches of transactions become decisions, alerts and states."""

@@ -7,8 +7,8 @@ The order that the guarantees rest on, a micro-batch at a time:
   4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog;
   5. ack in order once the changelog has them (stream.worker.acker).
 A crash anywhere before 5 means redelivery: events whose state was stored are skipped, since their decisions are
-durable; of the rest, those that were published get that decision again (stream.worker.published), and the others are decided
-from the same state.
+durable; of the rest, those that were published get that decision again (stream.worker.published), and the others are
+decided from the same state.
 """
 
 from __future__ import annotations

@@ -5,53 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from panther_core import artifact
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
-from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import AttributeSchema
 from panther_core.data.topics import MODELS
-from panther_core.decide.engine import LiveModel
-from panther_core.state.record import StateCodec
+from panther_core.serving_model import ServingModel, load_serving_model
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ServingModel:
-    """One version, as the worker uses it."""
-
-    live: LiveModel
-    schema: AttributeSchema
-    risk: MerchantRisk
-    codec: StateCodec
-    tokenizer_version: str
-
-
-def load_serving_model(folder: Path) -> ServingModel:
-    """Read an artifact, checksums verified. Raises ArtifactError."""
-    manifest = artifact.load_manifest(folder)
-    schema = artifact.load_schema(folder)
-    return ServingModel(
-        live=LiveModel(
-            version=manifest.version,
-            threshold=manifest.threshold,
-            rules=artifact.load_rules(folder),
-            typical_surprise=np.asarray(manifest.typical_surprise, np.float32),
-        ),
-        schema=schema,
-        risk=artifact.load_merchant_risk(folder),
-        codec=StateCodec(schema, manifest.context_length, manifest.cached_width),
-        tokenizer_version=manifest.tokenizer_version,
-    )
 
 
 class LiveModels:

@@ -18,11 +18,12 @@ from panther_core.data.schema import hash64
 from panther_core.data.topics import TRANSACTIONS
 from panther_core.decide.engine import encode_request, take_outputs
 from panther_core.decide.scoring import Scorer
+from panther_core.serving_model import ServingModel
 from stream.faust_parts.internals import partition_store
 from stream.faust_parts.recovery import noticing_damage
 from stream.ops import metrics
 from stream.worker.acker import Acker, Written
-from stream.worker.live_models import LiveModels, ServingModel
+from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
 from stream.worker.processor import Processor, now_ms
 

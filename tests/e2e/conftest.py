@@ -19,10 +19,10 @@ from infra.local.system import System, fresh_app_id
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import changelog_of
+from panther_core.serving_model import load_serving_model
 from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_labels
-from stream.worker.live_models import load_serving_model
 from trainer.fit.train_config import preset
 from trainer.rollout.kafka_log import read_topic
 from trainer.training import train

@@ -1,4 +1,4 @@
-"""The bench.speed' sender: what it puts on the topic is what `panther produce` would."""
+"""The benchmarks' sender: what it puts on the topic is what `panther produce` would."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
 from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
+from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.record import ALERT
-from stream.worker.live_models import ServingModel, load_serving_model
 from stream.worker.publish import alert_of, decisions_of, to_json
 from stream.worker.published import headers_of
 from tests.steps import asking, decided

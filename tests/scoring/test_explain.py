@@ -14,7 +14,7 @@ from offline.replay import Replayer, replay
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from stream.worker.live_models import load_serving_model
+from panther_core.serving_model import load_serving_model
 from tests.scoring.test_replay_run import write_fdh
 from tests.trainer.report.test_page import HOSTILE, Elements
 

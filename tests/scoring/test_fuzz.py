@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bench.chaos.fuzz import fuzz_intake, strange
 from panther_core.base.errors import InvalidEvent
 from panther_core.data.events import decode_transaction
-from stream.worker.live_models import load_serving_model
+from panther_core.serving_model import load_serving_model
 
 
 def test_every_odd_record_is_an_event_or_a_dead_letter(artifact_folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from offline.replay import Replayer, replay
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
-from stream.worker.live_models import load_serving_model
+from panther_core.serving_model import load_serving_model
 
 EXACT = ("transaction", "threshold", "history_len", "model_version", "flags", "degraded", "expected", "scored_at")
 

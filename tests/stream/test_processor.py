@@ -17,8 +17,8 @@ from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import SCORES
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.serving_model import ServingModel, load_serving_model
 from stream.worker.acker import Written
-from stream.worker.live_models import ServingModel, load_serving_model
 from stream.worker.processor import Processor
 from tests.fixtures_model import artifact_folder, log
 

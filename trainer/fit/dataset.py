@@ -1,8 +1,8 @@
 """From a table to what training works on: the time split, events with risk codes, and their history.
 
-Leak rule (see panther_core.data.merchant_risk): in each slice only labels are used that had matured, one label delay after
-the event, before the next slice began. So the risk table has seen no label of a fine-tuning event, the head none of
-a validation event, and the threshold none of a test event.
+Leak rule (see panther_core.data.merchant_risk): in each slice only labels are used that had matured, one label delay
+after the event, before the next slice began. So the risk table has seen no label of a fine-tuning event, the head none
+of a validation event, and the threshold none of a test event.
 """
 
 from __future__ import annotations

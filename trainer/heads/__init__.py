@@ -1,0 +1,1 @@
+"""Fraud heads on columns of features, by name: gradient boosting, networks, and the columns that they are fitted on."""

@@ -1,9 +1,9 @@
 """Chances that a payment's merchant or payer is compromised: columns `compromise.*`, and how their numbers are fitted.
 
-Two kinds of episodes (panther_core.entities.episodes). A merchant's shows in labels: almost everything it sells is fraud. A
-payer's shows in amounts before any label: a share of them is drawn from the amounts of frauds at honest merchants.
-What is fitted (hazards, lengths, shares, how likely an amount is in either state, above which amount nothing was
-honest) comes from labels known at one moment; the chances of a row come from what was known at that row.
+Two kinds of episodes (panther_core.entities.episodes). A merchant's shows in labels: almost everything it sells is
+fraud. A payer's shows in amounts before any label: a share of them is drawn from the amounts of frauds at honest
+merchants. What is fitted (hazards, lengths, shares, how likely an amount is in either state, above which amount nothing
+was honest) comes from labels known at one moment; the chances of a row come from what was known at that row.
 """
 
 from __future__ import annotations

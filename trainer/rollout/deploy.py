@@ -18,7 +18,7 @@ from panther_core.base.errors import ArtifactError, PantherError
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
 GPU_MODELS = ("panther_encode", "panther_score")  # explanations are made for alerts only: a CPU's work
-TEMPLATES = Path(__file__).resolve().parents[1] / "triton_models"
+TEMPLATES = Path(__file__).resolve().parents[2] / "triton_models"
 _LOAD_S, _CANARY_S = 120.0, 30.0
 
 

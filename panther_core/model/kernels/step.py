@@ -49,7 +49,8 @@ class NumbaStep:
 
 
 class Operations(Protocol):
-    """Modules that read slabs in place: panther_core.model.kernels.plain says what they do, kernels_cuda does it fast."""
+    """Modules that read slabs in place: panther_core.model.kernels.plain says what they do, kernels_cuda does it
+    fast."""
 
     def append_attend(self, qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) -> Tensor: ...
 
