@@ -8,4 +8,4 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # instead of 5.5, and for its first 20 s half of the CPU at 1,800 records a second.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
-pytest_plugins = ["tests.fixtures_stack"]
+pytest_plugins = ["tests.fixtures_model", "tests.fixtures_stack"]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from panther_core.base.times import DAY_MS
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from trainer.fit.train_config import preset
 from trainer.training import train
-
-DAY_MS = 86_400_000
 
 
 @pytest.fixture(scope="session")

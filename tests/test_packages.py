@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
 
 
 @pytest.mark.parametrize("name", ["panther_core", "stream", "trainer", "offline", "infra", "bench", "cli"])

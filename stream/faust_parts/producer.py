@@ -20,7 +20,7 @@ class Producer(AIOKafkaProducer):
     """aiokafka's producer, which also takes many records of a partition at once.
 
     `send` makes a future of every record, which costs more than the record itself. Written for the private parts of
-    aiokafka 0.14.0 (pinned exactly); tests/stream/test_producer.py fails when they move.
+    aiokafka 0.14.0 (pinned exactly); tests/stream/faust_parts/test_producer.py fails when they move.
     """
 
     #: called before each produce request; what it raises is the fate of the request's records

@@ -1,6 +1,7 @@
 """The private parts of Faust's table recovery that the worker touches: bulk restore first, and stores it can trust.
 
-Versions as in faust_internals; tests/stream/test_faust_internals.py fails when one of the attributes used here moves.
+Versions as in faust_internals; tests/stream/faust_parts/test_internals.py fails when one of the attributes used here
+moves.
 """
 
 from __future__ import annotations

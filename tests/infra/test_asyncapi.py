@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import jsonschema
 import msgspec
@@ -8,8 +7,9 @@ import pytest
 from infra.asyncapi import document
 from panther_core.data.events import Alert, ModelRef, Pattern, Reason
 from panther_core.data.generator import GeneratorConfig, generate
+from tests import ROOT
 
-STORED = Path(__file__).resolve().parents[2] / "docs" / "asyncapi.json"
+STORED = ROOT / "docs" / "asyncapi.json"
 
 
 def test_the_document_in_docs_is_the_generated_one() -> None:

@@ -13,9 +13,9 @@ import yaml
 
 from infra.local.kafka import _SERVER_PROPERTIES, MESSAGE_MAX_BYTES
 from infra.local.triton import TritonPorts
+from tests import ROOT
 from tests.fixtures_stack import TritonUnderTest
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"topics"}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.data.generator import PROFILE
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import fit_schema
 from panther_core.data.table import TransactionTable
-from tests.fixtures_model import DAY_MS
 from trainer.fit.dataset import before, prepare_events, split
 from trainer.fit.train_config import preset
 from trainer.training import fit_log_schema

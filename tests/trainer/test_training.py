@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from cli.models import app
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
 from panther_core.base.errors import ArtifactError, BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.data.schema import CODE, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import fraud_metrics
@@ -21,9 +22,8 @@ from panther_core.model.codes import as_tensor
 from panther_core.model.panther import Panther
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History
-from tests.fixtures_model import DAY_MS
-from tests.model.conftest import CONFIG as MODEL
-from tests.model.conftest import SCHEMA, make_model, random_codes, random_history
+from tests.panther_core.model.conftest import CONFIG as MODEL
+from tests.panther_core.model.conftest import SCHEMA, make_model, random_codes, random_history
 from trainer import training as pipeline
 from trainer.fit import losses
 from trainer.fit.calibrate import platt, threshold_for

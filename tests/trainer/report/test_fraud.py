@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from panther_core.evaluation import fraud_metrics
-from tests.core.test_report_curves import scored
+from tests.panther_core.report.test_curves import scored
 from trainer.report.fraud import Judged, measure_fraud
 
 

@@ -16,7 +16,7 @@ from panther_core.model.layers import Layer
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History
 from panther_core.state.window import window_start
-from tests.model.conftest import CONFIG, LENGTH, SCHEMA, make_model, random_history
+from tests.panther_core.model.conftest import CONFIG, LENGTH, SCHEMA, make_model, random_history
 from trainer.report import motifs
 from trainer.report.motifs import measure_motifs, name_events, prototype_weights, triples
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from panther_core.data.schema import CODE, fit_vocabulary
-from tests.model.conftest import SCHEMA, random_history
+from tests.panther_core.model.conftest import SCHEMA, random_history
 from trainer.report.next_tokens import fit_followers, token_pairs
 
 

@@ -1,0 +1,150 @@
+"""Which reasons an alert gets: from panther_explain, asked for alerts only, or without it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+
+import msgspec
+import numpy as np
+
+from panther_core.data.events import Alert, Expected, Reason
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.table import TransactionTable
+from panther_core.decide.engine import Answer, Begin, Decided, LiveModel, decide
+from panther_core.decide.reasons import DENSE_KIND, KINDS, reasons_of, strongest
+from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
+from panther_core.state.features import NAMES
+from panther_core.state.record import ALERT, RULES
+from tests import ROOT
+from tests.panther_core.conftest import MODEL, Stream, answer_of, encode, explain
+
+# Stored states hold places in this list
+_STORED = [
+    "UNUSUAL_AMOUNT",
+    "UNUSUAL_CHANNEL",
+    "UNUSUAL_CATEGORY",
+    "RISKY_COUNTERPARTY",
+    "UNUSUAL_TIMING",
+    "UNUSUAL_HOUR",
+    "NEW_MERCHANT",
+    "NEW_COUNTRY",
+    "NEW_DEVICE",
+    "HIGH_VELOCITY",
+    "UNEXPECTED_BEHAVIOUR",
+    "UNUSUAL_SEQUENCE",
+    "USER_PROFILE",
+]
+
+
+def test_every_input_of_the_head_belongs_to_one_kind_and_kinds_keep_their_place() -> None:
+    assert [code for code, _, _ in KINDS[: len(_STORED)]] == _STORED
+    parts = Counter(part for _, _, parts in KINDS for part in parts)
+    assert set(parts.values()) == {1}
+    assert set(parts) == {*NAMES, *SURPRISE, "log_p", "z", "sigma", "cold", "e_u", "text"}
+    for column, name in enumerate((*NAMES, "log_p", "z", "sigma", "cold", *SURPRISE)):
+        assert name in KINDS[DENSE_KIND[column]][2]
+
+
+def test_the_strongest_positive_terms_are_named() -> None:
+    terms = np.zeros((2, len(KINDS)), np.float32)
+    terms[0, [3, 5, 7, 9]] = [0.5, 2.0, -9.0, 1.0]
+    terms[1, 2] = 0.1
+    kinds, values = strongest(terms)
+    assert [r.code for r in reasons_of(kinds[0], values[0])] == [
+        "UNUSUAL_HOUR",
+        "HIGH_VELOCITY",
+        "RISKY_COUNTERPARTY",
+    ]
+    assert [r.contribution for r in reasons_of(kinds[0], values[0])] == [2.0, 1.0, 0.5]
+    assert [r.code for r in reasons_of(kinds[1], values[1])] == ["UNUSUAL_CATEGORY"]
+
+
+def test_explanations_are_asked_for_alerts_only(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    strict = LiveModel(1, 0.85, MODEL.rules, MODEL.typical_surprise)
+    for low in range(0, 400, 40):
+        stream.feed(table.events(schema)[:400][low : low + 40], strict)
+    alerts = [d for d in stream.decisions.values() if d["flags"] & ALERT]
+    assert 20 < len(alerts) < 380
+    asked = 0
+    for before, request in zip(stream.requests, stream.requests[1:], strict=False):
+        if isinstance(request, ExplainRequest):
+            assert isinstance(before, ScoreRequest)
+            assert set(request.scored.code.tolist()) <= set(before.code.tolist())
+            asked += len(request.scored.code)
+            kinds, terms = strongest(explain(request.scored).contribution)
+            given = {(d["reason"].tobytes(), d["contribution"].tobytes()) for d in alerts}
+            assert {(k.tobytes(), t.tobytes()) for k, t in zip(kinds, terms, strict=True) if k[0]} <= given
+    assert asked == len(alerts)
+
+
+def test_what_is_begun_beside_the_reasons_is_what_is_asked_for_afterwards(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    events = table.events(schema)[:200]
+    users, rows = np.unique(events["user"], return_inverse=True)
+    states = stream.codec.decode([None] * len(users))
+    begun: list[tuple[EncodeRequest, EncodeResponse]] = []
+    answer: Answer = None
+    steps = decide(states, rows, events, schema, MODEL, lambda: 10**12, events["time_ms"])
+    kinds = []
+    with suppress(StopIteration):
+        while True:
+            need = steps.send(answer)
+            kinds.append(type(need))
+            answer = None
+            if isinstance(need, Begin):
+                begun.append((need.request, encode(need.request)))
+            elif begun and need is begun[0][0]:
+                answer = begun.pop()[1]
+            elif not isinstance(need, Decided):
+                answer = answer_of(need)
+    assert not begun
+    after = [kinds[i + 1 : i + 4] for i, kind in enumerate(kinds) if kind is Begin]
+    assert len(after) > 3
+    assert all(three == [ExplainRequest, Decided, EncodeRequest] for three in after)
+    stream.feed(events)
+    values = stream.codec.encode(states)
+    assert dict(zip(users.tolist(), values, strict=True)) == stream.states
+
+
+def test_without_explanations_alerts_have_the_reasons_of_the_rules(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    events = table.events(schema)[:200]
+    stream.feed(events)
+    without = Stream(schema)
+    without.down = {ExplainRequest}
+    without.feed(events)
+    differ = 0
+    for transaction, decision in stream.decisions.items():
+        other = without.decisions[transaction]
+        for name in ("score", "flags", "degraded", "model_version", "history_len"):
+            assert decision[name] == other[name]
+        if decision["flags"] & ALERT:
+            assert other["reason"][0]
+            differ += decision["reason"].tobytes() != other["reason"].tobytes()
+        else:
+            assert decision["reason"].tobytes() == other["reason"].tobytes()
+    assert differ
+
+
+def test_alerts_of_the_rules_are_not_explained_by_a_model_that_is_down(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    stream.down = {ScoreRequest}
+    stream.feed(table.events(schema)[:40], LiveModel(1, 0.0, MODEL.rules, MODEL.typical_surprise))
+    assert all(d["flags"] & ALERT and d["degraded"] == RULES for d in stream.decisions.values())
+    assert not any(isinstance(request, ExplainRequest) for request in stream.requests)
+
+
+def test_the_manual_has_every_field_and_every_code() -> None:
+    text = (ROOT / "docs" / "alerts.md").read_text()
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    fields = [field.encode_name for struct in (Alert, Reason, Expected) for field in msgspec.structs.fields(struct)]
+    for name in fields:
+        assert any(row.split(".")[-1] == f"{name}`" or row == f"`{name}`" for row in rows), name
+    for code, _, _ in KINDS:
+        assert f"`{code}`" in rows

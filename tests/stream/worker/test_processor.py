@@ -1,0 +1,123 @@
+"""A micro-batch whose partitions are moved while it waits for the model: the next owner decides, not this worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from rocksdict import WriteBatch
+
+from panther_core.data.events import Decision
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import SCORES
+from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.serving_model import ServingModel, load_serving_model
+from stream.worker.acker import Written
+from stream.worker.processor import Processor
+
+
+class Sent:
+    """In the producer's place: everything is durable at once."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[bytes]] = {}
+
+    async def send_all(self, topic: str, partition: int, records: Iterable[tuple[Any, bytes, Any]]) -> Any:
+        self.values.setdefault(topic, []).extend(value for _, value, _ in records)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result([])
+        return done
+
+
+class Store:
+    """In RocksDB's place: empty, and counts what is written."""
+
+    written = 0
+
+    def get(self, keys: list[bytes]) -> list[None]:
+        return [None] * len(keys)
+
+    def write(self, batch: WriteBatch) -> None:
+        self.written += len(batch)
+
+
+class Scorer:
+    """Answers with one score; the group is rebalanced meanwhile where `moves`."""
+
+    def __init__(self, app: Any, width: int, moves: bool) -> None:
+        self.app, self.width, self.moves = app, width, moves
+
+    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
+        await asyncio.sleep(0)
+        self.app.consumer_generation_id += self.moves
+        count = len(request.code)
+        zero = np.zeros(count, np.float32)
+        return ScoreResponse(zero, zero, zero, np.zeros((count, len(SURPRISE)), np.float32))
+
+    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
+        count = len(request.user)
+        return EncodeResponse(np.zeros((count, self.width), np.float32), np.zeros((count, 3), np.uint64))
+
+
+def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[Written, Sent, Sent, Store]:
+    """What came of ten transactions: batch, decisions sent, states sent, states stored."""
+    app = SimpleNamespace(consumer_generation_id=1, conf=SimpleNamespace(id="app"))
+    store = Store()
+    data = SimpleNamespace(_db_for_partition=lambda _: store, partition_path=lambda _: Path("/nowhere"))
+    table = SimpleNamespace(data=data, changelog_topic_name="changelog")
+    producer, changelog = Sent(), Sent()
+
+    async def current() -> ServingModel:
+        return model
+
+    processor = Processor(
+        app,
+        table,
+        SimpleNamespace(current=current, version=lambda _: model),  # type: ignore[arg-type]
+        Scorer(app, model.codec.dtype["cached"].shape[0], moves),  # type: ignore[arg-type]
+        producer,  # type: ignore[arg-type]
+        changelog,  # type: ignore[arg-type]
+        SimpleNamespace(take=lambda _: {}),  # type: ignore[arg-type]
+    )
+    events = [
+        SimpleNamespace(
+            message=SimpleNamespace(
+                key=row.user_id.encode(),
+                value=msgspec.json.encode(row),
+                offset=i,
+                partition=0,
+                timestamp=2e9,  # after every event
+                generation_id=1,
+            )
+        )
+        for i, row in enumerate(log.take(slice(0, 10)).rows())
+    ]
+    return asyncio.run(processor.process(events, lambda: None)), producer, changelog, store
+
+
+@pytest.fixture
+def model(artifact_folder: Path) -> ServingModel:
+    return load_serving_model(artifact_folder)
+
+
+def test_a_batch_is_published_and_stored(log: TransactionTable, model: ServingModel) -> None:
+    _, producer, changelog, store = process(log, model, moves=False)
+    made = [msgspec.json.decode(value, type=Decision) for value in producer.values[SCORES]]
+    assert sorted(d.transaction_id for d in made) == sorted(log.transaction_id[:10].tolist())
+    assert store.written == len(changelog.values["changelog"]) > 0
+
+
+def test_a_batch_whose_partitions_are_moved_publishes_and_stores_nothing(
+    log: TransactionTable, model: ServingModel
+) -> None:
+    written, producer, changelog, store = process(log, model, moves=True)
+    assert written.generation == 1, "not acked: its new owner gets them"
+    assert not producer.values
+    assert not changelog.values
+    assert not store.written

@@ -1,0 +1,74 @@
+"""An event that was published before a crash is stored as it was then, whatever version is live by now."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from panther_core.base.errors import ScorerUnavailable
+from panther_core.data.table import TransactionTable
+from panther_core.serving_model import load_serving_model
+from panther_core.state.record import DECISION
+from stream.worker.intake import read_batch
+from stream.worker.processor import Processor
+
+
+@dataclass
+class Record:
+    key: bytes
+    value: bytes
+    offset: int
+    partition: int = 0
+    timestamp: float = 1_800_000_000.0
+
+
+class Silent:
+    """Neither model nor broker answers anything of interest."""
+
+    sent: list[bytes]
+
+    def __init__(self) -> None:
+        self.sent = []
+
+    async def score(self, *_: Any) -> Any:
+        raise ScorerUnavailable("down")
+
+    encode = explain = score
+
+    async def send_all(self, topic: str, partition: int, records: list[Any]) -> Any:
+        self.sent += [value for _, value, _ in records]
+        future: asyncio.Future[list[range]] = asyncio.get_running_loop().create_future()
+        future.set_result([range(len(records))])
+        return future
+
+
+def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
+    log: TransactionTable, artifact_folder: Path
+) -> None:
+    live = load_serving_model(artifact_folder)
+    before = replace(live, risk=replace(live.risk, levels=live.risk.levels % 4 + 1))
+    row = np.zeros(1, DECISION)[0]
+    row["model_version"], row["score"] = 9, 0.25
+    published = SimpleNamespace(take=lambda places: {1: row})
+    models = SimpleNamespace(version=lambda number: before if number == 9 else live)
+    out = Silent()
+    app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
+    processor = Processor(app, None, models, out, out, out, published)  # type: ignore[arg-type]
+    transactions = list(log.take(slice(0, 2)).rows())
+    records: list[Any] = [
+        Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)
+    ]
+    intake = read_batch(records, live.schema, live.risk)
+    assert live.risk.level(intake.events["merchant"]).min() > 0, "both merchants are known"
+    states = live.codec.fresh(2)
+    asyncio.run(processor._decide(intake, states, np.arange(2), live, 1, [], lambda: None))
+    first, second = (int(states["ring"]["risk"][i, 0]) for i in range(2))
+    assert first == live.risk.level(intake.events["merchant"][:1])[0]
+    assert second == before.risk.level(intake.events["merchant"][1:])[0] != first
+    assert b'"score":0.25' in out.sent[1]
