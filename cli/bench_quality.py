@@ -40,8 +40,8 @@ def seqrec(
     as_json: Json = False,
 ) -> None:
     """Next item on public sequence sets, full ranking: PANTHER beside Transformer, SASRec and HSTU, tuned alike."""
-    from bench.sequences.bench import run_table
-    from bench.sequences.report import show
+    from bench.sequences.seqrec_table import run_table
+    from bench.tables import show
 
     result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
     show(result)
@@ -66,7 +66,7 @@ def ablation(
 ) -> None:
     """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
     from bench.quality.ablation import CONFIG, VARIANTS, run_ablation
-    from bench.sequences.report import show_variants
+    from bench.tables import show_variants
     from panther_core.data.formats import read_table
     from panther_core.data.generator import PROFILE, GeneratorConfig, generate
     from trainer.fit.train_config import from_file
@@ -150,8 +150,8 @@ def rerank(
     as_json: Json = False,
 ) -> None:
     """Next item, full ranking: PANTHER alone, and with a DCN that orders its first 100 candidates anew."""
-    from bench.sequences.report import show_rows
-    from bench.sequences.rerank_bench import run_rerank
+    from bench.sequences.rerank_table import run_rerank
+    from bench.tables import show_rows
 
     result = run_rerank(data, names(sets), numbers(seeds), out)
     for name, facts in result["sets"].items():
@@ -178,7 +178,7 @@ def transfer(
     """Next transaction of users that pretraining never saw, and after pretraining on another log."""
     from bench.quality.transfer import Transfer
     from bench.quality.transfer_logs import source_log, target_log
-    from bench.sequences.report import show_rows
+    from bench.tables import show_rows
 
     target, table = target_log(data, format, transactions), Transfer(out, numbers(seeds))
     unseen = table.unseen(target)

@@ -65,7 +65,7 @@ def stream(
     as_json: Json = False,
 ) -> None:
     """Public data end to end: train on an earlier window, stream what follows, score it against the labels."""
-    from bench.system.stream import run_stream
+    from bench.system.public_stream import run_stream
 
     place = folder or Path(f"build/stream-{format}")
     result = run_stream(place, data, format, train_until, transactions, rate, label_delay_days)
@@ -98,7 +98,7 @@ def swap(
 ) -> None:
     """A second version takes over under steady load: latency before, during and after, errors, mixed decisions."""
     from bench.system.e2e import Load
-    from bench.system.swap import run_swap
+    from bench.system.swap_and_outage import run_swap
 
     emit(run_swap(folder, Load(users), rate), as_json)
 
@@ -112,6 +112,6 @@ def outage(
 ) -> None:
     """Triton is killed, hangs and comes back under steady load: how soon noticed, how soon well, what was lost."""
     from bench.system.e2e import Load
-    from bench.system.swap import run_outage
+    from bench.system.swap_and_outage import run_outage
 
     emit(run_outage(folder, Load(users), rate), as_json)

@@ -17,7 +17,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 
 from bench.chaos.evidence import Evidence, Records
-from bench.chaos.offline import Offline, as_taken_in, run_offline
+from bench.chaos.offline_run import Offline, as_taken_in, run_offline
 from panther_core.data.events import Alert, Decision
 from panther_core.data.schema import hash64
 from panther_core.model.serving import PantherModel

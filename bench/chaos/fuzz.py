@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.chaos.check import conserved
 from bench.chaos.evidence import read_evidence
-from bench.chaos.offline import InputRecord
+from bench.chaos.offline_run import InputRecord
 from bench.chaos.stage import staged
 from bench.chaos.traffic import Record, key_of, send
 from bench.system.e2e import Load, label_delay_ms, long_table

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
-from bench.quality.run_lines import RunLines, data_key, key_of, over_seeds
+from bench.results import RunLines, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_vocabulary

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from bench.quality.carry_over import carry_over
-from bench.quality.run_lines import Figures, RunLines, data_key, key_of, over_seeds
 from bench.quality.unseen_users import Apart, Mask, by_frequency, known_users, set_apart, with_context, without_context
+from bench.results import Figures, RunLines, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import ProfileField

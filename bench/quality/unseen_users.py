@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.quality.run_lines import Figures
+from bench.results import Figures
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.sequences.config import SequenceConfig
+from bench.sequences.sequence_config import SequenceConfig
 from panther_core.model.baselines import encoder_layers
 
 _MAX_TEMPERATURE = 100.0

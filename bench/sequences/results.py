@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from bench.sequences.config import SequenceConfig
+from bench.sequences.sequence_config import SequenceConfig
 from bench.sequences.train import Run
 from panther_core.base.errors import InvalidFile
 from panther_core.data.formats.sequences import Sequences

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bench.sequences.batches import Inputs, batches, training_inputs
-from bench.sequences.config import SequenceConfig
 from bench.sequences.contrast import behaviour_contrast
 from bench.sequences.evaluate import ranks
 from bench.sequences.losses import Same, full_softmax, sampled_softmax
 from bench.sequences.model import SequenceModel
+from bench.sequences.sequence_config import SequenceConfig
 from panther_core.base.console import progress_bar
 from panther_core.data.formats.sequences import LeaveOneOut
 from trainer.fit.checkpoint import Checkpoint

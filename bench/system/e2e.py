@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.system.load import Offered, offer
+from bench.system.offered import Offered, offer
 from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from infra.local.training import train_once

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.system.e2e import Load, long_table, running
 from bench.system.parity_load import send_with_troubles, troubled
-from bench.system.swap import second_version
+from bench.system.swap_and_outage import second_version
 from offline.parity.check import Request, run_parity
 from panther_core.base.console import say
 

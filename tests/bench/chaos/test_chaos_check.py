@@ -14,7 +14,7 @@ from aiokafka.structs import ConsumerRecord
 
 from bench.chaos.check import check
 from bench.chaos.evidence import Evidence, Records
-from bench.chaos.offline import InputRecord
+from bench.chaos.offline_run import InputRecord
 from bench.chaos.traffic import troubled
 from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable

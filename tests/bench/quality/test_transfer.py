@@ -12,10 +12,10 @@ import torch
 
 from bench.quality import transfer
 from bench.quality.carry_over import carry_over, head_rows, table_rows
-from bench.quality.run_lines import data_key
 from bench.quality.transfer import CONFIG, Log, Transfer, TransferConfig
 from bench.quality.transfer_logs import YEN, source_log, target_log
 from bench.quality.unseen_users import Apart, by_frequency, known_users, set_apart, with_context, without_context
+from bench.results import data_key
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.schema import CODE

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.quality.run_lines import RunLines, over_seeds
-from bench.sequences import rerank_bench
+from bench.results import RunLines, over_seeds
+from bench.sequences import rerank_table
 from bench.sequences.candidates import Lists, held_out_lists, history_pairs, training_lists
-from bench.sequences.config import SequenceConfig
 from bench.sequences.evaluate import ranks
 from bench.sequences.model import SequenceModel
-from bench.sequences.rerank import RerankConfig, Reranker, new_places, popularity, train_head
-from bench.sequences.rerank_bench import run_rerank, trained_encoder, without_newest
+from bench.sequences.rerank_head import RerankConfig, Reranker, new_places, popularity, train_head
+from bench.sequences.rerank_table import run_rerank, trained_encoder, without_newest
+from bench.sequences.sequence_config import SequenceConfig
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model_config import ModelConfig
@@ -202,7 +202,7 @@ def test_the_table_runs_nothing_twice(tmp_path: Path, monkeypatch: pytest.Monkey
     def fail(*_: object) -> None:
         raise AssertionError("ran again")
 
-    monkeypatch.setattr(rerank_bench, "trained_encoder", fail)
+    monkeypatch.setattr(rerank_table, "trained_encoder", fail)
     assert run_rerank(tmp_path, ["walks"], [0, 1], tmp_path / "out", HEAD, ENCODER) == first
 
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.sequences import bench
+from bench.sequences import seqrec_table
 from bench.sequences.batches import batches, held_out_inputs, training_inputs
-from bench.sequences.config import MODELS, SequenceConfig, grid, named
 from bench.sequences.contrast import behaviour_contrast
 from bench.sequences.evaluate import ranks, ranks_of
 from bench.sequences.losses import Same, full_softmax, sampled_softmax
 from bench.sequences.model import SequenceModel
-from bench.sequences.report import set_table
 from bench.sequences.results import Results
+from bench.sequences.sequence_config import MODELS, SequenceConfig, grid, named
 from bench.sequences.train import Progress, Run, train
+from bench.tables import set_table
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
 from panther_core.model_config import ModelConfig
@@ -234,8 +234,8 @@ def test_seen_items_are_left_out_only_where_nobody_repeats(split: LeaveOneOut) -
 
 
 def tiny_table(out: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    monkeypatch.setattr(bench, "SequenceConfig", lambda: msgspec.structs.replace(SMALL, epochs=1))
-    return bench.run_table(data, ["walks"], ["sasrec", "panther"], [0, 5], out)
+    monkeypatch.setattr(seqrec_table, "SequenceConfig", lambda: msgspec.structs.replace(SMALL, epochs=1))
+    return seqrec_table.run_table(data, ["walks"], ["sasrec", "panther"], [0, 5], out)
 
 
 def test_the_table_resumes_and_runs_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +249,7 @@ def test_the_table_resumes_and_runs_nothing_twice(tmp_path: Path, monkeypatch: p
     def fail(*_: object) -> Run:
         raise AssertionError("ran again")
 
-    monkeypatch.setattr(bench, "train", fail)
+    monkeypatch.setattr(seqrec_table, "train", fail)
     assert tiny_table(tmp_path / "out", tmp_path, monkeypatch) == first
     records = [json.loads(line) for line in lines]
     chosen = max(records[:points], key=lambda r: r["run"]["validation"]["hr@10"])
@@ -276,11 +276,11 @@ def test_the_same_grid_for_every_model() -> None:
 def test_wrong_names_say_what_there_is(tmp_path: Path) -> None:
     walks(tmp_path / "walks.txt")
     with pytest.raises(BadInput, match=r"Beauty.*got walks"):
-        bench.run_table(tmp_path, ["Beauty"], ["sasrec"], [0], tmp_path / "out")
+        seqrec_table.run_table(tmp_path, ["Beauty"], ["sasrec"], [0], tmp_path / "out")
     with pytest.raises(BadInput, match="models out of"):
-        bench.run_table(tmp_path, [], ["gru"], [0], tmp_path / "out")
+        seqrec_table.run_table(tmp_path, [], ["gru"], [0], tmp_path / "out")
     with pytest.raises(BadInput, match="seed"):
-        bench.run_table(tmp_path, [], ["sasrec"], [], tmp_path / "out")
+        seqrec_table.run_table(tmp_path, [], ["sasrec"], [], tmp_path / "out")
     with pytest.raises(BadInput, match="patience"):
         msgspec.structs.replace(SMALL, patience=0)
 
@@ -288,4 +288,4 @@ def test_wrong_names_say_what_there_is(tmp_path: Path) -> None:
 def test_movielens_comes_as_its_owner_packs_it(tmp_path: Path) -> None:
     for name in ("ratings.dat", "users.dat", "movies.dat"):
         (tmp_path / name).write_text("1::2::3::4\n")
-    assert bench.find_sets(tmp_path, ()) == {"ratings": tmp_path / "ratings.dat"}
+    assert seqrec_table.find_sets(tmp_path, ()) == {"ratings": tmp_path / "ratings.dat"}

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.quality.run_lines import Figures, RunLines, key_of, over_seeds
+from bench.results import Figures, RunLines, key_of, over_seeds
 from bench.sequences.batches import Stage
-from bench.sequences.bench import base_config, find_sets
 from bench.sequences.candidates import Lists, held_out_lists, training_lists
-from bench.sequences.config import SequenceConfig
 from bench.sequences.model import SequenceModel
-from bench.sequences.rerank import CHOSEN_BY, RerankConfig, Reranker, new_places, popularity, train_head
+from bench.sequences.rerank_head import CHOSEN_BY, RerankConfig, Reranker, new_places, popularity, train_head
 from bench.sequences.results import run_key
+from bench.sequences.seqrec_table import base_config, find_sets
+from bench.sequences.sequence_config import SequenceConfig
 from bench.sequences.train import Progress, train
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from bench.sequences.config import MODELS, SequenceConfig, grid, named
 from bench.sequences.published_figures import PUBLISHED
 from bench.sequences.results import Record, Results, run_key, summary
+from bench.sequences.sequence_config import MODELS, SequenceConfig, grid, named
 from bench.sequences.train import CHOSEN_BY, train
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput

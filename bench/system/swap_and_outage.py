@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 
 from bench.system.e2e import Load, label_delay_ms, running
-from bench.system.load import Offered, offer
+from bench.system.offered import Offered, offer
 from infra.local.system import System
 from panther_core.base.console import say
 from panther_core.data.generator import PROFILE
