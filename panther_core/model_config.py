@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from panther_core.base.errors import BadInput
+from panther_core.base.ranges import Range, check_ranges
 from panther_core.state.window import RECENT
 
 Encoder = Literal["panther", "transformer", "sasrec", "hstu"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
-_RANGES: dict[str, tuple[float, float]] = {
-    "length": (2 * (RECENT + 1), 4096),
-    "d": (4, 1024),
-    "layers": (1, 32),
-    "heads": (1, 32),
-    "prototypes": (1, 4096),
-    "user_dim": (1, 512),
-    "dropout": (0, 0.9),
-    "contrastive_weight": (0, 10),
-    "contrastive_temperature": (0.01, 10),
-    "attribute_weight": (0, 10),
-    "cnn_dim": (1, 256),
-    "cnn_filters": (1, 256),
-    "cross_layers": (0, 8),
-    "head_hidden": (1, 1024),
-    "head_dropout": (0, 0.9),
-}
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,52 +20,47 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoder: Encoder = "panther"
     """Kind of the layers: the paper's, or a baseline (panther_core.model.baselines); only panther and transformer can
     be encoded incrementally."""
-    length: int = 256
+    length: Annotated[int, Range(2 * (RECENT + 1), 4096)] = 256
     """L, events of the longest context window; even."""
-    d: int = 64
+    d: Annotated[int, Range(4, 1024)] = 64
     """Width of the encoder; a multiple of `heads`."""
-    layers: int = 4
+    layers: Annotated[int, Range(1, 32)] = 4
     """Encoder layers."""
-    heads: int = 2
+    heads: Annotated[int, Range(1, 32)] = 2
     """Attention heads a layer."""
     sprm: bool = True
     """Whether layers have the pattern branch (paper 3.3); off is the plain transformer."""
-    prototypes: int = 64
+    prototypes: Annotated[int, Range(1, 4096)] = 64
     """m, learnable prototypes of the pattern branch a layer."""
     attribute_embedding: bool = True
     """Whether amount, channel, category and risk are embedded beside the token, so that [UNK] still says something."""
     profile: Literal["none", "first", "positional"] = "positional"
     """How the static profile enters (paper 3.4): not, as a first token, or added at every position."""
-    user_dim: int = 32
+    user_dim: Annotated[int, Range(1, 512)] = 32
     """Width of the user embedding e_u."""
-    dropout: float = 0.1
+    dropout: Annotated[float, Range(0, 0.9)] = 0.1
     """Dropout on embeddings and branches while training."""
-    contrastive_weight: float = 0.1
+    contrastive_weight: Annotated[float, Range(0, 10)] = 0.1
     """lambda, weight of InfoNCE over profiles (paper 3.4)."""
-    contrastive_temperature: float = 0.1
+    contrastive_temperature: Annotated[float, Range(0.01, 10)] = 0.1
     """tau of InfoNCE."""
-    attribute_weight: float = 0.2
+    attribute_weight: Annotated[float, Range(0, 10)] = 0.2
     """Weight of the per-attribute prediction heads, whose surprises explain and feed the fraud head."""
-    cnn_dim: int = 16
+    cnn_dim: Annotated[int, Range(1, 256)] = 16
     """Width of the event embedding of the text convolution (f_enc, eq. 3)."""
-    cnn_filters: int = 16
+    cnn_filters: Annotated[int, Range(1, 256)] = 16
     """Filters for each width."""
     cnn_widths: tuple[int, ...] = (2, 3, 4)
     """Widths of the convolution windows in events; at most 4: what a score request carries."""
-    cross_layers: int = 2
+    cross_layers: Annotated[int, Range(0, 8)] = 2
     """Cross layers of the fraud head (DCN-v2)."""
-    head_hidden: int = 128
+    head_hidden: Annotated[int, Range(1, 1024)] = 128
     """Width of the fraud head's deep part."""
-    head_dropout: float = 0.2
+    head_dropout: Annotated[float, Range(0, 0.9)] = 0.2
     """Dropout of the fraud head's deep part and of its learnt inputs (e_u, text convolution): frauds are few."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise BadInput(
-                    f"expected {low:g} <= {name} <= {high:g}, got {value!r} in the model config: use a value within"
-                )
+        check_ranges(self, "the model config")
         if self.encoder not in ENCODERS:
             raise BadInput(
                 f"expected an encoder out of {', '.join(ENCODERS)}, got {self.encoder!r} in the model config: name one"

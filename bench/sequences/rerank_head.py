@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from bench.sequences.candidates import Lists
 from bench.sequences.model import SequenceModel
 from panther_core.base.errors import BadInput
+from panther_core.base.ranges import Range, check_ranges
 from panther_core.data.formats.sequences import LeaveOneOut
 from panther_core.model.dcn import Dcn
 from trainer.fit.ranking import metrics
@@ -27,44 +29,32 @@ CHOSEN_BY = "ndcg@10"
 _SCALARS = 4  # logit, rank, popularity, seen
 _ROWS = 256  # lists ranked at a time
 _CLIP = 8.0  # standard deviations
-_RANGES: dict[str, tuple[float, float]] = {
-    "candidates": (2, 10_000),
-    "sampled": (2, 10_000),
-    "lists": (1, 10_000_000),
-    "held_in": (1, 1000),
-    "epochs": (0, 1000),
-    "patience": (1, 1000),
-    "batch": (1, 100_000),
-    "weight_decay": (0, 1),
-}
 
 
 class RerankConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Raises BadInput for a value out of range."""
 
-    candidates: int = 100
+    candidates: Annotated[int, Range(2, 10_000)] = 100
     """N, items that the encoder ranks first and the head orders anew."""
-    sampled: int = 32
+    sampled: Annotated[int, Range(2, 10_000)] = 32
     """C, candidates of a list that a training step sees: the item that came and others drawn anew each time."""
-    lists: int = 50_000
+    lists: Annotated[int, Range(1, 10_000_000)] = 50_000
     """Training lists at most."""
-    held_in: int = 5
+    held_in: Annotated[int, Range(1, 1000)] = 5
     """Newest training items of each user that the encoder of the second way is not trained on, and the head is."""
-    epochs: int = 20
+    epochs: Annotated[int, Range(0, 1000)] = 20
     """Passes at most."""
-    patience: int = 3
+    patience: Annotated[int, Range(1, 1000)] = 3
     """Passes without a better validation NDCG@10 that end training."""
-    batch: int = 128
+    batch: Annotated[int, Range(1, 100_000)] = 128
     """Lists of an update."""
     learning_rates: tuple[float, ...] = (1e-3, 1e-4)
     """Of AdamW, constant; each is tried, the best on the validation items kept."""
-    weight_decay: float = 1e-2
+    weight_decay: Annotated[float, Range(0, 1)] = 1e-2
     """Of AdamW."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"expected {low:g} <= {name} <= {high:g}, got {getattr(self, name)!r}: see RerankConfig")
+        check_ranges(self, "the rerank config")
         if not self.learning_rates or not all(1e-6 <= rate <= 1 for rate in self.learning_rates):
             raise BadInput(f"expected learning_rates between 1e-06 and 1, got {self.learning_rates}: see RerankConfig")
 

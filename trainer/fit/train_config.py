@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from panther_core.base.errors import BadInput
+from panther_core.base.ranges import Range, check_ranges
 from panther_core.data.tokenizer import SCALES, Scale
 from panther_core.model_config import ModelConfig
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "vocabulary": (1, 1_000_000),
-    "coverage": (0.01, 1),
-    "amount_buckets": (2, 253),
-    "epochs": (0, 1000),
-    "minutes": (0, 10_000),
-    "patience": (0, 1000),
-    "validation_sample": (1, 1_000_000),
-    "batch_positions": (64, 1_000_000),
-    "learning_rate": (1e-6, 1),
-    "head_epochs": (1, 1000),
-    "head_batch": (8, 1_000_000),
-    "head_learning_rate": (1e-6, 1),
-    "negatives": (1, 10_000),
-    "alert_budget": (1e-6, 0.5),
-    "finetune_from": (0, 0.9),
-    "validation_from": (0.1, 0.98),
-    "test_from": (0.11, 0.99),
-}
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,48 +19,45 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: ModelConfig = ModelConfig()
     """Shape and losses."""
-    vocabulary: int = 60_000
+    vocabulary: Annotated[int, Range(1, 1_000_000)] = 60_000
     """K, most frequent combinations that become tokens (paper 3.2)."""
-    coverage: float = 1.0
+    coverage: Annotated[float, Range(0.01, 1)] = 1.0
     """No more tokens than the fewest that cover this share of the training events; 1 = as many as `vocabulary` says."""
-    amount_buckets: int = 20
+    amount_buckets: Annotated[int, Range(2, 253)] = 20
     """Buckets of the amount."""
     amount_scale: Scale = "quantile"
     """"quantile": amount buckets of equal counts; "log": of equal ratio."""
-    epochs: int = 10
+    epochs: Annotated[int, Range(0, 1000)] = 10
     """Passes of pretraining over the training events; 0 leaves the weights as they are (with continue_from)."""
-    minutes: float = 0.0
+    minutes: Annotated[float, Range(0, 10_000)] = 0.0
     """Pretraining stops after so long even if epochs are left; 0 = no limit."""
-    patience: int = 0
+    patience: Annotated[int, Range(0, 1000)] = 0
     """Epochs without a better HR@10 on the validation slice that end pretraining, the best one kept; 0 = run all."""
-    validation_sample: int = 4000
+    validation_sample: Annotated[int, Range(1, 1_000_000)] = 4000
     """Events of the validation slice whose next-token rank is taken after each epoch, with `patience`."""
-    batch_positions: int = 8192
+    batch_positions: Annotated[int, Range(64, 1_000_000)] = 8192
     """Padded window positions of a pretraining batch."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(1e-6, 1)] = 1e-3
     """Peak of pretraining (AdamW, warm-up then cosine)."""
-    head_epochs: int = 10
+    head_epochs: Annotated[int, Range(1, 1000)] = 10
     """Passes of fine-tuning; the one with the best validation average precision is kept."""
-    head_batch: int = 1024
+    head_batch: Annotated[int, Range(8, 1_000_000)] = 1024
     """Rows of a fine-tuning batch."""
-    head_learning_rate: float = 3e-3
+    head_learning_rate: Annotated[float, Range(1e-6, 1)] = 3e-3
     """Peak of fine-tuning."""
-    negatives: int = 40
+    negatives: Annotated[int, Range(1, 10_000)] = 40
     """Legitimate rows sampled for each fraud; calibration undoes the sampling."""
-    alert_budget: float = 0.005
+    alert_budget: Annotated[float, Range(1e-6, 0.5)] = 0.005
     """Share of transactions the threshold lets through as alerts."""
-    finetune_from: float = 0.3
+    finetune_from: Annotated[float, Range(0, 0.9)] = 0.3
     """Labels before it feed the merchant risk table, labels after it the fraud head."""
-    validation_from: float = 0.7
+    validation_from: Annotated[float, Range(0.1, 0.98)] = 0.7
     """Start of the slice that picks the epoch, calibrates and sets the threshold."""
-    test_from: float = 0.85
+    test_from: Annotated[float, Range(0.11, 0.99)] = 0.85
     """Start of the slice that metrics are measured on."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise BadInput(f"expected {low:g} <= {name} <= {high:g}, got {value!r} in the training config")
+        check_ranges(self, "the training config")
         if self.amount_scale not in SCALES:
             known = ", ".join(SCALES)
             raise BadInput(f"expected amount_scale out of {known}, got {self.amount_scale!r} in the training config")

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from datetime import date
+from typing import Annotated
 
 import msgspec
 
 from panther_core.base.errors import BadInput
+from panther_core.base.ranges import Range, check_ranges
 from panther_core.base.times import DAY_MS
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "users": (2, 5_000_000),
-    "days": (1, 3650),
-    "seed": (0, 2**63 - 1),
-    "merchants": (20, 1_000_000),
-    "mean_transactions_per_day": (0.01, 50),
-    "newcomer_share": (0, 1),
-    "account_takeover": (0, 0.05),
-    "card_testing": (0, 0.05),
-    "compromised_merchant": (0, 0.05),
-    "slow_mimicry": (0, 0.05),
-}
 
 
 class GeneratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,36 +18,31 @@ class GeneratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Raises BadInput when a value is out of its range. The same config gives the same bytes.
     """
 
-    users: int = 5000
+    users: Annotated[int, Range(2, 5_000_000)] = 5000
     """People in the log, newcomers included."""
-    days: int = 180
+    days: Annotated[int, Range(1, 3650)] = 180
     """Length of the log in days."""
     start: str = "2025-01-01"
     """First day, ISO 8601; people live in UTC."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Seed of every random number."""
-    merchants: int = 2000
+    merchants: Annotated[int, Range(20, 1_000_000)] = 2000
     """Merchants, spread over 20 categories (so 20 at least)."""
-    mean_transactions_per_day: float = 2.0
+    mean_transactions_per_day: Annotated[float, Range(0.01, 50)] = 2.0
     """Legitimate transactions a day of an average active person."""
-    newcomer_share: float = 0.1
+    newcomer_share: Annotated[float, Range(0, 1)] = 0.1
     """Share of people whose first transaction comes after the start of the log."""
-    account_takeover: float = 0.0025
+    account_takeover: Annotated[float, Range(0, 0.05)] = 0.0025
     """Somebody else's ordinary shopping, on this account, mostly from a device new to it."""
-    card_testing: float = 0.0012
+    card_testing: Annotated[float, Range(0, 0.05)] = 0.0012
     """Bursts of small online payments, then a large one."""
-    compromised_merchant: float = 0.0020
+    compromised_merchant: Annotated[float, Range(0, 0.05)] = 0.0020
     """Cards copied at a merchant in some weeks, used elsewhere days later."""
-    slow_mimicry: float = 0.0015
+    slow_mimicry: Annotated[float, Range(0, 0.05)] = 0.0015
     """The victim's own kinds of payment over weeks, in the wrong order, at other hours, to one other merchant."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise BadInput(
-                    f"expected {low:g} <= {name} <= {high:g}, got {value!r}: change it in the generator's config"
-                )
+        check_ranges(self, "the generator's config")
         try:
             first = date.fromisoformat(self.start)
         except ValueError:
