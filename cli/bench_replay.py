@@ -14,7 +14,7 @@ from panther_core.base.console import emit
 from panther_core.data.formats import FORMATS
 
 if TYPE_CHECKING:
-    from bench.system.e2e import Load
+    from bench.load import Load
 
 app = typer.Typer()
 CHUNK = 200_000  # rows, as the readers give them
@@ -29,7 +29,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Replay through a trained model, chunk by chunk with decisions written, after an untimed past."""
-    from bench.system.e2e import Load
+    from bench.load import Load
 
     emit(run_replay(folder, Load(users, history), transactions), as_json)
 
@@ -64,7 +64,7 @@ def parity(
 
     Exit code 0 only if nothing differs and nothing is missing.
     """
-    from bench.system.e2e import Load
+    from bench.load import Load
     from bench.system.parity import run_bench_parity
 
     report = run_bench_parity(folder, Load(users, history), transactions, rate)
@@ -77,7 +77,7 @@ def run_replay(folder: Path, load: Load, transactions: int) -> dict[str, Any]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from bench.system.e2e import label_delay_ms, long_table
+    from bench.load import label_delay_ms, long_table
     from infra.local.training import train_once
     from offline.replay import Replayer
     from offline.replay.columns import decision_columns

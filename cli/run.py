@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from bench.load import Load
 from panther_core.base.console import emit
 from panther_core.data.formats import FORMATS
 
@@ -38,17 +39,23 @@ def demo(
 @bench.command()
 def e2e(
     folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
-    users: Annotated[int, typer.Option(help="Users, each with a history.")] = 10_000,
-    history: Annotated[int, typer.Option(help="Events a user has before the stream begins, on average.")] = 256,
-    backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = 60_000,
-    rate: Annotated[float, typer.Option(min=1, help="Offered in the sustained phase, transactions a second.")] = 2600,
-    seconds: Annotated[float, typer.Option(min=10, help="Length of the sustained phase.")] = 300,
-    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of what was sustained, in the latency phase.")] = 0.5,
-    latency_seconds: Annotated[float, typer.Option(min=10, help="Length of the latency phase.")] = 60,
+    users: Annotated[int, typer.Option(help="Users, each with a history.")] = Load.users,
+    history: Annotated[
+        int, typer.Option(help="Events a user has before the stream begins, on average.")
+    ] = Load.history,
+    backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = Load.backlog,
+    rate: Annotated[
+        float, typer.Option(min=1, help="Offered in the sustained phase, transactions a second.")
+    ] = Load.rate,
+    seconds: Annotated[float, typer.Option(min=10, help="Length of the sustained phase.")] = Load.seconds,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Of what was sustained, in the latency phase.")
+    ] = Load.share,
+    latency_seconds: Annotated[float, typer.Option(min=10, help="Length of the latency phase.")] = Load.latency_seconds,
     as_json: Json = False,
 ) -> None:
     """End to end through Kafka, Faust, RocksDB and Triton: capacity, a sustained rate, latency at a share of it."""
-    from bench.system.e2e import Load, run_e2e
+    from bench.system.e2e import run_e2e
 
     emit(run_e2e(folder, Load(users, history, backlog, rate, seconds, share, latency_seconds)), as_json)
 
@@ -97,7 +104,6 @@ def swap(
     as_json: Json = False,
 ) -> None:
     """A second version takes over under steady load: latency before, during and after, errors, mixed decisions."""
-    from bench.system.e2e import Load
     from bench.system.swap_and_outage import run_swap
 
     emit(run_swap(folder, Load(users), rate), as_json)
@@ -111,7 +117,6 @@ def outage(
     as_json: Json = False,
 ) -> None:
     """Triton is killed, hangs and comes back under steady load: how soon noticed, how soon well, what was lost."""
-    from bench.system.e2e import Load
     from bench.system.swap_and_outage import run_outage
 
     emit(run_outage(folder, Load(users), rate), as_json)

@@ -14,7 +14,7 @@ from bench.chaos.evidence import Evidence, read_evidence
 from bench.chaos.stage import Stage, staged
 from bench.chaos.traffic import send, troubled
 from bench.chaos.troubles import TROUBLES, schedule
-from bench.system.e2e import Load, label_delay_ms, long_table
+from bench.load import Disturbance, Load, label_delay_ms, long_table
 from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
@@ -41,16 +41,6 @@ class Plan:
     partitions: int = 8
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A trouble that was made; wall clock, epoch seconds. `end_s`: its cause was gone."""
-
-    name: str
-    what: str
-    begin_s: float
-    end_s: float
-
-
 def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
     """Run it and check the books; `ok` only if nothing is wrong. Raises BadInput for an unknown kind of trouble."""
     if unknown := set(plan.kinds) - set(TROUBLES):
@@ -59,12 +49,12 @@ def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
     key = f"chaos {plan.users} {plan.seed} {plan.rate} {plan.seconds}"
     train_once(folder, table, key, label_delay_ms(table), size="tiny")
     began_s = time.time()
-    evidence, marks, seen = asyncio.run(_run(folder.resolve(), plan, table))
+    evidence, disturbances, seen = asyncio.run(_run(folder.resolve(), plan, table))
     version = folder / "models" / "1"
     verdict = check(evidence, load_serving_model(version), PantherModel.load(version))
     return {
         **verdict,
-        "troubles": _troubles(evidence, marks, began_s),
+        "troubles": _troubles(evidence, disturbances, began_s),
         **seen,
         "seed": plan.seed,
         "workers": plan.workers,
@@ -73,7 +63,7 @@ def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
     }
 
 
-async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evidence, list[Mark], dict[str, Any]]:
+async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evidence, list[Disturbance], dict[str, Any]]:
     over = asyncio.Event()
     async with staged(folder, plan.workers, plan.replicas, plan.partitions) as stage:
         system = stage.system
@@ -81,7 +71,7 @@ async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evide
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(send(system.kafka, troubled(table, plan.seed), plan.rate, over.is_set))
-                marks = await _trouble(stage, plan)
+                disturbances = await _trouble(stage, plan)
                 over.set()
             say(f"  {sender.result()} records sent; waiting for their decisions")
             await stage.quiet()
@@ -95,24 +85,24 @@ async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evide
         seen = {"restarts": stage.restarts, "moved": stage.moved, "caches": await asyncio.to_thread(stage.caches)}
         await asyncio.to_thread(system.stop_workers)
         folders = [folder / name for name in stage.names]
-        return await read_evidence(system.kafka, system.settings.app_id, folders), marks, seen
+        return await read_evidence(system.kafka, system.settings.app_id, folders), disturbances, seen
 
 
-async def _trouble(stage: Stage, plan: Plan) -> list[Mark]:
-    rng, marks = random.Random(plan.seed), list[Mark]()
+async def _trouble(stage: Stage, plan: Plan) -> list[Disturbance]:
+    rng, disturbances = random.Random(plan.seed), list[Disturbance]()
     began_s = time.monotonic()
     times = sorted(rng.uniform(_BEFORE_S, max(_BEFORE_S, plan.seconds - _AFTER_S)) for _ in range(plan.kills))
     for at_s, name in zip(times, schedule(plan.kills, plan.kinds, plan.seed), strict=True):
         await asyncio.sleep(began_s + at_s - time.monotonic())
         begin_s = time.time()
         what = await TROUBLES[name](stage, rng)
-        marks.append(Mark(name, what, begin_s, time.time()))
+        disturbances.append(Disturbance(name, begin_s, time.time(), what))
         say(f"  {time.monotonic() - began_s:5.1f} s  {name}: {what} (from {begin_s:.1f})")
     await asyncio.sleep(max(began_s + plan.seconds - time.monotonic(), _AFTER_S))
-    return marks
+    return disturbances
 
 
-def _troubles(evidence: Evidence, marks: list[Mark], began_s: float) -> list[dict[str, Any]]:
+def _troubles(evidence: Evidence, disturbances: list[Disturbance], began_s: float) -> list[dict[str, Any]]:
     """Each trouble with its time, and how long after its begin fresh transactions were decided.
 
     `first_s`: the first decision of a transaction sent after the trouble began; `every_partition_s`: until every
@@ -121,12 +111,12 @@ def _troubles(evidence: Evidence, marks: list[Mark], began_s: float) -> list[dic
     appended, out = evidence.appended_ms(), []
     live = {position_of(r) for r in evidence.decisions if is_live(r)}
     partitions = {r.partition for r in evidence.inputs}
-    for mark in marks:
+    for disturbance in disturbances:
         first: dict[int, int] = {}
         alive: list[int] = []
         for record in evidence.inputs:
             at = record.partition, record.offset
-            if record.timestamp >= mark.begin_s * 1000 and at in appended:
+            if record.timestamp >= disturbance.begin_s * 1000 and at in appended:
                 first[at[0]] = min(appended[at], first.get(at[0], appended[at]))
                 if at in live:
                     alive.append(appended[at])
@@ -136,8 +126,8 @@ def _troubles(evidence: Evidence, marks: list[Mark], began_s: float) -> list[dic
             "live_s": min(alive, default=None),
         }
         out.append(
-            {"at_s": round(mark.begin_s - began_s, 1), "trouble": mark.name, "what": mark.what}
-            | {"lasted_s": round(mark.end_s - mark.begin_s, 2)}
-            | {k: None if v is None else round(v / 1000 - mark.begin_s, 2) for k, v in soon.items()}
+            {"at_s": round(disturbance.begin_s - began_s, 1), "trouble": disturbance.name, "what": disturbance.what}
+            | {"lasted_s": round(disturbance.end_s - disturbance.begin_s, 2)}
+            | {k: None if v is None else round(v / 1000 - disturbance.begin_s, 2) for k, v in soon.items()}
         )
     return out

@@ -22,7 +22,7 @@ from bench.chaos.evidence import read_evidence
 from bench.chaos.offline_run import InputRecord
 from bench.chaos.stage import staged
 from bench.chaos.traffic import Record, key_of, send
-from bench.system.e2e import Load, label_delay_ms, long_table
+from bench.load import Load, label_delay_ms, long_table
 from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.data.events import MAX_BYTES

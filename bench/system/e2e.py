@@ -13,43 +13,23 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.load import Load, label_delay_ms, long_table
 from bench.system.offered import Offered, offer
 from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from infra.local.training import train_once
 from panther_core.base.console import say
-from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce
 
 _CACHE_BYTES = 800_000  # a user's, in Triton's pool: the demo's model takes 316 KB in float32, and a swap has two
 _SETTLE_S = 5.0  # of each phase's start are not counted: caches fill, batches find their size
-
-
-@dataclass(frozen=True)
-class Load:
-    """Size of the run: users with `history` events each, then the phases' transactions.
-
-    The log is played in its order, but thousands of times faster than it happened, so with few users what one of them
-    does within minutes comes within milliseconds, and waits for the event before it to be encoded. `panther bench e2e`
-    has 10,000 for that.
-    """
-
-    users: int = 2000
-    history: int = 256
-    backlog: int = 60_000
-    rate: float = 2600.0  # offered in the sustained phase, a second
-    seconds: float = 300.0  # of the sustained phase
-    share: float = 0.5  # of what was sustained, offered in the latency phase
-    latency_seconds: float = 60.0
-    seed: int = 11
 
 
 def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
@@ -75,27 +55,6 @@ def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, Tra
         system.seed(history, system.deploy(1))
         system.start_worker()
         yield system, live
-
-
-def label_delay_ms(seen: TransactionTable) -> int:
-    """A delay that leaves matured labels in every slice of the log."""
-    return int(np.ptp(seen.time_ms)) // 50
-
-
-def long_table(load: Load, live: int) -> TransactionTable:
-    """A log with enough events a user before the stream begins."""
-    total = load.users * load.history + live
-    mean = 4.0
-    days = int(1.15 * total / (load.users * mean)) + 1
-    config = GeneratorConfig(
-        users=load.users,
-        days=days,
-        mean_transactions_per_day=mean,
-        newcomer_share=0,
-        seed=load.seed,
-        start="2010-01-01",
-    )
-    return generate(config).take(slice(0, total))
 
 
 async def _phases(system: System, live: TransactionTable, load: Load) -> dict[str, Any]:

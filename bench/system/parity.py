@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.system.e2e import Load, long_table, running
+from bench.load import Load, long_table
+from bench.system.e2e import running
 from bench.system.parity_load import send_with_troubles, troubled
 from bench.system.swap_and_outage import second_version
 from offline.parity.check import Request, run_parity

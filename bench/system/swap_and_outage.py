@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import msgspec
 import numpy as np
 import psutil
 
-from bench.system.e2e import Load, label_delay_ms, running
+from bench.load import Disturbance, Load, label_delay_ms
+from bench.system.e2e import running
 from bench.system.offered import Offered, offer
 from infra.local.system import System
 from panther_core.base.console import say
@@ -38,28 +38,19 @@ _LONGEST_S = 240.0  # of load
 _MARGIN_S = 2.0  # a phase's first and last seconds are judged with the trouble
 
 
-@dataclass(frozen=True)
-class Mark:
-    """Something done to the system, wall clock seconds."""
-
-    name: str
-    begin_s: float
-    end_s: float
-
-
 def run_swap(folder: Path, load: Load, rate: float) -> dict[str, Any]:
     """Latency before, during and after a swap of the version; errors and mixed decisions counted."""
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
         second_version(system, live, load)
-        ledger, done, marks = asyncio.run(_under_load(system, live, rate, _swap))
-        return _report(ledger, done, marks) | {"users": load.users}
+        ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _swap))
+        return _report(ledger, done, disturbances) | {"users": load.users}
 
 
 def run_outage(folder: Path, load: Load, rate: float) -> dict[str, Any]:
     """Decisions while Triton is broken in three ways: how soon noticed, how soon well again, what was lost."""
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
-        ledger, done, marks = asyncio.run(_under_load(system, live, rate, _outage))
-        return _report(ledger, done, marks)
+        ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _outage))
+        return _report(ledger, done, disturbances)
 
 
 def second_version(system: System, live: TransactionTable, load: Load) -> None:
@@ -82,37 +73,37 @@ def second_version(system: System, live: TransactionTable, load: Load) -> None:
 
 
 async def _under_load(
-    system: System, live: TransactionTable, rate: float, change: Callable[[System, list[Mark]], Any]
-) -> tuple[Ledger, Offered, list[Mark]]:
-    marks: list[Mark] = []
+    system: System, live: TransactionTable, rate: float, change: Callable[[System, list[Disturbance]], Any]
+) -> tuple[Ledger, Offered, list[Disturbance]]:
+    disturbances: list[Disturbance] = []
 
     async def meanwhile() -> None:
         await asyncio.sleep(_BEFORE_S)
-        await change(system, marks)
+        await change(system, disturbances)
         await asyncio.sleep(_AFTER_S)
 
     async with LedgerReader(system.kafka) as reader:
         say(f"  steady load: {rate:.0f} transactions/s")
         done = await offer(system, reader, live.take(slice(0, int(rate * _LONGEST_S))), rate, meanwhile())
-        return reader.ledger, done, marks
+        return reader.ledger, done, disturbances
 
 
-async def _swap(system: System, marks: list[Mark]) -> None:
+async def _swap(system: System, disturbances: list[Disturbance]) -> None:
     began = time.time()
     await asyncio.to_thread(system.deploy, 2)
     say(f"  version 2 is live after {time.time() - began:.1f} s")
     repository = system.stack.model_repository
     await asyncio.to_thread(retire, system.kafka, system.settings, repository, 120.0)
-    marks.append(Mark("swap", began, time.time()))
+    disturbances.append(Disturbance("swap", began, time.time()))
 
 
-async def _outage(system: System, marks: list[Mark]) -> None:
+async def _outage(system: System, disturbances: list[Disturbance]) -> None:
     server = psutil.Process(system.triton_pid())
     for name, act in (("score process killed", _kill_stub), ("server hangs", _hang), ("server killed", _kill_server)):
         began = time.time()
         say(f"  {name}")
         await act(system, server)
-        marks.append(Mark(name, began, time.time()))
+        disturbances.append(Disturbance(name, began, time.time()))
         await asyncio.sleep(_PAUSE_S)
 
 
@@ -138,17 +129,17 @@ async def _kill_server(system: System, server: psutil.Process) -> None:
     await asyncio.to_thread(system.stack.up, False)
 
 
-def _report(ledger: Ledger, done: Offered, marks: list[Mark]) -> dict[str, Any]:
+def _report(ledger: Ledger, done: Offered, disturbances: list[Disturbance]) -> dict[str, Any]:
     begin_s, end_s = min(done.due_ms.values()) / 1000 + _SETTLE_S, max(done.due_ms.values()) / 1000
-    phases: dict[str, Any] = {"before": _phase(ledger, done, begin_s, marks[0].begin_s)}
-    for mark, following in zip(marks, [*[m.begin_s for m in marks[1:]], None], strict=True):
-        settled_s = mark.end_s + _MARGIN_S if following is None else following
-        phases[mark.name] = (
-            _phase(ledger, done, mark.begin_s, settled_s)
-            | {"seconds": round(mark.end_s - mark.begin_s, 2)}
-            | _degraded(ledger, mark, following)
+    phases: dict[str, Any] = {"before": _phase(ledger, done, begin_s, disturbances[0].begin_s)}
+    for disturbance, following in zip(disturbances, [*[m.begin_s for m in disturbances[1:]], None], strict=True):
+        settled_s = disturbance.end_s + _MARGIN_S if following is None else following
+        phases[disturbance.name] = (
+            _phase(ledger, done, disturbance.begin_s, settled_s)
+            | {"seconds": round(disturbance.end_s - disturbance.begin_s, 2)}
+            | _degraded(ledger, disturbance, following)
         )
-    phases["after"] = _phase(ledger, done, marks[-1].end_s + _MARGIN_S, end_s)
+    phases["after"] = _phase(ledger, done, disturbances[-1].end_s + _MARGIN_S, end_s)
     return {
         "phases": phases,
         "transactions": len(done.due_ms),
@@ -166,13 +157,13 @@ def _phase(ledger: Ledger, done: Offered, begin_s: float, end_s: float) -> dict[
     return {"transactions": len(due), "decision_ms": ledger.latency_ms(due) | {"max": round(worst, 1)}}
 
 
-def _degraded(ledger: Ledger, mark: Mark, following_s: float | None) -> dict[str, Any]:
+def _degraded(ledger: Ledger, disturbance: Disturbance, following_s: float | None) -> dict[str, Any]:
     """How many decisions were made without the model, and from when to when after the trouble began."""
     last_s = following_s or np.inf
     times = [
-        ledger.appended_ms[t] / 1000 - mark.begin_s
+        ledger.appended_ms[t] / 1000 - disturbance.begin_s
         for t, decision in ledger.decisions.items()
-        if decision.degraded and mark.begin_s <= ledger.appended_ms[t] / 1000 < last_s
+        if decision.degraded and disturbance.begin_s <= ledger.appended_ms[t] / 1000 < last_s
     ]
     if not times:
         return {"degraded": 0}
