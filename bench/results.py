@@ -1,11 +1,16 @@
-"""Finished runs of a benchmark as JSON lines, appended one by one, so that an interrupted table goes on."""
+"""Finished runs of a quality benchmark as JSON lines, appended one by one, so that an interrupted table goes on.
+
+Behind `panther bench ablation`, `transfer`, `seqrec` and `rerank`: each keeps a `runs.jsonl` in its output folder, and
+a run whose key is found there is not run again.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,46 +21,60 @@ from panther_core.data.table import TransactionTable, Words
 Figures = dict[str, float]
 
 
-class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished run: `key` names all that its figures depend on, the code aside; `facts` say so to people."""
+class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of `runs.jsonl`; each table has a subclass with what it keeps of a run."""
 
     key: str
+    """Names all that the run's result depends on, the code aside."""
+
+
+class FiguresRun(FinishedRun, frozen=True, kw_only=True):
+    """A run of which its figures are kept; `facts` say to people which run it was."""
+
     facts: dict[str, Any]
     figures: Figures
 
 
-class RunLines:
-    """The file `path`, made with its first line."""
+R = TypeVar("R", bound=FinishedRun)
 
-    def __init__(self, path: Path) -> None:
-        """Raises InvalidFile for a line that is not a RunLine."""
-        self._path, self._known = path, dict[str, Figures]()
-        for row, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
+
+class RunStore(Generic[R]):
+    """The file `runs.jsonl` in `folder`, made with its first line; several processes may share it."""
+
+    def __init__(self, folder: Path, kind: type[R]) -> None:
+        """`kind`: what a line holds. Raises InvalidFile for a line that does not hold it."""
+        self._path, self._kind = folder / "runs.jsonl", kind
+        self._known: dict[str, R] = {}
+        self._read()
+
+    def _read(self) -> None:
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        for row, line in enumerate(lines, 1):
             try:
-                run = msgspec.json.decode(line, type=RunLine)
+                run = msgspec.json.decode(line, type=self._kind)
             except msgspec.DecodeError as error:
                 raise InvalidFile(
-                    f"{path}, row {row}: expected a run, got {error}: name another --out, or remove that row"
+                    f"{self._path}, row {row}: expected a run, got {error}: name another --out, or remove that row"
                 ) from None
-            self._known[run.key] = run.figures
+            self._known[run.key] = run
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._known
+    def find(self, key: str) -> R | None:
+        """The run of that key, if this process or another one that shares the folder has finished it."""
+        if key not in self._known:
+            self._read()
+        return self._known.get(key)
 
-    def __getitem__(self, key: str) -> Figures:
-        """Figures of a run that is done."""
-        return self._known[key]
-
-    def add(self, key: str, facts: dict[str, Any], figures: Figures) -> None:
-        """Append it."""
+    def add(self, run: R) -> R:
+        """Append a finished run to the file, and return it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(RunLine(key=key, facts=facts, figures=figures)) + b"\n")
-        self._known[key] = figures
+            file.write(msgspec.json.encode(run) + b"\n")
+        self._known[run.key] = run
+        return run
 
 
 def data_key(table: TransactionTable) -> str:
-    """16 hex digits of everything in a table."""
+    """16 hex digits that name everything in a table."""
     digest = hashlib.sha256(msgspec.json.encode(table.profile))
     for column in (getattr(table, field.name) for field in fields(table)):
         if isinstance(column, Words):
@@ -67,15 +86,17 @@ def data_key(table: TransactionTable) -> str:
 
 
 def key_of(*parts: Any) -> str:
-    """16 hex digits of anything msgspec can write as JSON."""
+    """16 hex digits that name anything msgspec can write as JSON."""
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
-def over_seeds(runs: list[Figures]) -> dict[str, dict[str, float]]:
-    """Mean and deviation (of a sample; 0 for one run) of every figure."""
-    out = {}
-    for name in runs[0]:
-        values = np.array([run[name] for run in runs])
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        out[name] = {"mean": round(float(values.mean()), 4), "sd": round(deviation, 4)}
-    return out
+def mean_sd(values: Sequence[float]) -> Figures:
+    """Mean and standard deviation (of a sample; 0 for one value) as `mean` and `sd`."""
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+
+
+def over_seeds(runs: Sequence[Figures]) -> dict[str, Figures]:
+    """Mean and deviation of every figure over the runs, in four decimals."""
+    return {
+        name: {key: round(value, 4) for key, value in mean_sd([run[name] for run in runs]).items()} for name in runs[0]
+    }

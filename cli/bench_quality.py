@@ -106,14 +106,14 @@ def fdh(
     """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
     from bench.fraud.fdh import run_fdh
     from bench.fraud.protocol import parse_folds
-    from bench.fraud.report import table_of
+    from bench.tables import folds_table
     from trainer.heads.heads import Settings
 
     result = run_fdh(data, out, parse_folds(folds), seed, Settings(ablations=ablations))
     if as_json:
         emit(result, True)
     else:
-        console.print(table_of(result))
+        console.print(folds_table(result))
 
 
 @app.command()
@@ -128,13 +128,13 @@ def fraud(
     as_json: Json = False,
 ) -> None:
     """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
-    from bench.fraud.report import windows_of
     from bench.fraud.timesplit import run_fraud
+    from bench.tables import windows_table
     from panther_core.data.formats import read_table
 
     table = read_table(format, data)
     result = run_fraud(table, (validate_from, test_from, end), label_delay_days, seed)
-    console.print(windows_of(result))
+    console.print(windows_table(result))
     if as_json:
         emit(result, True)
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
-from bench.results import RunLines, data_key, key_of, over_seeds
+from bench.results import FiguresRun, RunStore, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_vocabulary
@@ -67,17 +67,18 @@ def run_ablation(
     schema = fit_log_schema(table.take(slice(0, validation_from)), profile, config)
     history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
     log = data_key(table)
-    done = RunLines(out / "runs.jsonl")
+    done = RunStore(out, FiguresRun)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     for seed in seeds:
         for name in variants:
             own = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **VARIANTS[name]))
             key = key_of(own, seed, log)
-            if key not in done:
+            run = done.find(key)
+            if run is None:
                 say(f"  {name}, seed {seed}")
                 figures = _once(history, schema, own, (validation_from, test_from), seed)
-                done.add(key, {"variant": name, "seed": seed}, figures)
-            rows[name].append(done[key])
+                run = done.add(FiguresRun(key=key, facts={"variant": name, "seed": seed}, figures=figures))
+            rows[name].append(run.figures)
     return {
         "events": len(table),
         "test_events": int((history.history_len[test_from:] > 0).sum()),

@@ -18,7 +18,7 @@ import torch
 
 from bench.quality.carry_over import carry_over
 from bench.quality.unseen_users import Apart, Mask, by_frequency, known_users, set_apart, with_context, without_context
-from bench.results import Figures, RunLines, data_key, key_of, over_seeds
+from bench.results import Figures, FiguresRun, RunStore, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.schema import ProfileField
@@ -74,7 +74,7 @@ class Transfer:
         if not seeds:
             raise BadInput("expected at least one seed, got none: name some with --seeds")
         self._out, self._seeds, self._config = out, tuple(seeds), config or TransferConfig()
-        self._lines = RunLines(out / "runs.jsonl")
+        self._done = RunStore(out, FiguresRun)
 
     def unseen(self, log: Log) -> dict[str, Any]:
         """C.1: {"log": ..., "rows": {name: mean and deviation over the seeds of each figure}}."""
@@ -131,14 +131,18 @@ class Transfer:
     def _run(self, rows: Rows, where: tuple[Any, ...], seed: int, apart: Apart) -> dict[str, Figures]:
         counts = {"test_events": float(len(apart.test)), "vocabulary": float(apart.vocabulary.size)}
         shares = self._config.train, self._config.known, self._config.small
-        keys = {name: key_of(where, name, *shares, seed) for name in rows}
-        for name, run in rows.items():
-            if keys[name] not in self._lines:
+        out: dict[str, Figures] = {}
+        for name, work in rows.items():
+            key = key_of(where, name, *shares, seed)
+            run = self._done.find(key)
+            if run is None:
                 say(f"  {name}, seed {seed}")
                 started = time.perf_counter()
-                figures = run() | counts | {"seconds": round(time.perf_counter() - started, 1)}
-                self._lines.add(keys[name], {"where": where, "row": name, "seed": seed}, figures)
-        return {name: self._lines[key] for name, key in keys.items()}
+                figures = work() | counts | {"seconds": round(time.perf_counter() - started, 1)}
+                facts = {"where": where, "row": name, "seed": seed}
+                run = self._done.add(FiguresRun(key=key, facts=facts, figures=figures))
+            out[name] = run.figures
+        return out
 
     def _pretrained(self, log: Log, apart: Apart, keep_N: Mask, title: str, seed: int) -> PantherModel:
         """Trained on those events; found in the output folder the next time."""

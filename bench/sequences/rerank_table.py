@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.results import Figures, RunLines, key_of, over_seeds
+from bench.results import Figures, FiguresRun, RunStore, key_of, over_seeds
 from bench.sequences.batches import Stage
 from bench.sequences.candidates import Lists, held_out_lists, training_lists
 from bench.sequences.model import SequenceModel
 from bench.sequences.rerank_head import CHOSEN_BY, RerankConfig, Reranker, new_places, popularity, train_head
-from bench.sequences.results import run_key
 from bench.sequences.seqrec_table import base_config, find_sets
 from bench.sequences.sequence_config import SequenceConfig
-from bench.sequences.train import Progress, train
+from bench.sequences.train import Progress, run_key, train
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, read_split
@@ -55,7 +54,7 @@ def run_rerank(
 class _Table:
     def __init__(self, out: Path, config: RerankConfig, encoder: SequenceConfig) -> None:
         self._out, self._config, self._encoder = out, config, encoder
-        self._lines = RunLines(out / "runs.jsonl")
+        self._done = RunStore(out, FiguresRun)
 
     def run(self, name: str, path: Path, seeds: Sequence[int]) -> dict[str, Any]:
         split = read_split(path)
@@ -72,16 +71,18 @@ class _Table:
         for ways, run in (((OWN,), on_own_items), ((HELD_IN, CAUGHT_UP), on_held_in_items)):
             rows = [way + suffix for way in ways for suffix in ("", WITH_HEAD)]
             keys = {row: key_of(run_key(split.sequences, config, seed), self._config, row) for row in rows}
-            if not all(key in self._lines for key in keys.values()):
+            found = {row: self._done.find(key) for row, key in keys.items()}
+            if None in found.values():
                 say(f"  {name}, {', '.join(ways)}, seed {seed}")
-                for row, figures in run(_Run(split, config, self._config, seed, self._out)).items():
-                    self._lines.add(keys[row], {"set": name, "row": row, "seed": seed}, figures)
-            out |= {row: self._lines[key] for row, key in keys.items()}
+                for row, figures in run(_RerankRun(split, config, self._config, seed, self._out)).items():
+                    facts = {"set": name, "row": row, "seed": seed}
+                    found[row] = self._done.add(FiguresRun(key=keys[row], facts=facts, figures=figures))
+            out |= {row: done.figures for row, done in found.items() if done}
         return out
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RerankRun:
     split: LeaveOneOut
     encoder: SequenceConfig
     head: RerankConfig
@@ -95,14 +96,14 @@ class _Run:
         return training_lists(encoder, self.split, seen, self.head.candidates, self.head.lists, self.seed)
 
 
-def on_own_items(run: _Run) -> dict[str, Figures]:
+def on_own_items(run: _RerankRun) -> dict[str, Figures]:
     """The first way: encoder and head are trained on the same items."""
     encoder = run.trained(run.split)
     head, training = _best_head(run, encoder, run.lists(encoder, run.split))
     return _figures(run, OWN, encoder, head, training)
 
 
-def on_held_in_items(run: _Run) -> dict[str, Figures]:
+def on_held_in_items(run: _RerankRun) -> dict[str, Figures]:
     """The second way, and from there the third."""
     seen = without_newest(run.split, run.head.held_in)
     encoder = run.trained(seen)
@@ -113,7 +114,7 @@ def on_held_in_items(run: _Run) -> dict[str, Figures]:
     return out | _figures(run, CAUGHT_UP, encoder, head, training)
 
 
-def _best_head(run: _Run, encoder: SequenceModel, lists: Lists) -> tuple[Reranker, Figures]:
+def _best_head(run: _RerankRun, encoder: SequenceModel, lists: Lists) -> tuple[Reranker, Figures]:
     validation = held_out_lists(encoder, run.split, "validation", run.head.candidates)
     tried = []
     for rate in run.head.learning_rates:
@@ -122,7 +123,9 @@ def _best_head(run: _Run, encoder: SequenceModel, lists: Lists) -> tuple[Reranke
     return max(tried, key=lambda pair: pair[1][CHOSEN_BY])
 
 
-def _figures(run: _Run, way: str, encoder: SequenceModel, head: Reranker, training: Figures) -> dict[str, Figures]:
+def _figures(
+    run: _RerankRun, way: str, encoder: SequenceModel, head: Reranker, training: Figures
+) -> dict[str, Figures]:
     validation, test = (held_out_lists(encoder, run.split, stage, run.head.candidates) for stage in STAGES)
     reach = {"candidates_hold_it": float((test.place_M < test.item_MN.shape[1]).float().mean())}
     facts = {f"head_{name}": value for name, value in training.items()}

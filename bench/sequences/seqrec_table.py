@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from bench.results import RunStore, mean_sd
 from bench.sequences.published_figures import PUBLISHED
-from bench.sequences.results import Record, Results, run_key, summary
 from bench.sequences.sequence_config import MODELS, SequenceConfig, grid, named
-from bench.sequences.train import CHOSEN_BY, train
+from bench.sequences.train import CHOSEN_BY, SequenceLine, run_key, train
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, read_split
@@ -42,14 +42,14 @@ def find_sets(data: Path, names: Sequence[str]) -> dict[str, Path]:
 def run_table(
     data: Path, sets: Sequence[str], models: Sequence[str], seeds: Sequence[int], out: Path, tune: bool = True
 ) -> dict[str, Any]:
-    """{"seeds": ..., "sets": {name: Table.run}} of the sets in the folder `data`.
+    """{"seeds": ..., "sets": {name: SequenceTable.run}} of the sets in the folder `data`.
 
     Without `tune` every model has the defaults of SequenceConfig. Raises BadInput, InvalidFile.
     """
     unknown = [model for model in models if model not in MODELS]
     if unknown or not models:
         raise BadInput(f"expected models out of {', '.join(MODELS)}, got {', '.join(unknown) or 'none'}: see --models")
-    table = Table(out, seeds, SequenceConfig(), tune)
+    table = SequenceTable(out, seeds, SequenceConfig(), tune)
     return {"seeds": list(seeds), "sets": {n: table.run(n, p, models) for n, p in find_sets(data, sets).items()}}
 
 
@@ -59,7 +59,7 @@ def base_config(split: LeaveOneOut, base: SequenceConfig) -> SequenceConfig:
     return msgspec.structs.replace(base, model=msgspec.structs.replace(base.model, length=length))
 
 
-class Table:
+class SequenceTable:
     """Runs what is missing and gathers what is there."""
 
     def __init__(self, out: Path, seeds: Sequence[int], base: SequenceConfig, tune: bool = True) -> None:
@@ -67,7 +67,7 @@ class Table:
         if not seeds:
             raise BadInput("expected at least one seed, got none: name some with --seeds")
         self._out, self._seeds, self._base, self._tune = out, tuple(seeds), base, tune
-        self._results = Results(out)
+        self._done = RunStore(out, SequenceLine)
 
     def run(self, name: str, path: Path, models: Sequence[str]) -> dict[str, Any]:
         """Rows of one set: {"users": ..., "models": {model: metrics over seeds, chosen point, validation}}."""
@@ -82,26 +82,25 @@ class Table:
         config = named(base, model)
         points = grid(config) if self._tune else [config]
         tried = [self._once((name, model), split, point, self._seeds[0]) for point in points]
-        best = max(tried, key=lambda record: record.run.validation[CHOSEN_BY])
+        best = max(tried, key=lambda line: line.run.validation[CHOSEN_BY])
         done = [best, *(self._once((name, model), split, best.config, seed) for seed in self._seeds[1:])]
         return {
-            "test": summary(done),
+            "test": {name: mean_sd([line.run.test[name] for line in done]) for name in best.run.test},
             "validation": {CHOSEN_BY: best.run.validation[CHOSEN_BY]},
             "learning_rate": best.config.learning_rate,
             "dropout": best.config.model.dropout,
-            "seconds": round(sum(record.run.seconds for record in [*tried, *done[1:]]), 1),
+            "seconds": round(sum(line.run.seconds for line in [*tried, *done[1:]]), 1),
         }
 
-    def _once(self, names: tuple[str, str], split: LeaveOneOut, config: SequenceConfig, seed: int) -> Record:
+    def _once(self, names: tuple[str, str], split: LeaveOneOut, config: SequenceConfig, seed: int) -> SequenceLine:
         key = run_key(split.sequences, config, seed)
-        known = self._results.find(key)
+        known = self._done.find(key)
         if known is not None:
             return known
         (name, model), checkpoint = names, Checkpoint(self._out / f"checkpoint-{key}", key)
         title = f"{name} {model} {config.learning_rate:g} dropout {config.model.dropout:g} seed {seed}"
         run = train(split, config, seed, checkpoint, title)
         say(f"  {title}: validation {run.validation[CHOSEN_BY]:.4f} in {run.seconds:.0f} s")
-        record = Record(set=name, model=model, seed=seed, key=key, config=config, run=run)
-        self._results.add(record)
+        line = self._done.add(SequenceLine(set=name, model=model, seed=seed, key=key, config=config, run=run))
         checkpoint.clear()
-        return record
+        return line

@@ -7,15 +7,18 @@ better or worse by more than models differ.
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bench.results import FinishedRun
 from bench.sequences.batches import Inputs, batches, training_inputs
 from bench.sequences.contrast import behaviour_contrast
 from bench.sequences.evaluate import ranks
@@ -23,7 +26,7 @@ from bench.sequences.losses import Same, full_softmax, sampled_softmax
 from bench.sequences.model import SequenceModel
 from bench.sequences.sequence_config import SequenceConfig
 from panther_core.base.console import progress_bar
-from panther_core.data.formats.sequences import LeaveOneOut
+from panther_core.data.formats.sequences import LeaveOneOut, Sequences
 from trainer.fit.checkpoint import Checkpoint
 from trainer.fit.optimiser import adamw, set_rate
 from trainer.fit.ranking import metrics
@@ -32,7 +35,7 @@ CHOSEN_BY = "hr@10"
 
 
 @dataclass(frozen=True)
-class Run:
+class SequenceRun:
     """What one training gave."""
 
     validation: dict[str, float]
@@ -41,6 +44,23 @@ class Run:
     rounds: int
     seconds: float
     """Since training began, or was last resumed."""
+
+
+class SequenceLine(FinishedRun, frozen=True, kw_only=True):
+    """A finished run of one model on one set."""
+
+    set: str
+    model: str
+    seed: int
+    config: SequenceConfig
+    run: SequenceRun
+
+
+def run_key(sequences: Sequences, config: SequenceConfig, seed: int) -> str:
+    """16 hex digits that name a run by all that its result depends on, the code aside."""
+    digest = hashlib.sha256(msgspec.json.encode((config, seed)))
+    digest.update(sequences.items.tobytes() + sequences.bounds.tobytes())
+    return digest.hexdigest()[:16]
 
 
 class Progress(nn.Module):
@@ -84,7 +104,7 @@ class Progress(nn.Module):
 
 def train(
     split: LeaveOneOut, config: SequenceConfig, seed: int, checkpoint: Checkpoint | None = None, name: str = "train"
-) -> Run:
+) -> SequenceRun:
     """Train and evaluate; resumes from `checkpoint` after its last finished round, with the same result."""
     torch.manual_seed(seed)
     model = SequenceModel(config, len(split.sequences.item_names))
@@ -103,7 +123,7 @@ def train(
                 checkpoint.save(progress, optimiser, done)
     validation = metrics(ranks(progress.best, split, "validation", exclude_seen))
     test = metrics(ranks(progress.best, split, "test", exclude_seen))
-    return Run(validation, test, progress.best_round + 1, done, time.perf_counter() - started)
+    return SequenceRun(validation, test, progress.best_round + 1, done, time.perf_counter() - started)
 
 
 def _round(progress: Progress, optimiser: torch.optim.Optimizer, inputs: Inputs, seed: int, number: int) -> float:

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from bench.fraud.bootstrap import by_chance
 from bench.fraud.fdh import everything, load, run_fdh
 from bench.fraud.protocol import PUBLISHED, fold, metrics, parse_folds
-from bench.fraud.report import table_of
+from bench.tables import folds_table
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import card_precision
@@ -201,7 +201,7 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
         assert metrics(each, table, by_file) == pytest.approx(result["models"]["panther"]["folds"][k])
     assert result["models"]["lightgbm"]["mean"]["auc"] > 0.6  # it learns something even here
     assert set(result["by_chance"]) == {"ap", "auc", "cp100"}
-    assert table_of(result).row_count == len(result["models"]) + 1
+    assert folds_table(result).row_count == len(result["models"]) + 1
 
 
 def test_scores_know_nothing_before_its_time(data: dict[str, np.ndarray], tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.fraud.report import windows_of
 from bench.fraud.timesplit import run_fraud
+from bench.tables import windows_table
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
@@ -35,7 +35,7 @@ def table() -> TransactionTable:
 def test_every_head_has_figures_on_both_windows(table: TransactionTable) -> None:
     result = run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY)
     assert {*PARTS, "deepfm"} < set(result["models"])
-    assert windows_of(result).row_count == 2 * len(result["models"])
+    assert windows_table(result).row_count == 2 * len(result["models"])
     for windows in result["models"].values():
         assert windows.keys() == {"validation", "test"}
         assert all(0 <= value <= 1 for figures in windows.values() for value in figures.values())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.results import RunLines, over_seeds
+from bench.results import FiguresRun, RunStore, over_seeds
 from bench.sequences import rerank_table
 from bench.sequences.candidates import Lists, held_out_lists, history_pairs, training_lists
 from bench.sequences.evaluate import ranks
@@ -215,5 +215,5 @@ def test_wrong_options_and_lines_say_so(tmp_path: Path) -> None:
         run_rerank(tmp_path, [], [], tmp_path / "out")
     (tmp_path / "runs.jsonl").write_text('{"key": 1}\n')
     with pytest.raises(InvalidFile, match="row 1: expected a run"):
-        RunLines(tmp_path / "runs.jsonl")
+        RunStore(tmp_path, FiguresRun)
     assert over_seeds([{"a": 1.0}, {"a": 3.0}]) == {"a": {"mean": 2.0, "sd": 1.4142}}

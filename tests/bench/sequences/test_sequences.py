@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from bench.results import RunStore
 from bench.sequences import seqrec_table
 from bench.sequences.batches import batches, held_out_inputs, training_inputs
 from bench.sequences.contrast import behaviour_contrast
 from bench.sequences.evaluate import ranks, ranks_of
 from bench.sequences.losses import Same, full_softmax, sampled_softmax
 from bench.sequences.model import SequenceModel
-from bench.sequences.results import Results
 from bench.sequences.sequence_config import MODELS, SequenceConfig, grid, named
-from bench.sequences.train import Progress, Run, train
+from bench.sequences.train import Progress, SequenceLine, SequenceRun, train
 from bench.tables import set_table
 from panther_core.base.errors import BadInput
 from panther_core.data.formats.sequences import LeaveOneOut, leave_one_out, read_sequences
@@ -246,7 +246,7 @@ def test_the_table_resumes_and_runs_nothing_twice(tmp_path: Path, monkeypatch: p
     assert len(lines) == 2 * (points + 1)
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
-    def fail(*_: object) -> Run:
+    def fail(*_: object) -> SequenceRun:
         raise AssertionError("ran again")
 
     monkeypatch.setattr(seqrec_table, "train", fail)
@@ -261,7 +261,7 @@ def test_the_table_resumes_and_runs_nothing_twice(tmp_path: Path, monkeypatch: p
 
 
 def test_a_run_that_another_process_has_finished_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Results(tmp_path / "out")
+    mine = RunStore(tmp_path / "out", SequenceLine)
     walks(tmp_path / "walks.txt")
     tiny_table(tmp_path / "out", tmp_path, monkeypatch)
     key = json.loads((tmp_path / "out" / "runs.jsonl").read_text().splitlines()[0])["key"]
