@@ -1,1 +1,1 @@
-"""The shared domain: schemas, tokens, state, engine and model. Pure: no Kafka, no Triton, no Faust."""
+"""The shared domain: schemas, tokens, state, engine and model. No Triton and no Faust; Kafka in `kafka` alone."""

@@ -14,27 +14,24 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from aiokafka.structs import ConsumerRecord
 
 from bench.chaos.evidence import Evidence, Records
 from bench.chaos.offline_run import Offline, as_taken_in, run_offline
 from panther_core.data.events import Alert, Decision
 from panther_core.data.schema import hash64
+from panther_core.kafka.answers import Position, decode_alert, decode_decision, position_of
+from panther_core.kafka.reading import KafkaRecord
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
 from panther_core.state.record import COLD, LATE, events_applied
 from stream.tools.ledger import SCORE_TOLERANCE
 from stream.worker.intake import Intake, read_batch
 from stream.worker.publish import alert_id
-from stream.worker.published import Position, position_of
 
 #: fields of a state that depend on whether the model answered; all others must equal the offline run's
 _OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions")
 _CACHED_TOLERANCE = 1e-4
 _EXAMPLES = 5
-
-_decision = msgspec.json.Decoder(Decision).decode
-_alert = msgspec.json.Decoder(Alert).decode
 
 
 @dataclass
@@ -139,7 +136,7 @@ def _check_decisions(
         if not answers.get(at):
             wrong.add("lost", (at, f"sent {offline.intake.received_ms[row]}"))
             continue
-        given = [_decision(value) for value in answers[at]]
+        given = [decode_decision(value) for value in answers[at]]
         original = decisions.setdefault(offline.position(first), given[0])
         for decision in given:
             if decision != original:
@@ -185,7 +182,7 @@ def _check_alerts(
     first = {offline.position(row): offline.position(f) for row, f in enumerate(offline.first)}
     told: dict[Position, Alert] = {}
     for at, values in alerts.items():
-        for alert in map(_alert, values):
+        for alert in map(decode_alert, values):
             decision = decisions.get(first.get(at, at))
             if decision is None or not decision.alert:
                 wrong.add("alert_without_decision", at)
@@ -275,6 +272,6 @@ def _check_stores(newest: dict[bytes, bytes], evidence: Evidence, wrong: Finding
             wrong.add("store_unlike_changelog", f"{len(value)} bytes")
 
 
-def is_live(record: ConsumerRecord[bytes, bytes]) -> bool:
+def is_live(record: KafkaRecord) -> bool:
     """Whether a decision's record was made by the live model."""
-    return _decision(record.value or b"").degraded is None
+    return decode_decision(record.value or b"").degraded is None

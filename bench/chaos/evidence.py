@@ -6,15 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka.structs import ConsumerRecord
 from rocksdict import AccessType, Options, Rdict
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
-from stream.worker.published import Position, position_of
-from trainer.rollout.kafka_log import read_topic
+from panther_core.kafka.answers import Position, position_of
+from panther_core.kafka.reading import KafkaRecord, read_topic
 
-Records = list[ConsumerRecord[bytes, bytes]]
+Records = list[KafkaRecord]
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,13 @@ class Evidence:
 
 async def read_evidence(kafka: KafkaSettings, app_id: str, folders: list[Path]) -> Evidence:
     """Everything so far. The workers that own `folders` must have stopped."""
-
-    async def read(topic: str) -> Records:
-        return sorted(await read_topic(kafka, topic), key=lambda record: (record.partition, record.offset))
-
     stores = await asyncio.to_thread(lambda: [read_store(path) for f in folders for path in sorted(f.glob("**/*.db"))])
     return Evidence(
-        inputs=await read(TRANSACTIONS),
-        decisions=await read(SCORES),
-        alerts=await read(ALERTS),
-        dead=await read(DEAD_LETTERS),
-        changelog=await read(changelog_of(app_id)),
+        inputs=await read_topic(kafka, TRANSACTIONS),
+        decisions=await read_topic(kafka, SCORES),
+        alerts=await read_topic(kafka, ALERTS),
+        dead=await read_topic(kafka, DEAD_LETTERS),
+        changelog=await read_topic(kafka, changelog_of(app_id)),
         stores=stores,
     )
 

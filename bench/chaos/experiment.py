@@ -19,9 +19,9 @@ from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
+from panther_core.kafka.answers import position_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
-from stream.worker.published import position_of
 
 _BEFORE_S, _AFTER_S = 8.0, 5.0  # of load without trouble: the workers start, the last trouble is got over
 

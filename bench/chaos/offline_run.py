@@ -11,10 +11,10 @@ from bench.chaos.evidence import Records
 from offline.replay.replayer import Replayed, Replayer
 from panther_core.data.events import Transaction, event_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.kafka.answers import Position
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
 from stream.worker.intake import Intake, Record, read_batch
-from stream.worker.published import Position
 
 
 @dataclass

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer
 
 from bench.worker.stage import Stage, stage
 from infra.local.process import ManagedProcess
@@ -19,6 +18,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.topics import SCORES, TRANSACTIONS, changelog_of
+from panther_core.kafka.reading import make_reader
 from stream.tools.produce import produce
 
 _START_S = 60.0
@@ -65,7 +65,7 @@ def _watch(
     """Start a contender and count what it writes, until the backlog ends or its time is up; records a second."""
 
     async def go() -> float:
-        async with AIOKafkaConsumer(**ready.kafka.client_options()) as consumer:
+        async with make_reader(ready.kafka) as consumer:
             before = await ready.written(consumer, topic) if topic == SCORES else 0
             seen: list[tuple[float, int]] = []
             began, first = time.monotonic(), None

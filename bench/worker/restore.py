@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-from aiokafka import AIOKafkaConsumer
 
 from bench.worker.stage import Stage, stage
 from infra.local.process import ManagedProcess
@@ -24,6 +23,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.data.events import Transaction
 from panther_core.data.topics import SCORES, changelog_of
+from panther_core.kafka.reading import make_reader
 from panther_core.serving_model import load_serving_model
 from stream.faust_parts.producer import make_producer
 from stream.tools.produce import produce
@@ -135,7 +135,7 @@ def _until_decided(ready: Stage, worker: ManagedProcess, count: int) -> None:
     """Wait until so many decisions have been written in all."""
 
     async def go() -> None:
-        async with AIOKafkaConsumer(**ready.kafka.client_options()) as consumer:
+        async with make_reader(ready.kafka) as consumer:
             deadline = time.monotonic() + _PATIENCE_S
             while await ready.written(consumer, SCORES) < count:
                 if time.monotonic() > deadline or not worker.alive():

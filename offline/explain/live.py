@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
@@ -21,9 +20,10 @@ from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, AttributeSchema
 from panther_core.data.topics import MODELS, changelog_of
 from panther_core.decide.reasons import expected_of
+from panther_core.kafka.answers import decode_update
+from panther_core.kafka.reading import chunks_from_end, make_reader, partitions_of
 from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.record import DECISIONS
-from stream.worker.published import records
 
 _CHUNK = 4000
 _NEW = ((NEW_MERCHANT, "new merchant"), (NEW_COUNTRY, "new country"), (NEW_DEVICE, "new device"))
@@ -32,7 +32,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 async def view_of_live(kafka: KafkaSettings, settings: PantherSettings, user: str, events: int = 8) -> UserView:
     """The user's last events and decisions. Raises BadInput: no model live, no such user; ArtifactError."""
-    async with AIOKafkaConsumer(**kafka.client_options(), enable_auto_commit=False, fetch_max_wait_ms=50) as consumer:
+    async with make_reader(kafka) as consumer:
         # first, while no topic is assigned: from then on a consumer without a group knows of those alone
         value, where = await _newest_state(consumer, changelog_of(settings.app_id), user)
         update = await _newest_model(consumer)
@@ -71,30 +71,22 @@ def _came(code: np.void, schema: AttributeSchema) -> str:
 
 
 async def _newest_model(consumer: AIOKafkaConsumer) -> ModelUpdate:
-    tp = TopicPartition(MODELS, 0)
-    consumer.assign([tp])
-    end = (await consumer.end_offsets([tp]))[tp]
-    found = await records(consumer, tp, max(0, end - 1), end) if end else []
-    if not found:
-        raise BadInput(f"expected a live model on topic {MODELS}, found none: run `panther models promote` first")
-    return msgspec.json.decode(found[-1].value or b"", type=ModelUpdate)
+    async for newest in chunks_from_end(consumer, TopicPartition(MODELS, 0), 1):
+        for record in newest:
+            return decode_update(record.value or b"")
+    raise BadInput(f"expected a live model on topic {MODELS}, found none: run `panther models promote` first")
 
 
 async def _newest_state(consumer: AIOKafkaConsumer, topic: str, user: str) -> tuple[bytes, str]:
     """The state stored last, and where it lies; the partition that the user's key hashes to is looked at first."""
-    await consumer._client.force_metadata_update()  # a client without a group knows no partitions yet
-    parts = sorted(consumer.partitions_for_topic(topic) or ())
+    parts = {part.partition: part for part in await partitions_of(consumer, topic)}
     if not parts:
         raise BadInput(f"expected the changelog {topic}, found no such topic: check PANTHER_APP_ID and the brokers")
     key = user.encode()
-    first = DefaultPartitioner()(key, parts, parts)
-    for partition in sorted(parts, key=lambda part: part != first):
-        tp = TopicPartition(topic, partition)
-        consumer.assign([tp])
-        low, start = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
-        while start > low:
-            stop, start = start, max(low, start - _CHUNK)
-            own = [record for record in await records(consumer, tp, start, stop) if record.key == key]
+    first = DefaultPartitioner()(key, list(parts), list(parts))
+    for partition in sorted(parts, key=lambda number: number != first):
+        async for chunk in chunks_from_end(consumer, parts[partition], _CHUNK):
+            own = [record for record in chunk if record.key == key]
             if own and own[-1].value is None:
                 break  # deleted
             if own:

@@ -19,12 +19,13 @@ from offline.parity.log import Log, from_table, from_topic
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from offline.replay.run import replayer_of
-from offline.replay.topic import read_log, read_records
+from offline.replay.topic import read_log
 from panther_core.base.errors import BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS, changelog_of
+from panther_core.kafka.reading import read_topic
 
 _LISTED = 1000  # mismatches in the report
 TOLERANCE = 1e-5
@@ -110,8 +111,8 @@ def summary(log: Log, compared: Comparison) -> dict[str, Any]:
 
 
 async def _read_online(kafka: KafkaSettings, request: Request) -> Online:
-    scores = await read_records(kafka, request.scores_topic)
-    return Online.of(request.app_id, scores, await read_records(kafka, request.alerts_topic))
+    scores = await read_topic(kafka, request.scores_topic)
+    return Online.of(request.app_id, scores, await read_topic(kafka, request.alerts_topic))
 
 
 def _log(kafka: KafkaSettings, request: Request, online: Online, past: TransactionTable | None) -> Log:
@@ -145,7 +146,7 @@ def _explain(
 async def _states(kafka: KafkaSettings, app_id: str, user: bytes, partition: int, codec: Any) -> list[np.void]:
     """What the changelog still holds of a user, oldest first; nothing where there is no changelog."""
     try:
-        records = await read_records(kafka, changelog_of(app_id), partition)
+        records = await read_topic(kafka, changelog_of(app_id), partition)
     except BadInput:
         return []
     return list(codec.decode([r.value for r in records if r.key == user and r.value]))

@@ -9,10 +9,11 @@ from typing import Any
 
 from offline.parity.decided import Decided
 from offline.parity.log import Log
-from offline.parity.online import Online, Place
+from offline.parity.online import Online
 from panther_core.data.events import Alert, Decision, Reason
 from panther_core.data.table import TransactionTable
 from panther_core.decide.reasons import reasons_of
+from panther_core.kafka.answers import Position
 from panther_core.state.record import ALERT, COLD, LATE
 from stream.worker.publish import decision_behind
 
@@ -25,7 +26,7 @@ class Mismatch:
 
     row: int  # of the log; -1 for a decision without a transaction
     transaction_id: str
-    place: Place
+    place: Position
     scored_at: int
     version: int  # that the decision names
     field: str
@@ -42,8 +43,8 @@ class Comparison:
     repeated: int = 0
     degraded: Counter[str] = field(default_factory=Counter)
     not_compared: int = 0  # scores made from outdated outputs, which a replay does not have; the rest of them was
-    missing: list[Place] = field(default_factory=list)
-    extra: list[Place] = field(default_factory=list)
+    missing: list[Position] = field(default_factory=list)
+    extra: list[Position] = field(default_factory=list)
     alerts_online: int = 0
     alerts_replayed: int = 0
     versions: Counter[int] = field(default_factory=Counter)

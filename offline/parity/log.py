@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from offline.parity.online import Online, Place
+from offline.parity.online import Online
 from offline.replay.topic import TopicLog
 from panther_core.data.table import TransactionTable
+from panther_core.kafka.answers import Position
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Log:
     """
 
     table: TransactionTable
-    place: list[Place]
+    place: list[Position]
     past: TransactionTable | None = None
 
     def __len__(self) -> int:
@@ -45,13 +46,13 @@ def from_table(table: TransactionTable, online: Online, past: TransactionTable |
 
     Rows without a decision stand after what the user had before them in the file.
     """
-    places: dict[str, list[Place]] = {}
+    places: dict[str, list[Position]] = {}
     for place, decision in online.decisions.items():
         places.setdefault(decision.transaction_id, []).append(place)
     before: dict[int, tuple[int, float]] = {}  # user -> place of the last row
     rows: list[int] = []
     order: list[tuple[int, float]] = []
-    known: list[Place] = []
+    known: list[Position] = []
     for row, (transaction, user) in enumerate(
         zip(table.transaction_id.tolist(), table.user.index.tolist(), strict=True)
     ):

@@ -4,44 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Transaction, decode_transaction, event_time_ms
 from panther_core.data.table import TransactionTable, as_arrived
-from stream.worker.published import records
-
-Record: TypeAlias = ConsumerRecord[bytes, bytes]
-
-
-async def read_records(kafka: KafkaSettings, topic: str, partition: int | None = None) -> list[Record]:
-    """Every record of a topic (or one partition of it) up to its end as of now, by partition and offset.
-
-    Raises BadInput: there is no such topic.
-    """
-    async with AIOKafkaConsumer(
-        **kafka.client_options(), enable_auto_commit=False, fetch_max_wait_ms=50, max_partition_fetch_bytes=8 << 20
-    ) as consumer:
-        await consumer._client.force_metadata_update()  # a client without a group knows no partitions yet
-        parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
-        if not parts:
-            raise BadInput(
-                f"expected a topic {topic} at {kafka.bootstrap_servers}, found none: check its name and "
-                "KAFKA_BOOTSTRAP_SERVERS, or make the topics with `panther topics create`"
-            )
-        parts = [part for part in parts if partition in (None, part.partition)]
-        low, high = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
-        out: list[Record] = []
-        for part in parts:
-            consumer.assign([part])
-            out += await records(consumer, part, low[part], high[part])
-        return out
+from panther_core.kafka.reading import KafkaRecord, read_topic
 
 
 @dataclass(frozen=True)
@@ -75,7 +46,7 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     transactions: list[Transaction] = []
     places: list[tuple[int, int, int]] = []
     digest, invalid = hashlib.sha256(), 0
-    for record in await read_records(kafka, topic):
+    for record in await read_topic(kafka, topic):
         digest.update(record.value or b"")
         transaction = valid(record)
         if transaction is None:
@@ -100,7 +71,7 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     )
 
 
-def valid(record: Record) -> Transaction | None:
+def valid(record: KafkaRecord) -> Transaction | None:
     """The transaction, None where the worker makes a dead letter of it."""
     try:
         transaction = decode_transaction(record.value)

@@ -27,16 +27,15 @@ from offline.replay.run import Request
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
-from panther_core.data.topics import MODELS, PREFIX
+from panther_core.data.topics import PREFIX
 from panther_core.state.features import WIDTH
 from panther_core.state.record import DECISION
-from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce
 from stream.worker.publish import alert_id, row_of
+from trainer.rollout.announce import announce
 
 _PATIENCE_S = 90.0  # without a decision
 
@@ -68,7 +67,9 @@ def main() -> None:
     if not PREFIX:
         raise PantherError("expected PANTHER_TOPIC_PREFIX: a shadow must not write to the live topics")
     wanted = msgspec.json.decode(sys.argv[1], type=Wanted)
-    version = asyncio.run(_announce(KafkaSettings(), Path(wanted.artifact)))
+    manifest = load_manifest(Path(wanted.artifact))
+    version = manifest.version
+    asyncio.run(announce(KafkaSettings(), manifest, wanted.artifact))
     started = time.perf_counter()
     with _worker(Path(wanted.folder) / f"worker-{version}") as worker:
         sent = asyncio.run(_stream(KafkaSettings(), wanted, worker))
@@ -93,20 +94,6 @@ def main() -> None:
         "decision_ms": ledger.latency_ms(),
     }
     sys.stdout.write(json.dumps(result) + "\n")
-
-
-async def _announce(kafka: KafkaSettings, artifact: Path) -> int:
-    manifest = load_manifest(artifact)
-    update = ModelUpdate(
-        name=manifest.name,
-        version=manifest.version,
-        threshold=manifest.threshold,
-        schema_fingerprint=manifest.schema_fingerprint,
-        artifact=str(artifact),
-    )
-    async with make_producer(kafka) as producer:
-        await producer.send_and_wait(MODELS, msgspec.json.encode(update), key=update.name.encode())
-    return manifest.version
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rocksdict import Rdict, WriteBatch
 
 from panther_core.base.settings import KafkaSettings
+from panther_core.kafka.reading import held, make_reader
 from panther_core.state.record import events_applied
 from stream.ops import metrics
 
@@ -39,18 +40,11 @@ async def restore(
     `have`: the last changelog offset that each store holds already, -1 for none. `persist(partition, offset)` notes
     how far a store is. Partitions that lack less than WORTH_IT records are left as they are. Deletions are applied.
     """
-    async with AIOKafkaConsumer(
-        **kafka.client_options(),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_bytes=4 * _FETCH_BYTES,
-    ) as consumer:
-        parts = [TopicPartition(topic, p) for p in stores]
-        low, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
-        start = {tp: max(low[tp], have[tp.partition] + 1) for tp in parts}
-        todo = {tp: ends[tp] for tp in parts if ends[tp] - start[tp] >= WORTH_IT}
+    sizes = {"max_partition_fetch_bytes": _FETCH_BYTES, "fetch_max_bytes": 4 * _FETCH_BYTES}
+    async with make_reader(kafka, **sizes) as consumer:
+        offsets = await held(consumer, [TopicPartition(topic, p) for p in stores])
+        start = {tp: max(own.start, have[tp.partition] + 1) for tp, own in offsets.items()}
+        todo = {tp: own.stop for tp, own in offsets.items() if own.stop - start[tp] >= WORTH_IT}
         if not todo:
             return {}
         consumer.assign(list(todo))

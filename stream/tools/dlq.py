@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
+from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
 from stream.faust_parts.producer import make_producer
 from stream.worker.letters import KEPT_BYTES
 
 #: header of a transaction that was sent again: topic:partition:offset of the dead letter
 REPLAYED = "replayed"
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -79,28 +78,21 @@ async def letters(kafka: KafkaSettings, code: str | None = None) -> AsyncIterato
 
     Raises BadInput where there is no such topic.
     """
-    async with _consumer(kafka) as consumer:
-        parts = _partitions(consumer)
-        ends = await consumer.end_offsets(parts)
-        for part in parts:
-            while await consumer.position(part) < ends[part]:
-                for records in (await consumer.getmany(part, timeout_ms=500, max_records=_CHUNK)).values():
-                    for letter in map(_letter, records):
-                        if code in (None, letter.code):
-                            yield letter
+    async with make_reader(kafka) as consumer:
+        for part, offsets in (await _held(consumer)).items():
+            async for record in read(consumer, part, offsets):
+                letter = _letter(record)
+                if code in (None, letter.code):
+                    yield letter
 
 
 async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter:
     """One dead letter. Raises BadInput where there is none."""
-    async with _consumer(kafka) as consumer:
+    async with make_reader(kafka) as consumer:
         part = TopicPartition(DEAD_LETTERS, partition)
-        if part in _partitions(consumer):
-            low, end = (await consumer.beginning_offsets([part]))[part], (await consumer.end_offsets([part]))[part]
-            if low <= offset < end:
-                consumer.seek(part, offset)
-                record = await consumer.getone(part)
-                if record.offset == offset:
-                    return _letter(record)
+        if offset in (await _held(consumer)).get(part, ()):
+            async for record in read(consumer, part, range(offset, offset + 1)):
+                return _letter(record)
     raise BadInput(
         f"expected a dead letter at {partition}:{offset}, there is none (any more): `panther dlq list` says which are"
     )
@@ -127,24 +119,14 @@ async def send_again(kafka: KafkaSettings, chosen: list[Letter]) -> int:
     return len(sends)
 
 
-def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        DEAD_LETTERS,
-        **kafka.client_options(),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-    )
-
-
-def _partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-    found = consumer.partitions_for_topic(DEAD_LETTERS)
-    if not found:
+async def _held(consumer: AIOKafkaConsumer) -> dict[TopicPartition, range]:
+    parts = await partitions_of(consumer, DEAD_LETTERS)
+    if not parts:
         raise BadInput(f"expected the topic {DEAD_LETTERS}, found none: make the topics with `panther topics create`")
-    return [TopicPartition(DEAD_LETTERS, p) for p in sorted(found)]
+    return await held(consumer, parts)
 
 
-def _letter(record: ConsumerRecord[bytes, bytes]) -> Letter:
+def _letter(record: KafkaRecord) -> Letter:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     code, reason, source = (headers.get(name, "unknown") for name in ("code", "reason", "source"))
     place = record.partition, record.offset, record.timestamp

@@ -9,18 +9,15 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Alert, Decision
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES
+from panther_core.kafka.answers import decode_alert, decode_decision
+from panther_core.kafka.reading import KafkaRecord, make_reader, partitions_of
 
 SCORE_TOLERANCE = 1e-5  # two decisions of one transaction further apart than this contradict each other
-_decision = msgspec.json.Decoder(Decision).decode
-_alert = msgspec.json.Decoder(Alert).decode
 
 
 @dataclass
@@ -36,12 +33,12 @@ class Ledger:
     versions: Counter[int] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
 
-    def add(self, record: ConsumerRecord[bytes, bytes]) -> None:
+    def add(self, record: KafkaRecord) -> None:
         """Enter one record of `fraud.scores`, `fraud.alerts` or `transactions.dlq`."""
         if record.topic == SCORES:
-            self._add_decision(_decision(record.value or b""), record.timestamp)
+            self._add_decision(decode_decision(record.value or b""), record.timestamp)
         elif record.topic == ALERTS:
-            alert = _alert(record.value or b"")
+            alert = decode_alert(record.value or b"")
             self.alerts.setdefault(alert.alert_id, alert)
         else:
             self.dead[dict(record.headers).get("code", b"unknown").decode()] += 1
@@ -80,16 +77,12 @@ class LedgerReader:
     def __init__(self, kafka: KafkaSettings, from_beginning: bool = False) -> None:
         self.ledger = Ledger()
         self._from_beginning = from_beginning
-        self._consumer = AIOKafkaConsumer(**kafka.client_options(), enable_auto_commit=False, fetch_max_wait_ms=50)
+        self._consumer = make_reader(kafka)
 
     async def __aenter__(self) -> LedgerReader:
         await self._consumer.start()
-        await self._consumer._client.force_metadata_update()  # a client without a group knows no partitions yet
-        parts = [
-            TopicPartition(topic, p)
-            for topic in (SCORES, ALERTS, DEAD_LETTERS)
-            for p in sorted(self._consumer.partitions_for_topic(topic) or ())
-        ]
+        topics = SCORES, ALERTS, DEAD_LETTERS
+        parts = [part for topic in topics for part in await partitions_of(self._consumer, topic)]
         self._consumer.assign(parts)
         await (self._consumer.seek_to_beginning() if self._from_beginning else self._consumer.seek_to_end())
         for part in parts:

@@ -8,12 +8,13 @@ import logging
 from pathlib import Path
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
+from panther_core.kafka.answers import decode_update
+from panther_core.kafka.reading import held, make_reader, read
 from panther_core.serving_model import ServingModel, load_serving_model
 
 logger = logging.getLogger(__name__)
@@ -58,24 +59,18 @@ class LiveModels:
 
     async def run(self) -> None:
         """Follow the topic for the life of the worker."""
-        consumer = AIOKafkaConsumer(**self._kafka.client_options(), fetch_max_wait_ms=100)
-        await consumer.start()
-        try:
-            tp = TopicPartition(MODELS, 0)
-            consumer.assign([tp])
-            await consumer.seek_to_beginning(tp)
-            end = (await consumer.end_offsets([tp]))[tp]
-            earlier: list[bytes | None] = []
+        part = TopicPartition(MODELS, 0)
+        async with make_reader(self._kafka, fetch_max_wait_ms=100) as consumer:
+            consumer.assign([part])
+            offsets = (await held(consumer, [part]))[part]
+            earlier = [record.value async for record in read(consumer, part, offsets)]
+            for value in earlier:
+                self._note(value)
+            self._begin(earlier)
+            consumer.seek(part, offsets.stop)
             async for record in consumer:
                 self._note(record.value)
-                if record.offset >= end:
-                    self._apply(record.value)
-                    continue
-                earlier.append(record.value)
-                if record.offset + 1 == end:
-                    self._begin(earlier)
-        finally:
-            await consumer.stop()
+                self._apply(record.value)
 
     def _begin(self, updates: list[bytes | None]) -> None:
         """On start the newest update counts, or the newest before it that can be served, as in workers that run."""
@@ -86,12 +81,12 @@ class LiveModels:
 
     def _note(self, value: bytes | None) -> None:
         with contextlib.suppress(msgspec.DecodeError):  # `_apply` says so
-            update = msgspec.json.decode(value or b"", type=ModelUpdate)
+            update = decode_update(value or b"")
             self._artifacts[update.version] = update.artifact
 
     def _apply(self, value: bytes | None) -> None:
         try:
-            update = msgspec.json.decode(value or b"", type=ModelUpdate)
+            update = decode_update(value or b"")
             model = load_serving_model(Path(update.artifact))
             if self._current and model.schema.fingerprint != self._current.schema.fingerprint:
                 raise FingerprintMismatch(

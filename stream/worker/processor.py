@@ -19,6 +19,7 @@ from panther_core.data.events import Decision, ModelProgress
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Begin, Decided, Request, decide
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
+from panther_core.kafka.answers import headers_of
 from panther_core.serving_model import ServingModel
 from stream.faust_parts.internals import partition_store
 from stream.faust_parts.producer import Outgoing, Producer
@@ -29,7 +30,7 @@ from stream.worker.intake import DeadLetter, Intake, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
 from stream.worker.publish import alert_of, decisions_of, to_json
-from stream.worker.published import Published, headers_of
+from stream.worker.published import Published
 
 logger = logging.getLogger(__name__)
 

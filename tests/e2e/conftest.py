@@ -19,12 +19,12 @@ from infra.local.system import System, fresh_app_id
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import changelog_of
+from panther_core.kafka.reading import read_topic
 from panther_core.serving_model import load_serving_model
 from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_labels
 from trainer.fit.train_config import preset
-from trainer.rollout.kafka_log import read_topic
 from trainer.training import train
 
 LABEL_DELAY_MS = 86_400_000

@@ -12,7 +12,8 @@ from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatc
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
-from trainer.rollout.kafka_log import read_topic
+from panther_core.kafka.answers import decode_update
+from panther_core.kafka.reading import read_topic
 
 
 async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str, new_states: bool = False) -> None:
@@ -57,8 +58,7 @@ def check_states(manifest: Manifest, live: ModelUpdate) -> None:
 
 async def updates(kafka: KafkaSettings) -> list[ModelUpdate]:
     """Every switch so far, oldest first; the last one is live."""
-    decode = msgspec.json.Decoder(ModelUpdate).decode
-    return [decode(record.value or b"") for record in await read_topic(kafka, MODELS)]
+    return [decode_update(record.value or b"") for record in await read_topic(kafka, MODELS)]
 
 
 async def previous(kafka: KafkaSettings) -> ModelUpdate:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Label, Transaction, decode_transaction, event_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.data.topics import LABELS, TRANSACTIONS
+from panther_core.kafka.reading import read_topic
 
 
 async def read_log(kafka: KafkaSettings) -> TransactionTable:
@@ -36,21 +35,3 @@ async def read_log(kafka: KafkaSettings) -> TransactionTable:
         if label.label_time <= newest:
             labels[label.transaction_id] = label.label
     return from_transactions(list(transactions.values()), labels)
-
-
-async def read_topic(kafka: KafkaSettings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
-    """All records of a topic up to its end as of now, partition by partition."""
-    consumer = AIOKafkaConsumer(topic, **kafka.client_options(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        parts = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-        if not parts:
-            raise BadInput(f"expected the topic {topic}, found none: make the topics with `panther topics create`")
-        ends = await consumer.end_offsets(parts)
-        out: list[ConsumerRecord[bytes, bytes]] = []
-        while any([await consumer.position(part) < ends[part] for part in parts]):
-            for records in (await consumer.getmany(timeout_ms=500, max_records=10_000)).values():
-                out += records
-        return out
-    finally:
-        await consumer.stop()

@@ -13,9 +13,9 @@ from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.events import ModelProgress
 from panther_core.data.topics import MODELS, PROGRESS
+from panther_core.kafka.reading import read_topic
 from trainer.rollout import deploy
 from trainer.rollout.announce import updates
-from trainer.rollout.kafka_log import read_topic
 
 _EVERY_S = 1.0
 

@@ -19,12 +19,12 @@ from bench.chaos.traffic import troubled
 from panther_core.data.events import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import decide
+from panther_core.kafka.answers import headers_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.record import ALERT
 from stream.worker.intake import read_batch
 from stream.worker.publish import alert_of, decisions_of, to_json
-from stream.worker.published import headers_of
 from tests.steps import asking, decided
 
 Books = tuple[Evidence, ServingModel, PantherModel]

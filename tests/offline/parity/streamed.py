@@ -13,11 +13,11 @@ from offline.replay import Replayer
 from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
 from panther_core.decide.engine import decide
+from panther_core.kafka.answers import headers_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.record import ALERT
 from stream.worker.publish import alert_of, decisions_of, to_json
-from stream.worker.published import headers_of
 from tests.steps import asking, decided
 
 APP, BATCH = "test-app", 8

@@ -16,10 +16,10 @@ from infra.topics import create_topics
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
+from panther_core.kafka.reading import read_topic
 from stream.faust_parts.producer import make_producer
 from stream.tools.dlq import REPLAYED, Letter, letter_at, parse_place, printable, send_again
 from stream.worker.letters import letter_of
-from trainer.rollout.kafka_log import read_topic
 
 NASTY = b'{"transaction_id": "\xff\x1b[2J[red]\r\n"}'
 

@@ -1,0 +1,1 @@
+"""Reading Kafka topics from outside a consumer group: the only part of the core that talks to a broker."""
