@@ -67,7 +67,7 @@ class Processor:
         for event in events:
             partition, offset = event.message.partition, event.message.offset
             first[partition] = min(offset, first.get(partition, offset))
-        await self._published.look(first, self._app.consumer_generation_id)
+        await self._published.read_back(first, self._app.consumer_generation_id)
 
     async def process(self, events: list[Any], decided: Callable[[], None]) -> Written:
         """Decide one micro-batch and store the states; where its partitions were lost meanwhile, nothing is stored.

@@ -31,19 +31,19 @@ class Published:
 
     def __init__(self, kafka: KafkaSettings, app_id: str) -> None:
         self._kafka, self._app_id = kafka, app_id.encode()
-        self._looked: dict[int, int] = {}  # partition -> generation
+        self._read_in: dict[int, int] = {}  # partition -> generation
         self._rows: dict[Position, np.void] = {}
 
-    async def look(self, first: dict[int, int], generation: int) -> None:
+    async def read_back(self, first: dict[int, int], generation: int) -> None:
         """Read back what was published of each partition from the offset `first` on, once in a generation."""
-        new = {p: offset for p, offset in first.items() if self._looked.get(p) != generation}
+        new = {p: offset for p, offset in first.items() if self._read_in.get(p) != generation}
         if not new:
             return
         async with make_reader(self._kafka) as consumer:
             for partition, offset in new.items():
                 self._rows = {at: row for at, row in self._rows.items() if at[0] != partition}
                 await self._read(consumer, partition, offset)
-                self._looked[partition] = generation
+                self._read_in[partition] = generation
         if self._rows:
             logger.warning("%d decisions were published before their states were stored: kept", len(self._rows))
 
