@@ -10,19 +10,19 @@ from typing import Annotated
 
 import typer
 
+from bench.system import replay as commands_replay
 from cli import backtest as commands_backtest
 from cli import bench_quality as commands_quality
-from cli import bench_replay as commands_replay
-from cli import bench_worker as commands_worker
+from cli import bench_speed as commands_worker
+from cli import bench_system as commands_run
 from cli import chaos as commands_chaos
 from cli import data as commands_data
 from cli import dlq as commands_dlq
 from cli import parity as parity_commands
 from cli import refresh as trainer_commands
+from cli import replay as stream_commands
 from cli import report as report_commands
-from cli import run as commands_run
-from cli import stack as commands_stack
-from cli import stream as stream_commands
+from cli import run as commands_stack
 from cli.models import app as models
 from panther_core.base.console import emit, say
 from panther_core.base.errors import PantherError

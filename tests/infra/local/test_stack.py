@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli.stack import app
+from cli.run import app
 from infra.local.errors import StackError
 from infra.local.kafka import KafkaBroker
 from infra.local.ports import pick_free

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.run import Json
+from cli.bench_system import Json
 from panther_core.base.console import emit
 from panther_core.data.formats import FORMATS
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.run import Json
+from cli.bench_system import Json
 from panther_core.base.console import emit
 
 app = typer.Typer()
