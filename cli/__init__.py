@@ -1,73 +1,58 @@
-"""The `panther` command: every role's commands under one name."""
+"""The `panther` command, one file a noun. `panther --help` groups the commands by who needs them (cli.options)."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import sys
-from typing import Annotated
 
 import typer
 
-from bench.system import replay as commands_replay
-from cli import backtest as commands_backtest
-from cli import bench_quality as commands_quality
-from cli import bench_speed as commands_worker
-from cli import bench_system as commands_run
-from cli import chaos as commands_chaos
-from cli import data as commands_data
-from cli import dlq as commands_dlq
-from cli import parity as parity_commands
-from cli import refresh as trainer_commands
-from cli import replay as stream_commands
-from cli import report as report_commands
-from cli import run as commands_stack
-from cli.models import app as models
-from panther_core.base.console import emit, say
+from cli import (
+    backtest,
+    bench_quality,
+    bench_speed,
+    bench_system,
+    chaos,
+    data,
+    dlq,
+    explain,
+    models,
+    parity,
+    produce,
+    refresh,
+    replay,
+    report,
+    run,
+    topics,
+)
+from cli.options import MEASURE, RUN_IT, TRAIN_AND_DEPLOY
+from panther_core.base.console import say
 from panther_core.base.errors import PantherError
-from panther_core.base.settings import KafkaSettings, PantherSettings
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-topics = typer.Typer(no_args_is_help=True, help="Topics of the application.")
-app.add_typer(topics, name="topics")
-commands_run.bench.registered_commands += commands_quality.app.registered_commands
-commands_run.bench.registered_commands += commands_replay.app.registered_commands
-commands_run.bench.registered_commands += commands_worker.app.registered_commands
-commands_run.bench.registered_commands += commands_chaos.bench.registered_commands
-app.add_typer(commands_run.bench, name="bench")
-app.add_typer(commands_data.app, name="data")
-app.add_typer(models, name="models")
-app.add_typer(commands_dlq.app, name="dlq")
-for part in (
-    commands_stack.app,
-    stream_commands.app,
-    trainer_commands.app,
-    commands_run.app,
-    commands_backtest.app,
-    commands_chaos.app,
-    report_commands.app,
-    parity_commands.app,
-):
-    app.registered_commands += part.registered_commands
+bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
+for part in (bench_system, bench_speed, bench_quality):
+    bench.add_typer(part.app)
 
-
-@topics.command("create")
-def topics_create(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")] = False,
-) -> None:
-    """Make the topics that are missing; existing ones are checked, never changed."""
-    from infra.topics import create_topics
-
-    emit(asyncio.run(create_topics(KafkaSettings(), PantherSettings())), as_json)
-
-
-@topics.command("describe")
-def topics_describe() -> None:
-    """The topics and their records as an AsyncAPI document, on stdout."""
-    from infra.asyncapi import document
-
-    sys.stdout.write(json.dumps(document(), indent=1) + "\n")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The `panther` command: every role's commands under one name.",
+)
+# a part without a name has its commands at the top level, and each of them names its panel
+app.add_typer(run.app)  # up, down, status, worker, demo
+app.add_typer(produce.app)
+app.add_typer(topics.app, name="topics", rich_help_panel=RUN_IT)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=RUN_IT)
+app.add_typer(explain.app)
+app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
+app.add_typer(refresh.app)
+app.add_typer(data.app, name="data", rich_help_panel=TRAIN_AND_DEPLOY)
+app.add_typer(replay.app)
+app.add_typer(report.app)
+app.add_typer(parity.app)
+app.add_typer(backtest.app)
+app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
+app.add_typer(chaos.app)
 
 
 def main() -> None:

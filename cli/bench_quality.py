@@ -1,4 +1,4 @@
-"""Benchmarks of quality: models against baselines, on public data or the generator's."""
+"""`panther bench`, how good the models are: beside baselines, on public data or the generator's."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from typing import Annotated
 
 import typer
 
-from cli.bench_system import Json
+from cli.options import Format, Json, LabelDelayDays, Seed
 from panther_core.base.console import console, emit
-from panther_core.data.formats import FORMATS
 
 app = typer.Typer()
 
+Log = Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")]
+LogFormat = Annotated[str, typer.Option(help="Its format; ignored for the generator.")]
+SequenceFiles = Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")]
+Sets = Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")]
+Seeds = Annotated[str, typer.Option(help="Numbers with commas.")]
+RunsAndCheckpoints = Annotated[
+    Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
+]
 
-def names(text: str) -> list[str]:
-    """Words between commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+
+def words(text: str, separator: str = ",") -> list[str]:
+    """Words between separators."""
+    return [word.strip() for word in text.split(separator) if word.strip()]
 
 
 def numbers(text: str) -> list[int]:
     """Whole numbers between commas."""
-    found = names(text)
+    found = words(text)
     if not all(word.isdecimal() for word in found):
         raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}")
     return [int(word) for word in found]
@@ -29,13 +37,11 @@ def numbers(text: str) -> list[int]:
 
 @app.command()
 def seqrec(
-    data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
-    sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
+    data: SequenceFiles,
+    sets: Sets = "",
     models: Annotated[str, typer.Option(help="Names with commas.")] = "transformer,sasrec,hstu,sprm,panther",
     seeds: Annotated[str, typer.Option(help="Numbers with commas; the first one tunes.")] = "0,1,2",
-    out: Annotated[
-        Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
-    ] = Path("build/seqrec"),
+    out: RunsAndCheckpoints = Path("build/seqrec"),
     tune: Annotated[bool, typer.Option(help="Try the grid for every model, not the defaults alone.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -43,21 +49,42 @@ def seqrec(
     from bench.sequences.seqrec_table import run_table
     from bench.tables import show
 
-    result = run_table(data, names(sets), names(models), numbers(seeds), out, tune)
+    result = run_table(data, words(sets), words(models), numbers(seeds), out, tune)
     show(result)
     if as_json:
         emit(result, as_json)
 
 
 @app.command()
+def rerank(
+    data: SequenceFiles,
+    sets: Sets = "",
+    seeds: Seeds = "0,1,2",
+    out: Annotated[
+        Path, typer.Option(help="Folder of finished runs and encoders; found there, not run again.", file_okay=False)
+    ] = Path("build/rerank"),
+    as_json: Json = False,
+) -> None:
+    """Next item, full ranking: PANTHER alone, and with a DCN that orders its first 100 candidates anew."""
+    from bench.sequences.rerank_table import run_rerank
+    from bench.tables import show_rows
+
+    result = run_rerank(data, words(sets), numbers(seeds), out)
+    for name, facts in result["sets"].items():
+        show_rows(f"{name}: {facts['evaluated']:,} users; on validation best: {facts['chosen_on_validation']}", facts)
+    if as_json:
+        emit(result, as_json)
+
+
+@app.command()
 def ablation(
-    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
-    format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
+    data: Log = "generator",
+    format: LogFormat = "sparkov",
     out: Annotated[
         Path, typer.Option(help="Folder of finished runs; found there, not run again.", file_okay=False)
     ] = Path("build/ablation"),
     variants: Annotated[str, typer.Option(help="Names with semicolons; all if not given.")] = "",
-    seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
+    seeds: Seeds = "0,1,2",
     transactions: Annotated[int, typer.Option(help="At most so many, from the beginning.")] = 200_000,
     config: Annotated[
         Path | None, typer.Option(help="TOML file that changes the training of all; docs/training.md.")
@@ -65,31 +92,45 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Next transaction, full ranking: PANTHER taken apart, beside Transformer, SASRec and HSTU, same budget."""
-    from bench.quality.ablation import CONFIG, VARIANTS, run_ablation
+    from bench.quality.ablation import CONFIG, GENERATED, VARIANTS, run_ablation
+    from bench.quality.transfer_logs import target_log
     from bench.tables import show_variants
-    from panther_core.data.formats import read_table
-    from panther_core.data.generator import PROFILE, GeneratorConfig, generate
     from trainer.fit.train_config import from_file
 
-    if data == "generator":
-        table = generate(GeneratorConfig(users=2000, days=60, seed=3)).take(slice(0, transactions))
-    else:
-        table = read_table(format, Path(data), limit=transactions)
-    profile = PROFILE if data == "generator" else None
-    chosen = tuple(part.strip() for part in variants.split(";") if part.strip()) or tuple(VARIANTS)
+    log = target_log(data, format, transactions, GENERATED)
     training = CONFIG if config is None else from_file(config, CONFIG)
-    result = run_ablation(table, profile, out, chosen, numbers(seeds), training)
+    chosen = words(variants, ";") or tuple(VARIANTS)
+    result = run_ablation(log.table, log.profile, out, chosen, numbers(seeds), training)
     show_variants(result)
     if as_json:
         emit(result, as_json)
 
 
 @app.command()
-def pretrain(as_json: Json = False) -> None:
-    """Events a second of pretraining, beside a plain PyTorch transformer of the same size on the same data."""
-    from bench.speed.pretrain import run_pretrain
+def transfer(
+    data: Log = "generator",
+    format: LogFormat = "sparkov",
+    source: Annotated[str, typer.Option(help="The other log, pretrained on for C.2; `generator`: another one.")] = (
+        "generator"
+    ),
+    source_format: LogFormat = "sparkov",
+    seeds: Annotated[str, typer.Option(help="Numbers with commas; each draws other users too.")] = "0,1,2",
+    transactions: Annotated[int, typer.Option(help="At most so many of each log, from the beginning.")] = 100_000,
+    out: RunsAndCheckpoints = Path("build/transfer"),
+    as_json: Json = False,
+) -> None:
+    """Next transaction of users that pretraining never saw, and after pretraining on another log."""
+    from bench.quality.transfer import Transfer
+    from bench.quality.transfer_logs import source_log, target_log
+    from bench.tables import show_rows
 
-    emit(run_pretrain(), as_json)
+    target, table = target_log(data, format, transactions), Transfer(out, numbers(seeds))
+    unseen = table.unseen(target)
+    show_rows(f"{target.name}: unseen users", unseen)
+    elsewhere = table.elsewhere(source_log(source, source_format, transactions), target)
+    show_rows(f"{elsewhere['source']}, then a small part of {target.name}: unseen users", elsewhere)
+    if as_json:
+        emit({"unseen": unseen, "elsewhere": elsewhere}, as_json)
 
 
 @app.command()
@@ -97,7 +138,7 @@ def fdh(
     data: Annotated[Path, typer.Option(help="Folder of the Fraud Detection Handbook's transactions.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write: TRANSACTION_ID and score of the test weeks.")],
     folds: Annotated[str | None, typer.Option(help="First training days, YYYY-MM-DD,...; the published ones.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    seed: Seed = 0,
     ablations: Annotated[
         bool, typer.Option("--ablations", help="Also DeepFM, and LightGBM without groups of features.")
     ] = False,
@@ -119,12 +160,12 @@ def fdh(
 @app.command()
 def fraud(
     data: Annotated[Path, typer.Option(help="File or folder of labelled transactions.")],
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "sparkov",
+    format: Format = "sparkov",
     validate_from: Annotated[str, typer.Option(help="First day of the validation window.")] = "2020-04-01",
     test_from: Annotated[str, typer.Option(help="First day of the test window.")] = "2020-06-01",
     end: Annotated[str, typer.Option(help="Day after the test window.")] = "2020-09-01",
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
-    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+    label_delay_days: LabelDelayDays = 7,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
@@ -137,53 +178,3 @@ def fraud(
     console.print(windows_table(result))
     if as_json:
         emit(result, True)
-
-
-@app.command()
-def rerank(
-    data: Annotated[Path, typer.Option(help="Folder of sequence files: NAME.txt, NAME.dat, or either with .gz.")],
-    sets: Annotated[str, typer.Option(help="Names with commas; all in the folder if not given.")] = "",
-    seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0,1,2",
-    out: Annotated[
-        Path, typer.Option(help="Folder of finished runs and encoders; found there, not run again.", file_okay=False)
-    ] = Path("build/rerank"),
-    as_json: Json = False,
-) -> None:
-    """Next item, full ranking: PANTHER alone, and with a DCN that orders its first 100 candidates anew."""
-    from bench.sequences.rerank_table import run_rerank
-    from bench.tables import show_rows
-
-    result = run_rerank(data, names(sets), numbers(seeds), out)
-    for name, facts in result["sets"].items():
-        show_rows(f"{name}: {facts['evaluated']:,} users; on validation best: {facts['chosen_on_validation']}", facts)
-    if as_json:
-        emit(result, as_json)
-
-
-@app.command()
-def transfer(
-    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
-    format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
-    source: Annotated[str, typer.Option(help="The other log, pretrained on for C.2; `generator`: another one.")] = (
-        "generator"
-    ),
-    source_format: Annotated[str, typer.Option(help="Its format; ignored for the generator.")] = "sparkov",
-    seeds: Annotated[str, typer.Option(help="Numbers with commas; each draws other users too.")] = "0,1,2",
-    transactions: Annotated[int, typer.Option(help="At most so many of each log, from the beginning.")] = 100_000,
-    out: Annotated[
-        Path, typer.Option(help="Folder of finished runs and checkpoints; found there, not run again.", file_okay=False)
-    ] = Path("build/transfer"),
-    as_json: Json = False,
-) -> None:
-    """Next transaction of users that pretraining never saw, and after pretraining on another log."""
-    from bench.quality.transfer import Transfer
-    from bench.quality.transfer_logs import source_log, target_log
-    from bench.tables import show_rows
-
-    target, table = target_log(data, format, transactions), Transfer(out, numbers(seeds))
-    unseen = table.unseen(target)
-    show_rows(f"{target.name}: unseen users", unseen)
-    elsewhere = table.elsewhere(source_log(source, source_format, transactions), target)
-    show_rows(f"{elsewhere['source']}, then a small part of {target.name}: unseen users", elsewhere)
-    if as_json:
-        emit({"unseen": unseen, "elsewhere": elsewhere}, as_json)

@@ -1,4 +1,4 @@
-"""`panther bench worker | restore | memory`: the stream side alone."""
+"""`panther bench`, one part alone: the model's encoder and its pretraining, and a worker without Triton."""
 
 from __future__ import annotations
 
@@ -7,16 +7,35 @@ from typing import Annotated
 
 import typer
 
-from cli.bench_system import Json
+from cli.options import Json
 from panther_core.base.console import emit
 
 app = typer.Typer()
-Folder = Annotated[Path, typer.Option("--dir", help="Run folder; what is in it is removed.")]
+
+EmptiedFolder = Annotated[Path, typer.Option("--dir", help="Run folder; what is in it is removed.")]
+StoredUsers = Annotated[int, typer.Option(help="Users whose states lie on the changelog.")]
+
+
+@app.command()
+def incremental(as_json: Json = False) -> None:
+    """One new event against recomputing the whole window, in process and through Triton; flatness in the past."""
+    from bench.speed.incremental import run_apart
+    from bench.speed.triton import run_triton
+
+    emit(run_apart() | {"triton": run_triton()}, as_json)
+
+
+@app.command()
+def pretrain(as_json: Json = False) -> None:
+    """Events a second of pretraining, beside a plain PyTorch transformer of the same size on the same data."""
+    from bench.speed.pretrain import run_pretrain
+
+    emit(run_pretrain(), as_json)
 
 
 @app.command()
 def worker(
-    folder: Folder = Path("build/bench-worker"),
+    folder: EmptiedFolder = Path("build/bench-worker"),
     transactions: Annotated[int, typer.Option(help="Backlog that every contender works off.")] = 400_000,
     rounds: Annotated[int, typer.Option(help="Turns of all contenders; medians are reported.")] = 1,
     as_json: Json = False,
@@ -29,8 +48,8 @@ def worker(
 
 @app.command()
 def restore(
-    folder: Folder = Path("build/bench-restore"),
-    users: Annotated[int, typer.Option(help="Users whose states lie on the changelog.")] = 200_000,
+    folder: EmptiedFolder = Path("build/bench-restore"),
+    users: StoredUsers = 200_000,
     as_json: Json = False,
 ) -> None:
     """A worker with an empty state folder restores it from the changelog; then a warm start."""
@@ -41,8 +60,8 @@ def restore(
 
 @app.command()
 def memory(
-    folder: Folder = Path("build/bench-memory"),
-    users: Annotated[int, typer.Option(help="Users whose states lie on the changelog.")] = 1_000_000,
+    folder: EmptiedFolder = Path("build/bench-memory"),
+    users: StoredUsers = 1_000_000,
     partitions: Annotated[int, typer.Option(help="Partitions, all of them one worker's.")] = 64,
     transactions: Annotated[int, typer.Option(help="Load after the restore.")] = 3_600_000,
     as_json: Json = False,

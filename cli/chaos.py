@@ -1,4 +1,4 @@
-"""`panther chaos` and `panther bench fuzz`: does the system keep its word while its parts die, or its input is odd?"""
+"""`panther chaos`: does the system keep its word while its parts die?"""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
+from cli.options import MEASURE, Json, RunFolder
 from panther_core.base.console import emit
 
 app = typer.Typer()
-bench = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE, short_help="Random troubles under steady load, checked against an offline run.")
 def chaos(
-    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/chaos"),
+    folder: RunFolder = Path("build/chaos"),
     kills: Annotated[int, typer.Option(help="Troubles, of all kinds in turn, at random times.", min=0)] = 30,
     seed: Annotated[int, typer.Option(help="Decides times, order and traffic.")] = 0,
     rate: Annotated[float, typer.Option(help="Transactions a second, open loop.", min=1)] = 150,
@@ -33,21 +31,5 @@ def chaos(
 
     kinds = tuple(only or TROUBLES)
     result = run_chaos(folder, Plan(kills, seed, rate, seconds, workers, replicas, kinds))
-    emit(result, as_json)
-    raise typer.Exit(0 if result["ok"] else 1)
-
-
-@bench.command()
-def fuzz(
-    folder: Annotated[Path, typer.Option("--dir", help="Run folder.")] = Path("build/fuzz"),
-    messages: Annotated[int, typer.Option(help="Records through the intake in process.", min=1)] = 1_000_000,
-    through_kafka: Annotated[int, typer.Option(help="Records through a real worker; 0 = none.", min=0)] = 50_000,
-    seed: Annotated[int, typer.Option(help="Decides every byte.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Damaged records by the million; exit code 0 only if each was decided or dead-lettered and nothing crashed."""
-    from bench.chaos.fuzz import run_fuzz
-
-    result = run_fuzz(folder, messages, through_kafka, seed)
     emit(result, as_json)
     raise typer.Exit(0 if result["ok"] else 1)

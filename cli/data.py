@@ -1,4 +1,4 @@
-"""Commands about data sets: conversion, and what a tokenizer makes of them. Heavy imports happen inside."""
+"""`panther data`: convert a data set, and see what a tokenizer makes of one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
+from cli.options import Data, End, Format, Json, Limit, Start
 from panther_core.base.console import emit, progress_bar, say
-from panther_core.data.formats import FORMATS
 from panther_core.data.tokenizer import Scale
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: convert them, look at the tokens they make.")
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
 
 @app.command("convert-fdh")
@@ -35,8 +33,8 @@ def convert_fdh(
 
 @app.command()
 def tokens(
-    path: Annotated[Path, typer.Option("--data", help="File or folder of the data set.")],
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
+    data: Data,
+    format: Format,
     top: Annotated[int, typer.Option(help="At most so many tokens, the most frequent combinations.")] = 60_000,
     coverage: Annotated[float, typer.Option(help="As many tokens as cover this share of the events.")] = 1.0,
     buckets: Annotated[int, typer.Option(help="Buckets of the amount.")] = 20,
@@ -45,9 +43,9 @@ def tokens(
     out: Annotated[
         Path | None, typer.Option(help="Folder for tokenizer.json and tokenizer_report.json.", file_okay=False)
     ] = None,
-    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
-    end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
     as_json: Json = False,
 ) -> None:
     """Fit a tokenizer on a data set: how many tokens, what they cover, which values fall out as [UNK]."""
@@ -58,7 +56,7 @@ def tokens(
     from panther_core.data.token_report import lines, write
 
     options = TokenOptions(top, coverage, buckets, cast(Scale, scale), fit_share)
-    fitted = fit_tokens(lambda: read(format, path, start=start, end=end, limit=limit), options)
+    fitted = fit_tokens(lambda: read(format, data, start=start, end=end, limit=limit), options)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write(out, fitted.schema, fitted.vocabulary, fitted.report)

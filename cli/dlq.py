@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -11,13 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.options import Json
 from panther_core.base.console import emit, say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be scored, and why (docs/dead_letters.md).")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Code = Annotated[str | None, typer.Option(help="Of this reason code only (docs/outcomes.md).")]
 
 
@@ -28,21 +27,9 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """The newest dead letters, without their bytes, and how many there are of each code."""
-    from stream.tools.dlq import Letter, letters
+    from stream.tools.dlq import newest
 
-    async def read() -> tuple[list[Letter], Counter[str]]:
-        newest: list[tuple[int, int, int, Letter]] = []
-        count: Counter[str] = Counter()
-        async for letter in letters(KafkaSettings(), code):
-            count[letter.code] += 1
-            entry = (letter.time_ms, letter.partition, letter.offset, letter)
-            if len(newest) < limit:
-                heapq.heappush(newest, entry)
-            else:
-                heapq.heappushpop(newest, entry)
-        return [entry[-1] for entry in sorted(newest)], count
-
-    found, count = asyncio.run(read())
+    found, count = asyncio.run(newest(KafkaSettings(), limit, code))
     if as_json:
         emit({"codes": dict(count), "letters": [letter.summary() for letter in found]}, as_json)
         return
@@ -74,18 +61,12 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send records to `transactions` again, after what had stopped them is mended. Asks for their number first."""
-    from stream.tools.dlq import Letter, letter_at, letters, parse_place, send_again
+    from stream.tools.dlq import letters_at, letters_of, send_again
 
     if (code is None) is (not at):
         raise typer.BadParameter("expected either --code or --at: which dead letters are to be sent again?")
     kafka = KafkaSettings()
-
-    async def choose() -> list[Letter]:
-        if at:
-            return [await letter_at(kafka, *place) for place in sorted(set(map(parse_place, at)))]
-        return [letter async for letter in letters(kafka, code)]
-
-    chosen = asyncio.run(choose())
+    chosen = asyncio.run(letters_at(kafka, at) if at else letters_of(kafka, code))
     result: dict[str, Any] = {"found": len(chosen), "sent": 0, "codes": dict(Counter(x.code for x in chosen))}
     if chosen and not dry_run:
         if count is None:

@@ -1,27 +1,20 @@
-"""Commands of the training side. Heavy imports happen inside, so that `--help` stays quick."""
+"""`panther models`: train, deploy and retire model versions."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
+from cli.options import REPOSITORY, End, Json, LabelDelayDays, Limit, Repository, Start
 from panther_core.base.console import emit
-from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.formats import FORMATS
 
-app = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
-
-
-@app.callback()
-def models() -> None:
-    """Train, deploy and retire model versions."""
+app = typer.Typer(help="Train, deploy and retire model versions.")
+Artifact = Annotated[Path, typer.Argument(help="Artifact folder.")]
 
 
 @app.command()
@@ -42,47 +35,29 @@ def train(
     top: Annotated[int | None, typer.Option(help="At most so many tokens, the most frequent combinations.")] = None,
     coverage: Annotated[float | None, typer.Option(help="As many tokens as cover this share of the events.")] = None,
     amount_scale: Annotated[str | None, typer.Option(help="quantile or log buckets of the amount.")] = None,
-    label_delay_days: Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)] = 7,
+    label_delay_days: LabelDelayDays = 7,
     seed: Annotated[int, typer.Option(help="Seed of every random number.", min=0)] = 0,
     continue_from: Annotated[Path | None, typer.Option(help="Artifact to go on from.")] = None,
     users: Annotated[int, typer.Option(help="Users the generator makes.")] = 5000,
     days: Annotated[int, typer.Option(help="Days the generator makes.")] = 60,
-    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
-    end: Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many transactions.")] = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
     as_json: Json = False,
 ) -> None:
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
-    from panther_core.artifact import MANIFEST
     from panther_core.base.times import DAY_MS
-    from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-    from trainer.fit.train_config import from_file, lost
-    from trainer.fit.train_config import preset as preset_by_name
+    from trainer.options import Period, config_for, log_for, version_for
     from trainer.training import PretrainedElsewhere
-    from trainer.training import train as run
+    from trainer.training import train as train_version
 
-    if (out / MANIFEST).exists() and not overwrite:
-        raise BadInput(f"expected a new folder, got {out}, which holds a version: give another --out, or --overwrite")
-    number = version or (int(out.name) if out.name.isdecimal() and int(out.name) else 1)
-    config = preset_by_name(preset)
-    if config_file is not None:
-        config = from_file(config_file, config)
+    number = version_for(out, version, overwrite)
     tokens = {"vocabulary": top, "coverage": coverage, "amount_scale": amount_scale}
-    period = {"--start": start, "--end": end, "--limit": limit}
-    if unused := [name for name, value in period.items() if value is not None and data == "generator"]:
-        raise BadInput(f"expected {unused[0]} with --data alone: --users and --days say what the generator makes")
-    changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, **tokens}
-    config = msgspec.structs.replace(config, **{k: v for k, v in changes.items() if v is not None})
-    if continue_from is not None and (other := lost(config, preset_by_name(preset))):
-        raise BadInput(f"expected model and tokenizer of {continue_from} to stay, got another {', '.join(other)}")
-    if data == "generator":
-        table, profile = generate(GeneratorConfig(users=users, days=days, seed=seed)), PROFILE
-    else:
-        from panther_core.data.formats import read_table
-
-        table, profile = read_table(format, Path(data), start=start, end=end, limit=limit), None
+    config = config_for(preset, config_file, {"epochs": epochs, "minutes": minutes, **tokens}, continue_from)
+    generated = {"users": users, "days": days, "seed": seed}
+    table, profile = log_for(data, format, Period(start, end, limit), generated)
     try:
-        manifest = run(
+        manifest = train_version(
             table,
             out,
             config=config,
@@ -99,7 +74,7 @@ def train(
 
 @app.command()
 def report(
-    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    artifact: Artifact,
     out: Annotated[
         Path | None, typer.Option(help="HTML file to write; report.html in the artifact if not given.", dir_okay=False)
     ] = None,
@@ -115,10 +90,6 @@ def report(
     emit({"page": str(path), "version": found.about.version}, as_json)
 
 
-Repository = Annotated[Path, typer.Option(help="Triton's model repository.")]
-REPOSITORY = Path("build/stack/models")
-
-
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
     """Versions that Triton serves, and which one is live."""
@@ -132,7 +103,7 @@ def list_versions(as_json: Json = False) -> None:
 
 @app.command()
 def load(
-    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    artifact: Artifact,
     repository: Repository = REPOSITORY,
     as_json: Json = False,
 ) -> None:

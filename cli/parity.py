@@ -1,4 +1,4 @@
-"""`panther parity`, mounted by `cli`."""
+"""`panther parity`: what the stream decided against a replay of the same transactions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.options import LOOK_BACK, Json
 from panther_core.base.console import emit, say
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.formats import FORMATS
@@ -15,7 +16,7 @@ from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK_BACK, short_help="Compare what the stream decided with a replay, event by event.")
 def parity(
     model: Annotated[list[int], typer.Option(help="Every version that has decided, out of PANTHER_MODELS_DIR.")],
     data: Annotated[Path | None, typer.Option(help="File or folder that was streamed; else the topic is read.")] = None,
@@ -30,7 +31,7 @@ def parity(
     limit: Annotated[int | None, typer.Option(help="At most so many transactions of --data.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference of two scores that count as equal.")] = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Folder for parity.json and mismatches.jsonl.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare what the stream decided with a replay, event by event; exit code 0 only if nothing differs or lacks."""
     from offline.parity.check import Request, run_parity

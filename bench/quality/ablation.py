@@ -18,6 +18,7 @@ import torch
 from bench.results import FiguresRun, RunStore, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.data.generator import GeneratorConfig
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
@@ -43,6 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "panther, profile as first token, contrastive": _PANTHER | {"profile": "first"},
     "panther, no attribute embedding": _PANTHER | {"attribute_embedding": False},
 }
+#: the generated log that the command measures on unless it is given files
+GENERATED = GeneratorConfig(users=2000, days=60, seed=3)
 CONFIG = TrainConfig(
     model=ModelConfig(layers=2, dropout=0.05), epochs=16, patience=3, batch_positions=1024, learning_rate=2e-3
 )

@@ -16,10 +16,10 @@ ELSEWHERE = GeneratorConfig(users=400, days=60, seed=11, merchants=500, mean_tra
 YEN = 160.0
 
 
-def target_log(data: str, format: str, transactions: int) -> Log:
+def target_log(data: str, format: str, transactions: int, generated: GeneratorConfig = HERE) -> Log:
     """The first `transactions` of the files in `data`, or of the generated log. Raises BadInput, InvalidFile."""
     if data == GENERATOR:
-        return Log(GENERATOR, generate(HERE).take(slice(0, transactions)), PROFILE)
+        return Log(GENERATOR, generate(generated).take(slice(0, transactions)), PROFILE)
     return Log(format, read_table(format, Path(data), limit=transactions))
 
 

@@ -7,6 +7,8 @@ Triton with the client's cost included. Random weights: speed does not depend on
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -177,6 +179,15 @@ def run_incremental(lengths: tuple[int, ...] = (128, 256, 512)) -> dict[str, Any
         results.append(compare(events))
         say(f"  {results[-1]}")
     return {"results": results, "flatness": flatness(), "torch_threads": torch.get_num_threads()}
+
+
+def run_apart() -> dict[str, Any]:
+    """`run_incremental` in a process of its own: with the cores to itself it may let waiting threads spin, which the
+    `panther` command does not."""
+    environment = os.environ | {"OMP_WAIT_POLICY": "ACTIVE"}
+    argv = [sys.executable, "-m", "bench.speed.incremental"]
+    done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True)
+    return dict(json.loads(done.stdout))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 from infra.local.training import train_once
 from offline.replay.run import Request, run
 from offline.report.build import PAGE, write_report
-from panther_core.base.console import progress_bar
+from panther_core.base.console import progress
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table
 
@@ -31,9 +31,8 @@ def run_replay_report(
     request = Request(
         path=data, format=format, models=(1,), models_dir=folder / "models", end=until, label_delay_ms=delay_ms
     )
-    with progress_bar() as bar:
-        task = bar.add_task("replay", total=None, note="")
-        result = run(request, out, lambda rows: bar.update(task, completed=rows))
+    with progress("replay") as done:
+        result = run(request, out, done)
     report = write_report([out], out, train_until, title=f"{format}, trained before {train_until}")
     (variant,) = report.variants
     return {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -39,3 +41,12 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
     )
+
+
+@contextmanager
+def progress(name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr. Yields the function to call with how many are done so far; their rate is shown too."""
+    started = time.perf_counter()
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=total, note="")
+        yield lambda done: bar.update(task, completed=done, note=f"{done / (time.perf_counter() - started):,.0f}/s")

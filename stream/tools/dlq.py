@@ -8,8 +8,10 @@ with the first one's decision while the user's state holds it (the last 8; docs/
 from __future__ import annotations
 
 import base64
+import heapq
 from asyncio import gather
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +86,28 @@ async def letters(kafka: KafkaSettings, code: str | None = None) -> AsyncIterato
                 letter = _letter(record)
                 if code in (None, letter.code):
                     yield letter
+
+
+async def newest(kafka: KafkaSettings, limit: int, code: str | None = None) -> tuple[list[Letter], Counter[str]]:
+    """The newest `limit` dead letters, oldest first, and how many there are of each code. Raises BadInput."""
+    count: Counter[str] = Counter()
+    kept: list[tuple[int, int, int, Letter]] = []  # a heap: the oldest goes first, so only `limit` are held in memory
+    async for letter in letters(kafka, code):
+        count[letter.code] += 1
+        heapq.heappush(kept, (letter.time_ms, letter.partition, letter.offset, letter))
+        if len(kept) > limit:
+            heapq.heappop(kept)
+    return [entry[-1] for entry in sorted(kept)], count
+
+
+async def letters_of(kafka: KafkaSettings, code: str | None) -> list[Letter]:
+    """`letters`, all of them in memory."""
+    return [letter async for letter in letters(kafka, code)]
+
+
+async def letters_at(kafka: KafkaSettings, places: Iterable[str]) -> list[Letter]:
+    """The dead letters at `partition:offset` places, each once, in order. Raises BadInput."""
+    return [await letter_at(kafka, *place) for place in sorted(set(map(parse_place, places)))]
 
 
 async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter:

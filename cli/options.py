@@ -1,0 +1,35 @@
+"""What several commands share: the panels of `panther --help`, and options of one name, type and meaning.
+
+A command gives the default: `limit: Limit = None`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panther_core.data.formats import FORMATS
+
+# panels of `panther --help`, by who needs the command
+RUN_IT, WORK_ALERTS, TRAIN_AND_DEPLOY = "Run it", "Work alerts", "Train and deploy"
+LOOK_BACK, MEASURE = "Look back", "Measure"
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+RunFolder = Annotated[Path, typer.Option("--dir", help="Run folder.")]
+Repository = Annotated[Path, typer.Option(help="Triton's model repository.")]
+REPOSITORY = Path("build/stack/models")  # of the stack that `panther up` starts
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+
+DATA = typer.Option("--data", help="File or folder of the data set.")
+Data = Annotated[Path, DATA]
+Format = Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")]
+Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")]
+End = Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")]
+Limit = Annotated[int | None, typer.Option(help="At most so many transactions.")]
+LabelDelay = Annotated[float, typer.Option(help="Days until a label arrives.", min=0, max=3650)]
+LabelDelayDays = Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)]
+Since = Annotated[
+    str | None, typer.Option(help="First day the report measures, YYYY-MM-DD; earlier events only give users a past.")
+]

@@ -1,0 +1,30 @@
+"""One worker process: its event loop, log format, health server and scorer around the Faust application."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NoReturn
+
+from panther_core.base.settings import KafkaSettings, PantherSettings
+
+
+def run_worker(kafka: KafkaSettings, settings: PantherSettings, metrics_host: str, metrics_port: int) -> NoReturn:
+    """Work until the process is told to stop, then exit. `metrics_port`: of /metrics, /healthz, /readyz; 0 = none."""
+    import mode.loop
+
+    mode.loop.use("uvloop")  # before Faust is imported
+    from stream.ops.health import Health, make_http_server
+    from stream.ops.logs import json_logging
+    from stream.scorer.replicas import ReplicaScorer
+    from stream.worker.app import make_app
+
+    health = Health()
+    if metrics_port:
+        server = make_http_server(health, metrics_host, metrics_port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    scorer = ReplicaScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
+    app = make_app(kafka, settings, scorer, health, scorer.problem)
+    log: dict[str, Any] = {"loglevel": "info"}
+    if settings.log_format == "json":
+        log |= {"logging_config": json_logging("INFO"), "quiet": True}  # quiet: Faust's banner is no log line
+    raise SystemExit(app.Worker(**log).execute_from_commandline())
