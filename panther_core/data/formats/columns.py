@@ -1,6 +1,5 @@
-"""Columns out of CSV and Parquet files, checked: every failure is an InvalidFile with file, row, column and remedy.
-
-Rows are counted from 1, without the header line.
+"""Reads columns of CSV and Parquet files and checks them. Every failure is an InvalidFile that names the file, the row
+(counted from 1, without the header line), the column and the remedy.
 """
 
 from __future__ import annotations
@@ -71,7 +70,8 @@ def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> It
 
 
 def _placed(problem: str) -> tuple[str, int | None, int | None]:
-    """What arrow says of a place in a CSV file, and its row (arrow counts the header line too) and column (from 0)."""
+    """Arrow's message about a CSV file without the place in it, then the row (arrow counts the header line as a row,
+    this function does not) and the column, counted from 0; None where the message names no place."""
     found = re.search(r"(?:CSV parse error: |In CSV column #(\d+): )Row #(\d+): ", problem)
     if not found:
         return problem, None, None
@@ -95,7 +95,7 @@ def csv_header(path: Path, separator: str = ",") -> list[str]:
 
 def _csv(path: Path, required: Sequence[str], optional: Sequence[str], separator: str) -> Iterator[pa.RecordBatch]:
     names = _present(path, csv_header(path, separator), required, optional)
-    # everything as text: our own conversions can say which row is wrong
+    # every column is read as text, since the conversions of `Part` can say which row is wrong and arrow's cannot
     convert = pacsv.ConvertOptions(
         column_types={name: pa.string() for name in names}, include_columns=names, strings_can_be_null=False
     )
@@ -125,7 +125,7 @@ def fail(path: Path, problem: str, remedy: str, row: int | None = None, column: 
 
 
 class Part:
-    """Some rows of a file with the conversions that know where they are. `first_row` counts from 1."""
+    """Some rows of a file, and conversions of its columns that can name a wrong row. `first_row` counts from 1."""
 
     def __init__(self, path: Path, data: pa.RecordBatch | pa.Table, first_row: int) -> None:
         self.path, self.data, self.first_row = path, data, first_row
@@ -134,7 +134,7 @@ class Part:
         return int(self.data.num_rows)
 
     def has(self, name: str) -> bool:
-        """Is the (optional) column there?"""
+        """Whether the file has this optional column."""
         return name in self.data.schema.names
 
     def array(self, name: str) -> pa.Array:
@@ -155,7 +155,8 @@ class Part:
             fail(self.path, f"expected words or numbers, got {column.type}", *_PLAIN, column=name)
 
     def words(self, name: str, required: bool = False, edit: Callable[[str], str] | None = None) -> Words:
-        """The column factorised; null and "" are not given, an error if `required`. `edit` is applied once a word."""
+        """The column factorised. Null and "" count as not given, which is an error if `required`. `edit` changes each
+        word, once a word and not once a row."""
         coded = self.text(name).dictionary_encode()
         words = coded.dictionary.to_pylist()
         index = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -184,7 +185,7 @@ class Part:
         return out
 
     def _blame(self, name: str, column: pa.Array, target: pa.DataType) -> NoReturn:
-        """Find the row that does not convert; slow, but only on the way out."""
+        """Raise InvalidFile for the first row that does not convert. Slow, but the file is refused anyway."""
         for i in range(len(column)):
             try:
                 pc.cast(column[i : i + 1], target)
@@ -201,7 +202,7 @@ class Part:
             )
 
     def amounts(self, name: str, strip: str = "", negative: bool = False) -> NDArray[np.float64]:
-        """Amounts within what the schema accepts; `negative` lets refunds pass as they are."""
+        """Amounts, checked against the schema's largest; below 0 only if `negative`, for refunds."""
         amount = self.numbers(name, strip=strip).astype(np.float64)
         low = -MAX_AMOUNT if negative else 0.0
         self.require(name, (amount >= low) & (amount <= MAX_AMOUNT), f"{low:g} <= amount <= {MAX_AMOUNT:g}")
@@ -232,7 +233,7 @@ class Part:
 
     def _iso(self, name: str, text: pa.Array) -> NDArray[np.int64]:
         zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$")
-        for pattern in (zoned, pc.invert(zoned)):  # arrow wants a column to be all zoned or all not
+        for pattern in (zoned, pc.invert(zoned)):  # arrow converts a column only if all of it has offsets, or none
             if pc.all(pattern, min_count=0).as_py():
                 target = pa.timestamp("us", "UTC") if pattern is zoned else pa.timestamp("us")
                 try:
@@ -269,10 +270,22 @@ def _noun(target: pa.DataType) -> str:
 
 
 def none_given(rows: int) -> Words:
-    """A words column of a format that does not have it."""
+    """A words column without any value, for a column that the format lacks."""
     return Words(np.full(rows, -1, np.int32), ())
 
 
 def same(word: str, rows: int) -> Words:
-    """A words column with one word."""
+    """A words column that has the same word in every row."""
     return Words(np.zeros(rows, np.int32), (word,))
+
+
+def least(user: Words, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Smallest value of each user's rows, by user word; the largest integer for a user without rows."""
+    out = np.full(len(user.words), np.iinfo(np.int64).max)
+    np.minimum.at(out, user.index, values)
+    return out
+
+
+def beside(folder: Path, name: str) -> Path | None:
+    """`name`.csv.gz or `name`.csv in the folder, a file that a data set may have or lack."""
+    return next((file for file in (folder / f"{name}.csv.gz", folder / f"{name}.csv") if file.is_file()), None)

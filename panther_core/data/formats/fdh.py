@@ -1,9 +1,9 @@
 """Fraud Detection Handbook, simulated transactions: `transactions.parquet` (or .csv) with the handbook's columns.
 
-The handbook's own files are daily pickles: fdh_convert makes that one file of them.
-User = customer, merchant = terminal; there is no category, channel, currency, country or device. `customers.csv.gz`,
-if it lies beside, gives the home coordinates (0..100) as profile. The scenarios of TX_FRAUD_SCENARIO are fraud kinds.
-Fits in memory: rows are sorted by time if they are not.
+The handbook publishes daily pickles; fdh_convert turns them into that one file. The user is the customer, the merchant
+is the terminal; there is no category, channel, currency, country or device. The profile is the customer's home
+coordinates (0..100), from `customers.csv.gz` if that file lies in the same folder. The scenarios of TX_FRAUD_SCENARIO
+are the fraud kinds. The whole file is held in memory and sorted by time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.errors import InvalidFile
-from panther_core.data.formats.columns import Part, fail, locate, none_given, read_columns
+from panther_core.data.formats.columns import Part, beside, fail, locate, none_given, read_columns
 from panther_core.data.formats.period import Period
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable, Words
@@ -30,34 +30,26 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
     """See panther_core.data.formats.read."""
     file = _file(path)
     part = Part(file, read_columns(file, _COLUMNS, _OPTIONAL), 1)
-    time_ms = part.times("TX_DATETIME", "iso")
-    rows = period.rows(time_ms)
-    rows = rows[np.argsort(time_ms[rows], kind="stable")]
-    numbers = part.numbers("TRANSACTION_ID", np.int64)
-    user, merchant = part.words("CUSTOMER_ID", True), part.words("TERMINAL_ID", True)
-    amount, kind = part.amounts("TX_AMOUNT"), none_given(len(part))
-    label = part.labels("TX_FRAUD") if part.has("TX_FRAUD") else np.full(len(part), -1, np.int8)
+    user, rows = part.words("CUSTOMER_ID", True), len(part)
+    kind = none_given(rows)
     if part.has("TX_FRAUD_SCENARIO"):
         scenario = part.numbers("TX_FRAUD_SCENARIO", np.int64)
         part.require("TX_FRAUD_SCENARIO", (scenario >= 0) & (scenario <= 3), "a scenario 0, 1, 2 or 3")
         kind = Words((scenario - 1).astype(np.int32), SCENARIOS)
-    profile = _homes(file.parent, user)
-    for first in range(0, len(rows), batch_rows):
-        cut = rows[first : first + batch_rows]
-        empty = none_given(len(cut))
-        yield TransactionTable(
-            transaction_id=numbers[cut].astype(np.str_),
-            user=Words(user.index[cut], user.words),
-            merchant=Words(merchant.index[cut], merchant.words),
-            category=empty,
-            channel=empty,
-            currency=empty,
-            amount=amount[cut],
-            time_ms=time_ms[cut],
-            label=label[cut],
-            fraud_kind=Words(kind.index[cut], kind.words),
-            profile=profile,
-        )
+    table = TransactionTable(
+        transaction_id=part.numbers("TRANSACTION_ID", np.int64).astype(np.str_),
+        user=user,
+        merchant=part.words("TERMINAL_ID", True),
+        category=none_given(rows),
+        channel=none_given(rows),
+        currency=none_given(rows),
+        amount=part.amounts("TX_AMOUNT"),
+        time_ms=part.times("TX_DATETIME", "iso"),
+        label=part.labels("TX_FRAUD") if part.has("TX_FRAUD") else np.full(rows, -1, np.int8),
+        fraud_kind=kind,
+        profile=_homes(file.parent, user),
+    )
+    yield from period.parts(table, batch_rows)
 
 
 def _file(path: Path) -> Path:
@@ -71,12 +63,12 @@ def _file(path: Path) -> Path:
 
 
 def _homes(folder: Path, user: Words) -> dict[str, list[Any]]:
-    """Home coordinates by customer, if the file is there."""
-    found = [folder / name for name in ("customers.csv.gz", "customers.csv") if (folder / name).is_file()]
-    if not found:
+    """Home coordinates by customer, if the customers' file is there."""
+    file = beside(folder, "customers")
+    if file is None:
         return {}
     names = {"home_x": "x_customer_id", "home_y": "y_customer_id"}
-    part = Part(found[0], read_columns(found[0], ("CUSTOMER_ID", *names.values())), 1)
+    part = Part(file, read_columns(file, ("CUSTOMER_ID", *names.values())), 1)
     customers = part.text("CUSTOMER_ID").to_pylist()
     homes = {name: dict(zip(customers, part.numbers(column).tolist(), strict=True)) for name, column in names.items()}
     return {name: [home.get(word) for word in user.words] for name, home in homes.items()}

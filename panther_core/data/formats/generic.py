@@ -37,7 +37,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.data.formats.columns import Part, fail, locate, none_given, read_columns, same, stream_columns
+from panther_core.data.formats.columns import Part, fail, least, locate, none_given, read_columns, same, stream_columns
 from panther_core.data.formats.period import Period
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable, Words
@@ -109,25 +109,20 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
     required = [name for name in msgspec.structs.astuple(mapping.columns) if name] + list(mapping.profile.values())
     if not mapping.sorted:
         table = _table(mapping, Part(data, read_columns(data, required, separator=mapping.separator), 1))
-        rows = period.rows(table.time_ms)
-        rows = rows[np.argsort(table.time_ms[rows], kind="stable")]
-        for first in range(0, len(rows), batch_rows):
-            yield table.take(rows[first : first + batch_rows])
+        yield from period.parts(table, batch_rows)
         return
     first_row, last_ms = 1, -(2**62)
     for batch in stream_columns(data, required, separator=mapping.separator):
         table = _table(mapping, Part(data, batch, first_row))
         last_ms = _check_order(data, table.time_ms, last_ms, first_row, mapping.columns.event_time)
         first_row += len(table)
-        rows = period.rows(table.time_ms)
-        for first in range(0, len(rows), batch_rows):
-            yield table.take(rows[first : first + batch_rows])
+        yield from period.parts(table, batch_rows)
         if last_ms >= period.end_ms:
             return
 
 
 def _check_order(file: Path, time_ms: NDArray[np.int64], last_ms: int, first_row: int, column: str) -> int:
-    """Raise InvalidFile if a row is older than the one before it; the last time otherwise."""
+    """The time of the last row. Raises InvalidFile if a row is older than the row before it."""
     back = np.flatnonzero(np.diff(time_ms, prepend=last_ms) < 0)
     if len(back):
         row = first_row + int(back[0])
@@ -178,7 +173,6 @@ def _ids(part: Part, column: str | None) -> NDArray[np.str_]:
 
 
 def _facts(part: Part, user: Words, profile: dict[str, str]) -> dict[str, list[Any]]:
-    """Facts by user word, from the user's first row; text that reads as a number stays text, buckets parse it."""
-    first = np.full(len(user.words), len(part), np.int64)
-    np.minimum.at(first, user.index, np.arange(len(part)))
+    """Facts of each user word, from the user's first row. Text that reads as a number stays text: buckets parse it."""
+    first = least(user, np.arange(len(part)))
     return {name: part.array(column).take(pa.array(first)).to_pylist() for name, column in profile.items()}

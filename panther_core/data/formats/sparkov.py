@@ -1,4 +1,4 @@
-"""Sparkov simulator: what the simulator writes, the two files of it that Kaggle has, and a compact form.
+"""Sparkov simulator: the files that the simulator writes, Kaggle's two files made with it, and a compact form.
 
 `path` is a folder (or a file in it) with one of
 - `transactions.parquet` (or .csv), customer_id, unix_time, category, amt, is_fraud, merchant, and `customers.csv.gz`
@@ -6,10 +6,10 @@
 - `fraudTrain.csv`, `fraudTest.csv`, or the simulator's own `adults_2550_male_rural_000-199.csv`, ...: see
   panther_core.data.formats.sparkov_original. There the user is the card number and the id is `trans_num`.
 
-The channel is what the category's ending says (`_net` online, `_pos` till), else not given. The prefix `fraud_` that
-the simulator puts before every merchant's name, fraud or not, is removed. Compact rows have no id: it is `s` + row.
-Currency USD, country US. `age` is the age in whole years at the customer's first transaction in the file.
-Fits in memory: rows are sorted by time if they are not.
+The channel follows from the ending of the category (`_net` online, `_pos` till); with another ending it is not given.
+The prefix `fraud_`, which the simulator puts before every merchant's name, fraud or not, is removed. Rows of the
+compact form have no id, so the id is `s` and the row's number. Currency USD, country US. `age` is the customer's age in
+whole years at the first transaction in the file. The whole file is held in memory and sorted by time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.formats import sparkov_original
-from panther_core.data.formats.columns import Part, fail, locate, read_columns, same
+from panther_core.data.formats.columns import Part, beside, fail, least, locate, read_columns, same
 from panther_core.data.formats.period import Period
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable, Words
@@ -50,50 +50,36 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
         return
     file = locate(path, COMPACT)
     part = Part(file, read_columns(file, _COLUMNS, ("is_fraud",)), 1)
-    time_ms = part.times("unix_time", "s")
     user, category = part.words("customer_id", True), part.words("category", True)
-    merchant = part.words("merchant", True, sparkov_original.shop)
-    amount = part.amounts("amt")
-    label = part.labels("is_fraud") if part.has("is_fraud") else np.full(len(part), -1, np.int8)
-    profile = _people(file.parent, user, time_ms)
-    channel = sparkov_original.channel(category)
-    rows = period.rows(time_ms)
-    rows = rows[np.argsort(time_ms[rows], kind="stable")]
-
-    def cut(column: Words, at: NDArray[np.intp]) -> Words:
-        return Words(column.index[at], column.words)
-
-    for first in range(0, len(rows), batch_rows):
-        at = rows[first : first + batch_rows]
-        yield TransactionTable(
-            transaction_id=np.char.add("s", (at + 1).astype(np.str_)),
-            user=cut(user, at),
-            merchant=cut(merchant, at),
-            category=cut(category, at),
-            channel=cut(channel, at),
-            currency=same("USD", len(at)),
-            amount=amount[at],
-            time_ms=time_ms[at],
-            label=label[at],
-            country=same("US", len(at)),
-            profile=profile,
-        )
+    time_ms, rows = part.times("unix_time", "s"), len(part)
+    table = TransactionTable(
+        transaction_id=np.char.add("s", np.arange(1, rows + 1).astype(np.str_)),
+        user=user,
+        merchant=part.words("merchant", True, sparkov_original.shop),
+        category=category,
+        channel=sparkov_original.channel(category),
+        currency=same("USD", rows),
+        amount=part.amounts("amt"),
+        time_ms=time_ms,
+        label=part.labels("is_fraud") if part.has("is_fraud") else np.full(rows, -1, np.int8),
+        country=same("US", rows),
+        profile=_people(file.parent, user, time_ms),
+    )
+    yield from period.parts(table, batch_rows)
 
 
 def _people(folder: Path, user: Words, time_ms: NDArray[np.int64]) -> dict[str, list[Any]]:
     """Facts by user word, if the customers' file is there."""
-    found = [folder / name for name in ("customers.csv.gz", "customers.csv") if (folder / name).is_file()]
-    if not found:
+    file = beside(folder, "customers")
+    if file is None:
         return {}
-    part = Part(found[0], read_columns(found[0], _PEOPLE), 1)
+    part = Part(file, read_columns(file, _PEOPLE), 1)
     row_of = {word: i for i, word in enumerate(part.text("customer_id").to_pylist())}
     missing = [word for word in user.words if word not in row_of]
     if missing:
         fail(part.path, f"expected a row for customer {missing[0]!r}", "use the customers' file of the same simulation")
     rows = np.array([row_of[word] for word in user.words])
-    first_ms = np.full(len(user.words), np.iinfo(np.int64).max)
-    np.minimum.at(first_ms, user.index, time_ms)
-    age = sparkov_original.ages(part.days("dob")[rows], first_ms)
+    age = sparkov_original.ages(part.days("dob")[rows], least(user, time_ms))
     facts = {name: part.text(name).to_pylist() for name in ("gender", "state", "job")}
     population = part.numbers("city_pop", np.int64)
     return {

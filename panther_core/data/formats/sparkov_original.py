@@ -1,9 +1,9 @@
-"""Sparkov's own files: those its simulator writes, and those that Kaggle has (fraudTrain.csv, fraudTest.csv).
+"""Sparkov's own files: those that the simulator writes, and Kaggle's (fraudTrain.csv, fraudTest.csv).
 
 The simulator writes a file for each profile and range of customers, columns separated by `|`, every row with all the
-facts of its customer; files of profiles without customers hold the header alone. Kaggle's files hold the same columns
-separated by commas, with `trans_date_trans_time` in place of three columns of time. Time is date and clock as written,
-taken for UTC: Kaggle's `unix_time` is seven years off. Both fit in memory.
+facts of its customer; files of profiles without customers hold only the header. Kaggle's files hold the same columns
+separated by commas, with `trans_date_trans_time` in place of three columns of time. The time is the date and clock as
+written, taken for UTC, since Kaggle's `unix_time` is seven years off. Files of both kinds are held in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from panther_core.data.formats.columns import Part, csv_header, fail, same, stream_columns
+from panther_core.data.formats.columns import Part, csv_header, fail, least, same, stream_columns
 from panther_core.data.formats.period import Period
 from panther_core.data.table import TransactionTable, Words
 from panther_core.data.table_concat import concat
@@ -26,11 +26,11 @@ from panther_core.data.table_concat import concat
 _KAGGLE = ("fraudTrain.csv", "fraudTest.csv")
 _FACTS = ("gender", "state", "job", "city_pop", "dob")
 _COLUMNS = ("cc_num", *_FACTS, "trans_num", "category", "amt", "is_fraud", "merchant")
-_MARK = "trans_num"  # a column of both, and of no other file in their folders
+_MARK = "trans_num"  # the simulator's and Kaggle's files have this column, other files in their folders do not
 
 
 def files(path: Path, compact: Sequence[str]) -> list[Path]:
-    """The original files that `path` means; none if it means the compact form, or nothing."""
+    """The original files at `path`: the file itself, or those of a folder. None for a folder with the compact form."""
     if path.is_file():
         candidates = [path]
     elif any((path / name).is_file() or (path / f"{name}.gz").is_file() for name in compact):
@@ -42,19 +42,15 @@ def files(path: Path, compact: Sequence[str]) -> list[Path]:
 
 
 def tables(originals: list[Path], period: Period, batch_rows: int) -> Iterator[TransactionTable]:
-    """Tables of all these files together, in time order."""
+    """All these files as one log in time order, in tables of `batch_rows` rows."""
     found = [_table(Part(file, data, 1)) for file in originals if (data := _read(file)) is not None]
     if not found:
         fail(originals[0], "expected transactions, found no row", "check that the files are complete")
     table = concat(found)
-    first_ms = np.full(len(table.user.words), np.iinfo(np.int64).max)
-    np.minimum.at(first_ms, table.user.index, table.time_ms)
     facts = dict(table.profile)
-    age = ages(np.array(facts.pop("born"), "M8[D]"), first_ms)
+    age = ages(np.array(facts.pop("born"), "M8[D]"), least(table.user, table.time_ms))
     table = replace(table, profile={"age": age.tolist(), **facts})
-    rows = period.rows(table.time_ms)
-    for first in range(0, len(rows), batch_rows):
-        yield table.take(rows[first : first + batch_rows])
+    yield from period.parts(table, batch_rows)
 
 
 def _separator(file: Path) -> str:
@@ -89,8 +85,7 @@ def _table(part: Part) -> TransactionTable:
 
 def _facts(part: Part, user: Words) -> dict[str, list[Any]]:
     """Facts by user word, from the user's first row."""
-    first = np.full(len(user.words), len(part), np.int64)
-    np.minimum.at(first, user.index, np.arange(len(part)))
+    first = least(user, np.arange(len(part)))
     words = {name: part.text(name).take(pa.array(first)).to_pylist() for name in ("gender", "state", "job")}
     population = part.numbers("city_pop", np.int64)[first].tolist()
     return {**words, "city_population": population, "born": part.days("dob")[first].tolist()}
@@ -102,13 +97,13 @@ def shop(name: str) -> str:
 
 
 def channel(category: Words) -> Words:
-    """Online or till by the ending of the category; not given otherwise."""
+    """Online or till by the ending of the category; not given for another ending."""
     places = np.array([{"net": 0, "pos": 1}.get(word.rpartition("_")[2], -1) for word in category.words], np.int32)
     return Words(places[category.index], ("online", "till"))
 
 
 def ages(born: NDArray[np.datetime64], at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Whole years from `born` to a time."""
+    """Age in whole years of somebody `born` on a day, at a time (epoch ms)."""
     then = at_ms.astype("M8[ms]").astype("M8[D]")
     months = (then.astype("M8[M]") - born.astype("M8[M]")).astype(np.int64)
     early = (months % 12 == 0) & (_day(then) < _day(born))  # the month of birth has come, the day has not
