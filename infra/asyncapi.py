@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from panther_core.data.events import SCHEMA_VERSION, Alert, Decision, Label, ModelProgress, ModelUpdate, Transaction
+from panther_core.data.decision import Alert, Decision
+from panther_core.data.events import SCHEMA_VERSION, Label, ModelProgress, ModelUpdate, Transaction
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, PROGRESS, SCORES, TRANSACTIONS
 
 _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {

@@ -27,7 +27,7 @@ from panther_core.base.console import console, say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS
-from panther_core.data.events import Alert
+from panther_core.data.decision import Alert
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.generator.malformed import KINDS, malformed
 from panther_core.data.table import TransactionTable

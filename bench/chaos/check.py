@@ -17,16 +17,16 @@ import numpy as np
 
 from bench.chaos.evidence import Evidence, Records
 from bench.chaos.offline_run import Offline, as_taken_in, run_offline
-from panther_core.data.events import Alert, Decision
+from panther_core.data.decision import Alert, Decision, Degraded, values_of
 from panther_core.data.schema import hash64
+from panther_core.decide.records import alert_id
 from panther_core.kafka.answers import Position, decode_alert, decode_decision, position_of
 from panther_core.kafka.reading import KafkaRecord
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
-from panther_core.state.record import COLD, LATE, events_applied
+from panther_core.state.record import events_applied
 from stream.tools.ledger import SCORE_TOLERANCE
 from stream.worker.intake import Intake, read_batch
-from stream.worker.publish import alert_id
 
 #: fields of a state that depend on whether the model answered; all others must equal the offline run's
 _OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions")
@@ -162,16 +162,15 @@ def _told(decision: Decision) -> tuple[Any, ...]:
 
 
 def _check_decision(offline: Offline, row: int, decision: Decision, wrong: Findings) -> None:
-    expected, at = offline.replayed.decision[row], offline.position(row)
+    expected, at = values_of(offline.replayed.decision[row]), offline.position(row)
     if decision.transaction_id != offline.intake.transactions[row].transaction_id:
         wrong.add("wrong_transaction", at)
-    flags = int(expected["flags"])
-    told = (decision.history_len, decision.cold_start, decision.late)
-    if told != (int(expected["history_len"]), bool(flags & COLD), bool(flags & LATE)):
-        wrong.add("wrong_history", (at, told, int(expected["history_len"]), flags))
-    if decision.degraded is None and abs(decision.score - float(expected["score"])) > SCORE_TOLERANCE:
-        wrong.add("wrong_score", (at, decision.score, float(expected["score"])))
-    if (decision.degraded == "rules") != (decision.model.version == 0):
+    told = {name: getattr(decision, name) for name in ("history_len", "cold_start", "late")}
+    if wanted := {name: expected[name] for name, value in told.items() if expected[name] != value}:
+        wrong.add("wrong_history", (at, told, wanted))
+    if decision.degraded is None and abs(decision.score - expected["score"]) > SCORE_TOLERANCE:
+        wrong.add("wrong_score", (at, decision.score, expected["score"]))
+    if (decision.degraded == Degraded.RULES.word) != (decision.model.version == 0):
         wrong.add("degraded_unsaid", (at, decision.degraded, decision.model.version))
 
 

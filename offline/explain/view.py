@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from panther_core.data.events import Expected, Reason
+from panther_core.data.decision import Expected, Reason, values_of
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.reasons import expected_of, reasons_of
-from panther_core.state.record import ALERT, COLD, DEGRADED, LATE
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,22 +43,22 @@ def seen(
     decision: np.void, schema: AttributeSchema, when: str, came: str, transaction_id: str, label: int = -1
 ) -> Seen:
     """Put a DECISION into words."""
-    flags = int(decision["flags"])
-    notes = [name for bit, name in ((COLD, "no history"), (LATE, "late")) if flags & bit]
-    if degraded := DEGRADED[int(decision["degraded"])]:
+    made = values_of(decision)
+    notes = [note for name, note in (("cold_start", "no history"), ("late", "late")) if made[name]]
+    if degraded := made["degraded"]:
         notes.append(f"degraded: {degraded}")
     return Seen(
         when=when,
         transaction_id=transaction_id,
         came=came,
         expected=expected_of(decision["expected"], schema),
-        score=float(decision["score"]),
-        threshold=float(decision["threshold"]),
-        alert=bool(flags & ALERT),
+        score=made["score"],
+        threshold=made["threshold"],
+        alert=made["alert"],
         reasons=reasons_of(decision["reason"], decision["contribution"]),
-        history_len=int(decision["history_len"]),
+        history_len=made["history_len"],
         notes=notes,
-        model_version=int(decision["model_version"]),
+        model_version=made["model"].version,
         label=label,
     )
 

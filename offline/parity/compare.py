@@ -10,12 +10,10 @@ from typing import Any
 from offline.parity.decided import Decided
 from offline.parity.log import Log
 from offline.parity.online import Online
-from panther_core.data.events import Alert, Decision, Reason
-from panther_core.data.table import TransactionTable
+from panther_core.data.decision import Alert, Decision, Degraded, Reason
 from panther_core.decide.reasons import reasons_of
+from panther_core.decide.records import decision_behind, decisions_of
 from panther_core.kafka.answers import Position
-from panther_core.state.record import ALERT, COLD, LATE
-from stream.worker.publish import decision_behind
 
 CONTRIBUTION_TOLERANCE = 2e-3  # nats; alerts carry three decimals
 
@@ -54,6 +52,8 @@ class Comparison:
 def compare(log: Log, online: Online, decided: Decided, tolerance: float) -> Comparison:
     """Every row of the log against what was published of it."""
     out = Comparison(repeated=online.repeated)
+    users = [log.table.user[row] or "" for row in range(len(log))]
+    replayed = decisions_of(decided.decision, log.table.transaction_id.tolist(), users, log.table.time_ms.tolist())
     given: dict[str, bytes] = {}  # transaction id -> its last decision, as it was published
     for row, (place, transaction) in enumerate(zip(log.place, log.table.transaction_id.tolist(), strict=True)):
         decision, alert = online.decisions.get(place), online.alerts.get(place)
@@ -68,7 +68,9 @@ def compare(log: Log, online: Online, decided: Decided, tolerance: float) -> Com
                 _note(out, log, row, decision, "repeated decision", "other bytes than before", "the same")
         else:
             given[transaction] = online.values[place]
-            _one(out, log, row, decided, decision, alert, tolerance)
+            made = decided.decision[row]
+            reasons = reasons_of(made["reason"], made["contribution"]) if alert is not None else []
+            _one(out, log, row, replayed[row], reasons, decision, alert, tolerance)
     known = set(log.place)
     out.extra = sorted(place for place in online.decisions.keys() | online.alerts.keys() if place not in known)
     out.mismatches.sort(key=lambda m: (m.scored_at, m.place))
@@ -79,57 +81,51 @@ def _one(
     out: Comparison,
     log: Log,
     row: int,
-    decided: Decided,
+    replayed: Decision,
+    reasons: list[Reason],
     decision: Decision,
     alert: Alert | None,
     tolerance: float,
 ) -> None:
-    made = decided.decision[row]
     out.compared += 1
     out.alerts_online += alert is not None
-    out.alerts_replayed += bool(made["flags"] & ALERT)
+    out.alerts_replayed += replayed.alert
     out.versions[decision.model.version] += 1
     if decision.degraded:
         out.degraded[decision.degraded] += 1
-    outdated = decision.degraded == "cached"
+    outdated = decision.degraded == Degraded.CACHED.word
     out.not_compared += outdated
-    if decision.model.version in (0, int(made["model_version"])) and not outdated:
-        out.max_abs_error = max(out.max_abs_error, abs(decision.score - float(made["score"])))
-    for name, ours, theirs in _differences(log.table, row, made, decision, alert, tolerance):
+    if decision.model.version in (0, replayed.model.version) and not outdated:
+        out.max_abs_error = max(out.max_abs_error, abs(decision.score - replayed.score))
+    for name, ours, theirs in _differences(replayed, reasons, decision, alert, tolerance):
         _note(out, log, row, decision, name, ours, theirs)
         return
 
 
 def _differences(
-    table: TransactionTable, row: int, made: Any, decision: Decision, alert: Alert | None, tolerance: float
+    replayed: Decision, reasons: list[Reason], online: Decision, alert: Alert | None, tolerance: float
 ) -> Iterator[tuple[str, Any, Any]]:
     """(field, online, replayed) of each difference; what comes first explains what follows."""
-    exact = (
-        ("transaction_id", decision.transaction_id, str(table.transaction_id[row])),
-        ("user_id", decision.user_id, table.user[row]),
-        ("event_time", decision.event_time, int(table.time_ms[row])),
-        ("history_len", decision.history_len, int(made["history_len"])),
-        ("cold_start", decision.cold_start, bool(made["flags"] & COLD)),
-        ("late", decision.late, bool(made["flags"] & LATE)),
-        ("alert record", alert is not None, decision.alert),
-    )
-    yield from (part for part in exact if part[1] != part[2])
-    if alert is not None and decision_behind(alert) != decision:
+
+    def exact(*names: str) -> Iterator[tuple[str, Any, Any]]:
+        pairs = ((name, getattr(online, name), getattr(replayed, name)) for name in names)
+        return (pair for pair in pairs if pair[1] != pair[2])
+
+    yield from exact("transaction_id", "user_id", "event_time", "history_len", "cold_start", "late")
+    if (alert is not None) != online.alert:
+        yield "alert record", alert is not None, online.alert
+    if alert is not None and decision_behind(alert) != online:
         yield "alert record", "not of this decision", "of this decision"
-    if decision.degraded == "cached":
+    if online.degraded == Degraded.CACHED.word:
         return
-    if decision.model.version != int(made["model_version"]):
-        yield "model version", decision.model.version, int(made["model_version"])
-    if decision.threshold != float(made["threshold"]):
-        yield "threshold", decision.threshold, float(made["threshold"])
-    if not abs(decision.score - float(made["score"])) <= tolerance:
-        yield "score", decision.score, float(made["score"])
-    if decision.alert != bool(made["flags"] & ALERT):
-        yield "alert", decision.alert, bool(made["flags"] & ALERT)
-    if alert is not None:
-        ours, theirs = alert.reasons, reasons_of(made["reason"], made["contribution"])
-        if not same_reasons(ours, theirs):
-            yield "reasons", _readable(ours), _readable(theirs)
+    if online.model != replayed.model:
+        yield "model version", online.model.version, replayed.model.version
+    yield from exact("threshold")
+    if not abs(online.score - replayed.score) <= tolerance:
+        yield "score", online.score, replayed.score
+    yield from exact("alert")
+    if alert is not None and not same_reasons(alert.reasons, reasons):
+        yield "reasons", _readable(alert.reasons), _readable(reasons)
 
 
 def same_reasons(ours: list[Reason], theirs: list[Reason]) -> bool:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from offline.parity.log import Log
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
+from panther_core.data.decision import DECISION, LATE, Degraded
 from panther_core.data.table import TransactionTable, hash_words
 from panther_core.decide.engine import make_decisions
 from panther_core.serving_model import ServingModel
-from panther_core.state.record import DECISION, LATE
 
 _CHUNK = 200_000
 _SAME = 1e-9  # of thresholds, which pass through JSON as they are
@@ -44,7 +44,7 @@ def decide_log(log: Log, online: Online, replayers: Sequence[Replayer]) -> Decid
     for replayer in replayers:
         own = version == replayer.serving.live.version
         risk[own] = _levels(log.table, replayer.serving)[own]
-    rules = np.array([_degraded(online, place) == "rules" for place in log.place])
+    rules = np.array([_degraded(online, place) == Degraded.RULES.word for place in log.place])
     decision, kept = np.zeros(len(log), DECISION), np.zeros(len(log), np.bool_)
     by_version: dict[int, NDArray[np.void]] = {}
     first = next(r.serving for r in replayers if r.serving.live.version == version[0])

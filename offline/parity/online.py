@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from panther_core.data.events import Alert, Decision
+from panther_core.data.decision import Alert, Decision
 from panther_core.kafka.answers import NOWHERE, Position, app_of, decode_alert, decode_decision, position_of
 from panther_core.kafka.reading import KafkaRecord
 

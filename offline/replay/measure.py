@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline.replay.replayer import Replayed
+from panther_core.data.decision import ALERT
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import alert_metrics, fraud_metrics
-from panther_core.state.record import ALERT
 
 
 def measure(table: TransactionTable, replayed: Replayed) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import give_reasons, make_decisions, to_explain
 from panther_core.model.bulk import EncodedHistory, score_request
@@ -26,7 +27,7 @@ from panther_core.model.kernels.threads import side_by_side
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
 from panther_core.state.history import prepare
-from panther_core.state.record import DECISION, StateCodec, put_rows, take_rows
+from panther_core.state.record import StateCodec, put_rows, take_rows
 from panther_core.state.transition import code_array
 
 _POSITIONS = 1 << 16  # events a thread encodes before they are scored and forgotten: bounds memory

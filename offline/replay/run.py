@@ -21,11 +21,11 @@ from offline.replay.topic import TopicLog
 from panther_core.artifact import MANIFEST, load_manifest, sha256
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
+from panther_core.data.decision import ALERT
 from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
-from panther_core.state.record import ALERT
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from offline.replay.columns import SCHEMA
 from panther_core.base.errors import BadInput
+from panther_core.data.decision import REASONS
 from panther_core.data.table import Words
-from panther_core.state.record import REASONS
 
 MANIFEST = "replay.json"
 _WORDS: tuple[str, ...] = ("user_id", "merchant_id", "category", "channel", "degraded", "fraud_kind")

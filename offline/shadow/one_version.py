@@ -27,14 +27,14 @@ from offline.replay.run import Request
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
+from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.data.topics import PREFIX
+from panther_core.decide.records import alert_id, row_of
 from panther_core.state.features import WIDTH
-from panther_core.state.record import DECISION
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce
-from stream.worker.publish import alert_id, row_of
 from trainer.rollout.announce import announce
 
 _PATIENCE_S = 90.0  # without a decision

@@ -21,6 +21,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.decision import ALERT, COLD, DECISION, EXPLAINED, LATE, PLACES, Degraded
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.reasons import rank_reasons, strongest
 from panther_core.decide.rules import RuleModel
@@ -33,7 +34,7 @@ from panther_core.decide.scoring import (
     ScoreResponse,
 )
 from panther_core.state.features import context_features
-from panther_core.state.record import ALERT, CACHED, COLD, DECISION, DECISIONS, LATE, LIVE, RULES, put_rows, take_rows
+from panther_core.state.record import DECISIONS, put_rows, take_rows
 from panther_core.state.transition import (
     Events,
     States,
@@ -211,11 +212,8 @@ def recall(decision: np.void, published: np.void) -> None:
     The model may be another by now, or the first decision was made without one. Reasons are taken over where they are
     known (of alerts); what was expected is the state's, and that is the same.
     """
-    for name in ("scored_at", "latency_ms", "score", "threshold", "history_len", "model_version", "flags", "degraded"):
+    for name in (*PLACES, *(EXPLAINED if published["reason"][0] else ())):
         decision[name] = published[name]
-    if published["reason"][0]:
-        for name in ("reason", "contribution", "prototype", "similarity"):
-            decision[name] = published[name]
 
 
 def _score_request(states: States, events: Events, features: NDArray[np.float32]) -> ScoreRequest:
@@ -285,14 +283,14 @@ def make_decisions(
     out["history_len"] = np.minimum(history_len, 2**31 - 1)
     out["model_version"] = np.where(live, model.version, 0)
     out["flags"] = alert * ALERT + (history_len == 0) * COLD + late * LATE
-    out["degraded"] = np.where(live, np.where(current, LIVE, CACHED), RULES)
+    out["degraded"] = np.where(live, np.where(current, Degraded.LIVE, Degraded.CACHED), Degraded.RULES)
     out["reason"], out["contribution"], out["expected"] = kinds, contributions, expected
     return out
 
 
 def to_explain(decision: NDArray[np.void]) -> NDArray[np.intp]:
     """Rows whose reasons panther_explain is to give: alerts that the model scored."""
-    return np.flatnonzero(((decision["flags"] & ALERT) > 0) & (decision["degraded"] != RULES))
+    return np.flatnonzero(((decision["flags"] & ALERT) > 0) & (decision["degraded"] != Degraded.RULES))
 
 
 def give_reasons(decision: NDArray[np.void], rows: NDArray[np.intp], why: ExplainResponse | None) -> None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.events import Expected, Pattern, Reason
+from panther_core.data.decision import REASONS, Expected, Pattern, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.scoring import SURPRISE
 from panther_core.state.features import NAMES, WIDTH
-from panther_core.state.record import REASONS
 
 #: (code, sentence, the inputs of the fraud head it sums up); the place in this list, plus 1, is stored in the state,
 #: so entries are appended and never moved. Every input stands in exactly one entry. Names are of context features, of
@@ -57,6 +56,7 @@ _KIND_OF = {part: kind for kind, (_, _, parts) in enumerate(KINDS) for part in p
 #: kind of each column of FraudHead.dense; a feature that no kind names stops the import
 DENSE_KIND: NDArray[np.intp] = np.array([_KIND_OF[n] for n in (*NAMES, "log_p", "z", "sigma", "cold", *SURPRISE)])
 EMBEDDING_KIND, TEXT_KIND = _KIND_OF["e_u"], _KIND_OF["text"]
+_NUMBER_OF = {code: kind + 1 for kind, (code, _, _) in enumerate(KINDS)}
 _TO_KIND = np.eye(len(KINDS), dtype=np.float32)[DENSE_KIND]
 
 
@@ -80,6 +80,11 @@ def rank_reasons(
     if surprise is not None:
         strength = strength + surprise @ _TO_KIND[-len(SURPRISE) :]
     return strongest(strength)
+
+
+def kind_of(code: str) -> int:
+    """The stored number of a reason code; 0 for a code that this release does not know."""
+    return _NUMBER_OF.get(code, 0)
 
 
 def reasons_of(kinds: NDArray[np.uint8], contributions: NDArray[np.float32]) -> list[Reason]:

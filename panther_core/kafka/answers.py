@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from panther_core.data.events import Alert, Decision, ModelUpdate
+from panther_core.data.decision import Alert, Decision
+from panther_core.data.events import ModelUpdate
 from panther_core.kafka.reading import KafkaRecord
 
 Position: TypeAlias = tuple[int, int]

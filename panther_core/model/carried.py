@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.decision import EXPECTED
 from panther_core.model.bulk import EncodedHistory
 from panther_core.state.history import History
-from panther_core.state.record import EXPECTED
 from panther_core.state.transition import code_array, context
 
 

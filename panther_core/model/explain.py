@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from panther_core.data.decision import PROTOTYPES
 from panther_core.decide.reasons import DENSE_KIND, EMBEDDING_KIND, KINDS, TEXT_KIND
 from panther_core.model.head import FraudHead
 from panther_core.model.layers import Layer
 from panther_core.model.panther import Panther
-from panther_core.state.record import PROTOTYPES
 
 _ROWS = 256  # rows at a time: bounds memory
 

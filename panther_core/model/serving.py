@@ -15,6 +15,7 @@ from torch import Tensor
 
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError
+from panther_core.data.decision import EXPECTED
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
 from panther_core.decide.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
@@ -28,7 +29,6 @@ from panther_core.model.panther import Panther
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
-from panther_core.state.record import EXPECTED
 
 POSITIONS = 8192  # padded window positions a forward: activations stay in cache
 _POSITIONS_CPU = 2048  # of whole histories: activations stay in memory that the process has, fresh pages are dear

@@ -34,44 +34,16 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.data.decision import DECISION, EXPECTED
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state.layouts import OLDER, migrate
 
 LAYOUT_VERSION = 2
 MERCHANTS = 16
 DECISIONS = 8
-REASONS = 3
-EXPECTED = 3
-#: nearest behaviour patterns kept of an alert
-PROTOTYPES = 3
 HALF_LIVES_MS = np.array([HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
 
 _N = slice(14, 22)  # bytes of `n`, in every layout
-
-# Flags of a stored decision
-ALERT, COLD, LATE = 1, 2, 4
-# How it was made (degrade ladder, DESIGN section 4): 0 live model, 1 head on outdated cached outputs, 2 rules
-DEGRADED = (None, "cached", "rules")
-LIVE, CACHED, RULES = 0, 1, 2
-
-DECISION = np.dtype(
-    [
-        ("transaction", "u8"),
-        ("scored_at", "i8"),
-        ("latency_ms", "i4"),
-        ("score", "f8"),
-        ("threshold", "f8"),
-        ("history_len", "i4"),
-        ("model_version", "u4"),
-        ("flags", "u1"),
-        ("degraded", "u1"),
-        ("reason", "u1", REASONS),
-        ("contribution", "f4", REASONS),
-        ("expected", CODE, EXPECTED),
-        ("prototype", "u2", PROTOTYPES),
-        ("similarity", "f4", PROTOTYPES),
-    ]
-)
 
 
 @cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import Alert, Decision
+from panther_core.data.decision import Alert, Decision
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES
 from panther_core.kafka.answers import decode_alert, decode_decision
 from panther_core.kafka.reading import KafkaRecord, make_reader, partitions_of

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from rocksdict import WriteBatch
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.data.events import Decision, ModelProgress
+from panther_core.data.decision import Decision
+from panther_core.data.events import ModelProgress
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Begin, Decided, Request, decide
+from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
 from panther_core.kafka.answers import headers_of
 from panther_core.serving_model import ServingModel
@@ -29,7 +31,6 @@ from stream.worker.acker import Written
 from stream.worker.intake import DeadLetter, Intake, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
-from stream.worker.publish import alert_of, decisions_of, to_json
 from stream.worker.published import Published
 
 logger = logging.getLogger(__name__)
@@ -174,7 +175,8 @@ class Processor:
         sends, by_partition = [], dict[int, list[Outgoing]]()
         at = decided.event.tolist()
         transactions = [intake.transactions[i] for i in at]
-        decisions = decisions_of(decided.decision, transactions, intake.events["time_ms"][decided.event].tolist())
+        ids, users = [t.transaction_id for t in transactions], [t.user_id for t in transactions]
+        decisions = decisions_of(decided.decision, ids, users, intake.events["time_ms"][decided.event].tolist())
         for k, decision in enumerate(decisions):
             record = intake.records[at[k]]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import ALERTS, SCORES
+from panther_core.decide.records import decision_behind, row_of
 from panther_core.kafka.answers import Position, app_of, decode_alert, decode_decision, position_of
 from panther_core.kafka.reading import KafkaRecord, chunks_from_end, make_reader
-from stream.worker.publish import decision_behind, row_of
 
 logger = logging.getLogger(__name__)
 

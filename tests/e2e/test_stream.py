@@ -24,10 +24,11 @@ from rocksdict import Options, Rdict
 from offline.explain.live import view_of_live
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
-from panther_core.data.events import Decision, ModelRef
+from panther_core.data.decision import Decision, ModelRef
 from panther_core.data.generator.malformed import malformed
 from panther_core.data.schema import hash64
 from panther_core.data.table_concat import concat
+from panther_core.decide.records import alert_id, to_json
 from panther_core.kafka.answers import headers_of
 from panther_core.kafka.reading import read_topic
 from panther_core.serving_model import load_serving_model
@@ -35,7 +36,6 @@ from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import OWNER
 from stream.tools.produce import produce_labels
-from stream.worker.publish import alert_id, to_json
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from trainer.rollout.deploy import served
 from trainer.rollout.refresh import refresh_once, roll_back

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from infra.asyncapi import document
-from panther_core.data.events import Alert, ModelRef, Pattern, Reason
+from panther_core.data.decision import Alert, ModelRef, Pattern, Reason
 from panther_core.data.generator import GeneratorConfig, generate
 from tests import ROOT
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from panther_core.data.decision import EXPECTED
 from panther_core.model.head import FraudHead
 from panther_core.model.kernels import cpu as kernels
 from panther_core.model.kernels.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
@@ -20,7 +21,6 @@ from panther_core.model.kernels.event_kernel import text_newest as _text_newest
 from panther_core.model.kernels.event_kernel import text_window as _text_window
 from panther_core.model.kernels.event_kernel import token_id as _token_id
 from panther_core.model.panther import Panther
-from panther_core.state.record import EXPECTED
 
 _NORM_EPS, _UNIT_EPS = np.float32(1e-5), np.float32(1e-12)
 _Mlp = tuple[F32, F32, F32, F32]  # weight and bias of two linear layers with a GELU between them

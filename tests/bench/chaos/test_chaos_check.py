@@ -16,15 +16,14 @@ from bench.chaos.check import check
 from bench.chaos.evidence import Evidence, Records
 from bench.chaos.offline_run import InputRecord
 from bench.chaos.traffic import troubled
-from panther_core.data.events import Decision
+from panther_core.data.decision import ALERT, Decision
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import decide
+from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.kafka.answers import headers_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel, load_serving_model
-from panther_core.state.record import ALERT
 from stream.worker.intake import read_batch
-from stream.worker.publish import alert_of, decisions_of, to_json
 from tests.steps import asking, decided
 
 Books = tuple[Evidence, ServingModel, PantherModel]
@@ -55,7 +54,12 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
         for need in decided(steps, asking(model)):
             for i, row in zip((low + need.event).tolist(), need.decision, strict=True):
                 transaction, at = intake.transactions[i], intake.records[i].offset
-                (decision,) = decisions_of(np.array([row]), [transaction], [int(intake.events["time_ms"][i])])
+                (decision,) = decisions_of(
+                    np.array([row]),
+                    [transaction.transaction_id],
+                    [transaction.user_id],
+                    [int(intake.events["time_ms"][i])],
+                )
                 headers = headers_of("app", 0, at)
                 decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers))
                 if row["flags"] & ALERT:

@@ -10,14 +10,14 @@ import numpy as np
 
 from offline.parity.online import Online
 from offline.replay import Replayer
+from panther_core.data.decision import ALERT
 from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
 from panther_core.decide.engine import decide
+from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.kafka.answers import headers_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel, load_serving_model
-from panther_core.state.record import ALERT
-from stream.worker.publish import alert_of, decisions_of, to_json
 from tests.steps import asking, decided
 
 APP, BATCH = "test-app", 8
@@ -82,7 +82,9 @@ def _batch(out, states, rows, at, events, transactions, version) -> None:  # typ
     for need in decided(steps, (lambda _: None) if version.rules else asking(model)):
         for i, row in zip(need.event.tolist(), need.decision, strict=True):
             transaction = transactions[at[i]]
-            (decision,) = decisions_of(np.array([row]), [transaction], [int(events["time_ms"][i])])
+            (decision,) = decisions_of(
+                np.array([row]), [transaction.transaction_id], [transaction.user_id], [int(events["time_ms"][i])]
+            )
             headers = headers_of(APP, 0, int(at[i]))
             out.scores.append(Published(to_json(decision), headers))
             if row["flags"] & ALERT:

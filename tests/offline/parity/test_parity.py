@@ -17,7 +17,8 @@ from offline.parity.inputs import Cause, first_cause
 from offline.parity.log import Log, from_table
 from offline.replay import Replayer
 from panther_core.base.times import DAY_MS
-from panther_core.data.events import Alert, Decision, Transaction
+from panther_core.data.decision import Alert, Decision
+from panther_core.data.events import Transaction
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable, as_arrived
 from tests.offline.parity.streamed import APP, Streamed, Version, load, stream

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from offline.replay import replay
+from panther_core.data.decision import ALERT, DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
-from panther_core.state.record import ALERT, DECISION
 from tests.steps import asking, decided
 
 _EVENTS, _BATCH = 400, 50

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from panther_core.data.decision import LATE, Degraded
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import LiveModel
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
 from panther_core.state.history import prepare
-from panther_core.state.record import CACHED as DEGRADED_CACHED
-from panther_core.state.record import DECISIONS, LATE, LIVE, RULES
+from panther_core.state.record import DECISIONS
 from panther_core.state.transition import context, hash_codes
 from panther_core.state.waves import waves
 from tests.panther_core.conftest import LENGTH, MODEL, Stream, score
@@ -145,7 +145,7 @@ def test_degrade_ladder_and_catch_up(table: TransactionTable, schema: AttributeS
     stream.down = set()
     stream.feed(events[4:5])
     made = [int(stream.decisions[int(t)]["degraded"]) for t in events["transaction"]]
-    assert made == [LIVE, LIVE, DEGRADED_CACHED, RULES, LIVE]
+    assert made == [Degraded.LIVE, Degraded.LIVE, Degraded.CACHED, Degraded.RULES, Degraded.LIVE]
     assert [int(stream.decisions[int(t)]["model_version"]) for t in events["transaction"]] == [1, 1, 1, 0, 1]
     assert stream.state(42)["cached_n"] == 5
 
@@ -162,7 +162,7 @@ def test_a_score_that_is_no_number_is_no_answer(
     events["user"] = 1, 2
     stream.feed(events)
     made = [stream.decisions[int(t)] for t in events["transaction"]]
-    assert [int(row["degraded"]) for row in made] == [LIVE, RULES]
+    assert [int(row["degraded"]) for row in made] == [Degraded.LIVE, Degraded.RULES]
     assert np.isfinite([row["score"] for row in made]).all()
 
 
@@ -176,7 +176,7 @@ def test_a_new_version_never_scores_with_outputs_of_the_old_one(
     stream.requests.clear()
     stream.down = {EncodeRequest}
     stream.feed(events[1:2], second)  # cannot be moved: rules, rather than a mixture
-    assert stream.decisions[int(events["transaction"][1])]["degraded"] == RULES
+    assert stream.decisions[int(events["transaction"][1])]["degraded"] == Degraded.RULES
     assert not any(isinstance(r, ScoreRequest) for r in stream.requests)
     stream.down = set()
     stream.requests.clear()

@@ -8,14 +8,13 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
-from panther_core.data.events import Alert, Expected, Reason
+from panther_core.data.decision import ALERT, Alert, Degraded, Expected, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import Answer, Begin, Decided, LiveModel, decide
 from panther_core.decide.reasons import DENSE_KIND, KINDS, reasons_of, strongest
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
 from panther_core.state.features import NAMES
-from panther_core.state.record import ALERT, RULES
 from tests import ROOT
 from tests.panther_core.conftest import MODEL, Stream, answer_of, encode, explain
 
@@ -136,7 +135,7 @@ def test_alerts_of_the_rules_are_not_explained_by_a_model_that_is_down(
 ) -> None:
     stream.down = {ScoreRequest}
     stream.feed(table.events(schema)[:40], LiveModel(1, 0.0, MODEL.rules, MODEL.typical_surprise))
-    assert all(d["flags"] & ALERT and d["degraded"] == RULES for d in stream.decisions.values())
+    assert all(d["flags"] & ALERT and d["degraded"] == Degraded.RULES for d in stream.decisions.values())
     assert not any(isinstance(request, ExplainRequest) for request in stream.requests)
 
 

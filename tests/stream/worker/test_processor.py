@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rocksdict import WriteBatch
 
-from panther_core.data.events import Decision
+from panther_core.data.decision import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import SCORES
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import Decision, ModelRef
+from panther_core.data.decision import Decision, ModelRef
 from panther_core.kafka.answers import headers_of
 from stream.worker import published as module
 from stream.worker.published import Published

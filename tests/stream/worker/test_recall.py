@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from panther_core.base.errors import ScorerUnavailable
+from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.serving_model import load_serving_model
-from panther_core.state.record import DECISION
 from stream.worker.intake import read_batch
 from stream.worker.processor import Processor
 

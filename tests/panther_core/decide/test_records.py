@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from panther_core.data.decision import ALERT, COLD, DECISION, LATE
 from panther_core.data.events import Transaction
 from panther_core.data.schema import fit_schema
 from panther_core.decide.reasons import KINDS
-from panther_core.state.record import ALERT, COLD, DECISION, LATE
-from stream.worker.publish import alert_of, decision_behind, decisions_of, row_of
+from panther_core.decide.records import alert_of, decision_behind, decisions_of, row_of
 
 SCHEMA = fit_schema(np.arange(1.0, 50.0), ["food"], ["chip"])
 TRANSACTION = Transaction(
@@ -28,10 +28,12 @@ def test_a_row_survives_its_records(seed: int, flags: int, degraded: int) -> Non
     row["degraded"], row["model_version"] = degraded, 3
     row["reason"][0, :2], row["contribution"][0, :2] = rng.integers(1, len(KINDS) + 1, 2), rng.normal(size=2)
     row["prototype"][0], row["similarity"][0] = rng.integers(1, 60, 3), rng.random(3)
-    (decision,) = decisions_of(row, [TRANSACTION], [1_700_000_000_000])
+    (decision,) = decisions_of(row, [TRANSACTION.transaction_id], [TRANSACTION.user_id], [1_700_000_000_000])
     alert = alert_of(row[0], decision, TRANSACTION, SCHEMA, "x") if flags & 1 else None
     again = row_of(decision, alert)
-    assert decisions_of(np.array([again]), [TRANSACTION], [1_700_000_000_000]) == [decision]
+    assert decisions_of(
+        np.array([again]), [TRANSACTION.transaction_id], [TRANSACTION.user_id], [1_700_000_000_000]
+    ) == [decision]
     if alert is not None:
         assert alert_of(again, decision, TRANSACTION, SCHEMA, "x") == alert
         assert decision_behind(alert) == decision

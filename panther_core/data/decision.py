@@ -1,0 +1,187 @@
+"""A decision and its fields, defined once: the record on the topics, and the row of fixed size in the user's state.
+
+`FIELDS` says of each field of a `Decision` where it lies in a row (DECISION) and of which type it is there and in a
+replay's Parquet file. All translations follow from that table (panther_core.decide.records, offline.replay.columns).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.data.events import SCHEMA_VERSION
+from panther_core.data.schema import CODE
+
+MODEL_NAME = "panther"
+#: reasons, expected behaviours and nearest behaviour patterns that are kept of a decision
+REASONS, EXPECTED, PROTOTYPES = 3, 3, 3
+ALERT, COLD, LATE = 1, 2, 4  # bits of a row's `flags`
+
+
+class Degraded(IntEnum):
+    """How a decision was made: the steps of the degrade ladder, best first. The number is stored, `word` published."""
+
+    LIVE = 0  # by the model
+    CACHED = 1  # by the model, on outputs that have not seen the user's newest events (the encoder was down)
+    RULES = 2  # by the rules on context features (no model answered)
+
+    @property
+    def word(self) -> str | None:
+        """The step as records name it; None for an undegraded decision."""
+        return None if self is Degraded.LIVE else self.name.lower()
+
+
+class ModelRef(msgspec.Struct, frozen=True):
+    """The model a decision came from; version 0 is the rule fallback."""
+
+    name: str
+    version: int
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why an alert was raised: a stable code, a sentence for the analyst, its contribution in nats of the logit."""
+
+    code: str
+    description: str
+    contribution: float
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """One behaviour that was likely for this user; amounts in the log's currency unit."""
+
+    category: str
+    channel: str
+    amount_from: float
+    amount_to: float | None  # None = no upper bound
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """One of the behaviour patterns (prototypes) that the model has learnt, near to this user's state."""
+
+    prototype: int  # number within the model version, from 1
+    similarity: float  # cosine, -1 to 1
+
+
+class Decision(msgspec.Struct):
+    """What was decided for one transaction, topic `fraud.scores`, key = `user_id`. Times in epoch ms."""
+
+    transaction_id: str
+    user_id: str
+    event_time: int
+    scored_at: int
+    latency_ms: int
+    score: float
+    threshold: float
+    alert: bool
+    history_len: int
+    cold_start: bool
+    late: bool
+    degraded: str | None
+    model: ModelRef
+    schema_version: int = SCHEMA_VERSION
+
+
+class Alert(Decision, kw_only=True):
+    """A decision above the threshold, topic `fraud.alerts`, with reasons an analyst can read."""
+
+    alert: bool = True
+    alert_id: str
+    merchant_id: str
+    risk_score: int
+    risk_level: str
+    reasons: list[Reason]
+    expected: list[Expected]
+    patterns: list[Pattern]
+    tokenizer_version: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a decision that its row holds."""
+
+    name: str
+    """In the record."""
+    stored: str = ""
+    """numpy type in the row; empty for a flag."""
+    parquet: str = ""
+    """Arrow type in a replay's Parquet file; empty for what a replay has none of its own (clocks)."""
+    column: str = ""
+    """In the row and the Parquet file, where that is another name than in the record."""
+    flag: int = 0
+    """Bit of the row's `flags`."""
+    words: tuple[str | None, ...] = ()
+    """What stored numbers stand for, where a word is published."""
+
+    @property
+    def place(self) -> str:
+        """Field of DECISION that holds this one."""
+        return "flags" if self.flag else self.column or self.name
+
+    def array(self, rows: NDArray[np.void]) -> NDArray[Any]:
+        """Column [B] of DECISION rows: bool for a flag, else as stored."""
+        held: NDArray[Any] = rows[self.place]
+        return (held & self.flag) > 0 if self.flag else held
+
+    def values(self, rows: NDArray[np.void]) -> list[Any]:
+        """Values [B] as the record has them. One list a column: a field of a single row costs ten times as much."""
+        held: list[Any] = self.array(rows).tolist()
+        if self.words:
+            return [self.words[code] for code in held]
+        if self.name == "model":
+            models = {version: ModelRef(MODEL_NAME if version else "rules", version) for version in set(held)}
+            return [models[version] for version in held]
+        return held
+
+    def put(self, row: NDArray[np.void], value: Any) -> None:
+        """Write the record's value into a row [1], in place."""
+        if self.flag:
+            row["flags"] |= value * self.flag
+        elif self.words:
+            row[self.place] = self.words.index(value)
+        else:
+            row[self.place] = value.version if isinstance(value, ModelRef) else value
+
+
+#: in the order of Decision, behind what only its transaction knows (transaction_id, user_id, event_time)
+FIELDS = (
+    Field("scored_at", "i8"),
+    Field("latency_ms", "i4"),
+    Field("score", "f8", "float64"),
+    Field("threshold", "f8", "float64"),
+    Field("alert", parquet="bool", flag=ALERT),
+    Field("history_len", "i4", "int32"),
+    Field("cold_start", parquet="bool", flag=COLD),
+    Field("late", parquet="bool", flag=LATE),
+    Field("degraded", "u1", "string", words=tuple(step.word for step in Degraded)),
+    Field("model", "u4", "int32", column="model_version"),
+)
+#: a row's fields of an alert's explanation
+EXPLAINED = ("reason", "contribution", "prototype", "similarity")
+
+#: the row. Stored in states: the order of its fields never changes within a state layout
+DECISION = np.dtype(
+    [
+        ("transaction", "u8"),  # hash of the transaction id
+        *((field.place, field.stored) for field in FIELDS if field.stored and not field.words),
+        ("flags", "u1"),
+        *((field.place, field.stored) for field in FIELDS if field.words),
+        ("reason", "u1", REASONS),  # panther_core.decide.reasons, 0 = none
+        ("contribution", "f4", REASONS),
+        ("expected", CODE, EXPECTED),
+        ("prototype", "u2", PROTOTYPES),
+        ("similarity", "f4", PROTOTYPES),
+    ]
+)
+#: a row's fields that hold FIELDS
+PLACES = tuple(dict.fromkeys(field.place for field in FIELDS))
+
+
+def values_of(row: np.void) -> dict[str, Any]:
+    """FIELDS of one row by name, as the record has them."""
+    rows = np.array([row], DECISION)
+    return {field.name: field.values(rows)[0] for field in FIELDS}

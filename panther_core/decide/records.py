@@ -1,0 +1,76 @@
+"""Stored decisions (DECISION rows) to the records on the topics and back, and records to JSON: pure functions.
+
+So a redelivered transaction is answered byte for byte as the first time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.data.decision import DECISION, FIELDS, Alert, Decision
+from panther_core.data.events import ModelProgress, Transaction
+from panther_core.data.schema import AttributeSchema, hash64
+from panther_core.decide.reasons import expected_of, kind_of, patterns_of, reasons_of
+
+_ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids
+_LEVELS = ((0.9, "critical"), (0.7, "high"), (0.4, "medium"), (0.0, "low"))
+_encode = msgspec.json.Encoder().encode
+
+
+def alert_id(transaction_id: str) -> str:
+    """The same transaction gives the same alert id, whoever computes it and however often."""
+    return str(uuid.uuid5(_ALERTS, transaction_id))
+
+
+def decisions_of(
+    rows: NDArray[np.void], transaction_ids: Iterable[str], user_ids: Iterable[str], event_times: Iterable[int]
+) -> list[Decision]:
+    """Records of stored DECISION rows; of the transactions what the rows do not hold, in the same order."""
+    return list(map(Decision, transaction_ids, user_ids, event_times, *(field.values(rows) for field in FIELDS)))
+
+
+def row_of(decision: Decision, alert: Alert | None) -> np.void:
+    """The DECISION row behind a published decision, as far as the records tell: reasons only of an alert."""
+    row = np.zeros(1, DECISION)
+    row["transaction"] = hash64(decision.transaction_id)
+    for field in FIELDS:
+        field.put(row, getattr(decision, field.name))
+    if alert is not None:
+        for i, reason in enumerate(alert.reasons):
+            row["reason"][0, i], row["contribution"][0, i] = kind_of(reason.code), reason.contribution
+        for i, pattern in enumerate(alert.patterns):
+            row["prototype"][0, i], row["similarity"][0, i] = pattern.prototype, pattern.similarity
+    out: np.void = row[0]
+    return out
+
+
+def decision_behind(alert: Alert) -> Decision:
+    """The decision that an alert was published with."""
+    return Decision(*(getattr(alert, name) for name in Decision.__struct_fields__))
+
+
+def alert_of(
+    row: np.void, decision: Decision, transaction: Transaction, schema: AttributeSchema, tokenizer_version: str
+) -> Alert:
+    """The alert of a decision above its threshold; `row` is the decision's DECISION row."""
+    return Alert(
+        **msgspec.structs.asdict(decision),
+        alert_id=alert_id(decision.transaction_id),
+        merchant_id=transaction.merchant_id,
+        risk_score=round(100 * decision.score),
+        risk_level=next(name for floor, name in _LEVELS if decision.score >= floor),
+        reasons=reasons_of(row["reason"], row["contribution"]),
+        expected=expected_of(row["expected"], schema),
+        patterns=patterns_of(row["prototype"], row["similarity"]),
+        tokenizer_version=tokenizer_version,
+    )
+
+
+def to_json(record: Decision | Alert | ModelProgress) -> bytes:
+    """Value of the record on its topic."""
+    return _encode(record)
