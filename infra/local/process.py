@@ -17,9 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from infra.local.errors import StartFailed
 
 _POLL_S = 0.05
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")  # the kernel's unit of start times
 _TAIL_LINES = 25
 # $1 process group, $2 start time of its leader (field 22 of /proc/PID/stat; the names here have no blanks),
 # $3 pattern of files that a killed process would leave behind. A leader with another start time means that
@@ -82,7 +85,9 @@ class ManagedProcess:
                 )
         except OSError as error:
             raise StartFailed(name, f"{argv[0]} cannot be executed ({error.strerror})", log_path, "") from error
-        process = cls(name, ProcessRef(child.pid, _start_ticks(child.pid) or 0, boot_id()), log_path)
+        ref = _ref(child.pid)
+        assert ref is not None  # a child that has ended stays in the process table until its parent asks for its status
+        process = cls(name, ref, log_path)
         process._child, process._guard = child, _start_guard(process.ref, leftovers)
         return process
 
@@ -90,7 +95,7 @@ class ManagedProcess:
         """Whether the very process of `ref` still runs (a zombie does not)."""
         if self._child is not None and self._child.poll() is not None:
             return False
-        return self.ref.boot_id == boot_id() and _start_ticks(self.ref.pid) == self.ref.start_ticks
+        return _ref(self.ref.pid) == self.ref and _runs(self.ref.pid)
 
     def wait_ready(self, probe: Callable[[], str | None], deadline_s: float) -> None:
         """Call `probe` until it returns None (healthy); what it returns before that says what is missing.
@@ -154,8 +159,7 @@ class ManagedProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     def _group_is_ours(self) -> bool:
-        ticks = _start_ticks(self.ref.pid, zombie_too=True)
-        return self.ref.boot_id == boot_id() and ticks in (None, self.ref.start_ticks)
+        return self.ref.boot_id == boot_id() and _ref(self.ref.pid) in (None, self.ref)
 
     def _exit_text(self) -> str:
         code = self._child.poll() if self._child is not None else None
@@ -172,27 +176,28 @@ def boot_id() -> str:
 def group_members(pgid: int) -> list[int]:
     """Pids of the running (not zombie) processes of process group `pgid`."""
     members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (fields := _stat_fields(int(entry.name))):
-            state, group = fields[0], int(fields[2])
-            if group == pgid and state not in "ZX":
-                members.append(int(entry.name))
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError):  # it ended since it was listed
+            if os.getpgid(pid) == pgid and _runs(pid):
+                members.append(pid)
     return members
 
 
-def _stat_fields(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the third (state) on, None when there is no such process."""
+def _ref(pid: int) -> ProcessRef | None:
+    """Names the process that has `pid` now, a zombie included; None when no process has it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        # Counted from the boot, a start time stays the same when the machine's clock is set.
+        started_s = psutil.Process(pid).create_time() - psutil.boot_time()
+    except psutil.NoSuchProcess:
         return None
+    return ProcessRef(pid, round(started_s * _TICKS_PER_S), boot_id())
 
 
-def _start_ticks(pid: int, zombie_too: bool = False) -> int | None:
-    fields = _stat_fields(pid)
-    if fields is None or (fields[0] in "ZX" and not zombie_too):
-        return None
-    return int(fields[19])
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _start_guard(ref: ProcessRef, leftovers: str) -> subprocess.Popen[bytes]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from infra.local.process import group_members
 
@@ -71,13 +74,11 @@ def _live_stubs(pgid: int) -> Counter[tuple[str, str]]:
     """How many stubs of each (model, version) run: their first argument is .../MODEL/VERSION/model.py."""
     found: Counter[tuple[str, str]] = Counter()
     for pid in group_members(pgid):
-        try:
-            argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue  # ended since it was listed
-        if argv[0].endswith(_STUB) and len(argv) > 1:
-            version = Path(argv[1]).parent
-            found[version.parent.name, version.name] += 1
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            program, *arguments = psutil.Process(pid).cmdline() or [""]
+            if program.endswith(_STUB) and arguments:
+                version = Path(arguments[0]).parent
+                found[version.parent.name, version.name] += 1
     return found
 
 

@@ -119,7 +119,7 @@ def test_only_a_released_process_outlives_a_killed_parent(tmp_path: Path, releas
     script = f"""
 import sys, time
 from pathlib import Path
-from infra.process import ManagedProcess
+from infra.local.process import ManagedProcess
 process = ManagedProcess.start("it", ["sleep", "300"], Path({str(tmp_path / "it.log")!r}))
 if {released}: process.release()
 print(*process.ref, flush=True)
