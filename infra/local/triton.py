@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from infra.local.errors import StackError, StartFailed
+from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK, pick_free, require_free
 from infra.local.process import ManagedProcess
+from infra.local.server import Server
 from infra.local.triton_health import canary_problem, dead_instances
 
 CANARY = "canary"
@@ -41,8 +42,10 @@ class TritonPorts(NamedTuple):
         return cls(*pick_free(3))
 
 
-class TritonServer:
-    """One server over `model_repository`, with its backend folder and log below `folder`."""
+class TritonServer(Server):
+    """One server over `model_repository`, its backend folder and log below `folder`; ready once the canary echoes."""
+
+    name, start_deadline_s = "triton", _START_DEADLINE_S
 
     def __init__(
         self,
@@ -57,19 +60,14 @@ class TritonServer:
         load_models: names to load at the start; None loads every model that has a version folder.
         env: variables for the server and its models, on top of this process's own.
         """
-        self.model_repository, self.folder, self.ports = model_repository.resolve(), folder.resolve(), ports
+        super().__init__(folder)
+        self.model_repository, self.ports = model_repository.resolve(), ports
         self.load_models, self.env = load_models, dict(env or {})
         self.grpc_url = f"{LOOPBACK}:{ports.grpc}"
         self.http_url = f"http://{LOOPBACK}:{ports.http}"
         self.metrics_url = f"http://{LOOPBACK}:{ports.metrics}/metrics"
         # Names this server's shared memory, which a SIGKILL would otherwise leave in /dev/shm for ever.
         self.shm_prefix = f"panther_{secrets.token_hex(4)}_"
-        self.process: ManagedProcess | None = None
-
-    @property
-    def log_path(self) -> Path:
-        """The log of the server and of its Python models."""
-        return self.folder / "logs" / "triton.log"
 
     def spawn(self) -> None:
         """Prepare the folders and start the server without waiting for it. Raises PortInUse, StackError."""
@@ -88,48 +86,28 @@ class TritonServer:
         cwd = self.folder / "triton" / "cwd"
         cwd.mkdir(exist_ok=True)
         self.process = ManagedProcess.start(
-            "triton", argv, self.log_path, env, cwd, leftovers=f"/dev/shm/{self.shm_prefix}*"
+            self.name, argv, self.log_path, env, cwd, leftovers=f"/dev/shm/{self.shm_prefix}*"
         )
 
-    def wait_ready(self, deadline_s: float = _START_DEADLINE_S) -> None:
-        """Return once the canary answers; raises StartFailed."""
-        if self.process is None:
-            raise StartFailed("triton", "spawn() was not called", self.log_path, "")
-        self.process.wait_ready(lambda: canary_problem(self.grpc_url), deadline_s)
-
-    def start(self) -> None:
-        """spawn() and wait_ready(); whatever fails, nothing is left running."""
-        try:
-            self.spawn()
-            self.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
+    def answer_problem(self) -> str | None:
+        """None when the canary echoes, else what is wrong."""
+        return canary_problem(self.grpc_url)
 
     def problem(self) -> str | None:
-        """None when the canary answers and every loaded model has all of its Python processes."""
-        if self.process is None or not self.process.alive():
-            return "its process does not run"
-        if problem := canary_problem(self.grpc_url):
+        """None when the canary echoes and every loaded model has all of its Python processes, else what is wrong."""
+        if problem := super().problem():
             return problem
+        assert self.process is not None  # or there had been a problem
         if dead := dead_instances(self.grpc_url, self.process.ref.pid):
             return f"reported ready, but with dead Python processes: {', '.join(dead)}; unload and load"
         return None
 
-    def stop(self, grace_s: float = 15.0) -> bool:
+    def stop(self) -> bool:
         """Stop the server and its models. True when it went without SIGKILL (or did not run)."""
-        process, self.process = self.process, None
-        clean = process is None or process.stop(grace_s)
+        clean = super().stop()
         for left in Path("/dev/shm").glob(f"{self.shm_prefix}*"):
             left.unlink(missing_ok=True)
         return clean
-
-    def __enter__(self) -> TritonServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _options(self, backends: Path) -> list[str]:
         names = versioned_models(self.model_repository) if self.load_models is None else self.load_models
