@@ -45,7 +45,7 @@ def explain(
         view = asyncio.run(view_of_live(KafkaSettings(), PantherSettings(), user, events))
     else:
         from offline.explain.replayed import view_of_log
-        from offline.replay.run import Request, load_replayer
+        from offline.replay.request import Request, load_replayer
 
         at_ms = None if at is None else event_time_ms(int(at) if at.isdigit() else at)
         request = Request(data, format, (model,), Path(PantherSettings().models_dir))

@@ -34,7 +34,7 @@ def parity(
     as_json: Json = False,
 ) -> None:
     """Compare what the stream decided with a replay, event by event; exit code 0 only if nothing differs or lacks."""
-    from offline.parity.check import Request, run_parity
+    from offline.parity.report import Request, run_parity
 
     settings = PantherSettings()
     request = Request(

@@ -35,7 +35,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
-    from offline.replay.run import Request, run
+    from offline.replay.request import Request, run
     from offline.replay.topic import read_log
 
     if (data is None) == (topic is None):
@@ -68,7 +68,7 @@ def replay(
     )
     with progress("replay", limit) as done:
         if via == "kafka":
-            from offline.shadow.shadow import run_shadow
+            from offline.shadow.all_versions import run_shadow
 
             result = run_shadow(request, out, done)
         else:

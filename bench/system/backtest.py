@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offline.replay.columns import SCHEMA, decision_columns
-from offline.replay.run import Request, data_of, load_replayer, plan_of
+from offline.replay.request import Request, data_of, load_replayer, plan_of
 from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput

@@ -10,7 +10,7 @@ from bench.load import Load, long_table
 from bench.system.e2e import running
 from bench.system.parity_load import send_with_troubles, troubled
 from bench.system.swap_and_outage import second_version
-from offline.parity.check import Request, run_parity
+from offline.parity.report import Request, run_parity
 from panther_core.base.console import say
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.training import train_once
-from offline.replay.run import Request, run
+from offline.replay.request import Request, run
 from offline.report.build import PAGE, write_report
 from panther_core.base.console import progress
 from panther_core.base.times import DAY_MS

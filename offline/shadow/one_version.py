@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from offline.replay.columns import decision_columns
 from offline.replay.replayer import Replayed
-from offline.replay.run import Request
+from offline.replay.request import Request
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
@@ -41,7 +41,7 @@ _PATIENCE_S = 90.0  # without a decision
 
 
 class Wanted(msgspec.Struct):
-    """What `offline.shadow.shadow` asks for."""
+    """What `offline.shadow.all_versions` asks for."""
 
     path: str
     format: str

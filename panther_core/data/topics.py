@@ -4,7 +4,7 @@ User-keyed topics share one partition count: a user's transactions, decisions an
 that count can never change later, since state is kept by partition.
 
 `PANTHER_TOPIC_PREFIX` stands before every name: a second system on the same brokers, which shares nothing with the
-first but the servers (a shadow replay; see offline.shadow.shadow). It needs an application id of its own too.
+first but the servers (a shadow replay; see offline.shadow.all_versions). It needs an application id of its own too.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 
 from bench.system.backtest import Plan, known_to, run_backtest, train_versions
-from offline.replay.run import Request
+from offline.replay.request import Request
 from offline.report.build import write_report
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS

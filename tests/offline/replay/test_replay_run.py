@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from offline.replay.columns import SCHEMA
-from offline.replay.run import Request, run
+from offline.replay.request import Request, run
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.table import TransactionTable
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from offline.replay.run import Request, run
+from offline.replay.request import Request, run
 from offline.replay.topic import TopicLog
 from panther_core.base.errors import InvalidFile
 from panther_core.data.table import TransactionTable, as_arrived

@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tritonclient.grpc.aio import InferenceServerClient
 
 from offline.replay.measure import measure_file
-from offline.replay.run import Request, load_replayer, plan_of
+from offline.replay.request import Request, load_replayer, plan_of
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 

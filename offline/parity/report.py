@@ -18,7 +18,7 @@ from offline.parity.inputs import first_cause, readable, seen_by_replay
 from offline.parity.log import Log, from_table, from_topic
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
-from offline.replay.run import replayer_of
+from offline.replay.request import replayer_of
 from offline.replay.topic import read_log
 from panther_core.base.errors import BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
