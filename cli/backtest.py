@@ -35,7 +35,7 @@ def backtest(
     """Replay with periodic retraining on the labels that had arrived, beside the model that is never refreshed."""
     from bench.system.backtest import Plan, run_backtest
     from bench.system.backtest_report import figures, show
-    from offline.replay.request import Request
+    from offline.replay.request import ReplayRequest
     from offline.report.build import PAGE, write_report
     from panther_core.base.times import DAY_MS
     from panther_core.data.events import event_time_ms
@@ -52,7 +52,7 @@ def backtest(
         scratch=scratch,
         seed=seed,
     )
-    request = Request(
+    request = ReplayRequest(
         path=data,
         format=format,
         models=(1,),

@@ -45,10 +45,10 @@ def explain(
         view = asyncio.run(view_of_live(KafkaSettings(), PantherSettings(), user, events))
     else:
         from offline.explain.replayed import view_of_log
-        from offline.replay.request import Request, load_replayer
+        from offline.replay.request import ReplayRequest, load_replayer
 
         at_ms = None if at is None else event_time_ms(int(at) if at.isdigit() else at)
-        request = Request(data, format, (model,), Path(PantherSettings().models_dir))
+        request = ReplayRequest(data, format, (model,), Path(PantherSettings().models_dir))
         view = view_of_log(load_replayer(request, model), data, format, user, at_ms, events)
     if html:
         from offline.explain.page import write_page

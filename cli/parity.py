@@ -34,10 +34,10 @@ def parity(
     as_json: Json = False,
 ) -> None:
     """Compare what the stream decided with a replay, event by event; exit code 0 only if nothing differs or lacks."""
-    from offline.parity.report import Request, run_parity
+    from offline.parity.report import ParityRequest, run_parity
 
     settings = PantherSettings()
-    request = Request(
+    request = ParityRequest(
         models=tuple(model),
         models_dir=Path(settings.models_dir),
         app_id=settings.app_id,

@@ -35,7 +35,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
-    from offline.replay.request import Request, run
+    from offline.replay.request import ReplayRequest, run_replay
     from offline.replay.topic import read_log
 
     if (data is None) == (topic is None):
@@ -52,7 +52,7 @@ def replay(
             raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
         day_ms(since)  # now, not after the replay
     log = asyncio.run(read_log(KafkaSettings(), topic)).merged() if topic else None
-    request = Request(
+    request = ReplayRequest(
         path=data or Path(str(topic)),
         log=log,
         format=format,
@@ -72,7 +72,7 @@ def replay(
 
             result = run_shadow(request, out, done)
         else:
-            result = run(request, out, done)
+            result = run_replay(request, out, done)
     if out:
         from offline.report.build import PAGE, write_report
 

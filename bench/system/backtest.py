@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offline.replay.columns import SCHEMA, decision_columns
-from offline.replay.request import Request, data_of, load_replayer, plan_of
+from offline.replay.request import ReplayRequest, data_of, load_replayer, plan_of
 from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
@@ -54,7 +54,7 @@ class Plan:
         return f"every {self.every_ms / DAY_MS:g} days"
 
 
-def run_backtest(table: TransactionTable, request: Request, plan: Plan, out: Path) -> list[str]:
+def run_backtest(table: TransactionTable, request: ReplayRequest, plan: Plan, out: Path) -> list[str]:
     """Write decisions of both policies and their manifest into `out`; returns what went otherwise than planned.
 
     `request.models_dir` gets the versions; those that an interrupted run of the same plan has trained are used as they
@@ -85,7 +85,7 @@ def run_backtest(table: TransactionTable, request: Request, plan: Plan, out: Pat
     return notes
 
 
-def _go_on(table: TransactionTable, request: Request, plan: Plan) -> None:
+def _go_on(table: TransactionTable, request: ReplayRequest, plan: Plan) -> None:
     """Note what the versions are trained on, or see that it is what was noted. Raises BadInput where it is not."""
     note = request.models_dir / "plan.json"
     mine: dict[str, Any] = {
@@ -148,7 +148,7 @@ def _trained(folder: Path, seen: TransactionTable) -> bool:
     return there and load_manifest(folder).data_window[1] == int(seen.time_ms[-1])
 
 
-def decisions(table: TransactionTable, request: Request, moments: dict[int, int]) -> Iterator[pa.Table]:
+def decisions(table: TransactionTable, request: ReplayRequest, moments: dict[int, int]) -> Iterator[pa.Table]:
     """Decisions of every transaction; those before the first moment are by its version too."""
     starts = np.searchsorted(table.time_ms, [*moments, np.iinfo(np.int64).max]).tolist()
     starts[0] = 0

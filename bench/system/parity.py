@@ -10,7 +10,7 @@ from bench.load import Load, long_table
 from bench.system.e2e import running
 from bench.system.parity_load import send_with_troubles, troubled
 from bench.system.swap_and_outage import second_version
-from offline.parity.report import Request, run_parity
+from offline.parity.report import ParityRequest, run_parity
 from panther_core.base.console import say
 
 
@@ -24,7 +24,7 @@ def run_bench_parity(folder: Path, load: Load, transactions: int, rate: float) -
         streamed_s = time.perf_counter() - started
         say(f"  {len(sent)} sent and decided in {streamed_s:.0f} s; now the replay")
         started = time.perf_counter()
-        request = Request((1, 2), Path(system.settings.models_dir), system.settings.app_id)
+        request = ParityRequest((1, 2), Path(system.settings.models_dir), system.settings.app_id)
         report = run_parity(
             system.kafka, request, past=long_table(load, transactions).take(slice(0, load.users * load.history))
         )

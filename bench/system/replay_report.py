@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.training import train_once
-from offline.replay.request import Request, run
+from offline.replay.request import ReplayRequest, run_replay
 from offline.report.build import PAGE, write_report
 from panther_core.base.console import progress
 from panther_core.base.times import DAY_MS
@@ -28,11 +28,11 @@ def run_replay_report(
     out = folder / "replay"
     if (out / "replay.json").exists():
         shutil.rmtree(out)
-    request = Request(
+    request = ReplayRequest(
         path=data, format=format, models=(1,), models_dir=folder / "models", end=until, label_delay_ms=delay_ms
     )
     with progress("replay") as done:
-        result = run(request, out, done)
+        result = run_replay(request, out, done)
     report = write_report([out], out, train_until, title=f"{format}, trained before {train_until}")
     (variant,) = report.variants
     return {

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from offline.parity.decided import Decided
-from offline.parity.log import Log
+from offline.parity.decided import ReplayedLog
+from offline.parity.log import StreamLog
 from offline.parity.online import Online
 from panther_core.data.decision import Alert, Decision, Degraded, Reason
 from panther_core.decide.reasons import reasons_of
@@ -33,7 +33,7 @@ class Mismatch:
 
 
 @dataclass
-class Comparison:
+class LogComparison:
     """The counts that a report gives, and every mismatch by the time of its decision."""
 
     compared: int = 0
@@ -49,9 +49,9 @@ class Comparison:
     mismatches: list[Mismatch] = field(default_factory=list)
 
 
-def compare(log: Log, online: Online, decided: Decided, tolerance: float) -> Comparison:
+def compare(log: StreamLog, online: Online, decided: ReplayedLog, tolerance: float) -> LogComparison:
     """Every row of the log against what was published of it."""
-    out = Comparison(repeated=online.repeated)
+    out = LogComparison(repeated=online.repeated)
     users = [log.table.user[row] or "" for row in range(len(log))]
     replayed = decisions_of(decided.decision, log.table.transaction_id.tolist(), users, log.table.time_ms.tolist())
     given: dict[str, bytes] = {}  # transaction id -> its last decision, as it was published
@@ -78,8 +78,8 @@ def compare(log: Log, online: Online, decided: Decided, tolerance: float) -> Com
 
 
 def _one(
-    out: Comparison,
-    log: Log,
+    out: LogComparison,
+    log: StreamLog,
     row: int,
     replayed: Decision,
     reasons: list[Reason],
@@ -143,7 +143,7 @@ def _readable(reasons: list[Reason]) -> list[str]:
     return [f"{reason.code} {reason.contribution:+.3f}" for reason in reasons]
 
 
-def _note(out: Comparison, log: Log, row: int, decision: Decision, name: str, ours: Any, theirs: Any) -> None:
+def _note(out: LogComparison, log: StreamLog, row: int, decision: Decision, name: str, ours: Any, theirs: Any) -> None:
     out.mismatches.append(
         Mismatch(
             row,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.parity.log import Log
+from offline.parity.log import StreamLog
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from panther_core.data.decision import DECISION, LATE, Degraded
@@ -26,7 +26,7 @@ _SAME = 1e-9  # of thresholds, which pass through JSON as they are
 
 
 @dataclass(frozen=True)
-class Decided:
+class ReplayedLog:
     """One row a row of the log [N]; `by_version[v]` is what version v decided for all of them."""
 
     decision: NDArray[np.void]  # DECISION, of the version that was in force
@@ -37,7 +37,7 @@ class Decided:
     by_version: dict[int, NDArray[np.void]]
 
 
-def decide_log(log: Log, online: Online, replayers: Sequence[Replayer]) -> Decided:
+def decide_log(log: StreamLog, online: Online, replayers: Sequence[Replayer]) -> ReplayedLog:
     """Replay `log` after its past with each of `replayers`, who know nobody yet."""
     version = versions_in_force(log, online, [replayer.serving for replayer in replayers])
     risk = np.zeros(len(log), np.uint8)
@@ -64,7 +64,7 @@ def decide_log(log: Log, online: Online, replayers: Sequence[Replayer]) -> Decid
                 _decide_by_rules(made[part], without, replayed.features, serving)
         own = version == serving.live.version
         decision[own], by_version[serving.live.version] = made[own], made
-    return Decided(decision, kept, version, risk, past_risk, by_version)
+    return ReplayedLog(decision, kept, version, risk, past_risk, by_version)
 
 
 def _decide_past(replayer: Replayer, past: TransactionTable, risk: NDArray[np.uint8]) -> None:
@@ -97,7 +97,7 @@ def _decide_by_rules(
     )
 
 
-def versions_in_force(log: Log, online: Online, models: Sequence[ServingModel]) -> NDArray[np.int32]:
+def versions_in_force(log: StreamLog, online: Online, models: Sequence[ServingModel]) -> NDArray[np.int32]:
     """Model version behind each row [N]: the one its decision names; else the one before it in its partition.
 
     A decision by rules names none: it is the version with its threshold.
@@ -124,7 +124,7 @@ def versions_in_force(log: Log, online: Online, models: Sequence[ServingModel]) 
     return out
 
 
-def _by_partition(log: Log) -> list[int]:
+def _by_partition(log: StreamLog) -> list[int]:
     partition = np.array([p for p, _ in log.place])
     return np.argsort(partition, kind="stable").tolist()  # type: ignore[no-any-return]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.parity.compare import Mismatch
-from offline.parity.decided import Decided
-from offline.parity.log import Log
+from offline.parity.decided import ReplayedLog
+from offline.parity.log import StreamLog
 from panther_core.data.schema import CODE, hash64
 from panther_core.data.table import TransactionTable
 from panther_core.serving_model import ServingModel
@@ -43,7 +43,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Seen:
+class EventInputs:
     """What an event met: its user's state before, itself completed, its features [F]."""
 
     before: np.void
@@ -53,14 +53,14 @@ class Seen:
 
 def first_cause(
     mismatch: Mismatch,
-    log: Log,
-    decided: Decided,
+    log: StreamLog,
+    decided: ReplayedLog,
     serving: ServingModel,
     states: list[np.void],
     tolerance: float,
 ) -> Cause:
     """Walk the inputs of one mismatch. `states`: the user's, as the changelog has them, oldest first."""
-    replayed = seen_by_replay(log, decided, serving, mismatch.row)
+    replayed = replayed_inputs(log, decided, serving, mismatch.row)
     known = int(replayed.before["n"])
     after = next((s for s in states if s["last_offset"] == mismatch.place[1] >= 0), None)
     before = next((s for s in reversed(states) if s["n"] == known and s["last_offset"] < mismatch.place[1]), None)
@@ -100,7 +100,7 @@ def _stored_version(mismatch: Mismatch, after: np.void | None) -> int | None:
     return int(after["decisions"]["model_version"][held][0]) if held.any() else None
 
 
-def _version(mismatch: Mismatch, decided: Decided, tolerance: float, note: str) -> Cause:
+def _version(mismatch: Mismatch, decided: ReplayedLog, tolerance: float, note: str) -> Cause:
     if mismatch.field == "model version":
         return Cause("model version", "named by the decision", mismatch.online, mismatch.replayed, note)
     named = int(decided.version[mismatch.row])
@@ -112,7 +112,7 @@ def _version(mismatch: Mismatch, decided: Decided, tolerance: float, note: str) 
     return Cause("output", mismatch.field, mismatch.online, mismatch.replayed, note)
 
 
-def seen_by_replay(log: Log, decided: Decided, serving: ServingModel, row: int) -> Seen:
+def replayed_inputs(log: StreamLog, decided: ReplayedLog, serving: ServingModel, row: int) -> EventInputs:
     """What the replay gave to the model for this row, from the user's events up to it."""
     user = log.table.user[row]
     schema, length = serving.schema, serving.codec.length
@@ -126,7 +126,7 @@ def seen_by_replay(log: Log, decided: Decided, serving: ServingModel, row: int) 
     if len(events) > 1:
         prepare(events[:-1], schema, length, state)
     event = complete(state, events[-1:], schema)
-    return Seen(state[0], event[0], context_features(state, event)[0])
+    return EventInputs(state[0], event[0], context_features(state, event)[0])
 
 
 def _events(
@@ -139,14 +139,14 @@ def _events(
     return events
 
 
-def readable(seen: Seen, serving: ServingModel) -> dict[str, Any]:
+def readable(inputs: EventInputs, serving: ServingModel) -> dict[str, Any]:
     """The inputs of an event in words: its code, and the features that are not zero."""
-    code = {name: int(seen.event["code"][name]) for name in CODE.names or ()}
+    code = {name: int(inputs.event["code"][name]) for name in CODE.names or ()}
     category, channel = code["category"], code["channel"]
     return {
         "code": code,
         "category": serving.schema.categories[category - 1] if category else "[unknown]",
         "channel": serving.schema.channels[channel - 1] if channel else "[unknown]",
-        "features": {n: round(float(v), 6) for n, v in zip(NAMES, seen.features, strict=True) if v},
-        "history_len": int(seen.before["n"]),
+        "features": {n: round(float(v), 6) for n, v in zip(NAMES, inputs.features, strict=True) if v},
+        "history_len": int(inputs.before["n"]),
     }

@@ -13,7 +13,7 @@ from panther_core.kafka.answers import Position
 
 
 @dataclass(frozen=True)
-class Log:
+class StreamLog:
     """N transactions, every user's in arrival order, and what their users had before them (`past`, not compared).
 
     `place` is (partition, offset); offset -1 where neither source nor decision says.
@@ -27,21 +27,21 @@ class Log:
         return len(self.table)
 
 
-def from_topic(source: TopicLog, online: Online, with_past: bool) -> Log:
+def from_topic(source: TopicLog, online: Online, with_past: bool) -> StreamLog:
     """All of a topic. `with_past`: what a partition holds before its first decision was known, not decided."""
     place = list(zip(source.partition.tolist(), source.offset.tolist(), strict=True))
     if not with_past:
-        return Log(source.table, place)
+        return StreamLog(source.table, place)
     first: dict[int, int] = {}
     for partition, offset in online.decisions:
         first[partition] = min(offset, first.get(partition, offset))
     # a partition without any decision was all seen before
     past = np.array([partition not in first or offset < first[partition] for partition, offset in place])
     live = np.flatnonzero(~past)
-    return Log(source.table.take(live), [place[row] for row in live], source.table.take(np.flatnonzero(past)))
+    return StreamLog(source.table.take(live), [place[row] for row in live], source.table.take(np.flatnonzero(past)))
 
 
-def from_table(table: TransactionTable, online: Online, past: TransactionTable | None = None) -> Log:
+def from_table(table: TransactionTable, online: Online, past: TransactionTable | None = None) -> StreamLog:
     """A data set in the order that the decisions' places give; a row that was sent twice stands twice.
 
     Rows without a decision stand after what the user had before them in the file.
@@ -68,4 +68,4 @@ def from_table(table: TransactionTable, online: Online, past: TransactionTable |
             known.append((partition, -1))
         before[user] = max(order[-max(1, len(found)) :])
     at = np.lexsort((np.array([offset for _, offset in order]), np.array([partition for partition, _ in order])))
-    return Log(table.take(np.array(rows, np.intp)[at]), [known[i] for i in at], past)
+    return StreamLog(table.take(np.array(rows, np.intp)[at]), [known[i] for i in at], past)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from offline.parity.compare import Comparison, Mismatch, compare
-from offline.parity.decided import Decided, decide_log
-from offline.parity.inputs import first_cause, readable, seen_by_replay
-from offline.parity.log import Log, from_table, from_topic
+from offline.parity.compare import LogComparison, Mismatch, compare
+from offline.parity.decided import ReplayedLog, decide_log
+from offline.parity.inputs import first_cause, readable, replayed_inputs
+from offline.parity.log import StreamLog, from_table, from_topic
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from offline.replay.request import replayer_of
@@ -32,7 +32,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Request:
+class ParityRequest:
     """What to compare. `past`: a file of what users had before, or the topic up to its first decision ("topic")."""
 
     models: tuple[int, ...]
@@ -49,7 +49,7 @@ class Request:
 
 
 def run_parity(
-    kafka: KafkaSettings, request: Request, out: Path | None = None, past: TransactionTable | None = None
+    kafka: KafkaSettings, request: ParityRequest, out: Path | None = None, past: TransactionTable | None = None
 ) -> dict[str, Any]:
     """The report; written below `out` as a whole if given. Raises BadInput, InvalidFile, ArtifactError.
 
@@ -75,7 +75,7 @@ def run_parity(
     return report
 
 
-def load_replayers(request: Request) -> list[Replayer]:
+def load_replayers(request: ParityRequest) -> list[Replayer]:
     """One a version. Raises BadInput for one that is not there or twice, FingerprintMismatch for another schema."""
     if not request.models or len(set(request.models)) != len(request.models):
         raise BadInput(f"expected different model versions, got {list(request.models)}: give each --model once")
@@ -89,7 +89,7 @@ def load_replayers(request: Request) -> list[Replayer]:
     return replayers
 
 
-def summary(log: Log, compared: Comparison) -> dict[str, Any]:
+def summary(log: StreamLog, compared: LogComparison) -> dict[str, Any]:
     """The counts, as JSON."""
     return {
         "compared": compared.compared,
@@ -110,12 +110,12 @@ def summary(log: Log, compared: Comparison) -> dict[str, Any]:
     }
 
 
-async def _read_online(kafka: KafkaSettings, request: Request) -> Online:
+async def _read_online(kafka: KafkaSettings, request: ParityRequest) -> Online:
     scores = await read_topic(kafka, request.scores_topic)
     return Online.of(request.app_id, scores, await read_topic(kafka, request.alerts_topic))
 
 
-def _log(kafka: KafkaSettings, request: Request, online: Online, past: TransactionTable | None) -> Log:
+def _log(kafka: KafkaSettings, request: ParityRequest, online: Online, past: TransactionTable | None) -> StreamLog:
     if request.past not in (None, "topic"):
         past = read_table(request.format, str(request.past))
     if request.data is not None:
@@ -128,9 +128,9 @@ def _log(kafka: KafkaSettings, request: Request, online: Online, past: Transacti
 
 def _explain(
     kafka: KafkaSettings,
-    request: Request,
-    log: Log,
-    decided: Decided,
+    request: ParityRequest,
+    log: StreamLog,
+    decided: ReplayedLog,
     replayers: list[Replayer],
     mismatch: Mismatch,
 ) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def _explain(
     user = log.table.user[mismatch.row] or ""
     states = asyncio.run(_states(kafka, request.app_id, user.encode(), mismatch.place[0], serving.codec))
     cause = first_cause(mismatch, log, decided, serving, states, request.tolerance)
-    seen = seen_by_replay(log, decided, serving, mismatch.row)
-    return asdict(mismatch) | {"first_differing_input": asdict(cause), "inputs": readable(seen, serving)}
+    inputs = replayed_inputs(log, decided, serving, mismatch.row)
+    return asdict(mismatch) | {"first_differing_input": asdict(cause), "inputs": readable(inputs, serving)}
 
 
 async def _states(kafka: KafkaSettings, app_id: str, user: bytes, partition: int, codec: Any) -> list[np.void]:
@@ -152,7 +152,7 @@ async def _states(kafka: KafkaSettings, app_id: str, user: bytes, partition: int
     return list(codec.decode([r.value for r in records if r.key == user and r.value]))
 
 
-def _write(out: Path, report: dict[str, Any], compared: Comparison) -> None:
+def _write(out: Path, report: dict[str, Any], compared: LogComparison) -> None:
     """Whole or not at all."""
     temporary = out / ".partial"
     shutil.rmtree(temporary, ignore_errors=True)

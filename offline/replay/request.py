@@ -29,7 +29,7 @@ from panther_core.serving_model import load_serving_model
 
 
 @dataclass(frozen=True)
-class Request:
+class ReplayRequest:
     """What to replay. `speed`: event time over real time, 0 = as fast as it goes; `threshold`: not the models' own.
 
     `log`: a topic as it was read, in place of files; `path` is then its name.
@@ -79,7 +79,7 @@ class Request:
         return (table.take(slice(low, low + self.chunk_rows)) for low in range(0, len(table), self.chunk_rows))
 
 
-def load_replayer(request: Request, model: int) -> Replayer:
+def load_replayer(request: ReplayRequest, model: int) -> Replayer:
     """One version as the request wants it, nobody known. Raises what `replayer_of` raises."""
     return replayer_of(request.models_dir, model, request.threshold)
 
@@ -99,7 +99,7 @@ def replayer_of(models_dir: Path, model: int, threshold: float | None = None) ->
     return Replayer(serving, PantherModel.load(folder))
 
 
-def run(request: Request, out: Path | None, progress: Callable[[int], None]) -> dict[str, Any]:
+def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int], None]) -> dict[str, Any]:
     """Replay, write below `out` if given, and measure. `progress` gets the rows done so far."""
     if len(set(request.models)) != len(request.models):
         raise BadInput(f"expected different model versions, got {list(request.models)}: give each once")
@@ -145,7 +145,7 @@ def run(request: Request, out: Path | None, progress: Callable[[int], None]) -> 
     return figures | {"profile": profile, "models": models}
 
 
-def plan_of(request: Request, replayers: list[Replayer]) -> dict[str, Any]:
+def plan_of(request: ReplayRequest, replayers: list[Replayer]) -> dict[str, Any]:
     """What the result depends on, as JSON: code, data by checksum, options, models by checksum."""
     try:
         code = version("panther-stream")
@@ -174,7 +174,7 @@ def plan_of(request: Request, replayers: list[Replayer]) -> dict[str, Any]:
     }
 
 
-def data_of(request: Request) -> list[dict[str, Any]]:
+def data_of(request: ReplayRequest) -> list[dict[str, Any]]:
     """Files or topic, each with its checksum."""
     if request.log is not None:
         return [{"topic": request.log.topic, "transactions": len(request.log.table), "sha256": request.log.digest}]

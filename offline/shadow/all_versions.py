@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tritonclient.grpc.aio import InferenceServerClient
 
 from offline.replay.measure import measure_file
-from offline.replay.request import Request, load_replayer, plan_of
+from offline.replay.request import ReplayRequest, load_replayer, plan_of
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 
@@ -30,7 +30,7 @@ _LOOKS = 25
 _MODELS = ("panther_encode", "panther_score", "panther_explain")
 
 
-def run_shadow(request: Request, out: Path | None, progress: Callable[[int], None]) -> dict[str, Any]:
+def run_shadow(request: ReplayRequest, out: Path | None, progress: Callable[[int], None]) -> dict[str, Any]:
     """Replay through a shadow, version by version; files and figures as `run` gives them.
 
     Raises BadInput (a version that Triton does not serve, another result in `out`), PantherError (a part failed).
@@ -57,7 +57,9 @@ def run_shadow(request: Request, out: Path | None, progress: Callable[[int], Non
     return figures | {"missing": sum(run["missing"] for run in runs), "models": models}
 
 
-def _one(kafka: KafkaSettings, settings: PantherSettings, request: Request, model: int, folder: Path) -> dict[str, Any]:
+def _one(
+    kafka: KafkaSettings, settings: PantherSettings, request: ReplayRequest, model: int, folder: Path
+) -> dict[str, Any]:
     app_id = f"{settings.app_id}-shadow-{time.time_ns()}"
     environment = os.environ | {"PANTHER_APP_ID": app_id, "PANTHER_TOPIC_PREFIX": f"{app_id}."}
     command = [str(Path(sys.prefix) / "bin" / "panther"), "topics", "create", "--json"]

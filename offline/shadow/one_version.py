@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from offline.replay.columns import decision_columns
 from offline.replay.replayer import Replayed
-from offline.replay.request import Request
+from offline.replay.request import ReplayRequest
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
@@ -40,7 +40,7 @@ from trainer.rollout.announce import announce
 _PATIENCE_S = 90.0  # without a decision
 
 
-class Wanted(msgspec.Struct):
+class VersionRequest(msgspec.Struct):
     """What `offline.shadow.all_versions` asks for."""
 
     path: str
@@ -66,7 +66,7 @@ def main() -> None:
     """Run what the first argument asks for; one JSON object on stdout."""
     if not PREFIX:
         raise PantherError("expected PANTHER_TOPIC_PREFIX: a shadow must not write to the live topics")
-    wanted = msgspec.json.decode(sys.argv[1], type=Wanted)
+    wanted = msgspec.json.decode(sys.argv[1], type=VersionRequest)
     manifest = load_manifest(Path(wanted.artifact))
     version = manifest.version
     asyncio.run(announce(KafkaSettings(), manifest, wanted.artifact))
@@ -113,8 +113,8 @@ def _worker(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-async def _stream(kafka: KafkaSettings, wanted: Wanted, worker: subprocess.Popen[bytes]) -> Sent:
-    request = Request(
+async def _stream(kafka: KafkaSettings, wanted: VersionRequest, worker: subprocess.Popen[bytes]) -> Sent:
+    request = ReplayRequest(
         Path(wanted.path), wanted.format, (), Path(), *wanted.period, limit=wanted.limit
     )  # checked for order as in the engine
     table = concat(list(request.chunks()))

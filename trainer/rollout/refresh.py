@@ -80,7 +80,7 @@ def refresh_once(
 def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, version: int) -> None:
     """Take a version into service, then announce it to the workers."""
     folder = Path(settings.models_dir) / str(version)
-    manifest = take_in(settings, triton_repository, folder)
+    manifest = install(settings, triton_repository, folder)
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
 
 
@@ -88,12 +88,12 @@ def roll_back(kafka: KafkaSettings, settings: PantherSettings, triton_repository
     """Make the version that was live before the present one live again, loaded again if it must be; returns it."""
     before = asyncio.run(previous(kafka))
     folder = Path(before.artifact)
-    manifest = take_in(settings, triton_repository, folder)
+    manifest = install(settings, triton_repository, folder)
     asyncio.run(announce(kafka, manifest, str(folder)))
     return before.version
 
 
-def take_in(settings: PantherSettings, triton_repository: Path, artifact: Path) -> Manifest:
+def install(settings: PantherSettings, triton_repository: Path, artifact: Path) -> Manifest:
     """Export a version to the Triton repository and load it; it answers when this returns. Raises DeployError."""
     manifest = load_manifest(artifact)
     deploy.export(artifact, triton_repository, settings.device)

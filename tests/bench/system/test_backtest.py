@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 
 from bench.system.backtest import Plan, known_to, run_backtest, train_versions
-from offline.replay.request import Request
+from offline.replay.request import ReplayRequest
 from offline.report.build import write_report
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
@@ -42,7 +42,7 @@ def backtest(log: TransactionTable, folder: Path) -> Path:
     plan = plan_for(log)
     folder.mkdir()
     write_fdh(log, folder / "transactions.parquet", log.label)
-    request = Request(
+    request = ReplayRequest(
         folder / "transactions.parquet", "fdh", (1,), folder / "models", label_delay_ms=plan.label_delay_ms
     )
     notes = run_backtest(log, request, plan, folder / "out")
@@ -95,7 +95,9 @@ def test_an_interrupted_backtest_goes_on_with_the_versions_that_it_has(
     shutil.copytree(tmp_path / "whole" / "models", cut / "models")
     shutil.rmtree(cut / "models" / "2")  # killed in the second training
     (cut / "models" / "2").mkdir()
-    request = Request(cut / "transactions.parquet", "fdh", (1,), cut / "models", label_delay_ms=DELAY_DAYS * DAY_MS)
+    request = ReplayRequest(
+        cut / "transactions.parquet", "fdh", (1,), cut / "models", label_delay_ms=DELAY_DAYS * DAY_MS
+    )
     plan = plan_for(log)
     with pytest.raises(BadInput, match="this plan"):
         run_backtest(log, request, replace(plan, seed=1), cut / "out")

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from offline.parity.compare import Comparison, compare
-from offline.parity.decided import Decided, decide_log
+from offline.parity.compare import LogComparison, compare
+from offline.parity.decided import ReplayedLog, decide_log
 from offline.parity.inputs import Cause, first_cause
-from offline.parity.log import Log, from_table
+from offline.parity.log import StreamLog, from_table
 from offline.replay import Replayer
 from panther_core.base.times import DAY_MS
 from panther_core.data.decision import Alert, Decision
@@ -82,8 +82,10 @@ def streamed(log: TransactionTable, folders: list[Path]) -> tuple[list[Transacti
     return transactions, stream(transactions, versions)
 
 
-def told(folders: list[Path], transactions: list[Transaction], streamed: Streamed) -> tuple[Comparison, Log, Decided]:
-    log = Log(as_arrived(transactions), [(0, i) for i in range(len(transactions))])
+def told(
+    folders: list[Path], transactions: list[Transaction], streamed: Streamed
+) -> tuple[LogComparison, StreamLog, ReplayedLog]:
+    log = StreamLog(as_arrived(transactions), [(0, i) for i in range(len(transactions))])
     online = streamed.online()
     decided = decide_log(log, online, replayers(folders))
     return compare(log, online, decided, 1e-5), log, decided

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from offline.replay.columns import SCHEMA
-from offline.replay.request import Request, run
+from offline.replay.request import ReplayRequest, run_replay
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.table import TransactionTable
 
@@ -37,27 +37,27 @@ def write_fdh(log: TransactionTable, path: Path, label: np.ndarray) -> None:  # 
 
 
 @pytest.fixture
-def request_(log: TransactionTable, artifact_folder: Path, tmp_path: Path) -> Request:
+def request_(log: TransactionTable, artifact_folder: Path, tmp_path: Path) -> ReplayRequest:
     write_fdh(log, tmp_path / "transactions.parquet", log.label)
     data = tmp_path / "transactions.parquet"
-    return Request(data, "fdh", (1,), artifact_folder.parent, chunk_rows=_CHUNK)
+    return ReplayRequest(data, "fdh", (1,), artifact_folder.parent, chunk_rows=_CHUNK)
 
 
-def killed_after(chunks: int, request: Request, out: Path) -> None:
+def killed_after(chunks: int, request: ReplayRequest, out: Path) -> None:
     def stop(rows: int) -> None:
         if rows >= chunks * _CHUNK:
             raise Killed
 
     with pytest.raises(Killed):
-        run(request, out, stop)
+        run_replay(request, out, stop)
 
 
-def test_a_killed_run_shows_no_result_and_goes_on_to_the_same_bytes(request_: Request, tmp_path: Path) -> None:
-    whole = run(request_, tmp_path / "whole", lambda _: None)
+def test_a_killed_run_shows_no_result_and_goes_on_to_the_same_bytes(request_: ReplayRequest, tmp_path: Path) -> None:
+    whole = run_replay(request_, tmp_path / "whole", lambda _: None)
     killed_after(2, request_, tmp_path / "cut")
     assert [path.name for path in (tmp_path / "cut").iterdir()] == [".partial"]
     seen: list[int] = []
-    again = run(request_, tmp_path / "cut", seen.append)
+    again = run_replay(request_, tmp_path / "cut", seen.append)
     assert seen[0] > _CHUNK  # the first chunk was not decided anew
     assert again["models"] == whole["models"]
     name = "decisions-v1.parquet"
@@ -65,8 +65,8 @@ def test_a_killed_run_shows_no_result_and_goes_on_to_the_same_bytes(request_: Re
     assert not (tmp_path / "cut" / ".partial").exists()
 
 
-def test_the_decisions_have_the_agreed_columns(request_: Request, log: TransactionTable, tmp_path: Path) -> None:
-    result = run(request_, tmp_path / "out", lambda _: None)
+def test_the_decisions_have_the_agreed_columns(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:
+    result = run_replay(request_, tmp_path / "out", lambda _: None)
     table = pq.read_table(tmp_path / "out" / "decisions-v1.parquet")
     assert table.schema.equals(SCHEMA)
     assert table["transaction_id"].to_pylist() == [str(i) for i in range(len(log))]
@@ -76,51 +76,54 @@ def test_the_decisions_have_the_agreed_columns(request_: Request, log: Transacti
     manifest = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert manifest["finished"]
     assert result["models"][0]["labelled"] == known.sum()
-    assert {part["model"]: part for part in run(request_, None, lambda _: None)["models"]}[1] == result["models"][0]
+    unwritten = run_replay(request_, None, lambda _: None)
+    assert {part["model"]: part for part in unwritten["models"]}[1] == result["models"][0]
 
 
-def test_labels_do_not_enter_decisions(request_: Request, log: TransactionTable, tmp_path: Path) -> None:
-    run(request_, tmp_path / "true", lambda _: None)
+def test_labels_do_not_enter_decisions(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:
+    run_replay(request_, tmp_path / "true", lambda _: None)
     other = tmp_path / "other.parquet"
     write_fdh(log, other, 1 - np.maximum(log.label, 0))
-    run(replace(request_, path=other), tmp_path / "false", lambda _: None)
+    run_replay(replace(request_, path=other), tmp_path / "false", lambda _: None)
     left, right = (pq.read_table(tmp_path / name / "decisions-v1.parquet") for name in ("true", "false"))
     assert not left["label"].equals(right["label"])
     labels = ["label", "label_time"]
     assert left.drop_columns(labels).equals(right.drop_columns(labels))
 
 
-def test_the_future_does_not_enter_decisions(request_: Request, log: TransactionTable, tmp_path: Path) -> None:
-    run(request_, tmp_path / "true", lambda _: None)
+def test_the_future_does_not_enter_decisions(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:
+    run_replay(request_, tmp_path / "true", lambda _: None)
     rows = np.r_[: 2 * _CHUNK, np.random.default_rng(0).permutation(np.arange(2 * _CHUNK, len(log)))]
     other = tmp_path / "other.parquet"
     write_fdh(replace(log.take(rows), time_ms=log.time_ms), other, log.label)
-    run(replace(request_, path=other), tmp_path / "shuffled", lambda _: None)
+    run_replay(replace(request_, path=other), tmp_path / "shuffled", lambda _: None)
     left, right = (pq.read_table(tmp_path / name / "decisions-v1.parquet") for name in ("true", "shuffled"))
     assert left.slice(0, 2 * _CHUNK).equals(right.slice(0, 2 * _CHUNK))
     assert not left.equals(right)
 
 
-def test_another_plan_a_finished_folder_and_an_unknown_model_are_refused(request_: Request, tmp_path: Path) -> None:
+def test_another_plan_a_finished_folder_and_an_unknown_model_are_refused(
+    request_: ReplayRequest, tmp_path: Path
+) -> None:
     killed_after(1, request_, tmp_path / "cut")
     with pytest.raises(BadInput, match="differs in label_delay_ms"):
-        run(replace(request_, label_delay_ms=1), tmp_path / "cut", lambda _: None)
-    run(request_, tmp_path / "cut", lambda _: None)
+        run_replay(replace(request_, label_delay_ms=1), tmp_path / "cut", lambda _: None)
+    run_replay(request_, tmp_path / "cut", lambda _: None)
     with pytest.raises(BadInput, match="finished replay"):
-        run(request_, tmp_path / "cut", lambda _: None)
+        run_replay(request_, tmp_path / "cut", lambda _: None)
     with pytest.raises(BadInput, match=r"out of \[1\]"):
-        run(replace(request_, models=(7,)), None, lambda _: None)
+        run_replay(replace(request_, models=(7,)), None, lambda _: None)
 
 
-def test_labels_from_a_file_of_their_own(request_: Request, log: TransactionTable, tmp_path: Path) -> None:
+def test_labels_from_a_file_of_their_own(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("transaction_id,label\n1,1\n0,0\n5,1\n")
-    run(replace(request_, labels=file), tmp_path / "out", lambda _: None)
+    run_replay(replace(request_, labels=file), tmp_path / "out", lambda _: None)
     label = pq.read_table(tmp_path / "out" / "decisions-v1.parquet")["label"].to_numpy()
     assert label[[0, 1, 5]].tolist() == [0, 1, 1]
     assert (label >= 0).sum() == 3
     with pytest.raises(InvalidFile, match="check --labels"):
-        run(replace(request_, labels=tmp_path / "none.csv"), None, lambda _: None)
+        run_replay(replace(request_, labels=tmp_path / "none.csv"), None, lambda _: None)
     file.write_text("transaction,label\n1,1\n")
     with pytest.raises(InvalidFile, match="expected a column 'transaction_id'"):
-        run(replace(request_, labels=file), None, lambda _: None)
+        run_replay(replace(request_, labels=file), None, lambda _: None)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from offline.replay.request import Request, run
+from offline.replay.request import ReplayRequest, run_replay
 from offline.replay.topic import TopicLog
 from panther_core.base.errors import InvalidFile
 from panther_core.data.table import TransactionTable, as_arrived
@@ -34,8 +34,10 @@ def test_a_topic_is_replayed_in_the_order_of_its_records(
     partition = table.user.index % 3
     by_partition = np.argsort(partition, kind="stable")  # as a consumer reads it
     source = topic_log(table, partition.astype(np.int32), np.arange(len(log)) * 10).take(by_partition)
-    request = Request(Path("payments"), "fdh", (1,), artifact_folder.parent, chunk_rows=_CHUNK, log=source.merged())
-    result = run(request, tmp_path / "out", lambda _: None)
+    request = ReplayRequest(
+        Path("payments"), "fdh", (1,), artifact_folder.parent, chunk_rows=_CHUNK, log=source.merged()
+    )
+    result = run_replay(request, tmp_path / "out", lambda _: None)
     assert result["transactions"] == len(log)
     written = pq.read_table(tmp_path / "out" / "decisions-v1.parquet")
     expected = load(artifact_folder).decide(table).decision
@@ -70,9 +72,9 @@ def test_a_file_that_changes_half_way_is_named_and_leaves_no_result(
     amounts = [str(a) for a in log.amount.tolist()]
     amounts[1500] = "twelve"
     mapping = generic(log, tmp_path / "broken", amounts, rows)
-    request = Request(mapping, "generic", (1,), artifact_folder.parent, chunk_rows=_CHUNK)
+    request = ReplayRequest(mapping, "generic", (1,), artifact_folder.parent, chunk_rows=_CHUNK)
     with pytest.raises(InvalidFile, match=r"payments.csv, row 150[0-9].*'twelve'"):
-        run(request, tmp_path / "out", lambda _: None)
+        run_replay(request, tmp_path / "out", lambda _: None)
     assert not (tmp_path / "out").exists() or nothing_to_see(tmp_path / "out")
 
 
@@ -82,7 +84,7 @@ def test_a_file_out_of_order_is_named_with_its_first_step_back(
     rows = np.arange(len(log))
     rows[1500], rows[300] = rows[300], rows[1500]
     mapping = generic(log, tmp_path / "unsorted", [str(a) for a in log.amount[rows].tolist()], rows)
-    request = Request(mapping, "generic", (1,), artifact_folder.parent, chunk_rows=_CHUNK)
+    request = ReplayRequest(mapping, "generic", (1,), artifact_folder.parent, chunk_rows=_CHUNK)
     with pytest.raises(InvalidFile, match=r"payments.csv, row \d+.*order"):
-        run(request, tmp_path / "out", lambda _: None)
+        run_replay(request, tmp_path / "out", lambda _: None)
     assert not (tmp_path / "out").exists() or nothing_to_see(tmp_path / "out")
