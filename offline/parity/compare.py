@@ -20,7 +20,7 @@ CONTRIBUTION_TOLERANCE = 2e-3  # nats; alerts carry three decimals
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One event whose decisions differ: `field` first of all that do, and what both sides say."""
+    """One event whose decisions differ: the first field that differs, and its value on both sides."""
 
     row: int  # of the log; -1 for a decision without a transaction
     transaction_id: str
@@ -34,13 +34,13 @@ class Mismatch:
 
 @dataclass
 class LogComparison:
-    """The counts that a report gives, and every mismatch by the time of its decision."""
+    """The counts of a parity report, and every mismatch in the order of the decisions' times."""
 
     compared: int = 0
     max_abs_error: float = 0.0
     repeated: int = 0
     degraded: Counter[str] = field(default_factory=Counter)
-    not_compared: int = 0  # scores made from outdated outputs, which a replay does not have; the rest of them was
+    not_compared: int = 0  # scores from outdated outputs, which a replay does not have; their other fields are compared
     missing: list[Position] = field(default_factory=list)
     extra: list[Position] = field(default_factory=list)
     alerts_online: int = 0
@@ -50,7 +50,7 @@ class LogComparison:
 
 
 def compare(log: StreamLog, online: Online, decided: ReplayedLog, tolerance: float) -> LogComparison:
-    """Every row of the log against what was published of it."""
+    """Compare every row of the log with what was published for it."""
     out = LogComparison(repeated=online.repeated)
     users = [log.table.user[row] or "" for row in range(len(log))]
     replayed = decisions_of(decided.decision, log.table.transaction_id.tolist(), users, log.table.time_ms.tolist())
@@ -105,7 +105,7 @@ def _one(
 def _differences(
     replayed: Decision, reasons: list[Reason], online: Decision, alert: Alert | None, tolerance: float
 ) -> Iterator[tuple[str, Any, Any]]:
-    """(field, online, replayed) of each difference; what comes first explains what follows."""
+    """(field, online, replayed) of each difference, causes before their consequences."""
 
     def exact(*names: str) -> Iterator[tuple[str, Any, Any]]:
         pairs = ((name, getattr(online, name), getattr(replayed, name)) for name in names)
@@ -129,7 +129,7 @@ def _differences(
 
 
 def same_reasons(ours: list[Reason], theirs: list[Reason]) -> bool:
-    """The same codes and contributions; two that are equal within the tolerance may have changed places."""
+    """Whether codes and contributions agree; reasons of equal contribution may have changed places."""
     if len(ours) != len(theirs):
         return False
     pairs = zip(ours, theirs, strict=True)

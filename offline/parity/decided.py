@@ -1,8 +1,9 @@
 """The log replayed, each decision under the model version that the stream's decision names.
 
-Every version replays everything, and each event takes its decision from one of them: when a user moves, the stream
-encodes the whole known window anew, which is what that version's replay has done. What does not follow the version is
-the risk level in an event's code: it stays as the version gave it that was live when the event came.
+Every version replays the whole log, and each event takes its decision from the version that was in force. That equals
+the stream: when a user moves to another version, the stream encodes the user's whole window anew, as that version's
+replay has done all along. Only the risk level in an event's code does not follow the version: it keeps the value of the
+version that was live when the event came.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SAME = 1e-9  # of thresholds, which pass through JSON as they are
 
 @dataclass(frozen=True)
 class ReplayedLog:
-    """One row a row of the log [N]; `by_version[v]` is what version v decided for all of them."""
+    """What the replay decided, a row for each row of the log [N]; `by_version[v]`: the decisions of version v alone."""
 
     decision: NDArray[np.void]  # DECISION, of the version that was in force
     kept: NDArray[np.bool_]  # false: a redelivery, answered as before
@@ -38,7 +39,7 @@ class ReplayedLog:
 
 
 def decide_log(log: StreamLog, online: Online, replayers: Sequence[Replayer]) -> ReplayedLog:
-    """Replay `log` after its past with each of `replayers`, who know nobody yet."""
+    """Replay the past of `log`, then `log`, with each of `replayers`, which must not know any user yet."""
     version = versions_in_force(log, online, [replayer.serving for replayer in replayers])
     risk = np.zeros(len(log), np.uint8)
     for replayer in replayers:
@@ -81,8 +82,8 @@ def _levels(table: TransactionTable, serving: ServingModel) -> NDArray[np.uint8]
 def _decide_by_rules(
     made: NDArray[np.void], rows: NDArray[np.intp], features: NDArray[np.float32], serving: ServingModel
 ) -> None:
-    """Put what the rules decide into these rows, in place."""
-    events, before = made[rows], made[rows]  # a decision holds its transaction, all that is asked of an event
+    """Replace the decisions in these rows by the rules' decisions, in place."""
+    events, before = made[rows], made[rows]  # of an event only `transaction` is read, which a decision holds too
     none = np.zeros(len(rows), np.bool_)
     made[rows] = make_decisions(
         events,
@@ -98,9 +99,9 @@ def _decide_by_rules(
 
 
 def versions_in_force(log: StreamLog, online: Online, models: Sequence[ServingModel]) -> NDArray[np.int32]:
-    """Model version behind each row [N]: the one its decision names; else the one before it in its partition.
+    """Model version behind each row [N]: that of the row's decision, else that of the row before in its partition.
 
-    A decision by rules names none: it is the version with its threshold.
+    A decision by rules names no version; its version is the one whose threshold the decision carries.
     """
     known = {model.live.version: model.live.threshold for model in models}
     out = np.zeros(len(log), np.int32)
@@ -117,7 +118,7 @@ def versions_in_force(log: StreamLog, online: Online, models: Sequence[ServingMo
                 last[partition] = named
         out[row] = last.get(partition, 0)
     first: dict[int, int] = {}
-    for row in reversed(_by_partition(log)):  # those before a partition's first decision
+    for row in reversed(_by_partition(log)):  # for the rows before a partition's first decision
         partition = log.place[row][0]
         first[partition] = int(out[row]) or first.get(partition, models[0].live.version)
         out[row] = first[partition]

@@ -1,8 +1,8 @@
 """Where a mismatch began: the first input that differs, from token to output.
 
-What the stream had is on the changelog: the state that it stored after the event, and the one before it. What the
-replay had is computed here again, from the user's own events. Where the changelog no longer holds these states (it is
-compacted), the walk says so and goes on with what the decision itself tells.
+The stream's inputs are on the changelog: the state that the worker stored after the event, and the state before the
+event. The replay's inputs are computed here again, from the user's own events. The changelog is compacted; where it no
+longer holds these states, the cause says so, and the walk continues with what the decision itself tells.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FEATURE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Cause:
-    """The first input that differs. `step`: token, feature, state, model version, or output."""
+    """The first input that differs. `step`: token, feature, state, model version, or output (no input differs)."""
 
     step: str
     name: str
@@ -44,7 +44,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class EventInputs:
-    """What an event met: its user's state before, itself completed, its features [F]."""
+    """Inputs of one decision: the user's state before the event, the event completed from it, its features [F]."""
 
     before: np.void
     event: np.void
@@ -59,7 +59,7 @@ def first_cause(
     states: list[np.void],
     tolerance: float,
 ) -> Cause:
-    """Walk the inputs of one mismatch. `states`: the user's, as the changelog has them, oldest first."""
+    """Walk the inputs of one mismatch. `states`: the user's states that the changelog holds, oldest first."""
     replayed = replayed_inputs(log, decided, serving, mismatch.row)
     known = int(replayed.before["n"])
     after = next((s for s in states if s["last_offset"] == mismatch.place[1] >= 0), None)
@@ -93,7 +93,7 @@ def first_cause(
 
 
 def _stored_version(mismatch: Mismatch, after: np.void | None) -> int | None:
-    """The version that the stored decision came from, None where it is not held any more."""
+    """The version that the stored decision came from, None where the state no longer holds that decision."""
     if after is None:
         return None
     held = after["decisions"]["transaction"] == np.uint64(hash64(mismatch.transaction_id))
@@ -113,7 +113,7 @@ def _version(mismatch: Mismatch, decided: ReplayedLog, tolerance: float, note: s
 
 
 def replayed_inputs(log: StreamLog, decided: ReplayedLog, serving: ServingModel, row: int) -> EventInputs:
-    """What the replay gave to the model for this row, from the user's events up to it."""
+    """What the replay gave to the model for this row, computed from the user's events up to this row."""
     user = log.table.user[row]
     schema, length = serving.schema, serving.codec.length
     events = _events(log.table, np.arange(row + 1), decided.risk, user, serving)

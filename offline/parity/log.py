@@ -14,9 +14,9 @@ from panther_core.kafka.answers import Position
 
 @dataclass(frozen=True)
 class StreamLog:
-    """N transactions, every user's in arrival order, and what their users had before them (`past`, not compared).
+    """N transactions, each user's in arrival order, and the transactions before them (`past`), which are not compared.
 
-    `place` is (partition, offset); offset -1 where neither source nor decision says.
+    `place` is (partition, offset); the offset is -1 where neither the source nor a decision tells it.
     """
 
     table: TransactionTable
@@ -28,14 +28,14 @@ class StreamLog:
 
 
 def from_topic(source: TopicLog, online: Online, with_past: bool) -> StreamLog:
-    """All of a topic. `with_past`: what a partition holds before its first decision was known, not decided."""
+    """All transactions of a topic. `with_past`: those before a partition's first decision are the past."""
     place = list(zip(source.partition.tolist(), source.offset.tolist(), strict=True))
     if not with_past:
         return StreamLog(source.table, place)
     first: dict[int, int] = {}
     for partition, offset in online.decisions:
         first[partition] = min(offset, first.get(partition, offset))
-    # a partition without any decision was all seen before
+    # a partition without any decision is all past
     past = np.array([partition not in first or offset < first[partition] for partition, offset in place])
     live = np.flatnonzero(~past)
     return StreamLog(source.table.take(live), [place[row] for row in live], source.table.take(np.flatnonzero(past)))

@@ -12,14 +12,17 @@ from panther_core.kafka.reading import KafkaRecord
 
 @dataclass
 class Online:
-    """The first record of each place stands; those that came again are counted, and kept where they differ."""
+    """What was published, by place of the transaction.
+
+    Of several records of one place the first stands; the others are counted, and noted in `altered` where they differ.
+    """
 
     decisions: dict[Position, Decision] = field(default_factory=dict)
     alerts: dict[Position, Alert] = field(default_factory=dict)
     values: dict[Position, bytes] = field(default_factory=dict)  # of decisions
     repeated: int = 0
     altered: dict[Position, str] = field(default_factory=dict)  # place -> "decision" or "alert"
-    unplaced: int = 0  # of this application, but saying nothing of their transaction
+    unplaced: int = 0  # records of this application that do not name their transaction
     _alert_values: dict[Position, bytes] = field(default_factory=dict)
 
     @classmethod

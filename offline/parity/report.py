@@ -1,4 +1,4 @@
-"""`panther parity`: what a stream has decided against a replay of the same transactions."""
+"""`panther parity`: the report that compares what a stream has decided with a replay of the same transactions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class ParityRequest:
-    """What to compare. `past`: a file of what users had before, or the topic up to its first decision ("topic")."""
+    """What to compare.
+
+    `past`: a file of the transactions that users had before, or "topic": what each partition of the topic holds before
+    its first decision.
+    """
 
     models: tuple[int, ...]
     models_dir: Path
@@ -51,9 +55,9 @@ class ParityRequest:
 def run_parity(
     kafka: KafkaSettings, request: ParityRequest, out: Path | None = None, past: TransactionTable | None = None
 ) -> dict[str, Any]:
-    """The report; written below `out` as a whole if given. Raises BadInput, InvalidFile, ArtifactError.
+    """The report, also written to the folder `out` if given. Raises BadInput, InvalidFile, ArtifactError.
 
-    `past`: what users had before, where it is neither a file nor on the topic.
+    `past`: the transactions that users had before, where they are neither in a file nor on the topic.
     """
     if out is not None and (out / "parity.json").exists():
         raise BadInput(f"expected a new folder, {out} holds a report: give another --out or remove it")
@@ -76,7 +80,10 @@ def run_parity(
 
 
 def load_replayers(request: ParityRequest) -> list[Replayer]:
-    """One a version. Raises BadInput for one that is not there or twice, FingerprintMismatch for another schema."""
+    """One replayer for each version.
+
+    Raises BadInput for a version that is missing or named twice, FingerprintMismatch for versions of two schemas.
+    """
     if not request.models or len(set(request.models)) != len(request.models):
         raise BadInput(f"expected different model versions, got {list(request.models)}: give each --model once")
     replayers = [replayer_of(request.models_dir, version) for version in request.models]
@@ -144,7 +151,7 @@ def _explain(
 
 
 async def _states(kafka: KafkaSettings, app_id: str, user: bytes, partition: int, codec: Any) -> list[np.void]:
-    """What the changelog still holds of a user, oldest first; nothing where there is no changelog."""
+    """The states of a user that the changelog still holds, oldest first; none where there is no changelog."""
     try:
         records = await read_topic(kafka, changelog_of(app_id), partition)
     except BadInput:

@@ -1,7 +1,8 @@
-"""Runs a known log through the very functions the worker runs, in process: what would have been decided.
+"""Runs a known log through the functions that the worker runs, in process: what the stream would have decided.
 
-`engine` decides, chunk by chunk; `measure` says what the decisions were worth; `columns` and `output` put them on
-disk, resumable; `run` is the loop over a data set and several model versions.
+`request` says what to replay and holds the loop over a data set and several model versions; `replayer` decides, chunk
+by chunk; `topic` reads a log from Kafka; `labels` reads labels from a file of their own; `columns` and `output` write
+the decisions to disk, resumable; `measure` says what the decisions were worth.
 """
 
 from offline.replay.measure import measure

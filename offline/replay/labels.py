@@ -16,14 +16,14 @@ from panther_core.data.table import TransactionTable, hash_words
 
 @dataclass(frozen=True)
 class Labels:
-    """Known labels by transaction, 9 bytes each."""
+    """Known labels by transaction id, at 9 bytes a label."""
 
     transaction: NDArray[np.uint64]  # hashes, ascending
     label: NDArray[np.int8]
 
     @classmethod
     def read(cls, path: Path) -> Labels:
-        """Raises InvalidFile: no file, a column missing, a label that is none."""
+        """Read a file. Raises InvalidFile: no such file, a column missing, a value that is no label."""
         if not path.is_file():
             raise InvalidFile(f"{path}: expected a CSV or Parquet file of labels, found none: check --labels")
         part = Part(path, read_columns(path, ("transaction_id", "label")), 1)
@@ -33,7 +33,7 @@ class Labels:
         return cls(transaction[order], label[order])
 
     def put(self, table: TransactionTable) -> TransactionTable:
-        """The table with these labels and no others; -1 where none is known."""
+        """The table with its labels replaced by these; -1 where none is known."""
         if not len(self.transaction):
             return replace(table, label=np.full(len(table), -1, np.int8))
         transaction = hash_words(table.transaction_id.tolist())

@@ -24,15 +24,15 @@ def measure(table: TransactionTable, replayed: Replayed) -> dict[str, Any]:
 
 
 def measure_columns(score: NDArray[np.float64], alert: NDArray[np.bool_], label: NDArray[np.int8]) -> dict[str, Any]:
-    """The same of decisions as columns [N]; `label` -1 is unknown."""
+    """The same figures of decisions given as columns [N]; a `label` of -1 is unknown."""
     known = label >= 0
     out = {"transactions": len(label), "labelled": int(known.sum()), "frauds": int((label == 1).sum())}
     if not 0 < out["frauds"] < out["labelled"]:
-        return out  # nothing to tell apart
+        return out  # without both kinds there is nothing to tell apart
     return out | fraud_metrics(score[known], label[known]) | alert_metrics(alert[known], label[known])
 
 
 def measure_file(path: Path) -> dict[str, Any]:
-    """The same of a Parquet file of decisions (offline.replay.columns)."""
+    """The same figures of a Parquet file of decisions (offline.replay.columns)."""
     table = pq.read_table(path, columns=["score", "alert", "label"])
     return measure_columns(*(table[name].to_numpy() for name in ("score", "alert", "label")))

@@ -1,9 +1,9 @@
-"""A replay's result folder: nothing of it shows before it is whole, and a killed run goes on where it stopped.
+"""A replay's result folder: results appear only when they are whole, and a killed run goes on where it stopped.
 
 DIR/decisions-v{VERSION}.parquet, DIR/replay.json     the result
-DIR/.partial/plan.json                                what was asked for; another plan is refused
+DIR/.partial/plan.json                                what the result depends on; a run with another plan is refused
 DIR/.partial/v{VERSION}-{CHUNK}.parquet               decisions of one chunk
-DIR/.partial/memory-{CHUNKS}/                         what was known of the users after so many chunks
+DIR/.partial/memory-{CHUNKS}/                         what the replayers knew of the users after so many chunks
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Output:
         self.chunks = self._restore()
 
     def _restore(self) -> int:
-        """Chunks that are done; the replayers know what they knew after them."""
+        """The number of chunks that are done; sets the replayers back to what they knew after that chunk."""
         done = max((int(path.name.split("-")[1]) for path in self._partial.glob("memory-*[0-9]")), default=0)
         for replayer in self._replayers if done else ():
             folder = self._memory(done) / str(replayer.serving.live.version)
@@ -80,7 +80,7 @@ class Output:
         self._save_s = self._saved - started
 
     def finish(self, manifest: dict[str, Any]) -> list[Path]:
-        """Put the chunks together; the manifest comes last, so it stands only beside whole files."""
+        """Join the chunks into one file a model; the manifest is written last, so it stands only beside whole files."""
         out = []
         for replayer in self._replayers:
             path = self.folder / f"decisions-v{replayer.serving.live.version}.parquet"

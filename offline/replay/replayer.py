@@ -1,8 +1,8 @@
-"""Decides a log in chunks, in memory that grows with its users and not with its rows.
+"""Decides a log in chunks, in memory that grows with the log's users and not with its rows.
 
-The state functions are run wave by wave (panther_core.state.history), the model over whole context windows: no decision
-feeds back into a model's inputs, so this equals the stream to float rounding (DESIGN section 3). Between chunks every
-user keeps the state record that the worker would keep, and the outputs after its last event.
+The state functions run wave by wave (panther_core.state.history), the model over whole context windows. No decision
+feeds back into a model's inputs, so the result equals the stream's to float rounding. Between chunks every user keeps
+the state record that the worker would keep, and the model's outputs after the user's last event.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Replayed:
     features: NDArray[np.float32]  # [N, F] context features: with them the rules' own score can be had
 
     def take(self, rows: slice) -> Replayed:
-        """Some of the rows."""
+        """The result for these rows only."""
         return Replayed(self.decision[rows], self.kept[rows], self.features[rows])
 
 
@@ -51,7 +51,7 @@ class Replayer:
     """One model version, and what it knows of every user so far."""
 
     def __init__(self, serving: ServingModel, model: PantherModel) -> None:
-        """Nobody is known."""
+        """Begin with no user known."""
         self.serving, self._model = serving, model
         self._codec = StateCodec(serving.schema, serving.codec.length, cached=0)
         self._slot: dict[int, int] = {}  # user -> row in the arrays below
@@ -65,8 +65,8 @@ class Replayer:
     def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
 
-        `risk` [N]: the merchants' risk levels, where they were not this version's: an event keeps the level that the
-        version gave it which was live when it came.
+        `risk` [N]: the merchants' risk levels, where they are not this version's: an event keeps the level of the
+        version that was live when the event came.
         """
         with self._timed("features"):
             events = table.events(self.serving.schema, self.seen)
@@ -88,7 +88,7 @@ class Replayer:
                 self._score(part, encoded, events, decision)
             self._cached[at], history.states["expected"][low:high] = part.last_outputs(encoded)
 
-        # no user's rows are another's: the stretches write to different places
+        # each stretch holds users of its own, so the threads write to different rows
         self._threads.clear()
         started = time.perf_counter()
         side_by_side(users, groups(history, before, self._codec.length, _POSITIONS))
@@ -137,7 +137,7 @@ class Replayer:
         return slots
 
     def forget_decisions(self) -> None:
-        """What was decided so far was another stream's, as for users who are seeded: redeliveries of it are new."""
+        """Forget past decisions but keep the states, as seeding does: a repeated transaction is then decided anew."""
         self._states["decisions"], self._states["n_decisions"] = 0, 0
 
     def memory(self) -> dict[str, NDArray[Any]]:
@@ -148,7 +148,7 @@ class Replayer:
         return {"users": users, "states": self._states[:count], "cached": self._cached[:count], "seen": seen}
 
     def restore(self, memory: dict[str, NDArray[Any]]) -> None:
-        """Go on where `memory` was taken."""
+        """Continue from where `memory` was taken."""
         self._slot = {int(user): row for row, user in enumerate(memory["users"].tolist())}
         self._states, self._cached = memory["states"], memory["cached"].astype(np.float32)
         self.seen = int(memory["seen"][0])

@@ -1,4 +1,4 @@
-"""`panther replay`: a data set through one or several model versions in one pass, to figures and files."""
+"""`panther replay`: what to replay, and the pass of a data set through its model versions, to figures and files."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from panther_core.serving_model import load_serving_model
 
 @dataclass(frozen=True)
 class ReplayRequest:
-    """What to replay. `speed`: event time over real time, 0 = as fast as it goes; `threshold`: not the models' own.
+    """What to replay.
 
-    `log`: a topic as it was read, in place of files; `path` is then its name.
+    `speed`: event time over real time, 0 = as fast as possible. `threshold`: of all models, in place of their own.
+    `log`: a topic as it was read, in place of files; `path` is then the topic's name.
     """
 
     path: Path
@@ -50,13 +51,13 @@ class ReplayRequest:
     log: TopicLog | None = None
 
     def chunks(self) -> Iterator[TransactionTable]:
-        """The transactions; where they are paced, what one second brings at a time. Raises BadInput, InvalidFile."""
+        """The transactions; with a `speed`, those of one second of real time at once. Raises BadInput, InvalidFile."""
         last_ms, rows = 0, 0
         for table in self._batches():
             if not len(table):
                 continue
             back = np.flatnonzero(np.diff(table.time_ms, prepend=last_ms) < 0)
-            if len(back) and self.log is None:  # a topic has late events, which are decided as the stream decides them
+            if len(back) and self.log is None:  # a topic may hold late events, and the stream decides those too
                 raise BadInput(
                     f"{self.path}: expected rows in event-time order, got transaction "
                     f"{table.transaction_id[back[0]]} (the {rows + back[0] + 1}th read) earlier than the one before: "
@@ -80,12 +81,12 @@ class ReplayRequest:
 
 
 def load_replayer(request: ReplayRequest, model: int) -> Replayer:
-    """One version as the request wants it, nobody known. Raises what `replayer_of` raises."""
+    """A replayer of one version, with the request's threshold, that knows no user yet. Raises as `replayer_of`."""
     return replayer_of(request.models_dir, model, request.threshold)
 
 
 def replayer_of(models_dir: Path, model: int, threshold: float | None = None) -> Replayer:
-    """One version, nobody known. Raises BadInput for one that is not there, ArtifactError."""
+    """A replayer of one version that knows no user yet. Raises BadInput: no such version; ArtifactError."""
     folder = models_dir / str(model)
     if not folder.is_dir():
         there = sorted(int(path.name) for path in models_dir.glob("*") if path.name.isdigit())
@@ -112,14 +113,14 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
     rows, fresh, started, event_ms = 0, 0, time.perf_counter(), 0
     for number, table in enumerate(request.chunks()):
         rows += len(table)
-        if number < done:  # by the run that was killed
+        if number < done:  # the run that was killed has written this chunk
             continue
         event_ms = event_ms or int(table.time_ms[0])
         if request.speed:
             due = (int(table.time_ms[0]) - event_ms) / 1000 / request.speed
             time.sleep(max(0.0, due - (time.perf_counter() - started)))
         replayed = [replayer.decide(table) for replayer in replayers]
-        table = labels.put(table) if labels else table  # only now: decisions know of no label
+        table = labels.put(table) if labels else table  # after the decisions, which must not know labels
         if output:
             output.add([decision_columns(table, part, request.label_delay_ms) for part in replayed])
         else:
@@ -146,10 +147,10 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
 
 
 def plan_of(request: ReplayRequest, replayers: list[Replayer]) -> dict[str, Any]:
-    """What the result depends on, as JSON: code, data by checksum, options, models by checksum."""
+    """Everything that the result depends on, as JSON: version of the code, checksums of data and models, options."""
     try:
         code = version("panther-stream")
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # a checkout that is not installed
         code = "unknown"
     return {
         "code_version": code,
@@ -175,7 +176,7 @@ def plan_of(request: ReplayRequest, replayers: list[Replayer]) -> dict[str, Any]
 
 
 def data_of(request: ReplayRequest) -> list[dict[str, Any]]:
-    """Files or topic, each with its checksum."""
+    """The files or the topic that are replayed, each with its checksum."""
     if request.log is not None:
         return [{"topic": request.log.topic, "transactions": len(request.log.table), "sha256": request.log.digest}]
     files = [request.path] if request.path.is_file() else sorted(p for p in request.path.glob("*") if p.is_file())
@@ -183,7 +184,7 @@ def data_of(request: ReplayRequest) -> list[dict[str, Any]]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:  # may be larger than memory
+    with path.open("rb") as file:  # in parts: the file may be larger than memory
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A topic as a source of transactions: all that it holds up to its end, in the order in which the stream took it in."""
+"""A topic as a source of transactions: all records up to its end, in the order in which the stream took them in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from panther_core.kafka.reading import KafkaRecord, read_topic
 
 @dataclass(frozen=True)
 class TopicLog:
-    """The valid transactions of a topic [N], and where each stands. `digest` is of all values, in order."""
+    """The valid transactions of a topic [N], and where each stands. `digest`: SHA-256 of all values, in order."""
 
     topic: str
     table: TransactionTable
@@ -28,12 +28,12 @@ class TopicLog:
     digest: str
 
     def take(self, rows: NDArray[np.intp]) -> TopicLog:
-        """Some of them."""
+        """The log with these rows only."""
         columns = {name: getattr(self, name)[rows] for name in ("partition", "offset", "timestamp_ms")}
         return replace(self, table=self.table.take(rows), **columns)
 
     def merged(self) -> TopicLog:
-        """By the time of the append across partitions, every partition in its own order."""
+        """The rows of all partitions by time of append; each partition keeps its own order."""
         time = self.timestamp_ms.copy()
         for partition in np.unique(self.partition):
             own = self.partition == partition
@@ -72,7 +72,7 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
 
 
 def valid(record: KafkaRecord) -> Transaction | None:
-    """The transaction, None where the worker makes a dead letter of it."""
+    """The record's transaction, None where the worker makes a dead letter of the record."""
     try:
         transaction = decode_transaction(record.value)
         event_time_ms(transaction.event_time, record.timestamp)

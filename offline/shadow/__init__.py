@@ -1,1 +1,1 @@
-"""A replay through the real system: a worker of its own, topics of its own, beside the live one."""
+"""A replay through the real system, by a worker and topics of its own beside the live ones."""

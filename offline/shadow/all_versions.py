@@ -1,8 +1,8 @@
 """`panther replay --via kafka`: the log through real brokers, a real worker and Triton, beside the live system.
 
-A shadow shares nothing with the live group but the servers: topics under a prefix of their own, an application id
-(group, changelog) of its own, a worker with a folder of its own. All of it goes away at the end. Each version runs in
-a process of its own (offline.shadow.one_version), whose environment carries the prefix: topic names are fixed at start.
+A shadow shares only the servers with the live group. Its topics have a prefix of their own, its worker an application
+id (group, changelog) and a folder of its own, and all of them are removed at the end. Each version runs in a process of
+its own (offline.shadow.one_version), whose environment carries the prefix, since a process fixes topic names at start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODELS = ("panther_encode", "panther_score", "panther_explain")
 
 
 def run_shadow(request: ReplayRequest, out: Path | None, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Replay through a shadow, version by version; files and figures as `run` gives them.
+    """Replay through a shadow, version by version; files and figures as `run_replay` gives them.
 
     Raises BadInput (a version that Triton does not serve, another result in `out`), PantherError (a part failed).
     """
@@ -90,11 +90,11 @@ def _call(argv: list[str], environment: dict[str, str]) -> str:
 
 
 async def _remove_topics(kafka: KafkaSettings, app_id: str) -> None:
-    """Everything whose name begins with the shadow's application id; no other system has such names."""
+    """Delete every topic whose name begins with the shadow's application id, which no other system has."""
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
-        for _ in range(_LOOKS):  # the broker takes a moment to forget them
+        for _ in range(_LOOKS):  # the broker takes a moment to delete them
             own = [name for name in await admin.list_topics() if name.startswith(app_id)]
             if not own:
                 return
@@ -120,7 +120,7 @@ async def _require_served(urls: str, versions: tuple[int, ...]) -> None:
 
 
 def _keep(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Move whole files; the manifest comes last, so it stands only beside them."""
+    """Put the result into `out`, file by file; the manifest comes last, so it stands only beside whole files."""
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("decisions-v*.parquet")):
         part = out / f".{path.name}"

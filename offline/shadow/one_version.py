@@ -1,8 +1,9 @@
 """One version of a shadow replay, in the process that carries the shadow's topic prefix: `python -m`, JSON in and out.
 
-Announces the version to the shadow alone, starts its worker, sends the log in file order at N times event time, and
-writes what was decided with the columns of every replay. One producer sends everything, a user's transactions go to
-one partition, and retries do not reorder: so every user's events are decided in event-time order, however fast.
+The process announces the version on the shadow's topics, starts the shadow's worker, sends the log in file order at N
+times event time, and writes the decisions with the columns of every replay. One producer sends everything, a user's
+transactions go to one partition, and retries do not reorder. So every user's events are decided in event-time order at
+any speed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _PATIENCE_S = 90.0  # without a decision
 
 
 class VersionRequest(msgspec.Struct):
-    """What `offline.shadow.all_versions` asks for."""
+    """What `offline.shadow.all_versions` asks this process to do, as JSON on its command line."""
 
     path: str
     format: str
@@ -55,7 +56,7 @@ class VersionRequest(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Sent:
-    """What was streamed and decided."""
+    """The transactions that were streamed, and the decisions on them."""
 
     table: TransactionTable
     ledger: Ledger
@@ -63,7 +64,7 @@ class Sent:
 
 
 def main() -> None:
-    """Run what the first argument asks for; one JSON object on stdout."""
+    """Run the VersionRequest in the first argument; print one JSON object of figures."""
     if not PREFIX:
         raise PantherError("expected PANTHER_TOPIC_PREFIX: a shadow must not write to the live topics")
     wanted = msgspec.json.decode(sys.argv[1], type=VersionRequest)
@@ -116,7 +117,7 @@ def _worker(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 async def _stream(kafka: KafkaSettings, wanted: VersionRequest, worker: subprocess.Popen[bytes]) -> Sent:
     request = ReplayRequest(
         Path(wanted.path), wanted.format, (), Path(), *wanted.period, limit=wanted.limit
-    )  # checked for order as in the engine
+    )  # its chunks are checked for event-time order, as in a replay in process
     table = concat(list(request.chunks()))
     after_s = (table.time_ms - table.time_ms[0]) / 1000 / wanted.speed if wanted.speed else None
     async with LedgerReader(kafka, from_beginning=True) as reader:

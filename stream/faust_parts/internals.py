@@ -1,11 +1,12 @@
 """Every private part of Faust and aiokafka that the worker touches stands here, and nowhere else.
 
-Written for faust-streaming 0.15.3, mode-streaming 0.7.1, aiokafka 0.14.0 (pinned exactly); tests/stream/
-test_faust_internals.py fails when one of the attributes used here moves.
+Written for faust-streaming 0.15.3, mode-streaming 0.7.1, aiokafka 0.14.0 (pinned exactly);
+tests/stream/faust_parts/test_internals.py fails when one of the attributes used here moves.
 
-Why at all: the stock stream loop acks an event as soon as the agent asks for the next one, so a micro-batch could be
-committed before its decisions and states are durable; it creates its consumer with a hard-coded 1.5 s long poll; and
-its intake makes two tasks for every record, which costs as much as all that this project does with it.
+Why private parts are touched at all: Faust's stream loop acks an event as soon as the agent asks for the next one, so a
+micro-batch could be committed before its decisions and states are durable. Faust creates its consumer with a hard-coded
+1.5 s long poll. And its intake makes two tasks for every record, which costs as much as all that this project does with
+the record.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from mode.utils.futures import notify
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 10  # longest long poll
-FETCH_GATHERS_S = 0.005  # under load a fetch waits for about what comes in within this time
-_RATE_OVER_S = 0.25  # at least so long is looked at to say how much that is
+FETCH_GATHERS_S = 0.005  # under load a fetch waits for about as many bytes as come in within this time
+_RATE_OVER_S = 0.25  # the rate of incoming bytes is measured over at least this time
 DRAIN_S = 5.0  # longest wait for micro-batches under way when the worker stops
-_YIELD_EVERY = 200  # records taken in at a stretch
+_YIELD_EVERY = 200  # records taken in before other tasks get a turn
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -44,15 +45,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 class _FetchSize:
     """How many bytes a fetch waits for.
 
-    A fetch costs broker and worker the same however little it brings: answered at the first byte, as by default, they
-    take half of a core at 3,000 records a second. Where records are few a fetch is still answered by a single one.
+    A fetch costs broker and worker the same however little it brings. With fetches answered at the first byte, as by
+    default, they take half of a core at 3,000 records a second. Where records are few, the minimum falls to one byte,
+    and a single record answers the fetch.
     """
 
     def __init__(self) -> None:
         self._bytes, self._since_s = 0, time.monotonic()
 
     def set(self, fetcher: Any, received: int) -> None:
-        """`received`: bytes since the last call."""
+        """Set the fetcher's minimum from the rate so far. `received`: bytes since the last call."""
         self._bytes += received
         now_s = time.monotonic()
         if now_s - self._since_s >= _RATE_OVER_S:
@@ -64,15 +66,16 @@ class _Consumer(driver.Consumer):
     """Faust's consumer, without its hole between "partitions resumed" and "flow resumed".
 
     After recovery Faust resumes the stream's partitions, seeks them to the committed offsets, and then resumes the
-    flow, which clears the agents' queues. Records delivered before that are cleared, and when they are fetched again
-    they count as read: lost (measured: on one in three starts over a backlog). So while a rebalance is under way,
-    recovery included, no record of a stream is delivered; after it, partitions of which one was held back go back to
-    the committed offset. Not to the record that was held back: of two rebalances in a row it may be the first one's,
-    which lies further on, and what lies before it would be committed unread (the chaos run lost 247 records so).
+    flow, which clears the agents' queues. Records delivered before the flow is resumed are cleared, and when they are
+    fetched again they count as read, so they are lost (measured: on one in three starts over a backlog). Therefore no
+    record of a stream is delivered while a rebalance is under way, recovery included. After the rebalance every
+    partition of which a record was held back goes back to the committed offset. It does not go back to the record that
+    was held back: after two rebalances in a row that record may be from the first one and lie further on, and the
+    records before it would be committed unread (the chaos run lost 247 records so).
 
-    A fetch that began before a rebalance was over counts as held back too, whenever it comes: it may have taken its
-    records out of the buffers before they were put back to the committed offset, and they then lie beyond what was
-    taken in before the rebalance and dropped with it (the chaos run lost 4 records so).
+    Records of a fetch that began before the end of a rebalance are held back too, whenever they arrive: the fetch may
+    have taken them out of the buffers before the partitions were put back to the committed offset. They then lie beyond
+    the records that were taken in before the rebalance and dropped with it (the chaos run lost 4 records so).
     """
 
     def __post_init__(self) -> None:
@@ -84,10 +87,10 @@ class _Consumer(driver.Consumer):
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def seek_to_committed(self) -> Any:
-        """Put partitions back to the committed offsets; those without one too, to their beginning.
+        """Put partitions back to their committed offsets, and partitions without one to their beginning.
 
-        aiokafka leaves a partition where it is that has no committed offset, or offset 0: what was taken in before the
-        first commit of a new group, and dropped by a rebalance, would not come again.
+        aiokafka does not move a partition that has no committed offset, or offset 0. Records that a new group took in
+        before its first commit, and that a rebalance dropped, would then not come again.
         """
         committed = await super().seek_to_committed()
         for tp in (TP(*tp) for tp, offset in committed.items() if not offset):
@@ -96,8 +99,11 @@ class _Consumer(driver.Consumer):
         return committed
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        """In the consumer's thread. Faust seeks in the caller's, where the records that a fetch is about to hand out
-        are taken away under its hands: a KeyError that ended a worker at its start."""
+        """Seek in the consumer's thread.
+
+        Faust seeks in the caller's thread, which may drop the records that a fetch in the consumer's thread is about to
+        hand out: a KeyError, which ended a worker at its start.
+        """
         thread = self._thread
         await thread.call_thread(thread._ensure_consumer().seek, partition, offset)
 
@@ -105,7 +111,7 @@ class _Consumer(driver.Consumer):
         if self._held_back and not self.app.rebalancing:
             held, self._held_back = self._held_back & self.assignment(), set()
             for tp in held:
-                committed = self._read_offset[tp]  # where recovery has put it: nothing was delivered since
+                committed = self._read_offset[tp]  # set by recovery, and nothing was delivered since
                 await self.seek(tp, (await self.earliest_offsets(tp))[tp] if committed is None else committed)
         generation, unsettled = self.app.consumer_generation_id, self.app.rebalancing
         async for tp, message in super().getmany(timeout):
@@ -118,7 +124,7 @@ class _Consumer(driver.Consumer):
                 yield tp, message
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Faust's loop, except that a record goes straight into its agent's queue when nothing has to be waited for."""
+        """Faust's loop, except that a record goes straight into its agent's queue when the queue has room."""
         read_offset, since_yield, fetch_size = self._read_offset, 0, _FetchSize()
         try:
             while not (self.should_stop or fetcher.should_stop):
@@ -144,7 +150,7 @@ class _Consumer(driver.Consumer):
                 raise
 
     def ack_all(self, messages: list[Any]) -> None:
-        """As `event.ack` does with each; its locks, calls and wake-ups once for all cost a quarter."""
+        """Ack as `event.ack` does, with one lock and one wake-up for all: a quarter of the cost of acking each."""
         enabled = {topic: self.app.topics.acks_enabled_for(topic) for topic in {m.topic for m in messages}}
         with ack_lock:
             for message in messages:
@@ -165,7 +171,7 @@ class _Consumer(driver.Consumer):
 
     def _deliver(self, message: Any) -> bool:
         """Queue a record for the one agent that reads its topic, as the conductor would; False: it has to wait."""
-        tp = TP(message.topic, message.partition)  # what `getmany` gives is aiokafka's, which Faust's sets refuse
+        tp = TP(message.topic, message.partition)  # `getmany` gives aiokafka's class, which Faust's sets refuse
         channels = self.app.topics._tp_index.get(tp)
         if not channels or len(channels) > 1 or not self.app.flow_control.is_active():
             return False
@@ -182,15 +188,15 @@ class _Consumer(driver.Consumer):
 
 
 class DrainingApp(faust.App):
-    """Faust's application, except that it finishes what it has taken in before it stops.
+    """Faust's application, except that it finishes the events it has taken in before it stops.
 
-    Faust's own way (`stream_wait_empty`) waits without limit, and in every rebalance too. When this is called, no more
-    records are taken in, and the agents still run.
+    Faust's own setting for this (`stream_wait_empty`) waits without limit, and in every rebalance too.
     """
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        """Called when no more records are taken in and the agents still run."""
         if not self.should_stop:
-            return  # a rebalance: what is not acked is redelivered, and answered from the state
+            return  # a rebalance: events that are not acked are redelivered, and answered from the state
         end_s = time.monotonic() + DRAIN_S
         while consumer._unacked_messages and time.monotonic() < end_s:
             await asyncio.sleep(0.02)
@@ -217,9 +223,9 @@ class Arrivals:
         self._ended = False
 
     async def wait(self) -> bool:
-        """Until there are events, and `within_s` more for those that come with them; False when the stream has ended.
+        """Wait for a first event, and `within_s` more for others to join it; False when the stream has ended.
 
-        What was not acked by then is redelivered.
+        Events that are not acked when the stream ends are redelivered.
         """
         await self._stream.maybe_start()
         if self._ended or self._stream.should_stop:
@@ -233,9 +239,9 @@ class Arrivals:
         return True
 
     def take(self, most: int) -> list[Any]:
-        """What there is, once `wait` has said so.
+        """At most `most` of the events that have arrived; to be called after `wait` has returned True.
 
-        Events of an earlier generation (fetched before a rebalance) are dropped: their new owner gets them.
+        Events of an earlier generation (fetched before a rebalance) are dropped: the partition's new owner gets them.
         """
         app, batch = self._stream.app, []
         unacked = app.consumer._unacked_messages
@@ -279,12 +285,12 @@ def standbys(app: Any, table: Any) -> int:
 
 
 def lags(app: Any, topic: str) -> dict[int, int]:
-    """By partition of this worker: records in Kafka that were not taken in, by what the last fetch said of the end."""
+    """Records in Kafka that this worker has not taken in, by partition; the end is the one that the last fetch told."""
     out = {}
     for tp in assigned(app, topic):
         try:
             end = app.consumer.highwater(tp)
-        except (AssertionError, AttributeError):  # taken away by the consumer's own thread since the line before
+        except (AssertionError, AttributeError):  # the consumer's thread has given the partition away meanwhile
             continue
         if end is not None:
             read = app.consumer._read_offset[tp]

@@ -23,11 +23,11 @@ class Producer(AIOKafkaProducer):
     aiokafka 0.14.0 (pinned exactly); tests/stream/faust_parts/test_producer.py fails when they move.
     """
 
-    #: called before each produce request; what it raises is the fate of the request's records
+    #: called before each produce request; a PantherError that it raises fails the request's records, which are not sent
     before_request: Callable[[], None] | None = None
 
     async def start(self) -> None:
-        """Begin; every request passes `before_request` from now on."""
+        """Connect; every produce request calls `before_request` from now on."""
         await super().start()
         sender = self._sender
         produce = sender._send_produce_req
@@ -55,8 +55,8 @@ class Producer(AIOKafkaProducer):
     ) -> asyncio.Future[list[range]]:
         """Queue records in order, as `send` does one; the future gives their offsets once all are durable.
 
-        Waits while the partition's batches are full. The future raises what the broker said. Records without a
-        timestamp (epoch ms) have that of now.
+        Waits while the partition's batches are full. The future raises the broker's error. Records without a timestamp
+        (epoch ms) get the present time.
         """
         await self.client._wait_on_metadata(topic)
         waiting, tp = self._message_accumulator._batches, TopicPartition(topic, partition)
@@ -67,7 +67,7 @@ class Producer(AIOKafkaProducer):
                 batch._builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) if batch else None
             )
             if batch is None or place is None:
-                # no batch yet, or a full one: `send` waits for room and begins the next
+                # no batch yet, or a full one: `send` waits for room and begins the next batch
                 sent.append((await self.send(topic, value, key, partition, timestamp_ms, headers), range(1)))
             elif sent and sent[-1][0] is batch.future and sent[-1][1].stop == place.offset:
                 sent[-1] = (batch.future, range(sent[-1][1].start, place.offset + 1))
@@ -76,7 +76,7 @@ class Producer(AIOKafkaProducer):
         return asyncio.ensure_future(_offsets(sent))
 
     def partition_of(self, topic: str, key: bytes) -> int:
-        """Where records of this key go, once the topic is known (`await partitions_for(topic)`)."""
+        """Partition of records with this key. The topic must be known (`await partitions_for(topic)`)."""
         partition: int = self._partition(topic, None, key, None, key, None)
         return partition
 
@@ -84,7 +84,7 @@ class Producer(AIOKafkaProducer):
 async def _offsets(sent: list[tuple[asyncio.Future[Any], range]]) -> list[range]:
     found = []
     for future, places in sent:
-        first = (await asyncio.shield(future)).offset  # others wait for the same batch
+        first = (await asyncio.shield(future)).offset  # other callers wait for the same batch's future
         found.append(range(first + places.start, first + places.stop))
     return found
 

@@ -1,7 +1,7 @@
 """The private parts of Faust's table recovery that the worker touches: bulk restore first, and stores it can trust.
 
-Versions as in faust_internals; tests/stream/faust_parts/test_internals.py fails when one of the attributes used here
-moves.
+Written for the versions that `internals` names; tests/stream/faust_parts/test_internals.py fails when one of the
+attributes used here moves.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from stream.faust_parts.restore import newest, restore
 
 logger = logging.getLogger(__name__)
 
-#: key that says whose states a store holds; its value is shorter than any state, so nobody takes it for one
+#: Key under which a store keeps the id of the application whose states it holds. The id is shorter than any state, so
+#: a reader of states cannot take it for one.
 OWNER = b"__panther\0application"
 
 
 class BulkRecovery(Recovery):
-    """Faust's recovery, which finds little left to do."""
+    """Loads changelogs in bulk first, then lets Faust's own recovery apply the few records that came meanwhile."""
 
     def __init__(self, app: Any, table: Any, kafka: KafkaSettings) -> None:
         super().__init__(app, app.tables, beacon=app.tables.beacon, loop=app.tables.loop)
@@ -53,18 +54,26 @@ class BulkRecovery(Recovery):
         await super()._build_offsets(consumer, tps, destination, title)
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 - Faust's signature
-        # without Faust's limit: a restore takes as long as the changelog is, and each request has a limit of its own
+        # Faust's timeout is left out: a restore takes longer the longer the changelog is, and each request to Kafka has
+        # a timeout of its own.
         await super()._wait(coro)
 
 
 def trusted(table: Any, partition: int, offset: int | None, end: int) -> bool:
-    """Whether a store was made from this very changelog; False: it was emptied, and is to be restored from nothing."""
+    """Whether a partition's store was filled from the changelog that exists now.
+
+    `offset`: the last changelog offset that the store has seen; `end`: where the changelog ends. A store that was not
+    is moved aside and replaced by an empty one, to be restored from the beginning: then False.
+    """
     store, own = partition_store(table, partition), table.app.conf.id.encode()
     owner = store.get(OWNER)
     if owner not in (None, own):
         why = f"it holds states of application {owner.decode(errors='replace')!r}"
     elif offset is not None and offset >= end:
-        why = f"it has seen offset {offset} of a changelog that ends at {end}: that topic was made anew"
+        why = (
+            f"it has seen offset {offset} of a changelog that ends at {end}: the changelog topic was deleted and "
+            "created again"
+        )
     else:
         store[OWNER] = own
         return True
@@ -77,9 +86,10 @@ def trusted(table: Any, partition: int, offset: int | None, end: int) -> bool:
 def write_unlogged(table: Any) -> None:
     """Open stores so that they are written without RocksDB's own log.
 
-    It would be a second log beside the changelog, at half of the cost of a write. The store of a worker that is killed
-    is what it was at an earlier moment, and so is the changelog offset in it, from where it is restored: both go
-    through the same memtables, which are written to files in order. A store that is closed has everything in files.
+    RocksDB's log would be a second log beside the changelog, and half of the cost of a write. When a worker is killed,
+    its store falls back to an earlier moment, and the changelog offset inside it to the same moment, because both go
+    through the same memtables, which are written to files in order. The restore continues from that offset. A store
+    that is closed has everything in files.
     """
     unlogged, open_store = WriteOptions(), table.data._open_for_partition
     unlogged.disable_wal = True
@@ -93,9 +103,9 @@ def write_unlogged(table: Any) -> None:
 
 
 def guard_opening(table: Any) -> None:
-    """A store that RocksDB finds damaged is kept aside, and an empty one opened, which is then restored.
+    """A store that RocksDB finds damaged is moved aside, and an empty one is opened, which is then restored.
 
-    Only such a one: what another process has open, or a full disk keeps from opening, is as good as it was.
+    Other errors are raised: a store that another process has open, or that a full disk keeps from opening, is intact.
     """
     open_store = table.data._open_for_partition
 
@@ -118,9 +128,10 @@ def guard_opening(table: Any) -> None:
 
 @contextmanager
 def noticing_damage(table: Any, partition: int) -> Iterator[None]:
-    """Where RocksDB finds data damaged while it works (opening reads little of it), the next start restores the store.
+    """Mark the store when RocksDB finds damaged data while it works; the next start then restores the store.
 
-    Not at once: what is under way would open an empty one in its place, and note there how far the old one went.
+    Opening a store reads little of its data, so damage may show later. The store is not replaced at once: a batch under
+    way would write into the empty store, and note there a changelog offset that belongs to the old one.
     """
     try:
         yield
@@ -132,7 +143,7 @@ def noticing_damage(table: Any, partition: int) -> Iterator[None]:
 
 
 def guard_applying(table: Any) -> None:
-    """Faust's own part of a recovery, and of a standby, takes the newest states too, not the last ones."""
+    """Make Faust's own recovery, and its standbys, keep the newest state of a user (restore.newest), not the last."""
 
     def apply(batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
         messages: dict[Any, list[Any]] = {}
@@ -147,13 +158,13 @@ def guard_applying(table: Any) -> None:
 
 
 def _is_damage(error: Exception) -> bool:
-    """What RocksDB says of damaged bytes, and of files that are missing; not of locks, permissions or a full disk."""
+    """Whether RocksDB reports damaged bytes or missing files; locks, permissions and a full disk are no damage."""
     text = str(error)
     return text.startswith("Corruption") or "No such file" in text
 
 
 def _mark(table: Any, partition: int) -> Path:
-    """File that says why a store is damaged, until it is set aside."""
+    """File beside a damaged store that says what RocksDB found, until the store is moved aside."""
     path = table.data.partition_path(partition)
     return Path(path.with_name(f"{path.name}.is-damaged"))
 

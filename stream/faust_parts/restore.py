@@ -1,8 +1,8 @@
 """Bulk restore: fills a partition's RocksDB from its changelog before Faust's own recovery looks at it.
 
-Faust's recovery makes an event object of every record: 4,000 records a second. This reads whole fetches and writes each
-as one batch. A crash in the middle cannot hurt: the offset that says how far a partition is restored is written last,
-and without it the next start begins again.
+Faust's recovery makes an event object of every record, which reaches 4,000 records a second. The bulk restore reads
+whole fetches and writes each as one batch. A crash in the middle does no harm: the offset that says how far a partition
+is restored is written last, and without that offset the next start restores the partition again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stream.ops import metrics
 
 logger = logging.getLogger(__name__)
 
-#: fewer records than this are left to Faust
+#: a partition that lacks fewer records than this is left to Faust's recovery
 WORTH_IT = 100
 _FETCH_BYTES = 8 << 20
 
@@ -37,8 +37,9 @@ async def restore(
 ) -> dict[int, int]:
     """Bring `stores` (by partition) up to the end of the changelog; returns the last offset of each restored one.
 
-    `have`: the last changelog offset that each store holds already, -1 for none. `persist(partition, offset)` notes
-    how far a store is. Partitions that lack less than WORTH_IT records are left as they are. Deletions are applied.
+    `have`: the last changelog offset that each store holds already, -1 for none. `persist(partition, offset)` is called
+    with the last offset that a store then holds. Partitions that lack less than WORTH_IT records are left as they are.
+    Deletions are applied.
     """
     sizes = {"max_partition_fetch_bytes": _FETCH_BYTES, "fetch_max_bytes": 4 * _FETCH_BYTES}
     async with make_reader(kafka, **sizes) as consumer:
@@ -86,10 +87,10 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
 
 
 def newest(store: Rdict, records: Iterable[Any]) -> WriteBatch:
-    """What changelog records bring to a store: of each user the state with the most events, the later one of equals.
+    """What changelog records bring to a store: of each user the state with the most events, the later of equal ones.
 
-    Not simply the last one: a worker that lost its partition while it was suspended still sends what it had made, and
-    that comes after the records of the new owner.
+    The last record of a user need not be the newest state: a worker that lost its partition while it was suspended
+    still sends the states that it had made, and they land after the records of the new owner.
     """
     found: dict[bytes, bytes | None] = {}
     for record in records:

@@ -1,7 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics` of one worker, over HTTP.
 
-The event loop writes what it knows of itself once a second (stream.worker.watch); the server's threads only read that,
-so that a worker whose loop hangs is told from one that waits.
+The event loop writes its condition into `Health` once a second (stream.worker.watch). The server's threads only read
+`Health`, so they can tell a worker whose event loop hangs from a worker that waits for records.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from stream.ops import metrics
 
-#: a loop that has not turned for so long hangs: batches take milliseconds, a bulk restore writes in a thread
+#: An event loop that has not turned for so long hangs: batches take milliseconds, a bulk restore writes in a thread.
 STUCK_S = 20.0
 
 
 class Health:
-    """What a worker knows of itself."""
+    """What a worker reports of itself: when its event loop last turned, and what keeps it from serving."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,29 +30,29 @@ class Health:
         self._missing = ["the agent has not started"]
 
     def beat(self, missing: list[str]) -> None:
-        """Called by the event loop, with what keeps the worker from serving; an empty list: nothing does."""
+        """Called by the event loop. `missing`: what keeps the worker from serving, empty where nothing does."""
         self._beat_s, self._missing = self._clock(), missing
         metrics.READY.set(not missing)
 
     def not_alive(self) -> list[str]:
-        """Why the process had better be restarted; empty: it is alive, though it may be restoring."""
+        """Why the process should be restarted; empty where it is alive, even if it is still restoring."""
         if self._beat_s is None:
             return self._missing
         silent_s = self._clock() - self._beat_s
         return [f"the event loop has not turned for {silent_s:.0f} s"] if silent_s > STUCK_S else []
 
     def not_ready(self) -> list[str]:
-        """What keeps the worker from deciding with the live model; empty: nothing."""
+        """What keeps the worker from deciding with the live model; empty where nothing does."""
         return self.not_alive() or self._missing
 
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """A probe every few seconds is not worth a line."""
+        """Write nothing: a probe every few seconds would fill the log."""
 
 
 def wsgi_app(health: Health) -> Callable[..., Iterable[bytes]]:
-    """The end points, as a WSGI application; any other path is answered with the metrics, as the library does."""
+    """The end points as a WSGI application; any other path gets the metrics, as in prometheus_client's own server."""
     scrape = make_wsgi_app()
     probes = {"/healthz": health.not_alive, "/readyz": health.not_ready}
 
@@ -68,5 +68,8 @@ def wsgi_app(health: Health) -> Callable[..., Iterable[bytes]]:
 
 
 def make_http_server(health: Health, host: str, port: int) -> ThreadingWSGIServer:
-    """The server, bound and not yet serving; a thread a request. Raises OSError where the address is taken."""
+    """The HTTP server, bound to its address and not yet serving, with a thread for each request.
+
+    Raises OSError where the address is taken.
+    """
     return make_server(host, port, wsgi_app(health), ThreadingWSGIServer, handler_class=_Quiet)

@@ -1,6 +1,6 @@
 """Logs of a worker as one JSON object a line, for a log store that indexes fields.
 
-No line names a user or a transaction, in this form or as text: tests/e2e/test_stream.py reads them.
+No line names a user or a transaction, neither as JSON nor as text; tests/e2e/test_stream.py checks that.
 """
 
 from __future__ import annotations

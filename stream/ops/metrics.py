@@ -1,7 +1,7 @@
 """Every metric of the worker, in one list that is also their documentation (Prometheus conventions).
 
-docs/metrics.md is made of it: `python -m stream.ops.metrics > docs/metrics.md`. The hot path counts a micro-batch at a
-time; what is a level rather than a count is read once a second (stream.worker.watch).
+docs/metrics.md is made from this list: `python -m stream.ops.metrics > docs/metrics.md`. The hot path counts a whole
+micro-batch in one call. Most gauges are read once a second (stream.worker.watch).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class BatchHistogram(Collector):
-    """A histogram that takes a micro-batch of values in one call, for about what the library's costs for one value."""
+    """A histogram that takes a micro-batch of values in one call, at about the cost of one value in the library's."""
 
     def __init__(self, name: str, documentation: str, buckets: tuple[float, ...]) -> None:
         self._name, self._documentation = name, documentation
@@ -30,7 +30,7 @@ class BatchHistogram(Collector):
         REGISTRY.register(self)
 
     def observe_many(self, values: ArrayLike) -> None:
-        """Count every value; a bucket holds what is not above its edge."""
+        """Count every value in the first bucket whose edge is not below the value."""
         values = np.asarray(values, np.float64)
         counts = np.bincount(np.searchsorted(self._edges, values), minlength=len(self._counts))
         self._counts, self._sum = self._counts + counts, self._sum + float(values.sum())

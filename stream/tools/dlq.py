@@ -1,8 +1,9 @@
 """The dead-letter topic as an operator works with it: look through it, look at one record, send records again.
 
-A dead letter was never applied to any state. Sent again, its record is a transaction like any other: decided when
-what had stopped it is mended, and a dead letter once more when not. Sent again twice, the second copy is answered
-with the first one's decision while the user's state holds it (the last 8; docs/dead_letters.md).
+A dead letter was never applied to any state. When its record is sent again, it is a transaction like any other: it is
+decided if the cause has been mended, and becomes a dead letter once more if not. When a record is sent again twice, the
+second copy is answered with the first copy's decision, as long as the user's state holds that decision (a state holds
+the last 8; docs/dead_letters.md).
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ class Letter:
     key: bytes | None
     value: bytes | None
     cut: bool = False
-    """Only the beginning of key and value is here: the record was too large for any topic."""
+    """Only the beginning of key and value was kept, since the record was larger than KEPT_BYTES."""
 
     @property
     def place(self) -> str:
-        """How the commands name it."""
+        """`partition:offset`, as the commands name a dead letter."""
         return f"{self.partition}:{self.offset}"
 
     def summary(self) -> dict[str, Any]:
-        """Without key and value."""
+        """For JSON, without key and value."""
         names = ("partition", "offset", "time_ms", "code", "reason", "source", "cut")
         return {name: getattr(self, name) for name in names} | {"reason": printable(self.reason)}
 
     def whole(self) -> dict[str, Any]:
-        """With key and value, to read and, in base64, exact."""
+        """For JSON, with key and value as readable text and, exact, in base64."""
         out = self.summary()
         for name, data in (("key", self.key), ("value", self.value)):
             out[name] = None if data is None else printable(data.decode("utf-8", "backslashreplace"))
@@ -63,7 +64,7 @@ class Letter:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with escapes in place of what a terminal would obey."""
+    """`text` on one line, with escapes in place of control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -125,8 +126,8 @@ async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter
 async def send_again(kafka: KafkaSettings, chosen: list[Letter]) -> int:
     """Put the records of dead letters on `transactions` again, as they were; returns how many, once all are durable.
 
-    Each goes to the partition it came from: that is where its user's state is, whoever had produced it. Raises
-    BadInput, and sends none, where of one only the beginning was kept.
+    Each record goes to the partition it came from, where its user's state is, whatever partitioner its producer
+    used. Raises BadInput, and sends none, where only the beginning of one of them was kept.
     """
     if cut := [letter.place for letter in chosen if letter.cut]:
         raise BadInput(

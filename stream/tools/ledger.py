@@ -1,6 +1,6 @@
-"""Reads what came out of the stream and keeps the books: one decision a transaction, none contradicted.
+"""Reads the stream's output topics and checks them: one decision for each transaction, none contradicted.
 
-For the demo's summary, benchmarks and crash tests: it looks at the topics as any consumer would, from outside.
+For the demo's summary, benchmarks and crash tests. The ledger reads the topics from outside, as any consumer would.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ledger:
             self.contradicted.append((first, decision))
 
     def latency_ms(self, due_ms: dict[str, float] | None = None) -> dict[str, float]:
-        """p50, p99, p999 of decision latency, from when a transaction was due to its decision's append.
+        """p50, p99, p999 of decision latency in ms, from when a transaction was due to its decision's append.
 
         Without `due_ms` (by transaction id): the worker's own figure, from the transaction's timestamp to the decision.
         """
@@ -86,7 +86,7 @@ class LedgerReader:
         self._consumer.assign(parts)
         await (self._consumer.seek_to_beginning() if self._from_beginning else self._consumer.seek_to_end())
         for part in parts:
-            await self._consumer.position(part)  # resolves the seek now, not at the first poll
+            await self._consumer.position(part)  # waits for the seek, which would else happen at the first poll
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -95,7 +95,7 @@ class LedgerReader:
     async def poll(self, timeout_s: float = 0.2) -> int:
         """Enter what arrives within `timeout_s`; returns how many records that were.
 
-        Naps first: asking for every record as it comes would take a core from the system that is being watched.
+        Sleeps first and reads then: polling for every record as it comes would take a core from the system under test.
         """
         await asyncio.sleep(timeout_s)
         batches = await self._consumer.getmany(timeout_ms=0, max_records=20_000)

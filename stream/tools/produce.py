@@ -1,6 +1,7 @@
 """Sends transactions at a steady rate, open loop: a slow system does not slow the sender down.
 
-Each record's timestamp is the moment it was due, so latency measured from it includes any wait of the sender itself.
+Each record's timestamp is the moment it was due, so a latency measured from the timestamp includes any delay of the
+sender itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stream.faust_parts.producer import Outgoing, Producer, make_producer
 
 _TICK_S = 0.005
 _AT_ONCE = 500  # transactions handed to the producer in one go at most
-_UNDER_WAY = 1000  # and so many before it is known how the first went
+_UNDER_WAY = 1000  # transactions sent before the outcome of the first of them is awaited
 _encode = msgspec.json.Encoder().encode
 
 
@@ -59,7 +60,7 @@ async def produce(
 
     def due_s(i: int) -> float:
         if after_s is not None:
-            return started + after_s[i] if i < len(after_s) else -math.inf  # nothing more will come
+            return started + after_s[i] if i < len(after_s) else -math.inf  # past the end: nothing to wait for
         return started + i / rate if rate else -math.inf
 
     try:
@@ -69,7 +70,7 @@ async def produce(
             if ahead_s > 0:
                 await asyncio.sleep(max(ahead_s, _TICK_S))
             now_s = time.time()
-            # all that is due, in one go: by itself a record costs the sender and the broker ten times as much
+            # everything that is due is sent together: a record sent alone costs sender and broker ten times as much
             count = bisect_right(range(sent, sent + _AT_ONCE), now_s, key=due_s)
             due = [max(due_s(sent + i), started) if paced else now_s for i in range(max(1, count))]
             late_s = max(late_s, now_s - due[0])
@@ -90,7 +91,7 @@ async def produce(
 
 async def _send(producer: Producer, chunk: list[Transaction], due_s: list[float]) -> list[asyncio.Future[list[range]]]:
     by_partition: dict[int, tuple[list[Outgoing], list[int]]] = {}
-    for transaction, due in zip(chunk, due_s, strict=False):  # fewer at the end
+    for transaction, due in zip(chunk, due_s, strict=False):  # the last chunk may hold fewer than were due
         key = transaction.user_id.encode()
         records, timestamps = by_partition.setdefault(producer.partition_of(TRANSACTIONS, key), ([], []))
         records.append((key, _encode(transaction), []))

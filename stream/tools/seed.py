@@ -1,7 +1,7 @@
 """Gives users a past: states computed from a known log, written to the changelog before the first worker starts.
 
-The worker restores them as it restores its own, and goes on after the log. The model outputs come from the server
-that will serve, whose cache is warm afterwards.
+The worker restores these states as it restores its own, and continues after the log. The model outputs in the states
+come from the Triton server that will serve the users, so its cache is warm afterwards.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ async def seed_states(
 ) -> int:
     """Write the state of every user of `log` to the application's changelog; returns how many.
 
-    Only for an application that has not processed anything yet: it would overwrite what was learnt since. Raises
-    ScorerUnavailable.
+    Only for an application that has not processed anything yet: states that a worker has stored since would be
+    overwritten. Raises ScorerUnavailable.
     """
     events = log.events(model.schema)
     events["code"]["risk"] = model.risk.level(events["merchant"])
@@ -60,7 +60,7 @@ async def seed_states(
 
 
 async def start_after_log(kafka: KafkaSettings, settings: PantherSettings) -> None:
-    """Let the application's group begin after what the transactions topic holds now: the seeded states know it."""
+    """Let the application's group begin at the end of the transactions topic, whose records the seeded states hold."""
     async with AIOKafkaConsumer(
         **kafka.client_options(), group_id=settings.app_id, enable_auto_commit=False
     ) as consumer:

@@ -1,1 +1,1 @@
-"""From an artifact to users: into Triton, live, refreshed from Kafka's log, retired."""
+"""A version's way into service and out of it: loaded into Triton, announced, refreshed from Kafka's log, retired."""

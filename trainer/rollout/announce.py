@@ -1,4 +1,4 @@
-"""Which model version is live: the history on `models.updates`, and the next record of it."""
+"""Which model version is live: reads the history on `models.updates`, and writes the next record."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str, new_
 def check_states(manifest: Manifest, live: ModelUpdate) -> None:
     """Raise FingerprintMismatch unless `manifest`'s version can go on with states made for the live one.
 
-    Workers that run refuse such a version too; one that starts can not tell.
+    Running workers refuse a version that cannot. A worker that starts has no version to compare it with.
     """
     wanted, got = [live.schema_fingerprint[:12]], [manifest.schema_fingerprint[:12]]
     try:
         before = load_manifest(Path(live.artifact))
     except (ArtifactError, OSError):
-        pass  # pruned, or on another machine: then the schema has to do
+        pass  # pruned, or on another machine: then only the schemas are compared
     else:
         wanted += [str(before.context_length), str(before.cached_width)]
         got += [str(manifest.context_length), str(manifest.cached_width)]

@@ -17,7 +17,7 @@ from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.errors import ArtifactError, PantherError
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
-GPU_MODELS = ("panther_encode", "panther_score")  # explanations are made for alerts only: a CPU's work
+GPU_MODELS = ("panther_encode", "panther_score")  # panther_explain runs for alerts only, which a CPU can do
 TEMPLATES = Path(__file__).resolve().parents[2] / "triton_models"
 _LOAD_S, _CANARY_S = 120.0, 30.0
 
@@ -30,7 +30,7 @@ def export(artifact: Path, repository: Path, device: str = "cpu") -> int:
     """Put the artifact's version into the model repository, each folder whole or not at all; returns the version.
 
     `device`: cuda for a server with GPUs, which then runs an instance of encoder and scorer on each of them.
-    Raises ArtifactError for a damaged artifact, and for a version that is there already with other content: a
+    Raises ArtifactError for a damaged artifact, and for a version that the repository holds with other content, since a
     version never changes.
     """
     manifest = load_manifest(artifact)
@@ -64,7 +64,7 @@ def load(triton_url: str, manifest: Manifest, deadline_s: float = _LOAD_S) -> fl
     """Load the exported version beside those that serve; returns the seconds it took. Raises DeployError.
 
     `triton_url`: host:port of every server over the repository, comma separated, here and below. A server warms the
-    version up while it loads. "Ready" does not say that it can infer, so a request decides.
+    version up while it loads. Triton's "ready" does not say that a model can infer, so a test request decides.
     """
     started = time.perf_counter()
     for url in _each(triton_url):
@@ -84,10 +84,10 @@ def check_serves(triton_url: str, manifest: Manifest) -> None:
 
 
 def warm(triton_url: str, manifest: Manifest, seconds: float = 5.0) -> dict[str, list[float]]:
-    """Made-up batches through every model of the version, by server: milliseconds of the first round and of the last.
+    """Send made-up batches through every model of the version; ms of the first and of the last round, by server.
 
-    A load warms compiled kernels already; this fills memory pools and thread pools before traffic does. Rows are of
-    one made-up user, whose slab is the only trace. Raises DeployError.
+    Loading has warmed the compiled kernels already; these batches fill memory pools and thread pools before traffic
+    comes. All rows are of one made-up user, whose slab in the cache is the only trace. Raises DeployError.
     """
     out: dict[str, list[float]] = {}
     for url in _each(triton_url):
@@ -126,7 +126,7 @@ def unload(triton_url: str, repository: Path, version: int) -> None:
             for model in MODELS:
                 home = repository / model
                 if home.is_dir() and any(path.name.isdigit() for path in home.iterdir()):
-                    # loading again makes the server compare the folder with what it serves, and drop what is gone
+                    # on a load the server compares the folder with what it serves, and drops versions that are gone
                     client.load_model(model, client_timeout=_LOAD_S)
                 else:
                     client.unload_model(model)
@@ -146,7 +146,7 @@ def _client(url: str, wanted: str) -> Iterator[triton.InferenceServerClient]:
 
 
 def _canary(client: triton.InferenceServerClient, manifest: Manifest, rows: int = 1) -> None:
-    """Made-up cold rows of one user through all models of this version."""
+    """Ask all models of this version about made-up rows of one user without a history. Raises DeployError."""
     one, profile = np.ones(rows, np.uint64), np.zeros((rows, 8), np.uint8)
     length = np.ones(rows, np.int32)
     codes = np.zeros((rows, manifest.context_length), np.uint64)

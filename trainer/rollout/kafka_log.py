@@ -1,4 +1,4 @@
-"""Transactions and labels read back from Kafka, as they stand at this moment."""
+"""The training log out of Kafka: transactions and labels, up to the end of their topics as of now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from panther_core.kafka.reading import read_topic
 async def read_log(kafka: KafkaSettings) -> TransactionTable:
     """Every valid transaction so far, first copies only, with the labels that had arrived by the latest event time.
 
-    Raises BadInput when there is none.
+    Raises BadInput where there is no transaction.
     """
     transactions: dict[str, Transaction] = {}
     for record in await read_topic(kafka, TRANSACTIONS):

@@ -1,7 +1,7 @@
 """One turn of the refresh loop: read the log back, continue training, export, load into the running Triton, switch.
 
 The workers go on meanwhile: the new version is loaded and answers before they hear of it, and each user moves to it
-at their next event (DESIGN section 7). Champion against challenger and shadow scoring come with the full loop.
+at their next event.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENCE_S = 120.0  # for the workers' sweeps
 
 @dataclass(frozen=True)
 class Refreshed:
-    """Which version replaced which, and what the new one learnt from."""
+    """Which version replaced which, and the data that the new version learnt from."""
 
     previous: int
     version: int
@@ -51,7 +51,7 @@ def versions(models_dir: Path) -> list[int]:
 def refresh_once(
     kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, label_delay_ms: int, seed: int = 0
 ) -> Refreshed:
-    """Make and switch to the next version. Raises BadInput when there is no version to start from, or no data."""
+    """Train the next version and switch to it. Raises BadInput where there is no version to start from, or no data."""
     models = Path(settings.models_dir)
     known = versions(models)
     if not known:
@@ -78,14 +78,14 @@ def refresh_once(
 
 
 def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, version: int) -> None:
-    """Take a version into service, then announce it to the workers."""
+    """Install a version on Triton, then announce it to the workers."""
     folder = Path(settings.models_dir) / str(version)
     manifest = install(settings, triton_repository, folder)
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
 
 
 def roll_back(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path) -> int:
-    """Make the version that was live before the present one live again, loaded again if it must be; returns it."""
+    """Make the version live again that was live before the present one, loading it if need be; returns its number."""
     before = asyncio.run(previous(kafka))
     folder = Path(before.artifact)
     manifest = install(settings, triton_repository, folder)
@@ -100,7 +100,7 @@ def install(settings: PantherSettings, triton_repository: Path, artifact: Path) 
     try:
         deploy.load(settings.triton_url, manifest)
     except BaseException:
-        for name in deploy.MODELS:  # a version that does not load must not be found by the next load either
+        for name in deploy.MODELS:  # or the next load finds the version that cannot be loaded
             shutil.rmtree(triton_repository / name / str(manifest.version), ignore_errors=True)
         raise
     return manifest

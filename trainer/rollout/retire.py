@@ -1,4 +1,4 @@
-"""Versions out of service once no user is left on them: the workers say on `models.progress` whom they have moved."""
+"""Takes versions out of service once no user is left on them, which the workers report on `models.progress`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _EVERY_S = 1.0
 
 
 class StillInUse(PantherError):
-    """Users may be left on a version; nothing was unloaded."""
+    """Some users may still be on an older version; nothing was unloaded."""
 
 
 async def behind(kafka: KafkaSettings, settings: PantherSettings, version: int) -> list[int]:
-    """Partitions of this application with users who may not be on `version` yet."""
+    """Partitions of this application that have not reported all their users on `version`."""
     decode = msgspec.json.Decoder(ModelProgress).decode
     at: dict[int, int] = {}
     for record in await read_topic(kafka, PROGRESS):
