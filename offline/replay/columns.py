@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from offline.replay.replayer import Replayed
 from panther_core.data.decision import FIELDS, REASONS
 from panther_core.data.table import TransactionTable, Words
-from panther_core.decide.reasons import KINDS
+from panther_core.decide.reasons import CODES
 
 _WORD, _REAL, _TIME = pa.string(), pa.float64(), pa.int64()  # times in epoch ms
 SCHEMA = pa.schema(
@@ -46,7 +46,7 @@ def decision_columns(table: TransactionTable, replayed: Replayed, label_delay_ms
     for field in FIELDS:
         held = field.array(decision)
         columns[field.column or field.name] = _coded(held, field.words) if field.words else held
-    codes = (None, *(code for code, _, _ in KINDS))
+    codes = (None, *CODES)
     for i in range(REASONS):
         columns[f"reason_{i + 1}"] = _coded(decision["reason"][:, i], codes)
         columns[f"contribution_{i + 1}"] = np.ascontiguousarray(decision["contribution"][:, i])

@@ -14,49 +14,38 @@ from numpy.typing import NDArray
 from panther_core.data.decision import REASONS, Expected, Pattern, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.scoring import SURPRISE
-from panther_core.state.features import NAMES, WIDTH
+from panther_core.state.features import FEATURES, WIDTH
 
-#: (code, sentence, the inputs of the fraud head it sums up); the place in this list, plus 1, is stored in the state,
-#: so entries are appended and never moved. Every input stands in exactly one entry. Names are of context features, of
-#: attributes (their surprise), and `log_p`, `z`, `sigma`, `cold`, `e_u`, `text`. "risk" is a feature and an attribute:
-#: a risky merchant that is usual here is still risky.
-KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (
-        "UNUSUAL_AMOUNT",
-        "The amount is unlike what this user usually pays",
-        ("amount", "log_amount", "amount_z", "amount_mean", "amount_vs_1d", "amount_vs_30d"),
-    ),
-    ("UNUSUAL_CHANNEL", "The payment channel is unexpected for this user now", ("channel", "channel_share")),
-    ("UNUSUAL_CATEGORY", "The kind of merchant is unexpected for this user now", ("category", "category_share")),
+#: (code, sentence, inputs of the fraud head beside the context features that name this code in
+#: panther_core.state.features.FEATURES). The place in this list, plus 1, is stored in states, so entries are appended
+and #: never moved. Inputs are names of attributes (their surprise), and `log_p`, `z`, `sigma`, `cold`, `e_u`, `text`;
+every #: input stands in exactly one entry. "risk" is an attribute, and a feature too: a risky merchant that is usual
+for the #: user is still risky. KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("UNUSUAL_AMOUNT", "The amount is unlike what this user usually pays", ("amount",)),
+    ("UNUSUAL_CHANNEL", "The payment channel is unexpected for this user now", ("channel",)),
+    ("UNUSUAL_CATEGORY", "The kind of merchant is unexpected for this user now", ("category",)),
     ("RISKY_COUNTERPARTY", "The merchant has an elevated fraud history", ("risk",)),
-    ("UNUSUAL_TIMING", "The time since the last payment is unexpected for this user", ("gap", "log_gap_s", "late")),
-    (
-        "UNUSUAL_HOUR",
-        "The hour is unexpected for this user",
-        ("hour", "hour_share", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
-    ),
-    ("NEW_MERCHANT", "The user has not paid this merchant recently", ("merchant_new", "merchant_share")),
-    ("NEW_COUNTRY", "The country differs from the last one", ("country_new",)),
-    ("NEW_DEVICE", "The device differs from the last one", ("device_new",)),
-    (
-        "HIGH_VELOCITY",
-        "Many payments in a short time",
-        ("count_1h", "count_1d", "count_7d", "count_30d", "sum_1h", "sum_1d", "sum_7d", "sum_30d"),
-    ),
+    ("UNUSUAL_TIMING", "The time since the last payment is unexpected for this user", ("gap",)),
+    ("UNUSUAL_HOUR", "The hour is unexpected for this user", ("hour",)),
+    ("NEW_MERCHANT", "The user has not paid this merchant recently", ()),
+    ("NEW_COUNTRY", "The country differs from the last one", ()),
+    ("NEW_DEVICE", "The device differs from the last one", ()),
+    ("HIGH_VELOCITY", "Many payments in a short time", ()),
     ("UNEXPECTED_BEHAVIOUR", "This is not what the user was expected to do next", ("log_p", "z", "sigma")),
     ("UNUSUAL_SEQUENCE", "The last payments in a row look like a fraud pattern", ("text",)),
-    (
-        "USER_PROFILE",
-        "What is known of this user: learned profile, length of the history",
-        ("e_u", "log_history", "log_age_d", "cold"),
-    ),
+    ("USER_PROFILE", "What is known of this user: learned profile, length of the history", ("e_u", "cold")),
 )
+CODES = tuple(code for code, _, _ in KINDS)
 
 _KIND_OF = {part: kind for kind, (_, _, parts) in enumerate(KINDS) for part in parts}
-#: kind of each column of FraudHead.dense; a feature that no kind names stops the import
-DENSE_KIND: NDArray[np.intp] = np.array([_KIND_OF[n] for n in (*NAMES, "log_p", "z", "sigma", "cold", *SURPRISE)])
+#: kind of each column of FraudHead.dense; a code that FEATURES names and KINDS has not stops the import
+DENSE_KIND: NDArray[np.intp] = np.array(
+    [
+        *(CODES.index(feature.reason) for feature in FEATURES),
+        *(_KIND_OF[name] for name in ("log_p", "z", "sigma", "cold", *SURPRISE)),
+    ]
+)
 EMBEDDING_KIND, TEXT_KIND = _KIND_OF["e_u"], _KIND_OF["text"]
-_NUMBER_OF = {code: kind + 1 for kind, (code, _, _) in enumerate(KINDS)}
 _TO_KIND = np.eye(len(KINDS), dtype=np.float32)[DENSE_KIND]
 
 
@@ -84,7 +73,7 @@ def rank_reasons(
 
 def kind_of(code: str) -> int:
     """The stored number of a reason code; 0 for a code that this release does not know."""
-    return _NUMBER_OF.get(code, 0)
+    return CODES.index(code) + 1 if code in CODES else 0
 
 
 def reasons_of(kinds: NDArray[np.uint8], contributions: NDArray[np.float32]) -> list[Reason]:

@@ -1,11 +1,20 @@
 """Context features psi(c) of a transaction, from the user's state before it (paper eq. 3).
 
-One vectorised function over (states[B], events[B]); online, replay and training all call this one. Everything is
-known at the time of the event. Decayed counters stand in for sliding windows: they cost O(1) a user, and
+`FEATURES` is the list: name, reason code and formula of each feature stand side by side. `context_features` computes
+them all in one vectorised function over (states[B], events[B]); online, replay and training call this one function.
+Everything is known at the time of the event. Decayed counters stand in for sliding windows: they cost O(1) a user, and
 `count_1d` is the number of earlier events, each weighted by 2^(-age / 1 day).
+
+To add a feature: append one line to FEATURES, and train anew (artifacts name the features they were trained on, and
+are refused with others). A reason code that panther_core.decide.reasons does not have stops the import. A feature that
+needs a new fact of the user also needs a field in panther_core.state.record and its update in `transition.append`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,38 +23,113 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
 from panther_core.state.record import HALF_LIVES_MS, MERCHANTS
 
-_SPANS = ("1h", "1d", "7d", "30d")
-NAMES: tuple[str, ...] = (
-    "log_amount",  # log1p(amount)
-    "amount_z",  # deviations of log_amount from the user's own running mean
-    "amount_mean",  # that mean
-    "log_gap_s",  # log1p(seconds since the user's last event), 0 for the first
-    "hour_sin",
-    "hour_cos",
-    "weekday_sin",
-    "weekday_cos",
-    *(f"count_{s}" for s in _SPANS),  # log1p of decayed event counts
-    *(f"sum_{s}" for s in _SPANS),  # log1p of decayed amounts
-    "amount_vs_1d",  # log_amount minus log1p(mean amount over a decayed day)
-    "amount_vs_30d",
-    "merchant_new",  # 1 = not among the user's last 16 merchants
-    "merchant_share",  # share of the last 16 that are this merchant
-    "country_new",  # 1 = differs from the last country given
-    "device_new",
-    "category_share",  # share of events in the ring with this category
-    "channel_share",
-    "hour_share",  # share of events in the ring within an hour of this hour of day
-    "risk",  # counterparty risk level / 4
-    "log_history",  # log1p(events known)
-    "log_age_d",  # log1p(days since the user's first event)
-    "late",  # 1 = older than the user's last event
-)
-WIDTH = len(NAMES)
+Column = NDArray[Any]  # [B]
 _TWO_PI = 2 * np.pi
 
 
+class _Batch:
+    """What several features are made of, for B events whose `code` is complete (gap and flags filled)."""
+
+    def __init__(self, states: NDArray[np.void], events: NDArray[np.void]) -> None:
+        self.states, self.events = states, events
+        self.n, self.time, self.code, self.ring = states["n"], events["time_ms"], events["code"], states["ring"]
+        self.known = self.n > 0
+        self.log_amount = np.log1p(events["amount"])
+        factor = decay(states, self.time)
+        self.counts, self.sums = states["counts"] * factor, states["sums"] * factor
+        self.filled = np.arange(self.ring.shape[1]) < self.n[:, None]
+        self.held = np.maximum(self.filled.sum(axis=1), 1)
+
+    def of_known(self, column: Column) -> Column:
+        """0 for users without a history."""
+        return np.where(self.known, column, 0)
+
+    def share(self, mask: NDArray[np.bool_]) -> Column:
+        """Share of the ring's events [B, L] for which `mask` holds."""
+        return np.asarray((mask & self.filled).sum(axis=1) / self.held, np.float64)
+
+    def against_usual(self, span: int) -> Column:
+        """log_amount minus log1p of the mean amount over a decayed span."""
+        return self.of_known(self.log_amount - np.log1p(self.sums[:, span] / np.maximum(self.counts[:, span], 1e-3)))
+
+    def since(self, name: str, unit_ms: int) -> Column:
+        """log1p of the time since the state's moment `name`, in units of `unit_ms`."""
+        return self.of_known(np.log1p(np.maximum(self.time - self.states[name], 0) / unit_ms))
+
+    def deviation(self) -> Column:
+        """Deviations of log_amount from the user's own running mean, within 8."""
+        spread = np.sqrt(np.maximum(self.states["amount_var"], 0.05))
+        return self.of_known(np.clip((self.log_amount - self.states["amount_mean"]) / spread, -8, 8))
+
+    @cached_property
+    def day(self) -> Column:
+        """Angle of the time of day."""
+        return (self.time % DAY_MS) / DAY_MS * _TWO_PI
+
+    @cached_property
+    def week(self) -> Column:
+        """Angle of the hour of the week."""
+        return self.code["hour"] / 168 * _TWO_PI
+
+    def merchant_share(self) -> Column:
+        """Share of the user's last 16 merchants that are this one."""
+        same = (self.states["merchants"] == self.events["merchant"][:, None]).sum(axis=1)
+        return np.asarray(same / np.minimum(np.maximum(self.n, 1), MERCHANTS))
+
+    def near_hour(self) -> NDArray[np.bool_]:
+        """Events of the ring [B, L] within an hour of this hour of day."""
+        apart = np.abs(self.ring["hour"] % 24 - (self.code["hour"] % 24).astype(np.int16)[:, None])
+        return np.asarray(np.minimum(apart, 24 - apart) <= 1)
+
+
+class Feature(NamedTuple):
+    """One context feature: its column's name, the code of the reason it speaks for, and its formula."""
+
+    name: str
+    reason: str
+    of: Callable[[_Batch], Column]
+
+
+FEATURES = (
+    Feature("log_amount", "UNUSUAL_AMOUNT", lambda b: b.log_amount),
+    Feature("amount_z", "UNUSUAL_AMOUNT", _Batch.deviation),
+    Feature("amount_mean", "UNUSUAL_AMOUNT", lambda b: b.states["amount_mean"]),
+    Feature("log_gap_s", "UNUSUAL_TIMING", lambda b: b.since("last_time_ms", 1000)),
+    Feature("hour_sin", "UNUSUAL_HOUR", lambda b: np.sin(b.day)),
+    Feature("hour_cos", "UNUSUAL_HOUR", lambda b: np.cos(b.day)),
+    Feature("weekday_sin", "UNUSUAL_HOUR", lambda b: np.sin(b.week)),
+    Feature("weekday_cos", "UNUSUAL_HOUR", lambda b: np.cos(b.week)),
+    Feature("count_1h", "HIGH_VELOCITY", lambda b: np.log1p(b.counts[:, 0])),
+    Feature("count_1d", "HIGH_VELOCITY", lambda b: np.log1p(b.counts[:, 1])),
+    Feature("count_7d", "HIGH_VELOCITY", lambda b: np.log1p(b.counts[:, 2])),
+    Feature("count_30d", "HIGH_VELOCITY", lambda b: np.log1p(b.counts[:, 3])),
+    Feature("sum_1h", "HIGH_VELOCITY", lambda b: np.log1p(b.sums[:, 0])),
+    Feature("sum_1d", "HIGH_VELOCITY", lambda b: np.log1p(b.sums[:, 1])),
+    Feature("sum_7d", "HIGH_VELOCITY", lambda b: np.log1p(b.sums[:, 2])),
+    Feature("sum_30d", "HIGH_VELOCITY", lambda b: np.log1p(b.sums[:, 3])),
+    Feature("amount_vs_1d", "UNUSUAL_AMOUNT", lambda b: b.against_usual(1)),
+    Feature("amount_vs_30d", "UNUSUAL_AMOUNT", lambda b: b.against_usual(3)),
+    Feature("merchant_new", "NEW_MERCHANT", lambda b: (b.code["flags"] & NEW_MERCHANT) > 0),
+    Feature("merchant_share", "NEW_MERCHANT", _Batch.merchant_share),
+    Feature("country_new", "NEW_COUNTRY", lambda b: (b.code["flags"] & NEW_COUNTRY) > 0),
+    Feature("device_new", "NEW_DEVICE", lambda b: (b.code["flags"] & NEW_DEVICE) > 0),
+    Feature("category_share", "UNUSUAL_CATEGORY", lambda b: b.share(b.ring["category"] == b.code["category"][:, None])),
+    Feature("channel_share", "UNUSUAL_CHANNEL", lambda b: b.share(b.ring["channel"] == b.code["channel"][:, None])),
+    Feature("hour_share", "UNUSUAL_HOUR", lambda b: b.share(b.near_hour())),
+    Feature("risk", "RISKY_COUNTERPARTY", lambda b: b.code["risk"] / 4),
+    Feature("log_history", "USER_PROFILE", lambda b: np.log1p(b.n)),
+    Feature("log_age_d", "USER_PROFILE", lambda b: b.since("first_time_ms", DAY_MS)),
+    Feature("late", "UNUSUAL_TIMING", lambda b: b.known & (b.time < b.states["last_time_ms"])),
+)
+NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+WIDTH = len(FEATURES)
+
+
 def decay(states: NDArray[np.void], time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Factors [B, 4] that bring the state's counters forward to `time_ms`; 1 for late events, which wait for no one."""
+    """Factors [B, 4] that bring the state's counters forward to `time_ms`.
+
+    1 for late events: their age is negative and counts as 0.
+    """
     age = np.maximum(time_ms - states["last_time_ms"], 0).astype(np.float64)
     return np.asarray(np.exp2(-age[:, None] / HALF_LIVES_MS), np.float64)
 
@@ -61,53 +145,9 @@ def change_flags(states: NDArray[np.void], events: NDArray[np.void]) -> NDArray[
 
 
 def context_features(states: NDArray[np.void], events: NDArray[np.void]) -> NDArray[np.float32]:
-    """Features [B, WIDTH] of events whose `code` is complete (gap and flags filled), in the order of NAMES."""
-    n, time = states["n"], events["time_ms"]
-    known = n > 0
-    code, ring = events["code"], states["ring"]
-    log_amount = np.log1p(events["amount"])
-    spread = np.sqrt(np.maximum(states["amount_var"], 0.05))
-    factor = decay(states, time)
-    counts, sums = states["counts"] * factor, states["sums"] * factor
-    day = (time % DAY_MS) / DAY_MS * _TWO_PI
-    week = code["hour"] / 168 * _TWO_PI
-    filled = np.arange(ring.shape[1]) < n[:, None]
-    held = np.maximum(filled.sum(axis=1), 1)
-    hours_apart = np.abs(ring["hour"] % 24 - (code["hour"] % 24).astype(np.int16)[:, None])
-    merchants = np.minimum(np.maximum(n, 1), MERCHANTS)
-
-    def share(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.asarray((mask & filled).sum(axis=1) / held, np.float64)
-
-    def typical(span: int) -> NDArray[np.float64]:
-        return np.where(known, log_amount - np.log1p(sums[:, span] / np.maximum(counts[:, span], 1e-3)), 0)
-
-    columns = [
-        log_amount,
-        np.where(known, np.clip((log_amount - states["amount_mean"]) / spread, -8, 8), 0),
-        states["amount_mean"],
-        np.where(known, np.log1p(np.maximum(time - states["last_time_ms"], 0) / 1000), 0),
-        np.sin(day),
-        np.cos(day),
-        np.sin(week),
-        np.cos(week),
-        *np.log1p(counts).T,
-        *np.log1p(sums).T,
-        typical(1),
-        typical(3),
-        (code["flags"] & NEW_MERCHANT) > 0,
-        (states["merchants"] == events["merchant"][:, None]).sum(axis=1) / merchants,
-        (code["flags"] & NEW_COUNTRY) > 0,
-        (code["flags"] & NEW_DEVICE) > 0,
-        share(ring["category"] == code["category"][:, None]),
-        share(ring["channel"] == code["channel"][:, None]),
-        share(np.minimum(hours_apart, 24 - hours_apart) <= 1),
-        code["risk"] / 4,
-        np.log1p(n),
-        np.where(known, np.log1p(np.maximum(time - states["first_time_ms"], 0) / DAY_MS), 0),
-        known & (time < states["last_time_ms"]),
-    ]
+    """Features [B, WIDTH] of events whose `code` is complete (gap and flags filled), in the order of FEATURES."""
+    batch = _Batch(states, events)
     out = np.empty((len(events), WIDTH), np.float32)
-    for i, column in enumerate(columns):
-        out[:, i] = column
+    for i, feature in enumerate(FEATURES):
+        out[:, i] = feature.of(batch)
     return out

@@ -12,9 +12,9 @@ from panther_core.data.decision import ALERT, Alert, Degraded, Expected, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import Answer, Begin, Decided, LiveModel, decide
-from panther_core.decide.reasons import DENSE_KIND, KINDS, reasons_of, strongest
+from panther_core.decide.reasons import CODES, DENSE_KIND, KINDS, reasons_of, strongest
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
-from panther_core.state.features import NAMES
+from panther_core.state.features import FEATURES, NAMES
 from tests import ROOT
 from tests.panther_core.conftest import MODEL, Stream, answer_of, encode, explain
 
@@ -37,11 +37,14 @@ _STORED = [
 
 
 def test_every_input_of_the_head_belongs_to_one_kind_and_kinds_keep_their_place() -> None:
-    assert [code for code, _, _ in KINDS[: len(_STORED)]] == _STORED
+    assert list(CODES[: len(_STORED)]) == _STORED
     parts = Counter(part for _, _, parts in KINDS for part in parts)
     assert set(parts.values()) == {1}
-    assert set(parts) == {*NAMES, *SURPRISE, "log_p", "z", "sigma", "cold", "e_u", "text"}
-    for column, name in enumerate((*NAMES, "log_p", "z", "sigma", "cold", *SURPRISE)):
+    assert set(parts) == {*SURPRISE, "log_p", "z", "sigma", "cold", "e_u", "text"}
+    assert len(set(NAMES)) == len(NAMES)
+    for column, feature in enumerate(FEATURES):
+        assert CODES[DENSE_KIND[column]] == feature.reason
+    for column, name in enumerate(("log_p", "z", "sigma", "cold", *SURPRISE), len(FEATURES)):
         assert name in KINDS[DENSE_KIND[column]][2]
 
 
