@@ -68,7 +68,7 @@ def run_ablation(
         raise BadInput(f"expected variants out of {'; '.join(VARIANTS)}, got {'; '.join(unknown) or 'none'}")
     validation_from, test_from = (int(len(table) * share) for share in (config.validation_from, config.test_from))
     schema = fit_log_schema(table.take(slice(0, validation_from)), profile, config)
-    history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
+    history = prepare(table.events(schema, None), schema, config.model.length)  # without labels: no counterparty risk
     log = data_key(table)
     done = RunStore(out, FiguresRun)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in variants}

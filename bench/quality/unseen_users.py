@@ -77,7 +77,7 @@ def set_apart(
     known_N, early_N = known_U[table.user.index], rows < cuts[0]
     fit_N = fit_U[table.user.index] & early_N
     schema = fit_log_schema(table.take(np.flatnonzero(fit_N)), profile, config)
-    history = prepare(table.events(schema), schema, config.model.length)  # without labels: no counterparty risk
+    history = prepare(table.events(schema, None), schema, config.model.length)  # without labels: no counterparty risk
     codes = history.code[fit_N & history.kept].view(CODE)
     vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary)
     counts = ~known_N & (rows >= cuts[1]) & history.kept & (history.history_len > 0)

@@ -60,7 +60,7 @@ def run_pretrain(users: int = 2000, days: int = 120, seed: int = 0) -> dict[str,
     config = TrainConfig(model=ModelConfig())
     table = generate(GeneratorConfig(users=users, days=days, seed=seed))
     schema = fit_log_schema(table, PROFILE, config)
-    history = prepare(table.events(schema), schema, config.model.length)
+    history = prepare(table.events(schema, None), schema, config.model.length)
     vocabulary, _ = fit_vocabulary(schema, history.code[history.order].view(CODE), config.vocabulary)
     torch.manual_seed(seed)
     group = join()

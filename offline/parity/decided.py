@@ -18,7 +18,7 @@ from offline.parity.log import StreamLog
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from panther_core.data.decision import DECISION, LATE, Degraded
-from panther_core.data.table import TransactionTable, hash_words
+from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import make_decisions
 from panther_core.serving_model import ServingModel
 
@@ -76,7 +76,7 @@ def _decide_past(replayer: Replayer, past: TransactionTable, risk: NDArray[np.ui
 
 
 def _levels(table: TransactionTable, serving: ServingModel) -> NDArray[np.uint8]:
-    return serving.risk.level(table.merchant.map(hash_words(table.merchant.words)))
+    return serving.risk.level(table.merchant_hashes())
 
 
 def _decide_by_rules(

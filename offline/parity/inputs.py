@@ -134,9 +134,7 @@ def _events(
 ) -> NDArray[np.void]:
     words = np.array([word == user for word in table.user.words])
     rows = rows[words[table.user.index[rows]]]
-    events = table.take(rows).events(serving.schema)
-    events["code"]["risk"] = risk[rows]
-    return events
+    return table.take(rows).events(serving.schema, risk[rows])
 
 
 def readable(inputs: EventInputs, serving: ServingModel) -> dict[str, Any]:

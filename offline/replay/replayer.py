@@ -69,8 +69,7 @@ class Replayer:
         version that was live when the event came.
         """
         with self._timed("features"):
-            events = table.events(self.serving.schema, self.seen)
-            events["code"]["risk"] = self.serving.risk.level(events["merchant"]) if risk is None else risk
+            events = table.events(self.serving.schema, self.serving.risk if risk is None else risk, self.seen)
             slots = self._slots(np.unique(events["user"]))
             before = take_rows(self._states, slots)
             working = before.view(np.uint8).copy().view(before.dtype)  # as bytes: see take_rows

@@ -51,6 +51,17 @@ class MerchantRisk:
         return cls(names, levels.astype(np.uint8), rate.astype(np.float32))
 
 
+#: where events get their risk levels from: a fitted table, levels given row by row, or nowhere (all unknown)
+Risk = MerchantRisk | NDArray[np.uint8] | None
+
+
+def risk_levels(risk: Risk, merchant: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Level of each event's merchant [N]; `merchant` are the hashes."""
+    if isinstance(risk, MerchantRisk):
+        return risk.level(merchant)
+    return np.zeros(merchant.shape, np.uint8) if risk is None else risk
+
+
 def _prior_strength(fraud: NDArray[np.float64], count: NDArray[np.int64], base: float) -> float:
     """Pseudo-transactions of the beta prior, between 10 (merchants differ much) and 10,000 (not at all)."""
     noise = base * (1 - base)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.events import Transaction, event_time_ms
+from panther_core.data.merchant_risk import Risk, risk_levels
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
 
 EVENT = np.dtype(
@@ -110,8 +111,12 @@ class TransactionTable:
                 profile=profiles[self.user.index[i]] if profiles else None,
             )
 
-    def events(self, schema: AttributeSchema, first_offset: int = 0) -> NDArray[np.void]:
-        """EVENT array [N] for the engine. The counterparty risk code is left 0: see `merchant_risk`."""
+    def merchant_hashes(self) -> NDArray[np.uint64]:
+        """Hash [N] of each row's merchant, as in `EVENT`; 0 where none is given."""
+        return self.merchant.map(hash_words(self.merchant.words))
+
+    def events(self, schema: AttributeSchema, risk: Risk, first_offset: int = 0) -> NDArray[np.void]:
+        """EVENT array [N] for the engine; `risk` gives the counterparty risk codes."""
 
         def hashed(column: Words | None) -> NDArray[np.uint64]:
             if column is None:
@@ -125,9 +130,10 @@ class TransactionTable:
             profile = schema.profile_codes(facts)[self.user.index]
         return assemble(
             schema,
+            risk,
             transaction=hash_words(self.transaction_id.tolist()),
             user=hashed(self.user),
-            merchant=hashed(self.merchant),
+            merchant=self.merchant_hashes(),
             device=hashed(self.device),
             country=hashed(self.country),
             time_ms=self.time_ms,
@@ -146,6 +152,7 @@ def hash_words(words: Iterable[str | None]) -> NDArray[np.uint64]:
 
 def assemble(
     schema: AttributeSchema,
+    risk: Risk,
     *,
     time_ms: NDArray[np.int64],
     amount: NDArray[np.float64],
@@ -155,8 +162,7 @@ def assemble(
 ) -> NDArray[np.void]:
     """EVENT array from columns: the one place where a transaction gets its codes, online, in replay and in training.
 
-    `columns` are the remaining fields of EVENT by name. The counterparty risk code is left 0 (see merchant_risk),
-    gap and flags are filled by the engine.
+    `columns` are the remaining fields of EVENT by name. The engine fills in gap and flags.
     """
     out = np.zeros(len(amount), EVENT)
     out["time_ms"], out["amount"] = time_ms, amount
@@ -166,6 +172,7 @@ def assemble(
     code["amount"] = schema.amount_code(out["amount"])
     code["hour"] = hour_of_week(out["time_ms"])
     code["category"], code["channel"] = category, channel
+    code["risk"] = risk_levels(risk, out["merchant"])
     return out
 
 

@@ -89,9 +89,7 @@ def fit_tokens(tables: Tables, options: TokenOptions) -> Fitted:
 
 
 def _codes(table: TransactionTable, schema: AttributeSchema, risk: MerchantRisk) -> NDArray[np.void]:
-    events = replace(table, profile={}).events(schema)
-    events["code"]["risk"] = risk.level(events["merchant"])
-    return np.ascontiguousarray(events["code"])
+    return np.ascontiguousarray(replace(table, profile={}).events(schema, risk)["code"])
 
 
 @dataclass

@@ -18,9 +18,10 @@ from panther_core.state.features import FEATURES, WIDTH
 
 #: (code, sentence, inputs of the fraud head beside the context features that name this code in
 #: panther_core.state.features.FEATURES). The place in this list, plus 1, is stored in states, so entries are appended
-and #: never moved. Inputs are names of attributes (their surprise), and `log_p`, `z`, `sigma`, `cold`, `e_u`, `text`;
-every #: input stands in exactly one entry. "risk" is an attribute, and a feature too: a risky merchant that is usual
-for the #: user is still risky. KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+#: and never moved. Inputs are names of attributes (their surprise), and `log_p`, `z`, `sigma`, `cold`, `e_u`, `text`;
+#: every input stands in exactly one entry. "risk" is an attribute, and a feature too: a risky merchant that is usual
+#: for the user is still risky.
+KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("UNUSUAL_AMOUNT", "The amount is unlike what this user usually pays", ("amount",)),
     ("UNUSUAL_CHANNEL", "The payment channel is unexpected for this user now", ("channel",)),
     ("UNUSUAL_CATEGORY", "The kind of merchant is unexpected for this user now", ("category",)),

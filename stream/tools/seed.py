@@ -37,9 +37,7 @@ async def seed_states(
     Only for an application that has not processed anything yet: states that a worker has stored since would be
     overwritten. Raises ScorerUnavailable.
     """
-    events = log.events(model.schema)
-    events["code"]["risk"] = model.risk.level(events["merchant"])
-    history = prepare(events, model.schema, model.codec.length)
+    history = prepare(log.events(model.schema, model.risk), model.schema, model.codec.length)
     states = model.codec.fresh(len(history.users))
     for name in _FIELDS:
         states[name] = history.states[name]

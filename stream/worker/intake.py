@@ -76,8 +76,9 @@ def _events(
     schema: AttributeSchema,
     risk: MerchantRisk,
 ) -> NDArray[np.void]:
-    out = assemble(
+    return assemble(
         schema,
+        risk,
         transaction=hash_words(t.transaction_id for t in transactions),
         user=hash_words(t.user_id for t in transactions),
         merchant=hash_words(t.merchant_id for t in transactions),
@@ -90,5 +91,3 @@ def _events(
         channel=schema.channel_codes(t.channel for t in transactions),
         profile=schema.profile_codes([t.profile for t in transactions]),
     )
-    out["code"]["risk"] = risk.level(out["merchant"])
-    return out

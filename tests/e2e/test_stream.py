@@ -307,8 +307,7 @@ def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage)
     part = stage.live.take(slice(0, 4200))
     stage.collect(set(part.transaction_id.tolist()))
     model = load_serving_model(Path(stage.system.settings.models_dir) / "2")
-    events = concat([stage.history, part]).events(model.schema)
-    events["code"]["risk"] = model.risk.level(events["merchant"])
+    events = concat([stage.history, part]).events(model.schema, model.risk)
     history = prepare(events, model.schema, model.codec.length)
     stored = {hash64(user): state for user, state in stage.states().items()}
     for user, state in zip(history.users.tolist(), history.states, strict=True):

@@ -85,11 +85,10 @@ def prepare_events(
 
     `risk`: the table to use; fitted on the slice set aside for it when not given.
     """
-    events = table.events(schema)
     if risk is None:
-        risk = MerchantRisk.fit(events["merchant"][rows.risk], table.label[rows.risk], schema.risk_levels)
-    events["code"]["risk"] = risk.level(events["merchant"])
-    return prepare(events, schema, length), risk
+        known = table.merchant_hashes()[rows.risk]
+        risk = MerchantRisk.fit(known, table.label[rows.risk], schema.risk_levels)
+    return prepare(table.events(schema, risk), schema, length), risk
 
 
 def before(history: History, row: int) -> History:

@@ -55,12 +55,11 @@ def histories(table: TransactionTable, schema: AttributeSchema, matrix: Matrix, 
     as known at that row: columns of `matrix` (features.label_and_spending).
     """
     risk_rate, base_rate = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
-    events = table.events(schema)
     steps = np.log(np.maximum(risk_rate, 1e-9) / np.maximum(base_rate, 1e-9)) / np.log(_RISK_STEP)
     # the tolerance keeps a merchant without news, which sits on the base rate, in the lowest level
     level = 1 + np.clip(np.ceil(steps - 1e-3), 0, schema.risk_levels - 1)
-    events["code"]["risk"] = np.where(base_rate > 0, level, 0).astype(np.uint8)
-    return prepare(events, schema, config.model.length)
+    risk = np.where(base_rate > 0, level, 0).astype(np.uint8)
+    return prepare(table.events(schema, risk), schema, config.model.length)
 
 
 def pretrained(

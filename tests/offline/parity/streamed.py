@@ -68,8 +68,7 @@ def stream(transactions: list[Transaction], versions: list[Version]) -> Streamed
     for version, end in zip(versions, begins[1:], strict=True):
         for low in range(version.begin, end, BATCH):
             at = np.arange(low, min(low + BATCH, end))
-            events = table.events(version.serving.schema)[at]
-            events["code"]["risk"] = version.serving.risk.level(events["merchant"])
+            events = table.events(version.serving.schema, version.serving.risk)[at]
             _batch(out, states, rows[at], at, events, transactions, version)
             for row in np.unique(rows[at]).tolist():
                 out.states.setdefault(str(users[row]), []).append(states[row].copy())

@@ -26,8 +26,7 @@ def test_replay_gives_the_reasons_of_the_stream(log: TransactionTable, artifact_
     serving = replace(serving, live=replace(serving.live, threshold=floor))
     replayed = replay(table, serving, model).decision
 
-    events = table.events(serving.schema)
-    events["code"]["risk"] = serving.risk.level(events["merchant"])
+    events = table.events(serving.schema, serving.risk)
     users, row = np.unique(events["user"], return_inverse=True)
     states, online = serving.codec.fresh(len(users)), np.zeros(len(events), DECISION)
     for low in range(0, len(events), _BATCH):

@@ -34,7 +34,7 @@ def test_parts_give_what_the_whole_gives(log: TransactionTable) -> None:
     words = [[column.words[i] for i in np.unique(column.index) if i >= 0] for column in (early.category, early.channel)]
     schema = fit_schema(early.amount, *words)
     assert fitted.schema == schema
-    events = log.events(schema)
+    events = log.events(schema, None)
     known = log.time_ms[:end] + DAY_MS <= log.time_ms[end]
     risk = MerchantRisk.fit(events["merchant"][:end][known], log.label[:end][known], schema.risk_levels)
     events["code"]["risk"] = risk.level(events["merchant"])

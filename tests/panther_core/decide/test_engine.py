@@ -38,7 +38,7 @@ def test_waves_have_unique_users_and_keep_each_users_order(users: list[int]) -> 
 def test_any_split_into_batches_gives_the_same_decisions_and_states(
     table: TransactionTable, schema: AttributeSchema, sizes: list[int], rng: object
 ) -> None:
-    events = table.events(schema)[:300]
+    events = table.events(schema, None)[:300]
     one, many = Stream(schema), Stream(schema)
     for i in range(len(events)):
         one.feed(events[i : i + 1])
@@ -66,7 +66,7 @@ def test_redelivery_changes_nothing_and_needs_no_answer(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
     """Decisions are durable before states: what a state has applied was answered."""
-    events = table.events(schema)[:120]
+    events = table.events(schema, None)[:120]
     stream.feed(events)
     before = dict(stream.states)
     stream.feed(events[100:])  # the same offsets
@@ -78,7 +78,7 @@ def test_a_redelivery_is_not_given_the_later_decision_of_its_transaction(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
     """A transaction that comes again after more events than are held is decided anew, as another one."""
-    events = table.events(schema)[: DECISIONS + 2].copy()
+    events = table.events(schema, None)[: DECISIONS + 2].copy()
     events["user"] = events["user"][0]
     stream.feed(events)
     first = stream.decisions.pop(int(events["transaction"][0]))
@@ -93,7 +93,7 @@ def test_a_redelivery_is_not_given_the_later_decision_of_its_transaction(
 def test_a_duplicate_at_a_new_offset_is_found_by_its_transaction_id(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
-    events = table.events(schema)[:5].copy()
+    events = table.events(schema, None)[:5].copy()
     twice = np.concatenate([events, events])
     twice["offset"] = np.arange(10)
     stream.feed(twice)
@@ -106,7 +106,7 @@ def test_a_duplicate_at_a_new_offset_is_found_by_its_transaction_id(
 def test_window_hash_is_the_hash_of_the_window_whatever_happened(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
-    events = table.events(schema)[:600]
+    events = table.events(schema, None)[:600]
     events["profile"][300:, 0] = 1  # every position changes when the profile does
     for start in range(0, 600, 50):
         stream.feed(events[start : start + 50])
@@ -122,7 +122,7 @@ def test_window_hash_is_the_hash_of_the_window_whatever_happened(
 def test_late_events_are_scored_marked_and_appended_with_gap_zero(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
-    events = table.events(schema)[:2].copy()
+    events = table.events(schema, None)[:2].copy()
     events["user"] = events["user"][0]
     events["time_ms"] = [2_000_000_000_000, 1_900_000_000_000]
     stream.feed(events)
@@ -134,7 +134,7 @@ def test_late_events_are_scored_marked_and_appended_with_gap_zero(
 
 
 def test_degrade_ladder_and_catch_up(table: TransactionTable, schema: AttributeSchema, stream: Stream) -> None:
-    events = table.events(schema)[:5].copy()
+    events = table.events(schema, None)[:5].copy()
     events["user"] = 42
     stream.feed(events[:1])
     stream.down = {EncodeRequest}
@@ -158,7 +158,7 @@ def test_a_score_that_is_no_number_is_no_answer(
         return dataclasses.replace(answer, score=np.where(np.arange(len(answer.score)) % 2, np.nan, answer.score))
 
     monkeypatch.setattr("tests.panther_core.conftest.score", broken)
-    events = table.events(schema)[:2].copy()
+    events = table.events(schema, None)[:2].copy()
     events["user"] = 1, 2
     stream.feed(events)
     made = [stream.decisions[int(t)] for t in events["transaction"]]
@@ -169,7 +169,7 @@ def test_a_score_that_is_no_number_is_no_answer(
 def test_a_new_version_never_scores_with_outputs_of_the_old_one(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
-    events = table.events(schema)[:3].copy()
+    events = table.events(schema, None)[:3].copy()
     events["user"] = 42
     second = LiveModel(2, MODEL.threshold, MODEL.rules, MODEL.typical_surprise)
     stream.feed(events[:1])
@@ -187,7 +187,7 @@ def test_a_new_version_never_scores_with_outputs_of_the_old_one(
 
 
 def test_history_equals_the_stream(table: TransactionTable, schema: AttributeSchema, stream: Stream) -> None:
-    events = table.events(schema)[:500]
+    events = table.events(schema, None)[:500]
     events = np.concatenate([events, events[-3:]])  # with duplicates
     events["offset"] = np.arange(len(events))
     stream.feed(events)

@@ -67,7 +67,7 @@ def test_explanations_are_asked_for_alerts_only(
 ) -> None:
     strict = LiveModel(1, 0.85, MODEL.rules, MODEL.typical_surprise)
     for low in range(0, 400, 40):
-        stream.feed(table.events(schema)[:400][low : low + 40], strict)
+        stream.feed(table.events(schema, None)[:400][low : low + 40], strict)
     alerts = [d for d in stream.decisions.values() if d["flags"] & ALERT]
     assert 20 < len(alerts) < 380
     asked = 0
@@ -85,7 +85,7 @@ def test_explanations_are_asked_for_alerts_only(
 def test_what_is_begun_beside_the_reasons_is_what_is_asked_for_afterwards(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
-    events = table.events(schema)[:200]
+    events = table.events(schema, None)[:200]
     users, rows = np.unique(events["user"], return_inverse=True)
     states = stream.codec.decode([None] * len(users))
     begun: list[tuple[EncodeRequest, EncodeResponse]] = []
@@ -115,7 +115,7 @@ def test_what_is_begun_beside_the_reasons_is_what_is_asked_for_afterwards(
 def test_without_explanations_alerts_have_the_reasons_of_the_rules(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
-    events = table.events(schema)[:200]
+    events = table.events(schema, None)[:200]
     stream.feed(events)
     without = Stream(schema)
     without.down = {ExplainRequest}
@@ -137,7 +137,7 @@ def test_alerts_of_the_rules_are_not_explained_by_a_model_that_is_down(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
     stream.down = {ScoreRequest}
-    stream.feed(table.events(schema)[:40], LiveModel(1, 0.0, MODEL.rules, MODEL.typical_surprise))
+    stream.feed(table.events(schema, None)[:40], LiveModel(1, 0.0, MODEL.rules, MODEL.typical_surprise))
     assert all(d["flags"] & ALERT and d["degraded"] == Degraded.RULES for d in stream.decisions.values())
     assert not any(isinstance(request, ExplainRequest) for request in stream.requests)
 
