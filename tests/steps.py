@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from panther_core.decide.engine import Answer, Begin, Decided, Request, Steps
-from panther_core.decide.scoring import ExplainRequest, ScoreRequest
+from panther_core.decide.engine import Answer, Decided, Prefetch, Steps
+from panther_core.decide.scoring import Request
 
 if TYPE_CHECKING:
     from panther_core.model.serving import PantherModel
 
 
-def decided(steps: Steps, ask: Callable[[Request], Answer]) -> Iterator[Decided]:
+def decided(steps: Steps, ask: Callable[[Request[Any]], Answer]) -> Iterator[Decided]:
     """What the engine decides, in its order; `ask` gives the models' answers, or None for one that is down."""
     answer: Answer = None
     while True:
@@ -23,18 +23,10 @@ def decided(steps: Steps, ask: Callable[[Request], Answer]) -> Iterator[Decided]
         answer = None
         if isinstance(need, Decided):
             yield need
-        elif not isinstance(need, Begin):  # nothing here could be asked meanwhile
+        elif not isinstance(need, Prefetch):  # nothing here could be asked meanwhile
             answer = ask(need)
 
 
-def asking(model: PantherModel) -> Callable[[Request], Answer]:
-    """The three calls of a PantherModel."""
-
-    def ask(need: Request) -> Answer:
-        if isinstance(need, ScoreRequest):
-            return model.score(need)
-        if isinstance(need, ExplainRequest):
-            return model.explain(need.scored)
-        return model.encode(need.codes, need.length, need.profile)
-
-    return ask
+def asking(model: PantherModel) -> Callable[[Request[Any]], Answer]:
+    """The models' answers."""
+    return model.answer

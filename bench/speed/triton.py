@@ -48,7 +48,7 @@ async def _measure(url: str, schema: AttributeSchema) -> dict[str, Any]:
     rng = np.random.default_rng(3)
     scorer = TritonScorer(url, score_deadline_s=10, encode_deadline_s=60)
     request = windows(rng, schema, _USERS, _FILLED, _LENGTH)
-    cached = [(await scorer.encode(part, 1)).cached for part in _parts(request)]
+    cached = [(await scorer.ask(part, 1)).cached for part in _parts(request)]
     tps = []
     for _ in range(_ROUNDS):
         request = appended(request, rng, schema)
@@ -58,8 +58,8 @@ async def _measure(url: str, schema: AttributeSchema) -> dict[str, Any]:
         async def work(queue: list[Any] = pending) -> None:
             while queue:
                 part, before = queue.pop()
-                await scorer.score(_score_request(part, before, rng), 1)
-                await scorer.encode(part, 1)
+                await scorer.ask(_score_request(part, before, rng), 1)
+                await scorer.ask(part, 1)
 
         await asyncio.gather(work(), work())
         tps.append(_USERS / (time.perf_counter() - started))
@@ -67,7 +67,7 @@ async def _measure(url: str, schema: AttributeSchema) -> dict[str, Any]:
     asked, times = _score_request(one, before, rng), []
     for _ in range(1000):
         started = time.perf_counter()
-        await scorer.score(asked, 1)
+        await scorer.ask(asked, 1)
         times.append(1000 * (time.perf_counter() - started))
     await scorer.close()
     p50, p99 = np.percentile(times[20:], [50, 99])

@@ -6,12 +6,13 @@ python -m bench.worker.null_worker
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, R, Request, ScoreRequest, ScoreResponse
 
 
 class NullScorer:
@@ -20,19 +21,17 @@ class NullScorer:
     def __init__(self, cached: int, attributes: int) -> None:
         self._cached, self._attributes = cached, attributes
 
-    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
-        """No fraud anywhere."""
-        zeros = np.zeros(len(request.code), np.float32)
-        return ScoreResponse(zeros, zeros, zeros, np.zeros((len(zeros), self._attributes), np.float32))
-
-    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
-        """Never asked: there are no alerts."""
-        raise AssertionError("no score is above the threshold")
-
-    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
-        """Zeros."""
-        rows = len(request.user)
-        return EncodeResponse(np.zeros((rows, self._cached), np.float32), np.zeros((rows, 3), np.uint64))
+    async def ask(self, request: Request[R], version: int) -> R:
+        """No fraud anywhere, so nothing is ever to be explained."""
+        answer: Any
+        if isinstance(request, EncodeRequest):
+            rows = len(request.user)
+            answer = EncodeResponse(np.zeros((rows, self._cached), np.float32), np.zeros((rows, 3), np.uint64))
+        else:
+            assert isinstance(request, ScoreRequest), "no score is above the threshold"
+            rows = len(request.code)
+            answer = ScoreResponse(np.zeros(rows, np.float32), np.zeros((rows, self._attributes), np.float32))
+        return cast(R, answer)
 
 
 def main() -> None:

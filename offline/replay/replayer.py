@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import give_reasons, make_decisions, to_explain
+from panther_core.decide.rows import take
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups
 from panther_core.model.kernels.threads import side_by_side
@@ -122,7 +123,7 @@ class Replayer:
             )
             alerts = to_explain(made)
             if len(alerts):
-                give_reasons(made, alerts, self._model.explain(request.take(alerts)))
+                give_reasons(made, alerts, self._model.explain(take(request, alerts)))
             decision[part.rows[own]] = made
 
     def _slots(self, users: NDArray[np.uint64]) -> NDArray[np.int64]:

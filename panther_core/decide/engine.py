@@ -74,15 +74,17 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class Begin:
-    """This very request will be asked for after the next one: whoever can, asks now, and has both answers sooner."""
+class Prefetch:
+    """A hint: the request after the next one will be this one.
+
+    An asynchronous caller may send it now, and has both answers sooner. A caller may ignore the hint.
+    """
 
     request: EncodeRequest
 
 
-Request = ScoreRequest | ExplainRequest | EncodeRequest
 Answer = ScoreResponse | ExplainResponse | EncodeResponse | None
-Steps = Generator[Request | Decided | Begin, Answer, None]
+Steps = Generator[ScoreRequest | ExplainRequest | EncodeRequest | Decided | Prefetch, Answer, None]
 
 
 def decide(
@@ -177,8 +179,8 @@ def _decide_wave(
     append(states, events)
     encode = encode_request(states, events["user"])
     if len(alerts):
-        yield Begin(encode)
-        why = yield ExplainRequest(request.take(alerts))
+        yield Prefetch(encode)
+        why = yield ExplainRequest.of(request, alerts)
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
         yield _decided(wave, decision, alerts, clock, received_ms, published)

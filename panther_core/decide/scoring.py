@@ -1,36 +1,26 @@
-"""What the engine asks of a model, and the interface every scorer implements.
+"""What the engine asks of a model, and the interface every scorer implements: `ask(request, version)`.
+
+A request's class says all that a caller needs to know of the model step behind it: the step's name, the class of its
+response, and whether decisions wait for it. A request's fields are the step's inputs, a response's fields are its
+outputs; the same arrays travel to Triton as tensors of the same names, so an in-process scorer and Triton are one
+contract. Adding a step: one request class and one response class here, an adapter in triton_models, a method in
+panther_core.model.serving.
 
 Shapes: B rows of a micro-batch (unique users), L context length, F context features, A attributes, K cached floats,
 G kinds of reasons (panther_core.decide.reasons.KINDS).
-The same arrays travel to Triton as tensors of the same names, so an in-process scorer and Triton are one contract.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Protocol
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: attributes whose surprise is reported, in the order of `ScoreResponse.surprise`
 SURPRISE = ("amount", "channel", "category", "risk", "gap", "hour")
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """Score B new events against the cached outputs of their users."""
-
-    features: NDArray[np.float32]  # [B, F] context features of the new event
-    code: NDArray[np.uint64]  # [B] CODE of the new event, viewed as uint64
-    recent: NDArray[np.uint64]  # [B, RECENT] CODEs before it, oldest first, 0 = none
-    profile: NDArray[np.uint8]  # [B, 8]
-    cached: NDArray[np.float32]  # [B, K] outputs of `encode` after the event before, zeros for cold users
-    history_len: NDArray[np.int32]  # [B] events known before this one; 0 = cold
-
-    def take(self, rows: NDArray[np.intp]) -> ScoreRequest:
-        """Some of the rows."""
-        return ScoreRequest(*(getattr(self, field.name)[rows] for field in fields(self)))
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -38,16 +28,10 @@ class ScoreResponse:
     """Calibrated fraud probability, and how surprising each attribute was."""
 
     score: NDArray[np.float32]  # [B] in 0..1
-    log_p: NDArray[np.float32]  # [B] log probability of the new behaviour
-    z: NDArray[np.float32]  # [B] Delta of paper 4.1.3: (p - mu) / sigma
     surprise: NDArray[np.float32]  # [B, A] -log p of each attribute's code, nats
-
-
-@dataclass(frozen=True)
-class ExplainRequest:
-    """Explain the scores of rows that were asked before; on the wire it is their ScoreRequest."""
-
-    scored: ScoreRequest
+    # in process only: no caller of Triton reads these two, so they do not travel
+    log_p: NDArray[np.float32] | None = None  # [B] log probability of the new behaviour
+    z: NDArray[np.float32] | None = None  # [B] Delta of paper 4.1.3: (p - mu) / sigma
 
 
 @dataclass(frozen=True)
@@ -62,17 +46,6 @@ class ExplainResponse:
 
 
 @dataclass(frozen=True)
-class EncodeRequest:
-    """Encode B users' context windows."""
-
-    user: NDArray[np.uint64]  # [B] user hash: the server's cache key
-    codes: NDArray[np.uint64]  # [B, L] CODEs of the window, oldest first, padded with 0 on the right
-    length: NDArray[np.int32]  # [B] events in the window
-    window_hash: NDArray[np.uint64]  # [B] hash over codes[:length] (panther_core.decide.engine.hash_codes)
-    profile: NDArray[np.uint8]  # [B, 8]
-
-
-@dataclass(frozen=True)
 class EncodeResponse:
     """Model outputs after the newest event."""
 
@@ -80,22 +53,77 @@ class EncodeResponse:
     expected: NDArray[np.uint64]  # [B, 3] CODEs (gap, hour, flags 0) of the likeliest next behaviours
 
 
+class Request(Generic[R]):
+    """A question to one step of a model version, answered by an R."""
+
+    step: ClassVar[str]
+    """Name of the step: Triton's model is `panther_` and this name, metrics and logs use it."""
+    response: ClassVar[type[Any]]
+    """R."""
+    urgent: ClassVar[bool]
+    """Whether decisions wait for the answer: which of a scorer's two deadlines holds."""
+
+    @property
+    def model(self) -> str:
+        """Triton's name of the model."""
+        return f"panther_{self.step}"
+
+
+@dataclass(frozen=True)
+class NewEvents:
+    """B new events and what is known of their users: what both scoring and explaining take."""
+
+    features: NDArray[np.float32]  # [B, F] context features of the new event
+    code: NDArray[np.uint64]  # [B] CODE of the new event, viewed as uint64
+    recent: NDArray[np.uint64]  # [B, RECENT] CODEs before it, oldest first, 0 = none
+    profile: NDArray[np.uint8]  # [B, 8]
+    cached: NDArray[np.float32]  # [B, K] outputs of `encode` after the event before, zeros for cold users
+    history_len: NDArray[np.int32]  # [B] events known before this one; 0 = cold
+
+
+class ScoreRequest(NewEvents, Request[ScoreResponse]):
+    """Score new events against the cached outputs of their users."""
+
+    step, response, urgent = "score", ScoreResponse, True
+
+
+class ExplainRequest(NewEvents, Request[ExplainResponse]):
+    """Explain the scores of these events; asked for alerts only."""
+
+    step, response, urgent = "explain", ExplainResponse, True
+
+    @classmethod
+    def of(cls, scored: ScoreRequest, rows: Any = slice(None)) -> ExplainRequest:
+        """For these rows (an index or a slice) of what was scored."""
+        return cls(*(getattr(scored, name)[rows] for name in tensors(cls)))
+
+
+@dataclass(frozen=True)
+class EncodeRequest(Request[EncodeResponse]):
+    """Encode B users' context windows."""
+
+    step, response, urgent = "encode", EncodeResponse, False
+
+    user: NDArray[np.uint64]  # [B] user hash: the server's cache key
+    codes: NDArray[np.uint64]  # [B, L] CODEs of the window, oldest first, padded with 0 on the right
+    length: NDArray[np.int32]  # [B] events in the window
+    window_hash: NDArray[np.uint64]  # [B] hash over codes[:length] (panther_core.state.transition.hash_codes)
+    profile: NDArray[np.uint8]  # [B, 8]
+
+
+def tensors(kind: type[Any]) -> tuple[str, ...]:
+    """Names of the arrays of a request or response class that travel: its fields without a default."""
+    return tuple(field.name for field in fields(kind) if field.default is MISSING)
+
+
 class Scorer(Protocol):
-    """A model, somewhere.
+    """A model, somewhere."""
 
-    All calls raise ScorerUnavailable when no answer came within the scorer's deadline; they may be retried, and
-    never change anything the caller can see. Row order of answers is row order of requests; rows do not influence
-    each other beyond float rounding (1e-5).
-    """
+    async def ask(self, request: Request[R], version: int) -> R:
+        """Answer a request with model `version`.
 
-    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
-        """Score new events with model `version`."""
-        ...
-
-    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
-        """Why `score` answers this request as it does; for alerts only, within the deadline of `score`."""
-        ...
-
-    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
-        """Encode context windows with model `version`."""
+        Raises ScorerUnavailable when no answer came within the scorer's deadline. Calls may be repeated, and never
+        change anything the caller can see. Row order of answers is row order of requests; rows do not influence each
+        other beyond float rounding (1e-5).
+        """
         ...

@@ -6,6 +6,7 @@ Shapes as in panther_core.decide.scoring; N rows of any number: work is cut into
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,17 @@ from panther_core import artifact
 from panther_core.base.errors import ArtifactError
 from panther_core.data.decision import EXPECTED
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
-from panther_core.decide.scoring import EncodeResponse, ExplainResponse, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import (
+    EncodeRequest,
+    EncodeResponse,
+    ExplainRequest,
+    ExplainResponse,
+    NewEvents,
+    R,
+    Request,
+    ScoreRequest,
+    ScoreResponse,
+)
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.explain import explain, nearest_prototypes
@@ -117,7 +128,7 @@ class PantherModel(torch.nn.Module):
         return EncodedHistory(cached, expected, codes, places(history))
 
     @torch.inference_mode()
-    def score(self, request: ScoreRequest) -> ScoreResponse:
+    def score(self, request: NewEvents) -> ScoreResponse:
         """Score new events against the cached outputs of their users."""
         if self._kernel is not None:
             cold = request.history_len == 0
@@ -126,11 +137,23 @@ class PantherModel(torch.nn.Module):
                 known = self.with_cold(known, self._tensor(cold), self._tensor(request.profile))
             return self._kernel.score(request, known.pack().numpy())
         delta, dense, e, pooled, _ = self._head_inputs(request)
-        parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.log_p_B, delta.z_B, delta.surprise_BA)
+        parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.surprise_BA, delta.log_p_B, delta.z_B)
         return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
 
+    def answer(self, request: Request[R]) -> R:
+        """The answer to a request of any class, by the method of its step."""
+        answer: Any
+        if isinstance(request, EncodeRequest):
+            answer = self.encode(request.codes, request.length, request.profile)
+        elif isinstance(request, ScoreRequest):
+            answer = self.score(request)
+        else:
+            assert isinstance(request, ExplainRequest)
+            answer = self.explain(request)
+        return cast(R, answer)
+
     @torch.inference_mode()
-    def explain(self, request: ScoreRequest) -> ExplainResponse:
+    def explain(self, request: NewEvents) -> ExplainResponse:
         """Why `score` answers this request as it does."""
         _, dense, e, pooled, h = self._head_inputs(request)
         unknown = self.panther.start(torch.zeros(1, PROFILE_FIELDS, dtype=torch.uint8, device=self.device))
@@ -140,7 +163,7 @@ class PantherModel(torch.nn.Module):
         contribution, base, logit, similarity = terms
         return ExplainResponse(contribution, base, logit, number.cpu().numpy().astype(np.uint16), similarity)
 
-    def _head_inputs(self, request: ScoreRequest) -> tuple[Deviation, Tensor, Tensor, Tensor, Tensor]:
+    def _head_inputs(self, request: NewEvents) -> tuple[Deviation, Tensor, Tensor, Tensor, Tensor]:
         """Delta, what FraudHead.logit takes of each row, and h before it."""
         known = unpack(self._tensor(request.cached), self.config)
         cold = self._tensor(request.history_len == 0)

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+from typing import cast
 
-import numpy as np
-
-from panther_core.decide.scoring import (
-    EncodeRequest,
-    EncodeResponse,
-    ExplainResponse,
-    Scorer,
-    ScoreRequest,
-    ScoreResponse,
-)
+from panther_core.decide.rows import concatenated, split
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, R, Request, Scorer
 
 
-class Gathered:
-    """A scorer that has one encode call under way; what is asked meanwhile goes into the next one together.
+class EncodeBatcher:
+    """A scorer that has one encode call under way; encode requests that come meanwhile go into the next call together.
 
-    A user is asked for by one caller at a time (stream.worker.pipeline sees to it), so requests hold no user twice.
-    Calls must come from one event loop. What a call raises, all who are in it get.
+    All other requests are passed on. A user is asked for by one caller at a time (stream.worker.pipeline sees to
+    that), so requests hold no user twice. Calls must come from one event loop. What a call raises, everybody whose
+    request is in that call gets.
     """
 
     def __init__(self, scorer: Scorer, most: int) -> None:
-        """`most`: users of a gathered call, unless a single request has more."""
+        """`most`: users of a joint call, unless a single request has more."""
         self._scorer, self._most = scorer, most
         self._waiting: list[tuple[EncodeRequest, int, asyncio.Future[EncodeResponse]]] = []
         self._calling: asyncio.Task[None] | None = None
 
-    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
-        """As the scorer does."""
-        return await self._scorer.score(request, version)
-
-    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
-        """As the scorer does."""
-        return await self._scorer.explain(request, version)
-
-    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
-        """Encode with whatever else waits for this version."""
+    async def ask(self, request: Request[R], version: int) -> R:
+        """Answer, an EncodeRequest together with others that wait for this version."""
+        if not isinstance(request, EncodeRequest):
+            return await self._scorer.ask(request, version)
         answer: asyncio.Future[EncodeResponse] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, version, answer))
         if self._calling is None:
             self._calling = asyncio.create_task(self._call())
-        return await answer
+        return cast(R, await answer)
 
     async def _call(self) -> None:
         try:
@@ -53,8 +40,9 @@ class Gathered:
                 version = together[0][1]
                 requests = [request for request, _, _ in together]
                 try:
-                    encoded = await self._scorer.encode(_join(requests), version)
-                    answers: list[EncodeResponse | Exception] = list(_split(encoded, [len(r.user) for r in requests]))
+                    asked = requests[0] if len(requests) == 1 else concatenated(requests)
+                    encoded = await self._scorer.ask(asked, version)
+                    answers: list[EncodeResponse | Exception] = [*split(encoded, [len(r.user) for r in requests])]
                 except Exception as error:
                     answers = [error] * len(together)
                 for (_, _, future), answer in zip(together, answers, strict=True):
@@ -75,18 +63,3 @@ class Gathered:
             together.append(self._waiting.pop(0))
             users += len(together[-1][0].user)
         return together
-
-
-def _join(requests: list[EncodeRequest]) -> EncodeRequest:
-    if len(requests) == 1:
-        return requests[0]
-    names = [field.name for field in dataclasses.fields(EncodeRequest)]
-    return EncodeRequest(*(np.concatenate([getattr(request, name) for request in requests]) for name in names))
-
-
-def _split(answer: EncodeResponse, sizes: list[int]) -> list[EncodeResponse]:
-    ends = np.cumsum(sizes).tolist()
-    return [
-        EncodeResponse(answer.cached[end - size : end], answer.expected[end - size : end])
-        for end, size in zip(ends, sizes, strict=True)
-    ]

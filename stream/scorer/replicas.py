@@ -18,7 +18,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
@@ -26,16 +26,10 @@ import xxhash
 from tritonclient.utils import InferenceServerException
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.decide.scoring import (
-    EncodeRequest,
-    EncodeResponse,
-    ExplainResponse,
-    Scorer,
-    ScoreRequest,
-    ScoreResponse,
-)
+from panther_core.decide.rows import dummy_row, gathered, take
+from panther_core.decide.scoring import EncodeRequest, R, Request, Scorer
 from stream.ops import metrics
-from stream.scorer.rows import join, made_up, rendezvous, take
+from stream.scorer.rendezvous import rendezvous
 from stream.scorer.triton_control import TritonControl
 from stream.scorer.triton_scorer import TritonScorer
 
@@ -56,9 +50,8 @@ _FIRST = 2 / 3
 class _Lane:
     """One model version on one replica."""
 
-    step: str  # method of Scorer
+    probe: Request[Any]  # one row of zeros
     version: int
-    tiny: Any  # a made-up row, as the probe
     ok: bool = True
     busy: int = 0  # calls under way
     answered_s: float = dataclasses.field(default_factory=time.monotonic)  # a new lane is not probed at once
@@ -68,7 +61,7 @@ class _Lane:
 
     @property
     def model(self) -> str:
-        return f"panther_{self.step}"
+        return self.probe.model
 
 
 class _Replica:
@@ -95,11 +88,11 @@ class _Replica:
             if isinstance(part, TritonScorer | TritonControl):
                 await part.close()
 
-    def lane(self, step: str, request: Any, version: int) -> _Lane:
+    def lane(self, request: Request[Any], version: int) -> _Lane:
         """The lane of a call."""
-        lane = self.lanes.get((step, version))
+        lane = self.lanes.get((request.model, version))
         if lane is None:
-            lane = self.lanes[step, version] = _Lane(step, version, made_up(request))
+            lane = self.lanes[request.model, version] = _Lane(dummy_row(request), version)
         lane.used_s = time.monotonic()
         return lane
 
@@ -107,7 +100,7 @@ class _Replica:
         """Whether calls may go there."""
         return self.up and lane.ok and lane.model not in self.healing
 
-    async def call(self, lane: _Lane, request: Any) -> Any:
+    async def call(self, lane: _Lane, request: Request[R]) -> R:
         """One call. Raises ScorerUnavailable, and then the lane is skipped until its probe answers."""
         if not self.takes(lane):
             raise ScorerUnavailable(
@@ -119,7 +112,7 @@ class _Replica:
             async with asyncio.timeout(None) as limit:
                 lane.limits.add(limit)
                 try:
-                    answer = await getattr(self.client, lane.step)(request, lane.version)
+                    answer = await self.client.ask(request, lane.version)
                 finally:
                     lane.limits.discard(limit)
         except ScorerUnavailable as error:
@@ -182,7 +175,7 @@ class _Replica:
                 await self._heal(lane.model, lambda: self._probe(lane, _DIAGNOSE_S))
             else:
                 if time.monotonic() - lane.used_s > _FORGET_S and self.up:
-                    self.lanes.pop((lane.step, lane.version), None)
+                    self.lanes.pop((lane.model, lane.version), None)
                     break
                 await asyncio.sleep(_EVERY_S)
             problem = await self._probe(lane, _DIAGNOSE_S)
@@ -194,7 +187,7 @@ class _Replica:
         """None when the lane answered a made-up row, else what is wrong."""
         try:
             async with asyncio.timeout(within_s):
-                await getattr(self.prober, lane.step)(lane.tiny, lane.version)
+                await self.prober.ask(lane.probe, lane.version)
         except TimeoutError:
             return f"no answer within {within_s} s"
         except ScorerUnavailable as error:
@@ -257,8 +250,7 @@ class ReplicaScorer:
         names = [u.strip() for u in urls.split(",")] if isinstance(urls, str) else list(urls)
         if not all(names) or len(set(names)) != len(names) or not names:
             raise ValueError(f"expected distinct host:port, comma separated, got {urls!r}: correct TRITON_URL")
-        self._deadline_s = {"encode": encode_deadline_s}
-        self._score_deadline_s = score_deadline_s
+        self._score_deadline_s, self._encode_deadline_s = score_deadline_s, encode_deadline_s
         self._replicas = [
             _Replica(
                 name,
@@ -272,20 +264,14 @@ class ReplicaScorer:
         self._seeds = {replica: xxhash.xxh64_intdigest(replica.url.encode()) for replica in self._replicas}
         self._watching = False
 
-    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
-        """Score new events with model `version`."""
-        answer: ScoreResponse = await self._call("score", request, version)
-        return answer
-
-    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
-        """Encode context windows with model `version`."""
-        answer: EncodeResponse = await self._call("encode", request, version)
-        return answer
-
-    async def explain(self, request: ScoreRequest, version: int) -> ExplainResponse:
-        """Why `score` answers this request as it does."""
-        answer: ExplainResponse = await self._call("explain", request, version)
-        return answer
+    async def ask(self, request: Request[R], version: int) -> R:
+        """Answer a request with model `version`."""
+        self._watch()
+        if len(self._replicas) == 1:
+            replica = self._replicas[0]
+            return await replica.call(replica.lane(request, version), request)
+        deadline_s = self._score_deadline_s if request.urgent else self._encode_deadline_s
+        return await self._spread(request, version, time.monotonic() + deadline_s)
 
     async def close(self) -> None:
         """Stop watching, and drop every connection."""
@@ -306,46 +292,38 @@ class ReplicaScorer:
             for replica in self._replicas:
                 replica.start()
 
-    async def _call(self, step: str, request: Any, version: int) -> Any:
-        self._watch()
-        if len(self._replicas) == 1:
-            replica = self._replicas[0]
-            return await replica.call(replica.lane(step, request, version), request)
-        end_s = time.monotonic() + self._deadline_s.get(step, self._score_deadline_s)
-        return await self._spread(step, request, version, end_s)
-
-    async def _spread(self, step: str, request: Any, version: int, end_s: float, failed: _Replica | None = None) -> Any:
+    async def _spread(self, request: Request[R], version: int, end_s: float, failed: _Replica | None = None) -> R:
         """A call over every replica in health but `failed`, whose rows these are."""
-        lanes = {r: r.lane(step, request, version) for r in self._replicas if r is not failed}
+        lanes = {r: r.lane(request, version) for r in self._replicas if r is not failed}
         well = [replica for replica, lane in lanes.items() if replica.takes(lane)]
         if not well:
             raise ScorerUnavailable(
-                f"expected a replica in health for panther_{step} version {version}, got none of "
+                f"expected a replica in health for {request.model} version {version}, got none of "
                 f"{', '.join(r.url for r in self._replicas)}: see the log above, and the servers'"
             )
         last = failed is not None or len(well) == 1
         within_s = (end_s - time.monotonic()) * (1 if last else _FIRST)
 
-        async def part(replica: _Replica, rows: Any) -> Any:
+        async def part(replica: _Replica, rows: Any) -> R:
             mine = request if rows is None else take(request, rows)
             try:
                 return await self._within(replica, lanes[replica], mine, within_s)
             except ScorerUnavailable:
                 if last:
                     raise
-                metrics.MODEL_RETRIES.labels(step).inc()
-                return await self._spread(step, mine, version, end_s, failed=replica)
+                metrics.MODEL_RETRIES.labels(request.step).inc()
+                return await self._spread(mine, version, end_s, failed=replica)
 
-        groups = self._groups(step, request, well, lanes)
+        groups = self._groups(request, well, lanes)
         if len(groups) == 1:
             return await part(groups[0][0], None)
         answers = await asyncio.gather(*(part(*group) for group in groups), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return join([rows for _, rows in groups], answers)
+        return gathered([rows for _, rows in groups], cast(list[R], answers))
 
-    async def _within(self, replica: _Replica, lane: _Lane, request: Any, within_s: float) -> Any:
+    async def _within(self, replica: _Replica, lane: _Lane, request: Request[R], within_s: float) -> R:
         try:
             async with asyncio.timeout(within_s):
                 return await replica.call(lane, request)
@@ -357,10 +335,10 @@ class ReplicaScorer:
             ) from None
 
     def _groups(
-        self, step: str, request: Any, well: list[_Replica], lanes: dict[_Replica, _Lane]
+        self, request: Request[Any], well: list[_Replica], lanes: dict[_Replica, _Lane]
     ) -> list[tuple[_Replica, Any]]:
         """Replicas with the rows they get."""
-        if step != "encode":
+        if not isinstance(request, EncodeRequest):
             least = min(lanes[r].busy for r in well)
             return [(random.choice([r for r in well if lanes[r].busy == least]), None)]
         if len(well) == 1:

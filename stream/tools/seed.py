@@ -43,7 +43,7 @@ async def seed_states(
         states[name] = history.states[name]
     for low in range(0, len(states), _CHUNK):
         part = states[low : low + _CHUNK]
-        answer = await scorer.encode(encode_request(part, history.users[low : low + _CHUNK]), model.live.version)
+        answer = await scorer.ask(encode_request(part, history.users[low : low + _CHUNK]), model.live.version)
         take_outputs(part, answer, model.live.version)
     row = {int(h): i for i, h in enumerate(history.users)}
     values = model.codec.encode(states)

@@ -29,7 +29,7 @@ from stream.faust_parts.internals import Arrivals, DrainingApp, LowLatencyTransp
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
 from stream.ops.health import Health
-from stream.scorer.encode_batcher import Gathered
+from stream.scorer.encode_batcher import EncodeBatcher
 from stream.worker.acker import Acker
 from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
@@ -139,13 +139,13 @@ def make_app(
         # collector takes a fifth of the worker's time, in pauses that decisions wait for.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
-        gathered = Gathered(scorer, settings.batch_max)
+        batcher = EncodeBatcher(scorer, settings.batch_max)
         published = Published(kafka, settings.app_id)
-        processor = Processor(app, table, models, gathered, producer, changelog, published)
+        processor = Processor(app, table, models, batcher, producer, changelog, published)
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, health or Health(), server_problem)
-        sweep = Sweep(app, table, models, gathered, processor, settings.sweep_users_per_s)
+        sweep = Sweep(app, table, models, batcher, processor, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())

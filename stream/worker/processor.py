@@ -18,9 +18,9 @@ from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.decision import Decision
 from panther_core.data.events import ModelProgress
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
-from panther_core.decide.engine import Answer, Begin, Decided, Request, decide
+from panther_core.decide.engine import Answer, Decided, Prefetch, decide
 from panther_core.decide.records import alert_of, decisions_of, to_json
-from panther_core.decide.scoring import EncodeRequest, ExplainRequest, Scorer, ScoreRequest
+from panther_core.decide.scoring import EncodeRequest, Request, Scorer
 from panther_core.kafka.answers import headers_of
 from panther_core.serving_model import ServingModel
 from stream.faust_parts.internals import partition_store
@@ -34,8 +34,6 @@ from stream.worker.live_models import LiveModels
 from stream.worker.published import Published
 
 logger = logging.getLogger(__name__)
-
-_STEPS: dict[type, str] = {ScoreRequest: "score", ExplainRequest: "explain", EncodeRequest: "encode"}
 
 
 def now_ms() -> int:
@@ -145,7 +143,7 @@ class Processor:
                     durable.extend(await self._publish(need, intake))
                     if not need.repeated:
                         decided()
-                elif isinstance(need, Begin):
+                elif isinstance(need, Prefetch):
                     begun = asyncio.create_task(self._ask(need.request, model.live.version))
                 elif begun is not None and isinstance(need, EncodeRequest):
                     answer, begun = await begun, None
@@ -155,20 +153,16 @@ class Processor:
             if begun is not None:  # something was raised before it was waited for
                 begun.cancel()
 
-    async def _ask(self, need: Request, version: int) -> Answer:
+    async def _ask(self, request: Request[Any], version: int) -> Any:
         """One model call; None sends the engine one step down the degrade ladder."""
-        step = _STEPS[type(need)]
-        with metrics.timed(step):
+        with metrics.timed(request.step):
+            if isinstance(request, EncodeRequest):
+                metrics.ENCODED.inc(len(request.user))
             try:
-                if isinstance(need, ScoreRequest):
-                    return await self._scorer.score(need, version)
-                if isinstance(need, ExplainRequest):
-                    return await self._scorer.explain(need.scored, version)
-                metrics.ENCODED.inc(len(need.user))
-                return await self._scorer.encode(need, version)
+                return await self._scorer.ask(request, version)
             except ScorerUnavailable as error:
-                metrics.MODEL_FAILURES.labels(step).inc()
-                logger.warning("panther_%s is unavailable, degrading: %s", step, error)
+                metrics.MODEL_FAILURES.labels(request.step).inc()
+                logger.warning("%s is unavailable, degrading: %s", request.model, error)
                 return None
 
     async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:

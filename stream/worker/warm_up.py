@@ -97,7 +97,7 @@ class Sweep:
         states = model.codec.decode(list(found.values()))
         users = np.array([hash64(key.decode()) for key in found], np.uint64)
         try:
-            answer = await self._scorer.encode(encode_request(states, users), model.live.version)
+            answer = await self._scorer.ask(encode_request(states, users), model.live.version)
         except ScorerUnavailable:
             return False
         take_outputs(states, answer, model.live.version)

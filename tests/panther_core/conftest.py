@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import Answer, LiveModel, Request, decide
+from panther_core.decide.engine import Answer, LiveModel, decide
 from panther_core.decide.reasons import KINDS
 from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import (
@@ -18,6 +20,7 @@ from panther_core.decide.scoring import (
     EncodeResponse,
     ExplainRequest,
     ExplainResponse,
+    Request,
     ScoreRequest,
     ScoreResponse,
 )
@@ -43,11 +46,10 @@ def score(request: ScoreRequest) -> ScoreResponse:
     """A probability that depends on the cached outputs, the new code, the recent ones and the features."""
     mix = request.cached.sum(axis=1) + (request.code % 97 + request.recent.sum(axis=1) % 89).astype(np.float32) / 97
     p = 1 / (1 + np.exp(-(mix - 2.5 + np.tanh(request.features[:, 0]))))
-    zero = np.zeros(len(p), np.float32)
-    return ScoreResponse(p.astype(np.float32), zero, zero, np.ones((len(p), len(SURPRISE)), np.float32))
+    return ScoreResponse(p.astype(np.float32), np.ones((len(p), len(SURPRISE)), np.float32))
 
 
-def explain(request: ScoreRequest) -> ExplainResponse:
+def explain(request: ExplainRequest) -> ExplainResponse:
     """Terms that depend on the new code alone, some of them negative, some equal."""
     shift = np.arange(len(KINDS), dtype=np.uint64)
     terms = ((request.code[:, None] >> shift) % np.uint64(7)).astype(np.float32) - 3
@@ -56,11 +58,11 @@ def explain(request: ScoreRequest) -> ExplainResponse:
     return ExplainResponse(terms, np.zeros(rows, np.float32), terms.sum(axis=1), nearest, cosine)
 
 
-def answer_of(need: Request) -> Answer:
+def answer_of(need: Request[Any]) -> Answer:
     """What the scorer answers."""
     if isinstance(need, ScoreRequest):
         return score(need)
-    return explain(need.scored) if isinstance(need, ExplainRequest) else encode(need)
+    return explain(need) if isinstance(need, ExplainRequest) else encode(need)
 
 
 class Stream:
@@ -80,7 +82,7 @@ class Stream:
         states = self.codec.decode([self.states.get(int(u)) for u in users])
         steps = decide(states, rows, events, self.schema, model, lambda: 10**12, events["time_ms"])
 
-        def ask(need: Request) -> Answer:
+        def ask(need: Request[Any]) -> Answer:
             self.requests.append(need)
             return None if type(need) in self.down else answer_of(need)
 

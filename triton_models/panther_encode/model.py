@@ -8,14 +8,13 @@ import numba
 import torch
 import triton_python_backend_utils as pb_utils
 
-from panther_core.decide.scoring import EncodeRequest
+from panther_core.decide.scoring import EncodeRequest, tensors
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.kernels.step import step_for
 from panther_core.model.serving import PantherModel
 from panther_core.model.tensors import instance_device, read, wrap
 
-_INPUTS = ("user", "codes", "length", "window_hash", "profile")
-_OUTPUTS = ("cached", "expected")
+_INPUTS, _OUTPUTS = tensors(EncodeRequest), tensors(EncodeRequest.response)
 _METRICS = {
     "hits": "Users answered by continuing from their slab",
     "misses": "Users without a slab, recomputed",

@@ -7,15 +7,14 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-from panther_core.decide.scoring import ScoreRequest
+from panther_core.decide.scoring import ExplainRequest, tensors
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.model.tensors import read, wrap
 from panther_core.state.features import WIDTH
 from panther_core.state.window import RECENT
 
-_INPUTS = ("features", "code", "recent", "profile", "cached", "history_len")
-_OUTPUTS = ("contribution", "base", "logit", "prototype", "similarity")
+_INPUTS, _OUTPUTS = tensors(ExplainRequest), tensors(ExplainRequest.response)
 
 
 class TritonPythonModel:
@@ -27,7 +26,7 @@ class TritonPythonModel:
         self.model = model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
         features, cached = np.zeros((2, WIDTH), np.float32), np.zeros((2, cached_width(model.config)), np.float32)
         codes, profile = np.ones((2, RECENT), np.uint64), np.zeros((2, 8), np.uint8)
-        model.explain(ScoreRequest(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32)))
+        model.explain(ExplainRequest(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32)))
 
     def execute(self, requests):
         """One response a request, in order; a failure is that request's alone."""
@@ -36,7 +35,7 @@ class TritonPythonModel:
     def _answer(self, request):
         columns = [read(pb_utils.get_input_tensor_by_name(request, name)) for name in _INPUTS]
         try:
-            answer = self.model.explain(ScoreRequest(*columns))
+            answer = self.model.explain(ExplainRequest(*columns))
         except Exception as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"panther_explain failed: {error!r}"))
         return pb_utils.InferenceResponse([wrap(pb_utils, name, getattr(answer, name)) for name in _OUTPUTS])

@@ -7,15 +7,14 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-from panther_core.decide.scoring import ScoreRequest
+from panther_core.decide.scoring import ScoreRequest, tensors
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.model.tensors import instance_device, read, wrap
 from panther_core.state.features import WIDTH
 from panther_core.state.window import RECENT
 
-_INPUTS = ("features", "code", "recent", "profile", "cached", "history_len")
-_OUTPUTS = ("score", "log_p", "z", "surprise")
+_INPUTS, _OUTPUTS = tensors(ScoreRequest), tensors(ScoreRequest.response)
 
 
 class TritonPythonModel:

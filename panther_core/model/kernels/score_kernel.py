@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from torch import nn
 
-from panther_core.decide.scoring import SURPRISE, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import SURPRISE, NewEvents, ScoreResponse
 from panther_core.model.codes import ATTRIBUTES
 from panther_core.model.head import CLIP, MAX_Z, MIN_SIGMA, FraudHead
 from panther_core.model.kernels.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
@@ -68,7 +68,7 @@ class ScoreKernel:
             last=np.array([head.out.bias.item(), head.scale.item(), head.bias.item()], np.float32),
         )
 
-    def score(self, request: ScoreRequest, known_BK: F32) -> ScoreResponse:
+    def score(self, request: NewEvents, known_BK: F32) -> ScoreResponse:
         """As `PantherModel.score`; `known`: the cached outputs, those of users without a history filled in.
 
         Raises ValueError for a code that the model's schema does not have.
@@ -79,7 +79,8 @@ class ScoreKernel:
         cold = (request.history_len == 0).astype(np.float32)
         if not _score(np.ascontiguousarray(request.features), codes, cold, known_BK, self._widths, self._weights, out):
             raise ValueError("expected attribute codes of the model's schema, got a larger one")
-        return ScoreResponse(*out)
+        score, log_p, z, surprise = out
+        return ScoreResponse(score, surprise, log_p, z)
 
 
 @jit

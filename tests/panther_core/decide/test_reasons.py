@@ -11,7 +11,7 @@ import numpy as np
 from panther_core.data.decision import ALERT, Alert, Degraded, Expected, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import Answer, Begin, Decided, LiveModel, decide
+from panther_core.decide.engine import Answer, Decided, LiveModel, Prefetch, decide
 from panther_core.decide.reasons import CODES, DENSE_KIND, KINDS, reasons_of, strongest
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
 from panther_core.state.features import FEATURES, NAMES
@@ -74,9 +74,9 @@ def test_explanations_are_asked_for_alerts_only(
     for before, request in zip(stream.requests, stream.requests[1:], strict=False):
         if isinstance(request, ExplainRequest):
             assert isinstance(before, ScoreRequest)
-            assert set(request.scored.code.tolist()) <= set(before.code.tolist())
-            asked += len(request.scored.code)
-            kinds, terms = strongest(explain(request.scored).contribution)
+            assert set(request.code.tolist()) <= set(before.code.tolist())
+            asked += len(request.code)
+            kinds, terms = strongest(explain(request).contribution)
             given = {(d["reason"].tobytes(), d["contribution"].tobytes()) for d in alerts}
             assert {(k.tobytes(), t.tobytes()) for k, t in zip(kinds, terms, strict=True) if k[0]} <= given
     assert asked == len(alerts)
@@ -97,14 +97,14 @@ def test_what_is_begun_beside_the_reasons_is_what_is_asked_for_afterwards(
             need = steps.send(answer)
             kinds.append(type(need))
             answer = None
-            if isinstance(need, Begin):
+            if isinstance(need, Prefetch):
                 begun.append((need.request, encode(need.request)))
             elif begun and need is begun[0][0]:
                 answer = begun.pop()[1]
             elif not isinstance(need, Decided):
                 answer = answer_of(need)
     assert not begun
-    after = [kinds[i + 1 : i + 4] for i, kind in enumerate(kinds) if kind is Begin]
+    after = [kinds[i + 1 : i + 4] for i, kind in enumerate(kinds) if kind is Prefetch]
     assert len(after) > 3
     assert all(three == [ExplainRequest, Decided, EncodeRequest] for three in after)
     stream.feed(events)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,22 @@ from panther_core.artifact import MANIFEST, load_manifest
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.schema import CODE
 from panther_core.decide.reasons import KINDS
+from panther_core.decide.rows import take
 from panther_core.decide.scoring import (
     EncodeRequest,
     EncodeResponse,
+    ExplainRequest,
     ExplainResponse,
     Scorer,
     ScoreRequest,
     ScoreResponse,
+    tensors,
 )
-from panther_core.model.scorer import InProcessScorer
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import WIDTH
 from panther_core.state.transition import hash_codes
 from stream.scorer.triton_scorer import TritonScorer
+from tests.in_process import InProcessScorer
 from trainer.rollout.deploy import export, load, unload
 
 
@@ -103,16 +106,16 @@ def score_request(model: PantherModel, rows: int, seed: int = 0) -> ScoreRequest
 
 
 def assert_same(got: Any, want: Any) -> None:
-    for field in fields(want):
-        a, b = getattr(got, field.name), getattr(want, field.name)
-        assert (a.dtype, a.shape) == (b.dtype, b.shape), field.name
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=field.name)
+    for name in tensors(type(want)):
+        a, b = getattr(got, name), getattr(want, name)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), name
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 def test_encode_gives_the_model_s_outputs_in_row_order(subject: Subject, rows: int) -> None:
     request = encode_request(subject.model, rows)
-    answer = subject.run(lambda s: s.encode(request, 1))
+    answer = subject.run(lambda s: s.ask(request, 1))
     assert isinstance(answer, EncodeResponse)
     assert_same(answer, subject.model.encode(request.codes, request.length, request.profile))
 
@@ -120,7 +123,7 @@ def test_encode_gives_the_model_s_outputs_in_row_order(subject: Subject, rows: i
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 def test_score_gives_the_model_s_answers_in_row_order(subject: Subject, rows: int) -> None:
     request = score_request(subject.model, rows)
-    answer = subject.run(lambda s: s.score(request, 1))
+    answer = subject.run(lambda s: s.ask(request, 1))
     assert isinstance(answer, ScoreResponse)
     assert answer.surprise.shape == (rows, 6)
     assert_same(answer, subject.model.score(request))
@@ -129,21 +132,24 @@ def test_score_gives_the_model_s_answers_in_row_order(subject: Subject, rows: in
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 def test_explain_adds_up_to_the_score_it_explains(subject: Subject, rows: int) -> None:
     request = score_request(subject.model, rows)
-    answer = subject.run(lambda s: s.explain(request, 1))
+    answer = subject.run(lambda s: s.ask(ExplainRequest.of(request), 1))
     assert isinstance(answer, ExplainResponse)
     assert answer.contribution.shape == (rows, len(KINDS))
     assert_same(answer, subject.model.explain(request))
     np.testing.assert_allclose(answer.contribution.sum(axis=1) + answer.base, answer.logit, atol=1e-4)
-    score = subject.run(lambda s: s.score(request, 1)).score
+    score = subject.run(lambda s: s.ask(request, 1)).score
     np.testing.assert_allclose(1 / (1 + np.exp(-answer.logit)), score, atol=1e-5)
 
 
 def test_rows_do_not_influence_each_other(subject: Subject) -> None:
     request = score_request(subject.model, 9)
-    part = replace(request, **{f.name: getattr(request, f.name)[4:6] for f in fields(request)})
-    whole, alone = subject.run(lambda s: s.score(request, 1)), subject.run(lambda s: s.score(part, 1))
+    part = take(request, slice(4, 6))
+    whole, alone = subject.run(lambda s: s.ask(request, 1)), subject.run(lambda s: s.ask(part, 1))
     np.testing.assert_allclose(whole.score[4:6], alone.score, atol=1e-5)
-    whole, alone = subject.run(lambda s: s.explain(request, 1)), subject.run(lambda s: s.explain(part, 1))
+    whole, alone = (
+        subject.run(lambda s: s.ask(ExplainRequest.of(request), 1)),
+        subject.run(lambda s: s.ask(ExplainRequest.of(part), 1)),
+    )
     np.testing.assert_allclose(whole.contribution[4:6], alone.contribution, atol=1e-5)
 
 
@@ -151,7 +157,7 @@ def test_calls_may_overlap_and_be_repeated(subject: Subject) -> None:
     requests = [score_request(subject.model, 5, seed) for seed in range(6)]
 
     async def calls(scorer: Scorer) -> list[ScoreResponse]:
-        return await asyncio.gather(*(scorer.score(r, 1) for r in requests * 2))
+        return await asyncio.gather(*(scorer.ask(r, 1) for r in requests * 2))
 
     answers = subject.run(calls)
     for answer, request in zip(answers, requests * 2, strict=True):
@@ -161,14 +167,17 @@ def test_calls_may_overlap_and_be_repeated(subject: Subject) -> None:
 def test_versions_are_served_beside_each_other(subject: Subject) -> None:
     request = score_request(subject.model, 3)
     for version in (1, 2):
-        assert_same(subject.run(lambda s, v=version: s.score(request, v)), subject.model.score(request))
-        assert_same(subject.run(lambda s, v=version: s.explain(request, v)), subject.model.explain(request))
+        assert_same(subject.run(lambda s, v=version: s.ask(request, v)), subject.model.score(request))
+        assert_same(
+            subject.run(lambda s, v=version: s.ask(ExplainRequest.of(request), v)),
+            subject.model.explain(request),
+        )
 
 
 def test_a_version_that_is_not_served_is_unavailable(subject: Subject) -> None:
     with pytest.raises(ScorerUnavailable, match="99"):
-        subject.run(lambda s: s.score(score_request(subject.model, 1), 99))
+        subject.run(lambda s: s.ask(score_request(subject.model, 1), 99))
     with pytest.raises(ScorerUnavailable, match="99"):
-        subject.run(lambda s: s.explain(score_request(subject.model, 1), 99))
+        subject.run(lambda s: s.ask(ExplainRequest.of(score_request(subject.model, 1)), 99))
     with pytest.raises(ScorerUnavailable, match="99"):
-        subject.run(lambda s: s.encode(encode_request(subject.model, 1), 99))
+        subject.run(lambda s: s.ask(encode_request(subject.model, 1), 99))

@@ -19,10 +19,10 @@ from infra.local.process import group_members
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
+from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreResponse
 from panther_core.model.serving import PantherModel
+from stream.scorer.rendezvous import rendezvous
 from stream.scorer.replicas import ReplicaScorer
-from stream.scorer.rows import rendezvous
 from tests.stream.scorer.test_contract import assert_same, encode_request, score_request
 from tests.stream.scorer.test_triton_scorer import request as made_up_score
 from trainer.rollout.deploy import DeployError, check_serves, export, load, served
@@ -76,17 +76,14 @@ class Fake:
         if self.url in Fake.hung:
             await asyncio.sleep(60)
 
-    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
+    async def ask(self, request: Any, version: int) -> Any:
+        if isinstance(request, EncodeRequest):
+            await self._gate(len(request.user))
+            expected = np.stack([request.user] * 3, 1)
+            return EncodeResponse(request.user.astype(np.float32)[:, None], expected)
         rows = len(request.code)
         await self._gate(rows)
-        return ScoreResponse(*(np.zeros(rows, np.float32) for _ in range(3)), np.zeros((rows, 6), np.float32))
-
-    explain: Any = score
-
-    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
-        await self._gate(len(request.user))
-        expected = np.stack([request.user] * 3, 1)
-        return EncodeResponse(request.user.astype(np.float32)[:, None], expected)
+        return ScoreResponse(np.zeros(rows, np.float32), np.zeros((rows, 6), np.float32))
 
 
 class FakeControl:
@@ -129,7 +126,7 @@ def windows(rows: int) -> EncodeRequest:
 @pytest.mark.parametrize("rows", [1, 2, 64])
 def test_answers_come_in_row_order(fakes: type[Fake], rows: int) -> None:
     request = windows(rows)
-    answer = run_faked(lambda s: s.encode(request, 1))
+    answer = run_faked(lambda s: s.ask(request, 1))
     np.testing.assert_array_equal(answer.expected[:, 0], request.user)
     assert sum(n for _, n in fakes.seen) == rows
     assert len(fakes.seen) == min(rows, 3) or rows == 2
@@ -162,10 +159,10 @@ def test_rows_of_a_failed_replica_are_answered_by_another(fakes: type[Fake], how
 
     async def calls(scorer: ReplicaScorer) -> None:
         for _ in range(5):
-            answer = await scorer.encode(request, 1)
+            answer = await scorer.ask(request, 1)
             np.testing.assert_array_equal(answer.expected[:, 0], request.user)
         for _ in range(5):
-            await scorer.score(made_up_score(3), 1)
+            await scorer.ask(made_up_score(3), 1)
 
     run_faked(calls)
     assert len([url for url, n in fakes.seen if url == "b:1" and n > 1]) <= 2  # once each step, then it is skipped
@@ -178,9 +175,9 @@ def test_nobody_left_is_unavailable_within_the_deadline(fakes: type[Fake]) -> No
         for _ in range(3):
             started = time.perf_counter()
             with pytest.raises(ScorerUnavailable, match="version 7"):
-                await scorer.encode(windows(9), 7)
+                await scorer.ask(windows(9), 7)
             with pytest.raises(ScorerUnavailable, match="version 7"):
-                await scorer.score(made_up_score(), 7)
+                await scorer.ask(made_up_score(), 7)
             assert time.perf_counter() - started < 1.2
 
     run_faked(calls, "a:1,b:1")
@@ -188,13 +185,13 @@ def test_nobody_left_is_unavailable_within_the_deadline(fakes: type[Fake]) -> No
 
 def test_a_call_to_a_server_that_hangs_ends_when_that_is_noticed(fakes: type[Fake]) -> None:
     async def go(scorer: ReplicaScorer) -> float:
-        await scorer.encode(windows(2), 1)
+        await scorer.ask(windows(2), 1)
         Fake.hung = {"a:1"}
         started = time.monotonic()
         with pytest.raises(ScorerUnavailable, match="found down"):
-            await scorer.encode(windows(2), 1)
+            await scorer.ask(windows(2), 1)
         with pytest.raises(ScorerUnavailable, match="in health"):
-            await scorer.encode(windows(2), 1)
+            await scorer.ask(windows(2), 1)
         return time.monotonic() - started
 
     assert run_faked(go, "a:1", encode_deadline_s=30) < 2
@@ -203,11 +200,11 @@ def test_a_call_to_a_server_that_hangs_ends_when_that_is_noticed(fakes: type[Fak
 def test_a_replica_that_returns_gets_its_users_back(fakes: type[Fake]) -> None:
     async def calls(scorer: ReplicaScorer) -> None:
         fakes.down = {"b:1"}
-        await scorer.encode(windows(64), 1)
+        await scorer.ask(windows(64), 1)
         fakes.down = set()
         await asyncio.sleep(1.2)
         fakes.seen.clear()
-        await scorer.encode(windows(64), 1)
+        await scorer.ask(windows(64), 1)
         assert {url for url, _ in fakes.seen} == {"a:1", "b:1", "c:1"}
 
     run_faked(calls)
@@ -217,9 +214,9 @@ def test_a_version_that_nobody_serves_stops_no_other(fakes: type[Fake]) -> None:
     async def calls(scorer: ReplicaScorer) -> None:
         fakes.down = {"a:1"}
         with pytest.raises(ScorerUnavailable):
-            await scorer.encode(windows(1), 99)
+            await scorer.ask(windows(1), 99)
         fakes.down = set()
-        await scorer.encode(windows(1), 1)
+        await scorer.ask(windows(1), 1)
 
     run_faked(calls, "a:1")
 
@@ -281,9 +278,9 @@ def kill_stub(server: TritonServer, model: str) -> None:
 
 def test_two_servers_answer_as_the_model_does(pair: Pair) -> None:
     encode, score = encode_request(pair.model, 64), score_request(pair.model, 64)
-    assert_same(pair.run(lambda s: s.encode(encode, 1)), pair.model.encode(encode.codes, encode.length, encode.profile))
-    assert_same(pair.run(lambda s: s.encode(encode, 1)), pair.run(lambda s: s.encode(encode, 1), slice(1)))
-    assert_same(pair.run(lambda s: s.score(score, 1)), pair.run(lambda s: s.score(score, 1), slice(1)))
+    assert_same(pair.run(lambda s: s.ask(encode, 1)), pair.model.encode(encode.codes, encode.length, encode.profile))
+    assert_same(pair.run(lambda s: s.ask(encode, 1)), pair.run(lambda s: s.ask(encode, 1), slice(1)))
+    assert_same(pair.run(lambda s: s.ask(score, 1)), pair.run(lambda s: s.ask(score, 1), slice(1)))
 
 
 @pytest.mark.parametrize("step", ["score", "encode"])
@@ -291,7 +288,7 @@ def test_a_dead_model_process_is_noticed_and_loaded_again(pair: Pair, step: str)
     request = (score_request if step == "score" else encode_request)(pair.model, 8)
 
     async def calls(scorer: ReplicaScorer) -> tuple[float, float]:
-        before = await getattr(scorer, step)(request, 1)
+        before = await scorer.ask(request, 1)
         await asyncio.sleep(0.6)  # nothing under way: the probe has to find it
         kill_stub(pair.servers[0], f"panther_{step}")
         killed = time.perf_counter()
@@ -300,12 +297,12 @@ def test_a_dead_model_process_is_noticed_and_loaded_again(pair: Pair, step: str)
             await asyncio.sleep(0.01)
         detected = time.perf_counter() - killed
         with pytest.raises(ScorerUnavailable):
-            await getattr(scorer, step)(request, 1)
+            await scorer.ask(request, 1)
         assert time.perf_counter() - killed - detected < 0.1  # at once, not at the deadline
         while not scorer._replicas[0].takes(lane):
             assert time.perf_counter() - killed < 12
             await asyncio.sleep(0.01)
-        assert_same(await getattr(scorer, step)(request, 1), before)
+        assert_same(await scorer.ask(request, 1), before)
         return detected, time.perf_counter() - killed
 
     detected, healed = pair.run(calls, slice(1))
@@ -319,13 +316,13 @@ def test_no_call_fails_when_a_server_is_killed(pair: Pair) -> None:
     encode, score = encode_request(pair.model, 32), score_request(pair.model, 8)
 
     async def calls(scorer: ReplicaScorer) -> None:
-        want = await scorer.encode(encode, 1), await scorer.score(score, 1)
+        want = await scorer.ask(encode, 1), await scorer.ask(score, 1)
 
         async def loop() -> int:
             count, end = 0, time.perf_counter() + 2.5
             while time.perf_counter() < end:
-                assert_same(await scorer.encode(encode, 1), want[0])
-                assert_same(await scorer.score(score, 1), want[1])
+                assert_same(await scorer.ask(encode, 1), want[0])
+                assert_same(await scorer.ask(score, 1), want[1])
                 count += 1
             return count
 

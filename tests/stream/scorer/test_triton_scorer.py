@@ -12,7 +12,7 @@ import pytest
 
 from infra.local.ports import pick_free
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.decide.scoring import ScoreRequest
+from panther_core.decide.scoring import ExplainRequest, ScoreRequest
 from panther_core.state.features import WIDTH
 from stream.scorer.triton_scorer import TritonScorer
 
@@ -36,7 +36,7 @@ def test_nobody_listening_is_unavailable_and_says_where() -> None:
         started = time.perf_counter()
         for _ in range(3):
             with pytest.raises(ScorerUnavailable, match=url):
-                await scorer.score(request(), 1)
+                await scorer.ask(request(), 1)
         await scorer.close()
         assert time.perf_counter() - started < 3
 
@@ -50,9 +50,9 @@ def test_a_server_that_never_answers_is_left_at_the_deadline() -> None:
         scorer = TritonScorer(f"127.0.0.1:{port}", 0.3)
         started = time.perf_counter()
         with pytest.raises(ScorerUnavailable, match=r"0\.3 s"):
-            await scorer.score(request(), 1)
+            await scorer.ask(request(), 1)
         with pytest.raises(ScorerUnavailable, match=r"panther_explain.*0\.3 s"):
-            await scorer.explain(request(), 1)
+            await scorer.ask(ExplainRequest.of(request()), 1)
         assert time.perf_counter() - started < 1
         await scorer.close()
         server.close()

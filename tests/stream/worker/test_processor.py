@@ -53,16 +53,14 @@ class Scorer:
     def __init__(self, app: Any, width: int, moves: bool) -> None:
         self.app, self.width, self.moves = app, width, moves
 
-    async def score(self, request: ScoreRequest, version: int) -> ScoreResponse:
+    async def ask(self, request: ScoreRequest | EncodeRequest, version: int) -> ScoreResponse | EncodeResponse:
+        if isinstance(request, EncodeRequest):
+            count = len(request.user)
+            return EncodeResponse(np.zeros((count, self.width), np.float32), np.zeros((count, 3), np.uint64))
         await asyncio.sleep(0)
         self.app.consumer_generation_id += self.moves
         count = len(request.code)
-        zero = np.zeros(count, np.float32)
-        return ScoreResponse(zero, zero, zero, np.zeros((count, len(SURPRISE)), np.float32))
-
-    async def encode(self, request: EncodeRequest, version: int) -> EncodeResponse:
-        count = len(request.user)
-        return EncodeResponse(np.zeros((count, self.width), np.float32), np.zeros((count, 3), np.uint64))
+        return ScoreResponse(np.zeros(count, np.float32), np.zeros((count, len(SURPRISE)), np.float32))
 
 
 def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[Written, Sent, Sent, Store]:
