@@ -290,9 +290,9 @@ def test_a_dead_model_process_is_noticed_and_loaded_again(pair: Pair, step: str)
     async def calls(scorer: ReplicaScorer) -> tuple[float, float]:
         before = await scorer.ask(request, 1)
         await asyncio.sleep(0.6)  # nothing under way: the probe has to find it
-        kill_stub(pair.servers[0], f"panther_{step}")
+        kill_stub(pair.servers[0], request.model)
         killed = time.perf_counter()
-        lane = scorer._replicas[0].lanes[step, 1]
+        lane = scorer._replicas[0].lanes[request.model, 1]
         while lane.ok:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         detected = time.perf_counter() - killed
