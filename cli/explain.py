@@ -51,7 +51,7 @@ def explain(
         request = ReplayRequest(data, format, (model,), Path(PantherSettings().models_dir))
         view = view_of_log(load_replayer(request, model), data, format, user, at_ms, events)
     if html:
-        from offline.explain.page import write_page
+        from offline.explain.user_page import write_page
 
         write_page(html, view)
     if as_json:

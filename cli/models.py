@@ -83,7 +83,7 @@ def report(
     """Draw the report of a version anew, as one HTML page, from what its training measured (report.json)."""
     from panther_core.artifact import PAGE
     from trainer.report.facts import load
-    from trainer.report.page import write_page
+    from trainer.report.version_page import write_page
 
     found, path = load(artifact), artifact / PAGE if out is None else out
     write_page(path, found)

@@ -42,7 +42,7 @@ from trainer.fit.pretrain import Run, pretrain
 from trainer.fit.profile import fit_profile
 from trainer.fit.rules import fit_rules
 from trainer.fit.train_config import TrainConfig
-from trainer.report.alternatives import boosted_scores
+from trainer.report.baselines import boosted_scores
 from trainer.report.fraud import Judged
 from trainer.report.measure import MODEL, RULES, TESTED, Finished, write_report
 
@@ -139,7 +139,7 @@ def train(
     clock.mark("report")
     manifest = artifact.save(out, manifest, schema, vocabulary, head.rules, risk)
     checkpoint.clear()
-    from trainer.report.page import write_page  # here: what draws takes a second to import
+    from trainer.report.version_page import write_page  # here: what draws takes a second to import
 
     write_page(out / artifact.PAGE, report)  # last: the version stands, whatever becomes of its page
     return manifest

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from offline.report import compare, facts, flow, worth
+from offline.report import compare, facts, flow, savings
 from offline.report.facts import Report
 from offline.report.log import Decided, Log, load, read_manifest
 from offline.report.resample import Judged, Sampled, sample
@@ -34,7 +34,7 @@ def write_report(
     `since`: first day measured, YYYY-MM-DD. `thresholds`: further variants of each version. Raises BadInput. Both
     files are whole or, after an error, as they were.
     """
-    from offline.report.page import render  # here: what draws takes a second to import
+    from offline.report.replay_page import render  # here: what draws takes a second to import
 
     report = build(folders, since, thresholds, title or folders[0].resolve().name)
     report = msgspec.structs.replace(report, notes=list(notes))
@@ -61,7 +61,7 @@ def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float
             raise BadInput(f"expected a threshold from 0 to 1, got {threshold}")
     decided = [part for each in decided for part in (each, *(each.at(threshold) for threshold in thresholds))]
     judged = Judged.of(log, SEED)
-    cards = [worth.cards_by_day(log, each, judged) if judged else {} for each in decided]
+    cards = [savings.cards_by_day(log, each, judged) if judged else {} for each in decided]
     sampled = [sample(judged, each, by_day) for each, by_day in zip(decided, cards, strict=True)] if judged else None
     variants = [
         _variant(log, each, cards[i], judged, sampled[i] if sampled else None) for i, each in enumerate(decided)
@@ -107,7 +107,7 @@ def _variant(
         weeks=flow.weeks(log, decided),
         slices=flow.slices(log, decided),
         reasons=flow.reasons(log, decided),
-        worth=worth.measure_worth(log, decided, judged, sampled) if judged and sampled else None,
+        worth=savings.measure_worth(log, decided, judged, sampled) if judged and sampled else None,
     )
 
 

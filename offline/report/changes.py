@@ -8,8 +8,8 @@ from typing import Any
 
 from offline.report import plots
 from offline.report.facts import METRICS, Comparison, Event, Figure, Metric, Report, Timeline
-from offline.report.words import minute, money
-from panther_core.report.markup import figure, paragraph, table
+from panther_core.report.pages import figure, paragraph, table
+from panther_core.report.words import minute, money
 
 _WORDS = {1: "fraud", 0: "", -1: "unknown"}
 

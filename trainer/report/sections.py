@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from panther_core.report import charts
-from panther_core.report.markup import figure, paragraph, table
+from panther_core.report.pages import figure, paragraph, table
 from trainer.report import plots_fraud, plots_model
 from trainer.report.facts import Motifs, Report
 

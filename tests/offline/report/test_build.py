@@ -14,7 +14,7 @@ from offline.report.facts import METRICS, Report
 from offline.report.flow import stability
 from offline.report.log import load
 from offline.report.resample import Judged
-from offline.report.worth import cards_by_day, detection
+from offline.report.savings import cards_by_day, detection
 from panther_core.base.errors import BadInput
 from panther_core.evaluation import card_precision
 from tests.offline.report.conftest import DAY_MS, START_MS, Columns, made_up, new_replay, write_decisions
@@ -225,7 +225,7 @@ def test_errors_name_the_remedy_and_leave_no_half_written_report(
         write_report([folder, other], folder)
     with pytest.raises(BadInput, match="from 0 to 1"):
         write_report([folder], folder, thresholds=(7,))
-    monkeypatch.setattr("offline.report.page.RUN", {"run": ("Run", lambda report: 1 / 0)})
+    monkeypatch.setattr("offline.report.replay_page.RUN", {"run": ("Run", lambda report: 1 / 0)})
     with pytest.raises(ZeroDivisionError):
         write_report([folder], folder, thresholds=(0.2,))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

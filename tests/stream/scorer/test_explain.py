@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offline.explain.page import render, write_page
 from offline.explain.replayed import view_of_log
+from offline.explain.user_page import render, write_page
 from offline.explain.view import seen
 from offline.replay import Replayer, replay
 from panther_core.base.errors import BadInput
@@ -16,7 +16,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
 from tests.offline.replay.test_replay_run import write_fdh
-from tests.trainer.report.test_page import HOSTILE, Elements
+from tests.trainer.report.test_version_page import HOSTILE, Elements
 
 
 def replayer(folder: Path) -> Replayer:

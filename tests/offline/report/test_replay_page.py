@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from offline.report.build import write_report
-from offline.report.page import ALWAYS, COMPARED, LABELLED, RUN
+from offline.report.replay_page import ALWAYS, COMPARED, LABELLED, RUN
 from tests.offline.report.conftest import Columns, write_decisions
-from tests.trainer.report.test_page import HOSTILE, Elements
+from tests.trainer.report.test_version_page import HOSTILE, Elements
 
 
 def test_the_page_is_self_contained_has_every_section_and_escapes_the_data(folder: Path, columns: Columns) -> None:

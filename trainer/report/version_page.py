@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from panther_core.report.markup import document, paragraph, section, tiles
+from panther_core.report.pages import document, paragraph, section, tiles
 from trainer.report.facts import About, Report
 from trainer.report.sections import SECTIONS
 

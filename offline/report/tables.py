@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from offline.report import plots
 from offline.report.facts import METRICS, Figure, Metric, Report, Slice, Variant, Worth
-from offline.report.words import day, money, share
 from panther_core.base.times import HOUR_MS
 from panther_core.evaluation import CARDS
-from panther_core.report.markup import figure, paragraph, table
+from panther_core.report.pages import figure, paragraph, table
+from panther_core.report.words import day, money, share
 
 Section = Callable[[Report], Iterator[str]]
 _TITLES = {metric.name: metric.title for metric in METRICS}

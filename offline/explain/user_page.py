@@ -13,7 +13,7 @@ from offline.explain.view import Seen, UserView, behaviour
 from panther_core.report.canvas import BLUE, GREY, ORANGE, draw
 from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
-from panther_core.report.markup import document, figure, paragraph, section, table
+from panther_core.report.pages import document, figure, paragraph, section, table
 
 _LABELS = {1: "fraud", 0: "legitimate", -1: "unknown"}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from offline.report import changes, sections
+from offline.report import changes
+from offline.report import tables as sections
 from offline.report.facts import Report
-from offline.report.sections import Section
-from offline.report.words import day, money
-from panther_core.report.markup import document, paragraph, section, tiles
+from offline.report.tables import Section
+from panther_core.report.pages import document, paragraph, section, tiles
+from panther_core.report.words import day, money
 
 LABELLED = {
     "figures": ("Figures", sections.figures),

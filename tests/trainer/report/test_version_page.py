@@ -18,8 +18,8 @@ from cli.models import app
 from panther_core.artifact import MANIFEST, PAGE, RUN_REPORT, load_manifest
 from panther_core.base.errors import ArtifactError
 from trainer.report.facts import Report, encode, load
-from trainer.report.page import render
 from trainer.report.sections import SECTIONS
+from trainer.report.version_page import render
 
 HOSTILE = """<script>alert(1)</script> & "q" 'a' $\\frac{ \x00\x1b]0; http://x.example/ 日本 """ + "x" * 200
 SELF_CLOSING = {"meta", "img"}
