@@ -43,7 +43,7 @@ from trainer.fit.profile import fit_profile
 from trainer.fit.rules import fit_rules
 from trainer.fit.train_config import TrainConfig
 from trainer.report.baselines import boosted_scores
-from trainer.report.fraud import Judged
+from trainer.report.fraud import ScoredRows
 from trainer.report.measure import MODEL, RULES, TESTED, Finished, write_report
 
 NAME = "panther"
@@ -184,7 +184,7 @@ class _Head:
     rules: RuleModel
     encoded: EncodedHistory
     test: NDArray[np.int64]
-    judged: Judged
+    judged: ScoredRows
 
 
 def _fraud_head(
@@ -237,7 +237,7 @@ def _fraud_head(
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    return _Head(metrics, threshold, typical, rules, encoded, test, Judged(label[test], history.user[test], scores))
+    return _Head(metrics, threshold, typical, rules, encoded, test, ScoredRows(label[test], history.user[test], scores))
 
 
 def _sigmoid(logit: Floats) -> Floats:

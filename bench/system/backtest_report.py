@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.table import Table
 
-from offline.report.facts import METRICS, Report
+from offline.report.facts import METRICS, ReplayReport
 from panther_core.base.console import console
 
 
-def show(report: Report) -> None:
+def show(report: ReplayReport) -> None:
     """One table: policies side by side, and what the refresh gained with its interval."""
     (found,) = report.comparisons
     table = Table("", *(variant.name for variant in report.variants), "difference", "95%")
@@ -21,7 +21,7 @@ def show(report: Report) -> None:
     console.print(table)
 
 
-def figures(report: Report) -> dict[str, Any]:
+def figures(report: ReplayReport) -> dict[str, Any]:
     """Each policy's figures by name, and `difference`: value, low and high of what refreshing changed."""
     policies: dict[str, Any] = {
         v.name: {name: f.value for name, f in v.worth.metrics.items()} for v in report.variants if v.worth

@@ -13,7 +13,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
-from offline.explain.view import Seen, UserView, behaviour, seen
+from offline.explain.view import ShownDecision, UserView, behaviour, shown_decision
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.events import ModelUpdate
@@ -54,13 +54,15 @@ def state_view(value: bytes, user: str, where: str, serving: ServingModel, name:
     )
 
 
-def _seen(state: np.void, back: int, serving: ServingModel) -> Seen:
+def _seen(state: np.void, back: int, serving: ServingModel) -> ShownDecision:
     """The event `back` places before the newest."""
     code = state["ring"][(int(state["n"]) - 1 - back) % serving.codec.length]
     decision = state["decisions"][(int(state["n_decisions"]) - 1 - back) % DECISIONS]
     hour = int(code["hour"])
     when = f"{_DAYS[hour // 24]} {hour % 24:02d}:00"
-    return seen(decision, serving.schema, when, _came(code, serving.schema), f"#{int(decision['transaction']):016x}")
+    return shown_decision(
+        decision, serving.schema, when, _came(code, serving.schema), f"#{int(decision['transaction']):016x}"
+    )
 
 
 def _came(code: np.void, schema: AttributeSchema) -> str:

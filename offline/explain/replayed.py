@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offline.explain.view import UserView, seen
+from offline.explain.view import UserView, shown_decision
 from offline.replay.replayer import Replayer
 from panther_core.base.errors import BadInput
 from panther_core.data.formats import read
@@ -23,7 +23,7 @@ def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: i
     rows = np.flatnonzero(decided.kept)[-events:]
     schema = replayer.serving.schema
     shown = [
-        seen(
+        shown_decision(
             decided.decision[row],
             schema,
             datetime.fromtimestamp(int(table.time_ms[row]) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),

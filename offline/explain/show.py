@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from offline.explain.view import Seen, UserView, behaviour
+from offline.explain.view import ShownDecision, UserView, behaviour
 from panther_core.base.console import console
 
 _LABELS = {1: "fraud", 0: "legitimate", -1: ""}
@@ -30,7 +30,7 @@ def show(view: UserView) -> None:
         _behaviours("Expected next:", [behaviour(each) for each in view.next])
 
 
-def _at_length(event: Seen) -> None:
+def _at_length(event: ShownDecision) -> None:
     console.print(Text(f"\n{event.when}  {event.transaction_id}  {event.came}", style="bold"))
     verdict = "alert" if event.alert else "no alert"
     notes = "".join(f", {note}" for note in event.notes)

@@ -1,87 +1,37 @@
-"""A user as one self-contained HTML page."""
+"""A user as one self-contained HTML page, drawn by templates/user.html."""
 
 from __future__ import annotations
 
-import os
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from offline.explain.view import Seen, UserView, behaviour
+from offline.explain.view import ShownDecision, UserView, behaviour
+from panther_core.report import pages
 from panther_core.report.canvas import BLUE, GREY, ORANGE, draw
 from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
-from panther_core.report.pages import document, figure, paragraph, section, table
-
-_LABELS = {1: "fraud", 0: "legitimate", -1: "unknown"}
 
 
 def write_page(path: Path, view: UserView) -> None:
     """Draw the user into `path`; after an error what was there is there still."""
-    text = render(view)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    pages.write_page(path, render(view))
 
 
 def render(view: UserView) -> str:
     """The page as text."""
-    title = f"User {view.user_id}"
-    parts = [f"<h1>{escape(title)}</h1>", paragraph(f"{view.source}; {view.model}.", soft=True)]
-    if view.events:
-        parts += [
-            figure(
-                _scores(view.events),
-                "Scores of the user's last events",
-                "A filled dot is an alert; the line is the threshold, a shaded event was fraud.",
-            ),
-            table(
-                ["time", "came", "score", "", "strongest reason", "label"],
-                [
-                    [e.when, e.came, f"{e.score:.3%}", "alert" if e.alert else "", _first(e), _LABELS[e.label]]
-                    for e in view.events
-                ],
-                words=True,
-            ),
-            *(section(f"event-{i}", e.when, _event(e)) for i, e in enumerate(reversed(view.events))),
-        ]
-    if view.next:
-        parts.append(
-            section("next", "Expected next", [table(["likeliest first"], [[behaviour(e)] for e in view.next])])
-        )
-    return document(title, "".join(parts))
+    return pages.render(
+        "offline.explain",
+        "user.html",
+        title=f"User {view.user_id}",
+        view=view,
+        image=_scores(view.events) if view.events else "",
+        behaviour=behaviour,
+    )
 
 
-def _first(event: Seen) -> str:
-    return event.reasons[0].code if event.reasons else ""
-
-
-def _event(event: Seen) -> list[str]:
-    notes = "".join(f", {note}" for note in event.notes)
-    parts = [
-        paragraph(f"{event.transaction_id}: {event.came}."),
-        paragraph(
-            f"Score {event.score:.4%}, threshold {event.threshold:.4%}: {'alert' if event.alert else 'no alert'}. "
-            f"{event.history_len:,} earlier events, model version {event.model_version}{notes}."
-        ),
-    ]
-    if event.expected:
-        parts.append(table(["expected, likeliest first"], [[behaviour(each)] for each in event.expected]))
-    if event.reasons:
-        rows = [[r.code, f"{r.contribution:+.2f} nats", r.description] for r in event.reasons]
-        parts.append(
-            table(["reason", "raised the score by" if event.alert else "evidence, by the rules", ""], rows, words=True)
-        )
-    return parts
-
-
-def _scores(events: list[Seen]) -> str:
+def _scores(events: list[ShownDecision]) -> str:
     y = log_odds(np.array([event.score for event in events]))
     alert = np.array([event.alert for event in events])
     limit = log_odds(np.array([event.threshold for event in events]))

@@ -10,7 +10,7 @@ from panther_core.data.schema import AttributeSchema
 from panther_core.decide.reasons import expected_of, reasons_of
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class ShownDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One event, what was expected in its place, and what was decided. `label` -1 unknown."""
 
     when: str
@@ -34,20 +34,20 @@ class UserView(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     source: str
     model: str
-    events: list[Seen]
+    events: list[ShownDecision]
     next: list[Expected]
     """After the last event; from a replay, which ends at the event asked for, and from the live state alike."""
 
 
-def seen(
+def shown_decision(
     decision: np.void, schema: AttributeSchema, when: str, came: str, transaction_id: str, label: int = -1
-) -> Seen:
+) -> ShownDecision:
     """Put a DECISION into words."""
     made = values_of(decision)
     notes = [note for name, note in (("cold_start", "no history"), ("late", "late")) if made[name]]
     if degraded := made["degraded"]:
         notes.append(f"degraded: {degraded}")
-    return Seen(
+    return ShownDecision(
         when=when,
         transaction_id=transaction_id,
         came=came,

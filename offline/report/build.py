@@ -1,4 +1,4 @@
-"""From the folders of finished replays to a Report, and to the two files people get."""
+"""From the folders of finished replays to a ReplayReport, and to the two files people get."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 
 from offline.report import compare, facts, flow, savings
-from offline.report.facts import Report
-from offline.report.log import Decided, Log, load, read_manifest
-from offline.report.resample import Judged, Sampled, sample
+from offline.report.facts import ReplayReport
+from offline.report.log import DecidedLog, VariantDecisions, load, read_manifest
+from offline.report.resample import ReplayedRows, Resampled, resample
 from panther_core.base.errors import BadInput
-from panther_core.report.curves import RESAMPLES
+from panther_core.report.intervals import RESAMPLES
 
 JSON, PAGE = "report.json", "report.html"
 SEED = 0
@@ -28,7 +28,7 @@ def write_report(
     thresholds: Sequence[float] = (),
     title: str = "",
     notes: Sequence[str] = (),
-) -> Report:
+) -> ReplayReport:
     """Measure the replays in `folders`, compare their variants, and write report.json and report.html into `out`.
 
     `since`: first day measured, YYYY-MM-DD. `thresholds`: further variants of each version. Raises BadInput. Both
@@ -52,7 +52,7 @@ def write_report(
     return report
 
 
-def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float], title: str) -> Report:
+def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float], title: str) -> ReplayReport:
     """Measure. Raises BadInput."""
     runs = [read_manifest(folder) for folder in folders]
     log, decided = load(folders, None if since is None else day_ms(since))
@@ -60,9 +60,9 @@ def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float
         if not 0 <= threshold <= 1:
             raise BadInput(f"expected a threshold from 0 to 1, got {threshold}")
     decided = [part for each in decided for part in (each, *(each.at(threshold) for threshold in thresholds))]
-    judged = Judged.of(log, SEED)
+    judged = ReplayedRows.of_log(log, SEED)
     cards = [savings.cards_by_day(log, each, judged) if judged else {} for each in decided]
-    sampled = [sample(judged, each, by_day) for each, by_day in zip(decided, cards, strict=True)] if judged else None
+    sampled = [resample(judged, each, by_day) for each, by_day in zip(decided, cards, strict=True)] if judged else None
     variants = [
         _variant(log, each, cards[i], judged, sampled[i] if sampled else None) for i, each in enumerate(decided)
     ]
@@ -73,7 +73,7 @@ def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float
     ]
     rows = np.flatnonzero(log.measured)
     fraud = rows[log.label[rows] == 1]
-    return Report(
+    return ReplayReport(
         title=title,
         window=(int(log.time_ms[rows[0]]), int(log.time_ms[rows].max())),
         warm_up=len(log) - len(rows),
@@ -92,7 +92,11 @@ def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float
 
 
 def _variant(
-    log: Log, decided: Decided, cards: dict[int, float], judged: Judged | None, sampled: Sampled | None
+    log: DecidedLog,
+    decided: VariantDecisions,
+    cards: dict[int, float],
+    judged: ReplayedRows | None,
+    sampled: Resampled | None,
 ) -> facts.Variant:
     rows = np.flatnonzero(log.measured)
     alerts = rows[decided.alert[rows]]
@@ -107,7 +111,7 @@ def _variant(
         weeks=flow.weeks(log, decided),
         slices=flow.slices(log, decided),
         reasons=flow.reasons(log, decided),
-        worth=savings.measure_worth(log, decided, judged, sampled) if judged and sampled else None,
+        worth=savings.measure_savings(log, decided, judged, sampled) if judged and sampled else None,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.report.facts import ChangedUser, Comparison, Event, Group, Timeline
-from offline.report.log import Decided, Log
-from offline.report.resample import Sampled
+from offline.report.facts import AlertGroup, ChangedUser, Timeline, TimelineEvent, VariantComparison
+from offline.report.log import DecidedLog, VariantDecisions
+from offline.report.resample import Resampled
 from panther_core.report.curves import log_odds
 
 _USERS, _TIMELINES, _EVENTS = 10, 8, 6
@@ -15,7 +15,9 @@ _USERS, _TIMELINES, _EVENTS = 10, 8, 6
 Rows = NDArray[np.intp]
 
 
-def compare(log: Log, first: Decided, second: Decided, sampled: tuple[Sampled, Sampled] | None) -> Comparison:
+def compare(
+    log: DecidedLog, first: VariantDecisions, second: VariantDecisions, sampled: tuple[Resampled, Resampled] | None
+) -> VariantComparison:
     """`sampled`: figures of both on the same draws; None without labels."""
     one, other = first.alert & log.measured, second.alert & log.measured
     names = (f"only {first.name}", f"only {second.name}", "both")
@@ -24,7 +26,7 @@ def compare(log: Log, first: Decided, second: Decided, sampled: tuple[Sampled, S
         for name, a in zip(names, (one & ~other, other & ~one, one & other), strict=True)
     ]
     change = log_odds(second.score) - log_odds(first.score)
-    return Comparison(
+    return VariantComparison(
         first=first.name,
         second=second.name,
         differences=sampled[1].less(sampled[0]) if sampled else {},
@@ -34,9 +36,9 @@ def compare(log: Log, first: Decided, second: Decided, sampled: tuple[Sampled, S
     )
 
 
-def _group(log: Log, name: str, rows: Rows) -> Group:
+def _group(log: DecidedLog, name: str, rows: Rows) -> AlertGroup:
     fraud = rows[log.label[rows] == 1]
-    return Group(
+    return AlertGroup(
         name,
         alerts=len(rows),
         labelled=int((log.label[rows] >= 0).sum()),
@@ -46,7 +48,9 @@ def _group(log: Log, name: str, rows: Rows) -> Group:
     )
 
 
-def _users(log: Log, first: Decided, second: Decided, change: NDArray[np.float64]) -> list[ChangedUser]:
+def _users(
+    log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64]
+) -> list[ChangedUser]:
     """Those with the most alerts that one variant gives and the other does not; ties: the largest change."""
     rows = np.flatnonzero(log.measured & (first.alert != second.alert))
     count = np.bincount(log.user.index[rows], minlength=len(log.user.words))
@@ -56,7 +60,9 @@ def _users(log: Log, first: Decided, second: Decided, change: NDArray[np.float64
     return [_user(log, first, second, change, user) for user in users.tolist() if count[user]]
 
 
-def _user(log: Log, first: Decided, second: Decided, change: NDArray[np.float64], user: int) -> ChangedUser:
+def _user(
+    log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64], user: int
+) -> ChangedUser:
     rows = np.flatnonzero(log.measured & (log.user.index == user))
     fraud = log.label[rows] == 1
     return ChangedUser(
@@ -69,7 +75,9 @@ def _user(log: Log, first: Decided, second: Decided, change: NDArray[np.float64]
     )
 
 
-def _timelines(log: Log, first: Decided, second: Decided, change: NDArray[np.float64]) -> list[Timeline]:
+def _timelines(
+    log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64]
+) -> list[Timeline]:
     """The alerts that changed most, one a user, as many out of each variant as there are: with what came before."""
     out = []
     for mine, theirs in ((first, second), (second, first)):
@@ -83,8 +91,8 @@ def _timelines(log: Log, first: Decided, second: Decided, change: NDArray[np.flo
     return out
 
 
-def _event(log: Log, first: Decided, second: Decided, row: int) -> Event:
-    return Event(
+def _event(log: DecidedLog, first: VariantDecisions, second: VariantDecisions, row: int) -> TimelineEvent:
+    return TimelineEvent(
         transaction_id=str(log.transaction_id[row]),
         time=int(log.time_ms[row]),
         category=log.category[row] or "",

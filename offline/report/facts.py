@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """A figure of merit: its name in `Worth.metrics`, how people call it, and what it is."""
+    """A figure of merit: its name in `Savings.metrics`, how people call it, and what it is."""
 
     name: str
     title: str
@@ -39,7 +39,7 @@ METRICS = (
 )
 
 
-class Figure(msgspec.Struct, frozen=True):
+class Estimate(msgspec.Struct, frozen=True):
     """A value with its 95 % interval."""
 
     value: float
@@ -109,10 +109,10 @@ class Detection(msgspec.Struct, frozen=True):
     """Money of the frauds before detection (all of a user's where there was none)."""
 
 
-class Worth(msgspec.Struct, frozen=True, kw_only=True):
+class Savings(msgspec.Struct, frozen=True, kw_only=True):
     """What needs labels."""
 
-    metrics: dict[str, Figure]
+    metrics: dict[str, Estimate]
     recall: list[float]
     precision: list[float]
     """Thinned precision-recall curve."""
@@ -138,11 +138,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     weeks: list[Week]
     slices: list[Slice]
     reasons: list[ReasonUse]
-    worth: Worth | None
+    worth: Savings | None
     """None where fraud and legitimate labels are not both there."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A transaction as both variants of a comparison saw it. `label` -1 unknown."""
 
     transaction_id: str
@@ -163,10 +163,10 @@ class Timeline(msgspec.Struct, frozen=True):
     user_id: str
     changed: str
     """Transaction id."""
-    events: list[Event]
+    events: list[TimelineEvent]
 
 
-class Group(msgspec.Struct, frozen=True):
+class AlertGroup(msgspec.Struct, frozen=True):
     """Alerts of one kind."""
 
     name: str
@@ -189,20 +189,20 @@ class ChangedUser(msgspec.Struct, frozen=True):
     """Largest difference of scores, in log-odds, second less first."""
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class VariantComparison(msgspec.Struct, frozen=True, kw_only=True):
     """`second` against `first`."""
 
     first: str
     second: str
-    differences: dict[str, Figure]
+    differences: dict[str, Estimate]
     """Second less first, both on the same resamples; empty without labels."""
-    groups: list[Group]
+    groups: list[AlertGroup]
     """Alerts of the first only, the second only, both."""
     users: list[ChangedUser]
     timelines: list[Timeline]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file."""
 
     format_version: int = FORMAT_VERSION
@@ -221,12 +221,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     resamples: int
     seed: int
     variants: list[Variant]
-    comparisons: list[Comparison]
+    comparisons: list[VariantComparison]
     runs: list[dict[str, Any]]
     """What each replay depended on (replay.json, its speed left out)."""
     notes: list[str] = []
 
 
-def encode(report: Report) -> bytes:
+def encode(report: ReplayReport) -> bytes:
     """JSON, a line a field."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from offline.report.facts import Day, ReasonUse, Slice, Week
-from offline.report.log import Decided, Log
+from offline.report.log import DecidedLog, VariantDecisions
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import Words
 from panther_core.report.curves import Floats
@@ -21,7 +21,7 @@ _SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles of the amount between slices
 _MOST = 12  # values of a slice that are shown, the most frequent
 
 
-def days(log: Log, decided: Decided, cards: dict[int, float]) -> list[Day]:
+def days(log: DecidedLog, decided: VariantDecisions, cards: dict[int, float]) -> list[Day]:
     """One line a day with measured transactions."""
     rows = np.flatnonzero(log.measured)
     names, day = np.unique(log.time_ms[rows] // DAY_MS, return_inverse=True)
@@ -36,7 +36,7 @@ def days(log: Log, decided: Decided, cards: dict[int, float]) -> list[Day]:
     ]
 
 
-def weeks(log: Log, decided: Decided) -> list[Week]:
+def weeks(log: DecidedLog, decided: VariantDecisions) -> list[Week]:
     """Drift of the scores by week, against the first one."""
     rows = np.flatnonzero(log.measured)
     start = log.time_ms[rows[0]] // DAY_MS * DAY_MS
@@ -64,7 +64,7 @@ def _shares(score: Floats, edges: Floats) -> Floats:
     return np.asarray(np.bincount(at, minlength=len(edges) + 1) / len(score), np.float64)
 
 
-def slices(log: Log, decided: Decided) -> list[Slice]:
+def slices(log: DecidedLog, decided: VariantDecisions) -> list[Slice]:
     """Every part of the measured transactions, by each property."""
     out = []
     for by, (names, index) in _properties(log, decided).items():
@@ -75,7 +75,7 @@ def slices(log: Log, decided: Decided) -> list[Slice]:
     return out
 
 
-def _properties(log: Log, decided: Decided) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
+def _properties(log: DecidedLog, decided: VariantDecisions) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
     """Names of the values, and which one each row has (-1: not shown)."""
     lengths = [f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in pairwise(_LENGTHS)]
     cuts = np.unique(np.quantile(log.amount[log.measured], _SHARES))
@@ -108,7 +108,7 @@ def _most(words: Words, some: NDArray[np.bool_], missing: str) -> tuple[list[str
     return [missing if value == 0 else words.words[value - 1] for value in shown], place[words.index + 1]
 
 
-def _slice(log: Log, decided: Decided, rows: NDArray[np.intp], by: str, value: str) -> Slice:
+def _slice(log: DecidedLog, decided: VariantDecisions, rows: NDArray[np.intp], by: str, value: str) -> Slice:
     known = rows[log.label[rows] >= 0]
     fraud, alert = log.label[known] == 1, decided.alert[known]
     caught, frauds, alerts = int((alert & fraud).sum()), int(fraud.sum()), int(alert.sum())
@@ -128,7 +128,7 @@ def _slice(log: Log, decided: Decided, rows: NDArray[np.intp], by: str, value: s
     )
 
 
-def reasons(log: Log, decided: Decided) -> list[ReasonUse]:
+def reasons(log: DecidedLog, decided: VariantDecisions) -> list[ReasonUse]:
     """By how often a reason is the first one of an alert."""
     rows = np.flatnonzero(log.measured & decided.alert)
     first, anywhere, caught, known = Counter[str](), Counter[str](), Counter[str](), Counter[str]()

@@ -25,7 +25,7 @@ _SPEED = ("transactions", "seconds", "tps", "finished")
 
 
 @dataclass(frozen=True)
-class Log:
+class DecidedLog:
     """N decided transactions, in time order."""
 
     transaction_id: pa.ChunkedArray
@@ -46,7 +46,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Decided:
+class VariantDecisions:
     """What one variant made of the log."""
 
     name: str
@@ -59,7 +59,7 @@ class Decided:
     degraded: Words
     reasons: tuple[Words, ...]
 
-    def at(self, threshold: float) -> Decided:
+    def at(self, threshold: float) -> VariantDecisions:
         """The same scores with alerts from another threshold on."""
         return replace(
             self,
@@ -89,10 +89,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in _SPEED}
 
 
-def load(folders: Sequence[Path], since_ms: int | None) -> tuple[Log, list[Decided]]:
+def load(folders: Sequence[Path], since_ms: int | None) -> tuple[DecidedLog, list[VariantDecisions]]:
     """The log and every variant in `folders`. Raises BadInput: no decisions, other columns, other transactions."""
-    log: Log | None = None
-    decided: list[Decided] = []
+    log: DecidedLog | None = None
+    decided: list[VariantDecisions] = []
     for folder in folders:
         paths = sorted(folder.glob("decisions-*.parquet"), key=lambda path: (len(path.name), path.name))
         if not paths:
@@ -132,9 +132,9 @@ def _table(path: Path) -> pa.Table:
     return table
 
 
-def _log(table: pa.Table, since_ms: int | None) -> Log:
+def _log(table: pa.Table, since_ms: int | None) -> DecidedLog:
     time_ms = _numbers(table, "event_time")
-    return Log(
+    return DecidedLog(
         transaction_id=table["transaction_id"],
         user=_words(table, "user_id"),
         merchant=_words(table, "merchant_id"),
@@ -150,8 +150,8 @@ def _log(table: pa.Table, since_ms: int | None) -> Log:
     )
 
 
-def _decided(table: pa.Table, name: str) -> Decided:
-    return Decided(
+def _decided(table: pa.Table, name: str) -> VariantDecisions:
+    return VariantDecisions(
         name=name,
         scores_of=name,
         score=_numbers(table, "score"),
@@ -164,7 +164,7 @@ def _decided(table: pa.Table, name: str) -> Decided:
     )
 
 
-def _check_same(log: Log, other: Log, path: Path) -> None:
+def _check_same(log: DecidedLog, other: DecidedLog, path: Path) -> None:
     if not log.transaction_id.equals(other.transaction_id):
         raise BadInput(
             f"{path}: expected the {len(log)} transactions of the first decisions, got {len(other)} others: compare "

@@ -11,11 +11,11 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from offline.report.facts import Day, Report, Timeline, Variant, Week
+from offline.report.facts import Day, ReplayReport, Timeline, Variant, Week
 from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES
+from panther_core.report import charts
 from panther_core.report.canvas import BLUE, GREEN, GREY, GROUPS, INK, ORANGE, draw, label, percent
-from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
 
 COLOURS = (BLUE, ORANGE, GREEN, *GROUPS[3:])
@@ -26,26 +26,30 @@ def coloured(variants: Sequence[Variant]) -> list[tuple[Variant, str]]:
     return [(variant, COLOURS[i % len(COLOURS)]) for i, variant in enumerate(variants)]
 
 
-def precision_recall(report: Report) -> str:
+def precision_recall(report: ReplayReport) -> str:
     """Precision over recall of each variant, its threshold marked."""
+    curves = [
+        charts.Curve(
+            label(variant.name),
+            colour,
+            worth.recall,
+            worth.precision,
+            worth.metrics["average_precision"].value,
+            (worth.metrics["recall"].value, worth.metrics["precision"].value),
+        )
+        for variant, colour in coloured(report.variants)
+        if (worth := variant.worth)
+    ]
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        for variant, colour in coloured(report.variants):
-            if worth := variant.worth:
-                name = f"{label(variant.name)}, AP {worth.metrics['average_precision'].value:.3f}"
-                axes.step(worth.recall, worth.precision, where="pre", color=colour, label=name)
-                at = worth.metrics
-                axes.plot(at["recall"].value, at["precision"].value, "o", ms=7, color=colour, mec="white")
-        axes.axhline(report.frauds / report.labelled, color=GREY, ls=":", lw=1.2, label="chance")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: share of fraud caught", ylabel="precision")
-        percent(axes)
+        charts.precision_recall(axes, curves, report.frauds / report.labelled)
         _legend(figure, axes)
 
     return draw(paint, (5.0, 3.4))
 
 
-def budgets(report: Report) -> str:
+def budgets(report: ReplayReport) -> str:
     """Recall over the share of transactions alerted, 0.01, 0.1 and 1 % marked."""
     rate = report.frauds / report.labelled
 
@@ -69,7 +73,7 @@ def budgets(report: Report) -> str:
     return draw(paint, (5.0, 3.4))
 
 
-def alerts_by_day(report: Report) -> str:
+def alerts_by_day(report: ReplayReport) -> str:
     """Alerts of each variant by day."""
 
     def paint(figure: Figure) -> None:
@@ -88,7 +92,7 @@ def alerts_by_day(report: Report) -> str:
     return draw(paint)
 
 
-def cards_by_day(report: Report) -> str:
+def cards_by_day(report: ReplayReport) -> str:
     """CP@100 of each variant by day."""
 
     def paint(figure: Figure) -> None:
@@ -104,7 +108,7 @@ def cards_by_day(report: Report) -> str:
     return draw(paint, (5.0, 2.6))
 
 
-def detection(report: Report) -> str:
+def detection(report: ReplayReport) -> str:
     """Share of defrauded users found, over the hours since their first fraud."""
 
     def paint(figure: Figure) -> None:
@@ -125,7 +129,7 @@ def detection(report: Report) -> str:
     return draw(paint)
 
 
-def drift(report: Report) -> str:
+def drift(report: ReplayReport) -> str:
     """Stability index by week."""
 
     def paint(figure: Figure) -> None:
@@ -158,7 +162,7 @@ def timeline(line: Timeline, names: tuple[str, str]) -> str:
             axes.axvspan(at - 0.4, at + 0.4, color=ORANGE, alpha=0.12, lw=0)
         axes.set(xlim=(-0.5, len(x) - 0.5), ylabel="score")
         axes.set_xticks(x, [datetime.fromtimestamp(e.time / 1000, UTC).strftime("%d %b\n%H:%M") for e in line.events])
-        odds_ticks(axes, "y")
+        charts.odds_ticks(axes, "y")
         _legend(figure, axes)
 
     return draw(paint, (5.0, 2.2))

@@ -10,57 +10,55 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.report.facts import Figure
-from offline.report.log import Decided, Log
+from offline.report.facts import Estimate
+from offline.report.log import DecidedLog, VariantDecisions
 from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES, alert_metrics, fraud_metrics
-from panther_core.report.curves import Floats, draws, interval, ranked, resampled_precision
+from panther_core.report.curves import Floats, ranked
+from panther_core.report.intervals import JudgedRows, draws, interval
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The rows that can be judged: measured, and labelled."""
+class ReplayedRows(JudgedRows):
+    """The rows of a log that are measured and have a label."""
 
-    rows: NDArray[np.intp]  # [N]
-    user_N: NDArray[np.intp]  # dense
-    label_N: NDArray[np.int8]
+    rows: NDArray[np.intp]  # [N], their places in the log
     amount_N: Floats
     days: int
-    times_RU: list[NDArray[np.int64]]
     seed: int
 
-    @classmethod
-    def of(cls, log: Log, seed: int) -> Judged | None:
+    @staticmethod
+    def of_log(log: DecidedLog, seed: int) -> ReplayedRows | None:
         """None where the labels do not hold both fraud and legitimate transactions."""
         rows = np.flatnonzero(log.measured & (log.label >= 0))
         label = log.label[rows]
         if not 0 < label.sum() < len(rows):
             return None
-        who, user = np.unique(log.user.index[rows], return_inverse=True)
         days = len(np.unique(log.time_ms[log.measured] // DAY_MS))
-        return cls(rows, user, label, log.amount[rows], days, draws(len(who), seed), seed)
+        judged = JudgedRows.of(label, log.user.index[rows], seed)
+        return ReplayedRows(label, judged.user_N, judged.times_RU, rows, log.amount[rows], days, seed)
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Resampled:
     """Every figure of a variant: its value, and its values [R] under the draws."""
 
     value: dict[str, float]
     drawn: dict[str, Floats]
 
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> dict[str, Estimate]:
         """With 95 % intervals."""
-        return {name: Figure(value, *interval(self.drawn[name])) for name, value in self.value.items()}
+        return {name: Estimate(value, *interval(self.drawn[name])) for name, value in self.value.items()}
 
-    def less(self, first: Sampled) -> dict[str, Figure]:
+    def less(self, first: Resampled) -> dict[str, Estimate]:
         """Differences to `first`, draw by draw."""
         return {
-            name: Figure(value - first.value[name], *interval(self.drawn[name] - first.drawn[name]))
+            name: Estimate(value - first.value[name], *interval(self.drawn[name] - first.drawn[name]))
             for name, value in self.value.items()
         }
 
 
-def sample(judged: Judged, decided: Decided, cards: dict[int, float]) -> Sampled:
+def resample(judged: ReplayedRows, decided: VariantDecisions, cards: dict[int, float]) -> Resampled:
     """`cards`: CP@100 by day."""
     score, alert = decided.score[judged.rows], decided.alert[judged.rows]
     ranking, alerting = fraud_metrics(score, judged.label_N), alert_metrics(alert, judged.label_N)
@@ -70,15 +68,15 @@ def sample(judged: Judged, decided: Decided, cards: dict[int, float]) -> Sampled
     value["value_caught"] = float(judged.amount_N[caught].sum() / judged.amount_N[judged.label_N == 1].sum())
     value["card_precision_100"] = float(np.mean(list(cards.values())))
     value["alerts_per_day"] = float(alert.sum() / judged.days)
-    drawn = {"average_precision": resampled_precision(score, judged.label_N, judged.user_N, judged.times_RU)}
+    drawn = {"average_precision": judged.average_precision(score)}
     drawn |= _recall_at_top(judged, score)
     drawn |= _of_alerts(judged, alert)
     by_day = np.array(list(cards.values()))
     drawn["card_precision_100"] = np.array([times @ by_day / len(by_day) for times in draws(len(by_day), judged.seed)])
-    return Sampled(value, drawn)
+    return Resampled(value, drawn)
 
 
-def _recall_at_top(judged: Judged, score: Floats) -> dict[str, Floats]:
+def _recall_at_top(judged: ReplayedRows, score: Floats) -> dict[str, Floats]:
     order, _ = ranked(score)
     whose, fraud = judged.user_N[order], judged.label_N[order] == 1
     out = {f"recall_top_{share * 100:g}pct": np.full(len(judged.times_RU), np.nan) for share in TOP_SHARES}
@@ -92,7 +90,7 @@ def _recall_at_top(judged: Judged, score: Floats) -> dict[str, Floats]:
     return out
 
 
-def _of_alerts(judged: Judged, alert: NDArray[np.bool_]) -> dict[str, Floats]:
+def _of_alerts(judged: ReplayedRows, alert: NDArray[np.bool_]) -> dict[str, Floats]:
     """Sums by user are enough."""
     fraud, times_RU = judged.label_N == 1, np.stack(judged.times_RU)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.report.facts import Detection, Worth
-from offline.report.log import Decided, Log
-from offline.report.resample import Judged, Sampled
+from offline.report.facts import Detection, Savings
+from offline.report.log import DecidedLog, VariantDecisions
+from offline.report.resample import ReplayedRows, Resampled
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.evaluation import card_precision_by_day
 from panther_core.report.curves import reliability, thinned
@@ -21,13 +21,13 @@ _WEEK = 7
 _WITHIN = {"at once": 0, "1 hour": HOUR_MS, "1 day": DAY_MS, "7 days": 7 * DAY_MS, "ever": None}
 
 
-def measure_worth(log: Log, decided: Decided, judged: Judged, sampled: Sampled) -> Worth:
+def measure_savings(log: DecidedLog, decided: VariantDecisions, judged: ReplayedRows, sampled: Resampled) -> Savings:
     """Everything in the report that needs labels, for one variant."""
     rows, label = judged.rows, judged.label_N
     score, alert = decided.score[rows], decided.alert[rows]
     caught = alert & (label == 1)
     recall, precision = thinned(score, label)
-    return Worth(
+    return Savings(
         metrics=sampled.figures(),
         recall=recall,
         precision=precision,
@@ -40,7 +40,7 @@ def measure_worth(log: Log, decided: Decided, judged: Judged, sampled: Sampled) 
     )
 
 
-def cards_by_day(log: Log, decided: Decided, judged: Judged) -> dict[int, float]:
+def cards_by_day(log: DecidedLog, decided: VariantDecisions, judged: ReplayedRows) -> dict[int, float]:
     """CP@100 by day (epoch days), after the Fraud Detection Handbook, week by week from the first measured day on.
 
     Out of a day go users with a fraud that had become known by its morning, as far as it happened a label delay and

@@ -1,237 +1,116 @@
-"""The sections of the page: text, tables and figures of a Report, in order."""
+"""Rows of the page's tables that have the variants side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from offline.report import plots
-from offline.report.facts import METRICS, Figure, Metric, Report, Slice, Variant, Worth
-from panther_core.base.times import HOUR_MS
-from panther_core.evaluation import CARDS
-from panther_core.report.pages import figure, paragraph, table
-from panther_core.report.words import day, money, share
+from offline.report.facts import METRICS, Estimate, Metric, ReplayReport, Variant, VariantComparison
+from panther_core.report.words import day, formatted
 
-Section = Callable[[Report], Iterator[str]]
-_TITLES = {metric.name: metric.title for metric in METRICS}
+Rows = list[list[str]]
 
 
-def judged(report: Report) -> list[tuple[Variant, Worth]]:
-    """Variants with what their labels say."""
-    return [(variant, variant.worth) for variant in report.variants if variant.worth]
+class Table(NamedTuple):
+    """Column heads, and rows of as many cells."""
+
+    head: list[str]
+    rows: Rows
 
 
-def figures(report: Report) -> Iterator[str]:
-    """Every figure with its interval, side by side."""
-    rows = [
-        [metric.title, *(_figure(metric, worth.metrics[metric.name]) for _, worth in judged(report))]
+def figures(judged: Sequence[Variant]) -> Rows:
+    """A row a metric: each variant's value with its interval."""
+    return [
+        [metric.title, *(_with_interval(metric, v.worth.metrics[metric.name]) for v in judged if v.worth)]
         for metric in METRICS
     ]
-    yield table(["", *(variant.name for variant, _ in judged(report))], rows)
-    yield paragraph(
-        f"In brackets 95% of {report.resamples} resamples of users (seed {report.seed}); of CP@{CARDS}: of days. "
-        + "; ".join(f"{metric.title}: {metric.what}" for metric in METRICS if metric.name != "alerts_per_day")
-        + ".",
-        soft=True,
-    )
 
 
-def _figure(metric: Metric, found: Figure) -> str:
+def _with_interval(metric: Metric, found: Estimate) -> str:
+    spec = ".1%" if metric.share else ",.1f" if abs(found.value) >= 2 else ".3f"
+    return f"{found.value:{spec}} ({found.low:{spec}} to {found.high:{spec}})"
+
+
+def differences(comparison: VariantComparison) -> Rows:
+    """A row a metric: the second variant less the first, with its interval and what that says; none without labels."""
+    return [_difference(metric, comparison.differences[metric.name]) for metric in METRICS if comparison.differences]
+
+
+def _difference(metric: Metric, found: Estimate) -> list[str]:
     def shown(value: float) -> str:
         if metric.share:
-            return f"{value:.1%}"
-        return f"{value:,.1f}" if abs(found.value) >= 2 else f"{value:.3f}"
+            return f"{round(100 * value, 1) + 0.0:+.1f} points"  # never -0.0
+        digits = 1 if metric.name == "alerts_per_day" else 3
+        return f"{round(value, digits) + 0.0:+,.{digits}f}"
 
-    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
-
-
-def curves(report: Report) -> Iterator[str]:
-    """Precision-recall."""
-    yield figure(
-        plots.precision_recall(report),
-        "Precision over recall of each variant",
-        "Each point of a line is a threshold: how much fraud it catches (right is better), and how many of its alerts "
-        "are fraud (higher is better); the dot is the threshold in force, the dotted line alerts at random.",
-    )
+    verdict = "not told apart" if found.low <= 0 <= found.high else "beyond chance"
+    if found.value == found.low == found.high == 0:
+        return [metric.title, "none", "", ""]
+    return [metric.title, shown(found.value), f"{shown(found.low)} to {shown(found.high)}", verdict]
 
 
-def budget(report: Report) -> Iterator[str]:
-    """Recall against the alert budget."""
-    yield figure(
-        plots.budgets(report),
-        "Recall over the share of transactions that alert",
-        "How much fraud is found by how many alerts: the dots are budgets of 0.01, 0.1 and 1% of the transactions; the "
-        "dotted line is the most so few alerts can hold.",
-    )
-
-
-def alerts(report: Report) -> Iterator[str]:
-    """Alerts per day."""
-    yield figure(
-        plots.alerts_by_day(report),
-        "Alerts by day",
-        "What analysts would have had on their desks each day; the dotted line is all fraud of the day.",
-    )
-    rows = []
-    for variant in report.variants:
-        counts = [each.alerts for each in variant.days]
-        rows.append(
-            [
-                variant.name,
-                ", ".join(f"{threshold:.4f}" for threshold in variant.thresholds),
-                f"{variant.alerts:,}",
-                f"{variant.alerts / report.transactions:.2%}",
-                f"{sum(counts) / len(counts):,.1f}",
-                f"{max(counts):,}",
-                f"{variant.alerted_users:,}",
-            ]
-        )
-    yield table(["", "threshold", "alerts", "of transactions", "a day", "most on a day", "users"], rows)
-
-
-def cards(report: Report) -> Iterator[str]:
-    """CP@100."""
-    yield figure(
-        plots.cards_by_day(report),
-        f"Card precision at {CARDS} by day",
-        f"If {CARDS} users could be looked at each day, those with the highest score of the day: the share that was "
-        "fraud. Users whose fraud was known by that morning (labels after their delay) are passed over, week by week "
-        "as in the Fraud Detection Handbook, and so are those found earlier in the week.",
-    )
-
-
-def value(report: Report) -> Iterator[str]:
-    """Money."""
-    yield paragraph(
-        f"Fraud amounts to {money(report.fraud_amount)} in the log's own unit. Caught is what alerted, whether or not "
-        "it could have been stopped; lost before detection is what a user's frauds took before the first that alerted."
-    )
-    yield table(
-        ["", "caught", "of all fraud", "mean fraud caught", "lost before detection"],
+def drift(variants: Sequence[Variant]) -> Table:
+    """A row a week, of the variants that have scores of their own."""
+    own = [variant for variant in variants if variant.scores_of == variant.name]
+    columns = {"PSI": ("psi", ".3f"), "mean score": ("mean_score", ".3%"), "alerted": ("alert_rate", ".2%")}
+    rows = [
         [
-            [
-                variant.name,
-                money(worth.caught_amount),
-                f"{worth.metrics['value_caught'].value:.1%}",
-                money(worth.caught_amount / worth.caught) if worth.caught else "",
-                money(worth.detection.lost_before),
-            ]
-            for variant, worth in judged(report)
-        ],
-    )
+            day(weeks[0].time),
+            f"{weeks[0].transactions:,}",
+            *(format(getattr(week, name), spec) for name, spec in columns.values() for week in weeks),
+        ]
+        for weeks in zip(*(variant.weeks for variant in own), strict=True)
+    ]
+    return Table(["week from", "transactions", *_side_by_side(own, list(columns))], rows)
 
 
-def detection(report: Report) -> Iterator[str]:
-    """Delay since the first fraud."""
-    yield figure(
-        plots.detection(report),
-        "Share of defrauded users found, by time since their first fraud",
-        "A line's height at the left is the share of defrauded users whose very first fraud alerted; where it stays "
-        "flat, later frauds of a user were missed like the first.",
-    )
-    rows = []
-    for variant, worth in judged(report):
-        found = worth.detection
-        median = "" if found.median_ms is None else f"{found.median_ms / HOUR_MS:,.1f} h"
-        rows.append([variant.name, f"{found.users:,}", *(f"{part:.1%}" for part in found.within.values()), median])
-    names = list(judged(report)[0][1].detection.within)
-    yield table(["", "defrauded users", *names, "median, if found"], rows)
-
-
-def calibration(report: Report) -> Iterator[str]:
-    """Reliability."""
-    from panther_core.report import charts
-
-    for variant, worth in judged(report):
-        if variant.scores_of != variant.name:
-            continue
-        yield figure(
-            charts.reliability(worth.bins),
-            f"Share of fraud over mean score, {variant.name}",
-            f"{variant.name}: each dot is a tenth of the transactions by score. On the dotted line the score is the "
-            "probability it claims to be, below it the score is too high; both axes are log-odds.",
-        )
-        if worth.alerts:
-            yield paragraph(
-                f"{variant.name}: {worth.alerts:,} alerts promised {worth.alerts_mean_score:.1%} fraud (their mean "
-                f"score) and held {worth.caught / worth.alerts:.1%}."
-            )
-
-
-def drift(report: Report) -> Iterator[str]:
-    """Score drift by week."""
-    yield figure(
-        plots.drift(report),
-        "Population stability index of the scores by week",
-        "How far each week's scores have moved from the first week's, over tenths of the first week: by custom below "
-        "0.1 (dotted) is stable, above 0.25 (dashed) calls for a look at the model.",
-    )
-    own = [variant for variant in report.variants if variant.scores_of == variant.name]
-    columns = [("PSI", "psi", ".3f"), ("mean score", "mean_score", ".3%"), ("alerted", "alert_rate", ".2%")]
-    yield table(
-        ["week from", "transactions", *_named(own, [title for title, _, _ in columns])],
-        [
-            [
-                day(lines[0].time),
-                f"{lines[0].transactions:,}",
-                *(format(getattr(line, name), spec) for _, name, spec in columns for line in lines),
-            ]
-            for lines in zip(*(variant.weeks for variant in own), strict=True)
-        ],
-    )
-
-
-def _named(variants: list[Variant], heads: Sequence[str]) -> list[str]:
-    """Column heads, the variants of each side by side; without their names where there is one."""
+def _side_by_side(variants: Sequence[Variant], heads: Sequence[str]) -> list[str]:
+    """Each head once for every variant; without the variant's name where there is only one."""
     if len(variants) == 1:
         return list(heads)
     return [f"{head}, {variant.name}" for head in heads for variant in variants]
 
 
-def slices(report: Report) -> Iterator[str]:
-    """Every slice, variants side by side."""
-    yield paragraph(
-        "Where it works and where it does not. Amounts are cut at the 25th, 50th, 75th and 95th percentile; history "
-        "is how many earlier transactions of the user were known; AP and the shares are of labelled transactions."
-    )
-    kinds = list(dict.fromkeys(part.by for part in report.variants[0].slices))
-    several = len(report.variants) > 1
-    heads = ("recall", "precision", "alerts", "value", "AP")[: 3 if several else 5] if judged(report) else ("alerts",)
-    for kind in kinds:
+def slices(report: ReplayReport) -> Iterator[Table]:
+    """A table for each property by which transactions are sliced, a row for each of its values."""
+    first, *others = report.variants
+    heads = ("recall", "precision", "alerts", "value", "AP")[: 3 if others else 5] if first.worth else ("alerts",)
+    for by in dict.fromkeys(part.by for part in first.slices):
         rows = []
-        for first in (part for part in report.variants[0].slices if part.by == kind):
-            cells: list[dict[str, str]] = []
-            for variant in report.variants:
-                own = next((s for s in variant.slices if (s.by, s.value) == (kind, first.value)), None)
-                cells.append(_slice(own) if own else {})
+        for part in (part for part in first.slices if part.by == by):
+            cells = [_slice(variant, by, part.value) for variant in report.variants]
             side = [cell.get(head, "") for head in heads for cell in cells]
-            rows.append([first.value, f"{first.transactions:,}", f"{first.frauds:,}", *side])
-        yield table([kind, "transactions", "frauds", *_named(report.variants, heads)], rows)
+            rows.append([part.value, f"{part.transactions:,}", f"{part.frauds:,}", *side])
+        yield Table([by, "transactions", "frauds", *_side_by_side(report.variants, heads)], rows)
 
 
-def _slice(part: Slice) -> dict[str, str]:
+def _slice(variant: Variant, by: str, value: str) -> dict[str, str]:
+    """Cells by column head; none where the variant has no such slice."""
+    part = next((part for part in variant.slices if (part.by, part.value) == (by, value)), None)
+    if part is None:
+        return {}
     return {
-        "recall": share(part.recall),
-        "precision": share(part.precision),
+        "recall": formatted(part.recall, ".1%"),
+        "precision": formatted(part.precision, ".1%"),
         "alerts": f"{part.alerts:,}",
-        "value": share(part.value_caught),
-        "AP": "" if part.average_precision is None else f"{part.average_precision:.3f}",
+        "value": formatted(part.value_caught, ".1%"),
+        "AP": formatted(part.average_precision, ".3f"),
     }
 
 
-def reasons(report: Report) -> Iterator[str]:
-    """Reasons' frequency."""
-    yield paragraph("Which reasons alerts name: as the strongest, anywhere among the three; and how many were fraud.")
-    for variant in report.variants:
-        yield table(
-            [f"{variant.name}, reason", "strongest", "of alerts", "anywhere", "fraud, where strongest"],
-            [
-                [
-                    use.code,
-                    f"{use.first:,}",
-                    f"{use.first / variant.alerts:.1%}",
-                    f"{use.anywhere:,}",
-                    share(use.precision),
-                ]
-                for use in variant.reasons
-            ],
-        )
+def manifest(found: dict[str, Any]) -> Rows:
+    """What a replay depended on: a row a fact, of a list of objects one each."""
+    rows = []
+    for name, value in found.items():
+        for part in value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]:
+            rows.append([name.replace("_", " "), _fact(part)])
+    return rows
+
+
+def _fact(found: Any) -> str:
+    """A value of the manifest; of checksums the beginning, report.json has the whole."""
+    if isinstance(found, dict):
+        return ", ".join(f"{name} {_fact(value)}" for name, value in found.items())
+    text = found if isinstance(found, str) else json.dumps(found)
+    return text[:12] if len(text) == 64 else text

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from panther_core.report.canvas import BLUE, GREY, draw
+from panther_core.report.canvas import BLUE, GREY, draw, percent
 from panther_core.report.curves import Bin, log_odds, wilson
 
 _TICKS = np.array([1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99])
+
+
+class Curve(NamedTuple):
+    """Precision over recall of one scorer, and its recall and precision at the threshold in force."""
+
+    name: str
+    colour: str
+    recall: list[float]
+    precision: list[float]
+    average_precision: float
+    at_threshold: tuple[float, float] | None
+
+
+def precision_recall(axes: Axes, curves: Sequence[Curve], chance: float, dot: str = "") -> None:
+    """Curves with a dot at each threshold, named `dot` in the legend, and the precision of alerts at random."""
+    for curve in curves:
+        name = f"{curve.name}, AP {curve.average_precision:.3f}"
+        axes.step(curve.recall, curve.precision, where="pre", color=curve.colour, label=name)
+    for curve in curves:
+        if curve.at_threshold:
+            axes.plot(*curve.at_threshold, "o", ms=7, color=curve.colour, mec="white", label=dot)
+    axes.axhline(chance, color=GREY, ls=":", lw=1.2, label="chance")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: share of fraud caught", ylabel="precision")
+    percent(axes)
 
 
 def reliability(measured: list[Bin]) -> str:

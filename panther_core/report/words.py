@@ -1,4 +1,4 @@
-"""Times, shares and money as the page writes them."""
+"""Times, amounts and numbers as the pages write them: filters of their templates."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def money(amount: float) -> str:
     return f"{amount:,.0f}" if abs(amount) >= 1000 else f"{amount:,.2f}"
 
 
-def share(value: float | None) -> str:
-    """Per cent, or nothing."""
-    return "" if value is None else f"{value:.1%}"
+def formatted(value: float | None, spec: str) -> str:
+    """A number by a format specification such as ",.1f" or ".2%"; nothing for None."""
+    return "" if value is None else format(value, spec)

@@ -44,7 +44,7 @@ class NextTokens(msgspec.Struct, frozen=True):
     """HR@k and NDCG@k by who predicts; the model comes first."""
 
 
-class Scorer(msgspec.Struct, frozen=True):
+class ScorerFigures(msgspec.Struct, frozen=True):
     """Test scores of one scorer. The curve is thinned: precision and recall at falling thresholds."""
 
     name: str
@@ -76,7 +76,7 @@ class Fraud(msgspec.Struct, frozen=True, kw_only=True):
     alerts: int
     alerts_mean_score: float
     """What the scores of the alerts promised: their mean; 0 without alerts."""
-    scorers: list[Scorer]
+    scorers: list[ScorerFigures]
     """The model first."""
     gains: dict[str, tuple[float, float, float]]
     """Average precision of the model less that of each other scorer, with 95 % of the same resamples."""
@@ -129,7 +129,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     group: list[int]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file."""
 
     format_version: int = FORMAT_VERSION
@@ -146,12 +146,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     embedding: Embedding
 
 
-def encode(report: Report) -> bytes:
+def encode(report: VersionReport) -> bytes:
     """JSON, a line a field."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
-def load(folder: Path) -> Report:
+def load(folder: Path) -> VersionReport:
     """The report in an artifact, its checksum verified. Raises ArtifactError, FingerprintMismatch."""
     manifest, path = load_manifest(folder), folder / RUN_REPORT
     if RUN_REPORT not in manifest.files:
@@ -160,7 +160,7 @@ def load(folder: Path) -> Report:
             "no report; train anew with `panther models train`"
         )
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return msgspec.json.decode(path.read_bytes(), type=VersionReport)
     except msgspec.DecodeError as error:
         raise ArtifactError(
             f"expected a report of format {FORMAT_VERSION} in {path}, got {error}: use the code version "

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.evaluation import TOP_SHARES
-from panther_core.report.curves import RESAMPLES, Floats, bootstrap, histogram, interval, reliability, thinned
-from trainer.report.facts import Fraud, Scorer, TopShare
+from panther_core.report.curves import Floats, histogram, reliability, thinned
+from panther_core.report.intervals import RESAMPLES, JudgedRows, interval
+from trainer.report.facts import Fraud, ScorerFigures, TopShare
 
 _BINS, _BARS = 10, 40
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Test rows: label, dense user index and calibrated scores by scorer (the model first), each [N]."""
+class ScoredRows:
+    """Test rows: label, user's number and calibrated scores by scorer (the model first), each [N]."""
 
     label: NDArray[np.int8]
     user: NDArray[np.int32]
@@ -24,14 +25,15 @@ class Judged:
 
 
 def measure_fraud(
-    judged: Judged, metrics: dict[str, dict[str, float]], threshold: float, alert_budget: float, seed: int
+    tested: ScoredRows, metrics: dict[str, dict[str, float]], threshold: float, alert_budget: float, seed: int
 ) -> Fraud:
     """`metrics`: of each scorer on the test rows, and "validation"."""
-    label, scores = judged.label, list(judged.scores.values())
+    label, scores = tested.label, list(tested.scores.values())
     frauds, model = int(label.sum()), scores[0]
-    resampled_SR = np.stack(bootstrap(scores, label, judged.user, seed))
+    rows = JudgedRows.of(label, tested.user, seed)
+    resampled_SR = np.stack([rows.average_precision(score) for score in scores])
     alert = model >= threshold
-    names = list(judged.scores)
+    names = list(tested.scores)
     gains = {
         name: (
             metrics[names[0]]["average_precision"] - metrics[name]["average_precision"],
@@ -42,14 +44,14 @@ def measure_fraud(
     return Fraud(
         rows=len(label),
         frauds=frauds,
-        users=len(np.unique(judged.user)),
+        users=len(np.unique(tested.user)),
         threshold=threshold,
         alert_budget=alert_budget,
         validation=metrics["validation"],
         alerts=int(alert.sum()),
         alerts_mean_score=float(model[alert].mean()) if alert.any() else 0.0,
         scorers=[
-            Scorer(name, metrics[name], interval(resampled_R), *thinned(score, label))
+            ScorerFigures(name, metrics[name], interval(resampled_R), *thinned(score, label))
             for name, score, resampled_R in zip(names, scores, resampled_SR, strict=True)
         ],
         gains=gains,

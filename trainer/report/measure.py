@@ -1,4 +1,4 @@
-"""From what training holds at its end to a Report: all that needs the data, the model or the labels."""
+"""From what training holds at its end to a VersionReport: all that needs the data, the model or the labels."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from trainer.fit.dataset import Split
 from trainer.fit.ranking import MISS, metrics
 from trainer.fit.train_config import TrainConfig
 from trainer.report.embedding import last_places, measure_embedding
-from trainer.report.facts import About, NextTokens, Report, encode
-from trainer.report.fraud import Judged, measure_fraud
+from trainer.report.facts import About, NextTokens, VersionReport, encode
+from trainer.report.fraud import ScoredRows, measure_fraud
 from trainer.report.motifs import measure_motifs
 from trainer.report.next_tokens import fit_followers, token_pairs
 
@@ -50,10 +50,10 @@ class Finished:
     history: History
     encoded: EncodedHistory
     test: NDArray[np.int64]
-    judged: Judged
+    judged: ScoredRows
 
 
-def write_report(folder: Path, done: Finished, manifest: Manifest, config: TrainConfig) -> Report:
+def write_report(folder: Path, done: Finished, manifest: Manifest, config: TrainConfig) -> VersionReport:
     """Measure, and write report.json beside the curve and the tokenizer's report, which must lie in `folder`."""
     history = done.history
     place = last_places(history, manifest.seed)
@@ -61,7 +61,7 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
     profile_N8 = history.profile[history.order[place]]
     judges = {name: manifest.metrics[key] for name, key in TESTED.items()}
     judges["validation"] = manifest.metrics["validation"]
-    report = Report(
+    report = VersionReport(
         about=_about(done, manifest, config),
         curve=read_curve(folder / CURVE),
         head_curve=manifest.metrics["validation_ap_by_epoch"],
@@ -73,7 +73,7 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
     )
     stored = encode(report)
     (folder / RUN_REPORT).write_bytes(stored)
-    return msgspec.json.decode(stored, type=Report)  # as the page will find it: a knob set to 1 is stored as 1.0
+    return msgspec.json.decode(stored, type=VersionReport)  # as the page will find it: a knob set to 1 is stored as 1.0
 
 
 def _about(done: Finished, manifest: Manifest, config: TrainConfig) -> About:

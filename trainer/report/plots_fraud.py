@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from panther_core.report import charts
 from panther_core.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, draw, percent
-from panther_core.report.charts import odds_ticks
 from panther_core.report.curves import log_odds
 from trainer.report.facts import Fraud
 
@@ -14,18 +14,17 @@ _COLOURS = (BLUE, ORANGE, GREEN, INK)  # one a scorer
 
 
 def precision_recall(fraud: Fraud) -> str:
-    """Precision over recall of each scorer, the alert threshold marked."""
+    """Precision over recall of each scorer, the alert threshold of the model marked."""
+    curves = [
+        charts.Curve(scorer.name, colour, scorer.recall, scorer.precision, scorer.metrics["average_precision"], None)
+        for scorer, colour in zip(fraud.scorers, _COLOURS, strict=True)
+    ]
+    model = fraud.scorers[0].metrics
+    curves[0] = curves[0]._replace(at_threshold=(model["recall"], model["precision"]))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        for scorer, colour in zip(fraud.scorers, _COLOURS, strict=True):
-            name = f"{scorer.name}, AP {scorer.metrics['average_precision']:.3f}"
-            axes.step(scorer.recall, scorer.precision, where="pre", color=colour, label=name)
-        at = fraud.scorers[0].metrics
-        axes.plot(at["recall"], at["precision"], "o", ms=7, color=BLUE, mec="white", label="alert threshold")
-        axes.axhline(fraud.frauds / fraud.rows, color=GREY, ls=":", lw=1.2, label="chance")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: share of fraud caught", ylabel="precision")
-        percent(axes)
+        charts.precision_recall(axes, curves, fraud.frauds / fraud.rows, "alert threshold")
         axes.legend(loc="upper right")
 
     return draw(paint)
@@ -67,7 +66,7 @@ def histogram(fraud: Fraud) -> str:
         at = float(log_odds(np.array([fraud.threshold]))[0])
         axes.axvline(at, color=BLUE, lw=1.2, label="alert threshold")
         axes.set(xlabel="score", ylabel="share of the class")
-        odds_ticks(axes, "x")
+        charts.odds_ticks(axes, "x")
         percent(axes, "y")
         figure.legend(loc="outside lower center", ncols=3)
 

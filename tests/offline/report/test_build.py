@@ -10,17 +10,17 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from offline.report.build import build, write_report
-from offline.report.facts import METRICS, Report
+from offline.report.facts import METRICS, ReplayReport
 from offline.report.flow import stability
 from offline.report.log import load
-from offline.report.resample import Judged
+from offline.report.resample import ReplayedRows
 from offline.report.savings import cards_by_day, detection
 from panther_core.base.errors import BadInput
 from panther_core.evaluation import card_precision
 from tests.offline.report.conftest import DAY_MS, START_MS, Columns, made_up, new_replay, write_decisions
 
 
-def measured(folder: Path, since: str | None = None, thresholds: tuple[float, ...] = ()) -> Report:
+def measured(folder: Path, since: str | None = None, thresholds: tuple[float, ...] = ()) -> ReplayReport:
     return build([folder], since, thresholds, "test")
 
 
@@ -58,7 +58,7 @@ def test_cards_of_a_week_follow_the_handbook(folder: Path, columns: Columns) -> 
     """Third week, labels a week late: passed over are users whose fraud of the first week, or later, is known."""
     write_decisions(folder, "v1", columns)
     log, (decided,) = load([folder], START_MS + 14 * DAY_MS)
-    judged = Judged.of(log, 0)
+    judged = ReplayedRows.of_log(log, 0)
     assert judged is not None
     day = (log.time_ms - START_MS) // DAY_MS
     kept = []
@@ -225,7 +225,7 @@ def test_errors_name_the_remedy_and_leave_no_half_written_report(
         write_report([folder, other], folder)
     with pytest.raises(BadInput, match="from 0 to 1"):
         write_report([folder], folder, thresholds=(7,))
-    monkeypatch.setattr("offline.report.replay_page.RUN", {"run": ("Run", lambda report: 1 / 0)})
+    monkeypatch.setattr("offline.report.tables.manifest", lambda run: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report([folder], folder, thresholds=(0.2,))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

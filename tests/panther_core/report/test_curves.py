@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import average_precision_score
 
-from panther_core.report import curves
-from panther_core.report.curves import bootstrap, histogram, precision_recall, reliability
+from panther_core.report import intervals
+from panther_core.report.curves import histogram, reliability, thinned
+from panther_core.report.intervals import JudgedRows
 
 Floats = NDArray[np.float64]
 
@@ -21,12 +22,16 @@ def scored(rows: int = 4000, decimals: int = 3) -> tuple[Floats, NDArray[np.int8
     return score, (rng.random(rows) < score).astype(np.int8)
 
 
-def test_precision_and_recall_equal_sklearn() -> None:
+def test_a_thinned_curve_has_points_of_the_whole_one_from_the_first_to_the_last() -> None:
     score, label = scored()
-    precision, recall = precision_recall(score, label)
-    expected_precision, expected_recall, _ = precision_recall_curve(label, score)  # ends with a made-up point (1, 0)
-    np.testing.assert_allclose(precision[::-1], expected_precision[:-1])
-    np.testing.assert_allclose(recall[::-1], expected_recall[:-1])
+    recall, precision = thinned(score, label)
+    alerts = [score >= threshold for threshold in np.unique(score)[::-1]]
+    whole = [(np.round(label[rows].sum() / label.sum(), 5), np.round(label[rows].mean(), 5)) for rows in alerts]
+    points = list(zip(recall, precision, strict=True))
+    assert set(points) <= set(whole)
+    assert (points[0], points[-1]) == (whole[0], whole[-1])
+    assert recall == sorted(recall)
+    assert np.diff(recall).max() < 0.02
 
 
 def test_reliability_equals_sklearn() -> None:
@@ -41,10 +46,10 @@ def test_reliability_equals_sklearn() -> None:
 
 
 def test_bootstrap_equals_average_precision_of_the_drawn_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curves, "RESAMPLES", 20)
+    monkeypatch.setattr(intervals, "RESAMPLES", 20)
     score, label = scored(600, 2)
     user = (np.random.default_rng(1).integers(0, 40, len(score)) * 3).astype(np.int32)
-    (found,) = bootstrap([score], label, user, seed=5)
+    found = JudgedRows.of(label, user, seed=5).average_precision(score)
     rng, people = np.random.default_rng(5), np.unique(user)
     for got in found:
         times = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))

@@ -9,7 +9,7 @@ import pytest
 
 from offline.explain.replayed import view_of_log
 from offline.explain.user_page import render, write_page
-from offline.explain.view import seen
+from offline.explain.view import shown_decision
 from offline.replay import Replayer, replay
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
@@ -35,11 +35,11 @@ def test_the_view_is_what_a_replay_of_everybody_decided(
     assert [event.transaction_id for event in view.events] == [str(row) for row in rows[-7:-2]]
     schema = load_serving_model(artifact_folder).schema
     for event, row in zip(view.events, rows[-7:-2].tolist(), strict=True):
-        expected = seen(whole.decision[row], schema, event.when, event.came, str(row), int(log.label[row]))
+        expected = shown_decision(whole.decision[row], schema, event.when, event.came, str(row), int(log.label[row]))
         assert event.score == pytest.approx(expected.score, abs=1e-5)
         assert (event.expected, event.alert, event.label) == (expected.expected, expected.alert, expected.label)
         assert [reason.code for reason in event.reasons] == [reason.code for reason in expected.reasons]
-    following = seen(whole.decision[rows[-2]], schema, "", "", "")
+    following = shown_decision(whole.decision[rows[-2]], schema, "", "", "")
     assert view.next == following.expected
     with pytest.raises(BadInput, match="USER and --at"):
         view_of_log(replayer(artifact_folder), path, "fdh", "nobody", None)

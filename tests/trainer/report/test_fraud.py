@@ -6,7 +6,7 @@ import numpy as np
 
 from panther_core.evaluation import fraud_metrics
 from tests.panther_core.report.test_curves import scored
-from trainer.report.fraud import Judged, measure_fraud
+from trainer.report.fraud import ScoredRows, measure_fraud
 
 
 def test_a_scorer_against_noise_gains_beyond_chance_and_against_itself_nothing() -> None:
@@ -16,7 +16,7 @@ def test_a_scorer_against_noise_gains_beyond_chance_and_against_itself_nothing()
     for other, tells in ((noise, True), (score, False)):
         scores = {"model": score, "rules": other}
         metrics = {name: fraud_metrics(value, label) for name, value in scores.items()}
-        found = measure_fraud(Judged(label, user, scores), metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
+        found = measure_fraud(ScoredRows(label, user, scores), metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
         assert (found.gains["rules"][1] > 0) == tells
         model = found.scorers[0]
         assert model.interval[0] < model.metrics["average_precision"] < model.interval[1]

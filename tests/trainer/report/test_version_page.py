@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 from cli.models import app
 from panther_core.artifact import MANIFEST, PAGE, RUN_REPORT, load_manifest
 from panther_core.base.errors import ArtifactError
-from trainer.report.facts import Report, encode, load
-from trainer.report.sections import SECTIONS
-from trainer.report.version_page import render
+from trainer.report.facts import VersionReport, encode, load
+from trainer.report.version_page import SECTIONS, render
 
 HOSTILE = """<script>alert(1)</script> & "q" 'a' $\\frac{ \x00\x1b]0; http://x.example/ 日本 """ + "x" * 200
 SELF_CLOSING = {"meta", "img"}
@@ -44,16 +43,16 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(artifact_folder: Path) -> Report:
+def report(artifact_folder: Path) -> VersionReport:
     return load(artifact_folder)
 
 
 @pytest.fixture(scope="module")
-def page(report: Report) -> str:
+def page(report: VersionReport) -> str:
     return render(report)
 
 
-def test_training_leaves_the_page_that_its_report_makes(artifact_folder: Path, report: Report, page: str) -> None:
+def test_training_leaves_the_page_of_its_report(artifact_folder: Path, report: VersionReport, page: str) -> None:
     assert (artifact_folder / PAGE).read_text(encoding="utf-8") == page
     metrics = load_manifest(artifact_folder).metrics
     scorers = {scorer.name: scorer.metrics for scorer in report.fraud.scorers}
@@ -67,8 +66,8 @@ def test_training_leaves_the_page_that_its_report_makes(artifact_folder: Path, r
     assert report.next_tokens.ranked["model"] == metrics["test_next"]
 
 
-def test_json_round_trips_to_the_same_page(report: Report, page: str) -> None:
-    again = msgspec.json.decode(encode(report), type=Report)
+def test_json_round_trips_to_the_same_page(report: VersionReport, page: str) -> None:
+    again = msgspec.json.decode(encode(report), type=VersionReport)
     assert again == report
     assert render(again) == page
 
@@ -88,7 +87,7 @@ def test_the_page_is_self_contained_and_has_every_section(page: str) -> None:
     assert page.count("<figcaption>") == len(images)
 
 
-def hostile(report: Report) -> Report:
+def hostile(report: VersionReport) -> VersionReport:
     """The same report about data whose words are an attack."""
     replace = msgspec.structs.replace
     assert report.motifs is not None
@@ -106,7 +105,7 @@ def hostile(report: Report) -> Report:
     )
 
 
-def test_hostile_words_stay_words(report: Report) -> None:
+def test_hostile_words_stay_words(report: VersionReport) -> None:
     text = render(hostile(report))
     elements = Elements(text)
     assert "script" not in {tag for tag, _ in elements.tags}
@@ -118,7 +117,7 @@ def test_hostile_words_stay_words(report: Report) -> None:
             assert ElementTree.fromstring(drawn).tag.endswith("svg")  # well-formed, whatever stands in it
 
 
-def test_an_encoder_without_prototypes_or_pretraining_has_a_page_too(report: Report) -> None:
+def test_an_encoder_without_prototypes_or_pretraining_has_a_page_too(report: VersionReport) -> None:
     bare = msgspec.structs.replace(report, motifs=None, curve=[])
     text = render(bare)
     assert "no prototypes" in text
