@@ -10,7 +10,7 @@ import numpy as np
 from panther_core import artifact
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
-from panther_core.decide.engine import LiveModel
+from panther_core.decide.decisions import LiveModel
 from panther_core.state.record import StateCodec
 
 

@@ -19,7 +19,7 @@ from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from panther_core.data.decision import DECISION, LATE, Degraded
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import make_decisions
+from panther_core.decide.decisions import make_decisions
 from panther_core.serving_model import ServingModel
 
 _CHUNK = 200_000

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import give_reasons, make_decisions, to_explain
+from panther_core.decide.decisions import give_reasons, make_decisions, to_explain
 from panther_core.decide.rows import take
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import Continued, continued, groups

@@ -21,10 +21,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.decision import ALERT, COLD, DECISION, EXPLAINED, LATE, PLACES, Degraded
 from panther_core.data.schema import AttributeSchema
-from panther_core.decide.reasons import rank_reasons, strongest
-from panther_core.decide.rules import RuleModel
+from panther_core.decide.decisions import LiveModel, give_reasons, make_decisions, recall, to_explain
 from panther_core.decide.scoring import (
     EncodeRequest,
     EncodeResponse,
@@ -47,18 +45,6 @@ from panther_core.state.transition import (
     recent,
 )
 from panther_core.state.waves import waves
-
-SCORE_DECIMALS = 6  # published scores are rounded, so that float noise between batch shapes does not show
-
-
-@dataclass(frozen=True)
-class LiveModel:
-    """What the engine must know of the serving model version. `typical_surprise` [A]: mean on training events, nats."""
-
-    version: int
-    threshold: float
-    rules: RuleModel
-    typical_surprise: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -208,16 +194,6 @@ def _decided(
     return Decided(wave[rows], decision[rows], repeated=False)
 
 
-def recall(decision: np.void, published: np.void) -> None:
-    """Make a decision again what was published before a crash, in place: whoever read that must not be contradicted.
-
-    The model may be another by now, or the first decision was made without one. Reasons are taken over where they are
-    known (of alerts); what was expected is the state's, and that is the same.
-    """
-    for name in (*PLACES, *(EXPLAINED if published["reason"][0] else ())):
-        decision[name] = published[name]
-
-
 def _score_request(states: States, events: Events, features: NDArray[np.float32]) -> ScoreRequest:
     return ScoreRequest(
         features=features,
@@ -252,55 +228,3 @@ def take_outputs(states: States, answer: EncodeResponse, version: int) -> None:
     """Keep the outputs of model `version` in the states, in place: they have seen every event so far."""
     states["cached"], states["expected"] = answer.cached, code_array(answer.expected)
     states["cached_n"], states["model_version"] = states["n"], version
-
-
-def make_decisions(
-    events: Events,
-    features: NDArray[np.float32],
-    model: LiveModel,
-    answer: ScoreResponse | None,
-    *,
-    live: NDArray[np.bool_],
-    current: NDArray[np.bool_],
-    history_len: NDArray[np.int64],
-    late: NDArray[np.bool_],
-    expected: NDArray[np.void],
-) -> NDArray[np.void]:
-    """DECISION rows [B], all but the clock fields.
-
-    `live`: the model answered for this row; `current`: from outputs that had seen all events before this one.
-    """
-    score = model.rules.score(features).astype(np.float64)
-    surprise = None
-    if answer is not None:
-        score = np.where(live, answer.score, score)
-        surprise = np.where(live[:, None], answer.surprise - model.typical_surprise, 0)
-    score = np.round(score, SCORE_DECIMALS)
-    kinds, contributions = rank_reasons(surprise, model.rules.contributions(features))
-    alert = score >= model.threshold
-
-    out = np.zeros(len(events), DECISION)
-    out["transaction"] = events["transaction"]
-    out["score"], out["threshold"] = score, model.threshold
-    out["history_len"] = np.minimum(history_len, 2**31 - 1)
-    out["model_version"] = np.where(live, model.version, 0)
-    out["flags"] = alert * ALERT + (history_len == 0) * COLD + late * LATE
-    out["degraded"] = np.where(live, np.where(current, Degraded.LIVE, Degraded.CACHED), Degraded.RULES)
-    out["reason"], out["contribution"], out["expected"] = kinds, contributions, expected
-    return out
-
-
-def to_explain(decision: NDArray[np.void]) -> NDArray[np.intp]:
-    """Rows whose reasons panther_explain is to give: alerts that the model scored."""
-    return np.flatnonzero(((decision["flags"] & ALERT) > 0) & (decision["degraded"] != Degraded.RULES))
-
-
-def give_reasons(decision: NDArray[np.void], rows: NDArray[np.intp], why: ExplainResponse | None) -> None:
-    """Put the model's reasons into these rows; they keep those they have where it gives none."""
-    if why is None:
-        return
-    decision["prototype"][rows], decision["similarity"][rows] = why.prototype, why.similarity
-    kinds, contributions = strongest(why.contribution)
-    found = kinds[:, 0] > 0
-    decision["reason"][rows[found]] = kinds[found]
-    decision["contribution"][rows[found]] = contributions[found]

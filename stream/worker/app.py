@@ -1,14 +1,6 @@
-"""The Faust application: one agent that turns micro-batches of transactions into decisions, alerts and states.
+"""The Faust application: its settings, its table of states, and one agent that runs the worker's parts.
 
-The order that the guarantees rest on, a micro-batch at a time:
-  1. decode; what cannot be scored goes to the dead-letter topic;
-  2. decide (panther_core.decide.engine), publishing each decision as soon as it is made;
-  3. wait until decisions, alerts and dead letters are durable in Kafka;
-  4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog;
-  5. ack in order once the changelog has them (stream.worker.acker).
-A crash anywhere before 5 means redelivery: events whose state was stored are skipped, since their decisions are
-durable; of the rest, those that were published get that decision again (stream.worker.published), and the others are
-decided from the same state.
+The order of a micro-batch's steps, on which the guarantees rest, is the commit protocol in stream.worker.pipeline.
 """
 
 from __future__ import annotations
@@ -35,8 +27,9 @@ from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
 from stream.worker.processor import Processor
 from stream.worker.published import Published
+from stream.worker.state_store import StateStore
 from stream.worker.suspension import Suspended, Suspension
-from stream.worker.warm_up import Sweep
+from stream.worker.sweep import VersionSweep
 from stream.worker.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -141,18 +134,19 @@ def make_app(
         gc.set_threshold(100_000, 50, 100)
         batcher = EncodeBatcher(scorer, settings.batch_max)
         published = Published(kafka, settings.app_id)
-        processor = Processor(app, table, models, batcher, producer, changelog, published)
+        store = StateStore(table, changelog)
+        processor = Processor(app, models, batcher, producer, store, published)
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, health or Health(), server_problem)
-        sweep = Sweep(app, table, models, batcher, processor, settings.sweep_users_per_s)
+        sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
         # `@app.task` would start too late: after recovery, and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())
         stream.add_future(watch.run(stream.channel.queue))
         stream.add_future(_stop_if_suspended(app, suspension))
         if settings.sweep_users_per_s:
-            stream.add_future(sweep.run(pipeline, acker))
+            stream.add_future(sweep.run())
         try:
             await pipeline.run(Arrivals(stream, settings.batch_within_s))
             await acker.drained()

@@ -1,11 +1,24 @@
-"""Micro-batches on their way: while one is being decided, others are encoded and stored.
+"""The commit protocol of micro-batches, and their order: while one is decided, others are encoded and stored.
 
-What an event waits for is its decision, so decisions come first: a batch begins when the one before has published its
-decisions, with all that has come by then. Encoding and storing its users goes on behind that, several batches at once.
+A micro-batch goes through five steps, on whose order the guarantees rest:
 
-A user is in one batch at a time, and once in it: further events of that user wait until it is done. That keeps every
-user's order, and a batch is one call of each model: with a second event of one user in it, all others would wait for
-a second round. Acks keep the order of intake (stream.worker.acker).
+  1. decode; a record that cannot be scored goes to the dead-letter topic (stream.worker.processor);
+  2. decide (panther_core.decide.engine), and publish each decision as soon as it is made;
+  3. wait until decisions, alerts and dead letters are durable in Kafka;
+  4. write states to RocksDB, one WriteBatch a partition, and send them to the changelog (stream.worker.state_store);
+  5. ack in order of intake once the changelog is durable (stream.worker.acker).
+
+A crash before step 5 means redelivery. Events whose state was stored are skipped, since their decisions are durable.
+Of the others, those that were published get that decision again (stream.worker.published), and the rest is decided
+from the same state as before.
+
+An event waits for its decision, so decisions come first: a batch begins as soon as the one before has published its
+decisions, with all events that have come by then. Encoding and storing goes on behind that, for several batches at
+once.
+
+A user is in one batch at a time, and once in it; further events of that user wait until the batch is done. That keeps
+every user's order, and makes a batch one call of each model: with a second event of one user in it, all others would
+wait for a second round.
 """
 
 from __future__ import annotations
@@ -25,11 +38,11 @@ class Source(Protocol):
     """Where events come from: faust_internals.Arrivals."""
 
     async def wait(self) -> bool:
-        """Until there are events; False when there will be none."""
+        """Wait until there are events; False when there will be none any more."""
         ...
 
     def take(self, most: int) -> list[Any]:
-        """What there is."""
+        """Up to `most` of the events that are there."""
         ...
 
 
@@ -42,10 +55,10 @@ class Pipeline:
         self._busy: set[bytes] = set()
         self._under_way: dict[asyncio.Task[None], int] = {}  # events of each
         self._deciding = False
-        self._news = asyncio.Event()  # something has ended that others may have waited for
+        self._news = asyncio.Event()  # set when a batch or an arrival has ended, for which others may wait
 
     async def run(self, source: Source) -> None:
-        """Until the source ends, and all batches are finished. Raises what a batch raises."""
+        """Work until the source has ended and all batches are finished. Raises what a batch raises."""
         waiting: list[Any] = []
         arrival: asyncio.Task[bool] | None = None
         ended = False
@@ -72,7 +85,7 @@ class Pipeline:
                     task.cancel()
 
     def claim(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Keep users out of batches until they are released; those already worked on are not given."""
+        """Keep users out of batches until they are released; returns those that no batch holds at this moment."""
         free = set(keys) - self._busy
         self._busy |= free
         return free
@@ -89,14 +102,15 @@ class Pipeline:
         taken: set[bytes] = set()
         for event in waiting:
             key = event.message.key
-            # without a key it is nobody's: a dead letter, and no other need wait for it
+            # A record without a key belongs to no user. It becomes a dead letter, so it can join any batch.
             waits = key is not None and (key in self._busy or key in taken)
             if waits or len(ready) == self._batch_max:
                 held.append(event)
             else:
                 ready.append(event)
                 taken.add(key)
-        # a few free users do not make a batch while most events wait for a batch to end: it would be one more for all
+        # While a batch is running, do not start one for less than half of the waiting events: a small extra batch
+        # would delay everybody else.
         if not ready or (self._under_way and len(ready) < min(self._batch_max, len(waiting)) / 2):
             return waiting
         users = self.claim(event.message.key for event in ready)
@@ -116,11 +130,11 @@ class Pipeline:
                 self._news.set()
 
         try:
-            written = await self._processor.process(events, on_decided)
+            batch = await self._processor.process(events, on_decided)
         finally:
-            on_decided()  # where there was nothing to decide
+            on_decided()  # a batch of dead letters alone decides nothing
             self.release(users)
-        await self._acker.put(written)
+        await self._acker.put(batch)
 
     def _finished(self) -> None:
         """Forget batches that have ended; raises what one of them raised."""

@@ -1,4 +1,5 @@
-"""Everything between intake and ack: a micro-batch becomes decisions, alerts, dead letters and states."""
+"""Steps 1 to 4 of the commit protocol (stream.worker.pipeline): a micro-batch becomes decisions, alerts, dead letters
+and stored states."""
 
 from __future__ import annotations
 
@@ -12,26 +13,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rocksdict import WriteBatch
 
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.decision import Decision
-from panther_core.data.events import ModelProgress
-from panther_core.data.topics import ALERTS, DEAD_LETTERS, PROGRESS, SCORES, TRANSACTIONS
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Decided, Prefetch, decide
 from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.decide.scoring import EncodeRequest, Request, Scorer
 from panther_core.kafka.answers import headers_of
 from panther_core.serving_model import ServingModel
-from stream.faust_parts.internals import partition_store
 from stream.faust_parts.producer import Outgoing, Producer
-from stream.faust_parts.recovery import noticing_damage
 from stream.ops import metrics
-from stream.worker.acker import Written
 from stream.worker.intake import DeadLetter, Intake, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
 from stream.worker.published import Published
+from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
@@ -42,68 +39,57 @@ def now_ms() -> int:
 
 
 class Processor:
-    """Decides micro-batches: everything between intake and ack."""
+    """Decides micro-batches."""
 
     def __init__(
-        self,
-        app: Any,
-        table: Any,
-        models: LiveModels,
-        scorer: Scorer,
-        producer: Producer,
-        changelog: Producer,
-        published: Published,
+        self, app: Any, models: LiveModels, scorer: Scorer, producer: Producer, store: StateStore, published: Published
     ) -> None:
-        """`changelog` sends states, `producer` all else: a producer has one request at a time under way to a broker,
-        and decisions would wait for the states of the batch before them, which are ten times as large."""
-        self._app, self._table, self._published = app, table, published
+        """`producer` sends everything but states.
+
+        A producer has one request at a time under way to a broker. States are ten times as large as decisions, so
+        decisions would wait for the states of the batch before them: the store has a producer of its own.
+        """
+        self._app, self._published = app, published
         self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
-        self._models, self._scorer, self._producer, self._changelog = models, scorer, producer, changelog
+        self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
 
     async def prepare(self, events: list[Any]) -> None:
-        """Look what of these events, just taken in, was published before a crash; every event, in order of intake."""
+        """Read back what was published before a crash for events just taken in; all events, in order of intake."""
         first: dict[int, int] = {}
         for event in events:
             partition, offset = event.message.partition, event.message.offset
             first[partition] = min(offset, first.get(partition, offset))
         await self._published.read_back(first, self._app.consumer_generation_id)
 
-    async def process(self, events: list[Any], decided: Callable[[], None]) -> Written:
-        """Decide one micro-batch and store the states; where its partitions were lost meanwhile, nothing is stored.
+    async def process(self, events: list[Any], decided: Callable[[], None]) -> StoredBatch:
+        """Decide one micro-batch and store the states; if its partitions were lost meanwhile, nothing is stored.
 
-        `decided` is called once no event waits for its decision any more, but for alerts whose reasons are looked for.
+        `decided` is called once all decisions are published but those of alerts, which wait for their reasons.
         Batches without a user in common may be under way at the same time.
         """
         generation = self._app.consumer_generation_id
         model = await self._models.current()
-        # an event may have waited for its user through a rebalance: it is its new owner's
+        # Step 1: decode. An event that waited for its user through a rebalance is left to the partition's new owner.
         mine = [e.message for e in events if e.message.generation_id == generation]
         with metrics.timed("decode"):
             intake = read_batch(mine, model.schema, model.risk)
         durable = [await self._send_dead(dead) for dead in intake.dead]
+        # Step 2: decide and publish.
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
-            states = self._read(keys, partitions, model)
+            states = self._store.read(keys, partitions, model.codec)
         await self._decide(intake, states, rows, model, generation, durable, decided)
+        # Step 3: wait until decisions, alerts and dead letters are durable.
         with metrics.timed("publish"):
             await asyncio.gather(*durable)
-        written = Written(generation, events)
+        # Step 4: store states and send them to the changelog. Step 5, the ack, is stream.worker.acker's.
+        batch = StoredBatch(generation, events)
         if generation == self._app.consumer_generation_id:
             with metrics.timed("state_write"):
-                await self.write(keys, partitions, states, model, written)
+                await self._store.write(keys, partitions, states, model.codec, batch)
         metrics.TRANSACTIONS.inc(len(intake.events))
         metrics.BATCH_EVENTS.observe(len(events))
-        return written
-
-    def _read(self, keys: list[bytes], partitions: list[int], model: ServingModel) -> Any:
-        values: list[bytes | None] = [None] * len(keys)
-        for partition in set(partitions):
-            at = [i for i, p in enumerate(partitions) if p == partition]
-            with noticing_damage(self._table, partition):
-                found = partition_store(self._table, partition).get([keys[i] for i in at])
-            for i, value in zip(at, found, strict=True):
-                values[i] = value
-        return model.codec.decode(values)
+        return batch
 
     async def _decide(
         self,
@@ -115,18 +101,22 @@ class Processor:
         durable: list[Any],
         decided: Callable[[], None],
     ) -> None:
-        """Publish what the engine decides, until the partitions may be another worker's: that one decides then, and
-        its answer need not be this one's. What was published by then it reads back (stream.worker.published)."""
+        """Publish what the engine decides, and stop as soon as the partitions may belong to another worker.
+
+        That worker decides the rest, perhaps otherwise, and reads back what was published here
+        (stream.worker.published).
+        """
         if generation != self._app.consumer_generation_id:
             return
         known = self._published.take([(record.partition, record.offset) for record in intake.records])
         for i, row in known.items():
-            # its code too is what it was: merchants may have other risk levels by now, and this one stays in the state
+            # the event keeps the risk level it was decided with, since the level stays in the state: another model
+            # version may give its merchant another level by now
             event, version = intake.events[i : i + 1], int(row["model_version"])
             event["code"]["risk"] = self._models.version(version).risk.level(event["merchant"])
         steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
         answer: Answer = None
-        begun: asyncio.Task[Answer] | None = None  # one at a time: the engine asks for it next but one
+        prefetched: asyncio.Task[Answer] | None = None  # one at a time: the engine asks for it next but one
         redelivered = len(intake.events)
         try:
             while True:
@@ -144,14 +134,14 @@ class Processor:
                     if not need.repeated:
                         decided()
                 elif isinstance(need, Prefetch):
-                    begun = asyncio.create_task(self._ask(need.request, model.live.version))
-                elif begun is not None and isinstance(need, EncodeRequest):
-                    answer, begun = await begun, None
+                    prefetched = asyncio.create_task(self._ask(need.request, model.live.version))
+                elif prefetched is not None and isinstance(need, EncodeRequest):
+                    answer, prefetched = await prefetched, None
                 else:
                     answer = await self._ask(need, model.live.version)
         finally:
-            if begun is not None:  # something was raised before it was waited for
-                begun.cancel()
+            if prefetched is not None:  # an exception came before the engine asked for it
+                prefetched.cancel()
 
     async def _ask(self, request: Request[Any], version: int) -> Any:
         """One model call; None sends the engine one step down the degrade ladder."""
@@ -195,26 +185,6 @@ class Processor:
         source = f"{TRANSACTIONS}:{record.partition}:{record.offset}"
         key, value, headers = letter_of(record.key, record.value, dead.code, dead.message, source)
         return await self._producer.send(DEAD_LETTERS, value, key=key, partition=record.partition, headers=headers)
-
-    async def report(self, progress: ModelProgress) -> None:
-        """Say that a partition's users have moved: after their states, through the same producer."""
-        key = f"{progress.app_id}:{progress.partition}".encode()
-        await self._changelog.send(PROGRESS, to_json(progress), key=key)
-
-    async def write(
-        self, keys: list[bytes], partitions: list[int], states: Any, model: ServingModel, out: Written
-    ) -> None:
-        by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
-        for key, partition, value in zip(keys, partitions, model.codec.encode(states), strict=True):
-            by_partition.setdefault(partition, []).append((key, value))
-        for partition, values in by_partition.items():
-            records: list[Outgoing] = [(key, value, []) for key, value in values]
-            out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
-            batch = WriteBatch(raw_mode=True)
-            for key, value in values:
-                batch.put(key, value)
-            with noticing_damage(self._table, partition):
-                partition_store(self._table, partition).write(batch)
 
 
 def _count(decisions: list[Decision], repeated: bool) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import Answer, LiveModel, decide
+from panther_core.decide.decisions import LiveModel
+from panther_core.decide.engine import Answer, decide
 from panther_core.decide.reasons import KINDS
 from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import (

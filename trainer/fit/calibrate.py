@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from panther_core.decide.engine import SCORE_DECIMALS
+from panther_core.decide.decisions import SCORE_DECIMALS
 
 
 def platt(logit: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from panther_core.data.decision import LATE, Degraded
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import LiveModel
+from panther_core.decide.decisions import LiveModel
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
 from panther_core.state.history import prepare
 from panther_core.state.record import DECISIONS

@@ -11,7 +11,8 @@ import numpy as np
 from panther_core.data.decision import ALERT, Alert, Degraded, Expected, Reason
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.decide.engine import Answer, Decided, LiveModel, Prefetch, decide
+from panther_core.decide.decisions import LiveModel
+from panther_core.decide.engine import Answer, Decided, Prefetch, decide
 from panther_core.decide.reasons import CODES, DENSE_KIND, KINDS, reasons_of, strongest
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ExplainRequest, ScoreRequest
 from panther_core.state.features import FEATURES, NAMES

@@ -3,7 +3,8 @@
 import asyncio
 from types import SimpleNamespace
 
-from stream.worker.acker import Acker, Written
+from stream.worker.acker import Acker
+from stream.worker.state_store import StoredBatch
 
 
 def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
@@ -19,7 +20,7 @@ def test_a_store_says_how_far_it_goes_without_a_gap() -> None:
     async def store(*offsets: int) -> None:
         sent = asyncio.get_running_loop().create_future()
         sent.set_result([range(offset, offset + 1) for offset in offsets])
-        await acker.put(Written(2, [], {0: sent}))
+        await acker.put(StoredBatch(2, [], {0: sent}))
         running = asyncio.ensure_future(acker.run())
         await acker.drained()
         running.cancel()

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.worker.acker import Acker, Written
+from stream.worker.acker import Acker
 from stream.worker.pipeline import Pipeline
+from stream.worker.state_store import StoredBatch
 
 
 class Message:
@@ -51,7 +52,7 @@ class Worked:
     async def prepare(self, events: list[Any]) -> None:
         """Nothing was published before."""
 
-    async def process(self, events: list[Any], decided: Callable[[], None]) -> Written:
+    async def process(self, events: list[Any], decided: Callable[[], None]) -> StoredBatch:
         users = {event.message.key for event in events}
         self.overlaps += sum(bool(users & other) for other in self.now)
         self.now.append(users)
@@ -68,7 +69,7 @@ class Worked:
             if event.number == self.fail_at:
                 raise RuntimeError("planted")
             self.done.setdefault(event.message.key, []).append(event.number)
-        return Written(App.consumer_generation_id, events)
+        return StoredBatch(App.consumer_generation_id, events)
 
 
 class Source:

@@ -18,8 +18,8 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.topics import SCORES
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from panther_core.serving_model import ServingModel, load_serving_model
-from stream.worker.acker import Written
 from stream.worker.processor import Processor
+from stream.worker.state_store import StateStore, StoredBatch
 
 
 class Sent:
@@ -63,7 +63,7 @@ class Scorer:
         return ScoreResponse(np.zeros(count, np.float32), np.zeros((count, len(SURPRISE)), np.float32))
 
 
-def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[Written, Sent, Sent, Store]:
+def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[StoredBatch, Sent, Sent, Store]:
     """What came of ten transactions: batch, decisions sent, states sent, states stored."""
     app = SimpleNamespace(consumer_generation_id=1, conf=SimpleNamespace(id="app"))
     store = Store()
@@ -76,11 +76,10 @@ def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[Wr
 
     processor = Processor(
         app,
-        table,
         SimpleNamespace(current=current, version=lambda _: model),  # type: ignore[arg-type]
         Scorer(app, model.codec.dtype["cached"].shape[0], moves),  # type: ignore[arg-type]
         producer,  # type: ignore[arg-type]
-        changelog,  # type: ignore[arg-type]
+        StateStore(table, changelog),  # type: ignore[arg-type]
         SimpleNamespace(take=lambda _: {}),  # type: ignore[arg-type]
     )
     events = [

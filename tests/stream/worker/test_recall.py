@@ -17,6 +17,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.serving_model import load_serving_model
 from stream.worker.intake import read_batch
 from stream.worker.processor import Processor
+from stream.worker.state_store import StateStore
 
 
 @dataclass
@@ -57,7 +58,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     models = SimpleNamespace(version=lambda number: before if number == 9 else live)
     out = Silent()
     app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
-    processor = Processor(app, None, models, out, out, out, published)  # type: ignore[arg-type]
+    processor = Processor(app, models, out, out, StateStore(None, out), published)  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
         Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)

@@ -1,7 +1,7 @@
 """Moves users to the live model version in the background, a few at a time, so that the old one can be unloaded.
 
-Users who have events move by themselves. The sweep claims the users of one small step from the pipeline: their states
-are read and written by nobody else meanwhile, and their events wait for that step.
+Users who have events move at their next event. For all others the sweep claims the users of one small step from the
+pipeline, so that nobody else reads or writes their states meanwhile; their events wait for that step.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from panther_core.serving_model import ServingModel
 from stream.faust_parts.internals import partition_store
 from stream.faust_parts.recovery import noticing_damage
 from stream.ops import metrics
-from stream.worker.acker import Acker, Written
+from stream.worker.acker import Acker
 from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
-from stream.worker.processor import Processor, now_ms
+from stream.worker.processor import now_ms
+from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
@@ -33,21 +34,29 @@ _EVERY_S = 0.1
 _SCAN = 1000  # states looked at in one step: some milliseconds
 
 
-class Sweep:
+class VersionSweep:
     """One worker's sweep over the partitions it holds, once for each version that goes live."""
 
     def __init__(
-        self, app: Any, table: Any, models: LiveModels, scorer: Scorer, processor: Processor, users_per_s: float
+        self,
+        app: Any,
+        table: Any,
+        models: LiveModels,
+        scorer: Scorer,
+        store: StateStore,
+        pipeline: Pipeline,
+        acker: Acker,
+        users_per_s: float,
     ) -> None:
-        self._app, self._table, self._models = app, table, models
-        self._scorer, self._processor = scorer, processor
+        self._app, self._table, self._models, self._scorer = app, table, models, scorer
+        self._store, self._pipeline, self._acker = store, pipeline, acker
         self._step = max(1, round(users_per_s * _EVERY_S))
         self._app_id = app.conf.id
         self._pass: tuple[int, int] | None = None  # version and generation of the pass under way, or done
         self._left: list[int] = []  # partitions still to be looked at
         self._cursor = b""
 
-    async def run(self, pipeline: Pipeline, acker: Acker) -> None:
+    async def run(self) -> None:
         """Run for the life of the agent."""
         while True:
             await asyncio.sleep(_EVERY_S)
@@ -56,7 +65,7 @@ class Sweep:
                 continue
             self._begin(model)
             if self._left:
-                await self._move_some(model, pipeline, acker)
+                await self._move_some(model)
 
     def _begin(self, model: ServingModel) -> None:
         now = (model.live.version, self._app.consumer_generation_id)
@@ -65,32 +74,32 @@ class Sweep:
         parts = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == TRANSACTIONS}
         self._pass, self._left, self._cursor = now, sorted(parts), b""
 
-    async def _move_some(self, model: ServingModel, pipeline: Pipeline, acker: Acker) -> None:
+    async def _move_some(self, model: ServingModel) -> None:
         """One step. Users who are being worked on are left out: their own event moves them."""
         if self._app.rebalancing or self._pass != (model.live.version, self._app.consumer_generation_id):
             return
         partition, before = self._left[0], self._cursor
         with noticing_damage(self._table, partition):
             found, self._cursor = self._behind(partition, model)
-        free = pipeline.claim(found)
+        free = self._pipeline.claim(found)
         try:
-            moved = await self._move({key: found[key] for key in free}, partition, model, acker)
+            moved = await self._move({key: found[key] for key in free}, partition, model)
             if not moved or len(free) < len(found):
-                self._cursor = before  # look at the same stretch again: whoever has moved is no longer behind
+                self._cursor = before  # look at the same stretch again: users who have moved are no longer behind
                 return
         finally:
-            pipeline.release(free)
+            self._pipeline.release(free)
         if self._cursor:
             return
         self._left.pop(0)
-        # states first, then the news: what is sent to the changelog before is durable with it
-        await self._processor.report(
+        # after the states, through the same producer: whoever reads the report finds the states durable
+        await self._store.report(
             ModelProgress(app_id=self._app_id, partition=partition, version=model.live.version, moved_at=now_ms())
         )
         if not self._left:
             logger.info("every user of this worker's partitions is on model version %d", model.live.version)
 
-    async def _move(self, found: dict[bytes, bytes], partition: int, model: ServingModel, acker: Acker) -> bool:
+    async def _move(self, found: dict[bytes, bytes], partition: int, model: ServingModel) -> bool:
         """Encode these users' states with `model` and store them; False when that has to be tried again."""
         if not found:
             return True
@@ -101,11 +110,11 @@ class Sweep:
         except ScorerUnavailable:
             return False
         take_outputs(states, answer, model.live.version)
-        written = Written(self._app.consumer_generation_id, [])
-        if self._app.rebalancing or self._pass != (model.live.version, written.generation):
+        batch = StoredBatch(self._app.consumer_generation_id, [])
+        if self._app.rebalancing or self._pass != (model.live.version, batch.generation):
             return False  # the partition may be another worker's by now
-        await self._processor.write(list(found), [partition] * len(found), states, model, written)
-        await acker.put(written)
+        await self._store.write(list(found), [partition] * len(found), states, model.codec, batch)
+        await self._acker.put(batch)
         metrics.SWEPT.inc(len(found))
         return True
 

@@ -1,0 +1,226 @@
+"""One Triton server as its callers see it: which of its models answer, and what is done about those that do not.
+
+Health is by inference, since servers and models report ready while their Python process (the stub) is dead. A canary
+model is asked all the time. A model version in use (a lane) is proven by its answers to real calls, and by one row of
+zeros where there are none. What failed is skipped until its probe answers, so calls fail at once and do not queue
+before a server that cannot answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from tritonclient.utils import InferenceServerException
+
+from panther_core.base.errors import ScorerUnavailable
+from panther_core.decide.rows import dummy_row
+from panther_core.decide.scoring import R, Request, Scorer
+from stream.ops import metrics
+from stream.scorer.triton_control import TritonControl
+from stream.scorer.triton_scorer import TritonScorer
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 0.5
+_PROBE_S = 1.3  # a dead stub takes 1.0 s to say so; with _EVERY_S this is below the 2 s of detection
+_AT_ONCE_S = 0.3  # an answer that comes so soon after the canary was sent may be from before the server hung
+DIAGNOSE_S = 10.0  # limit of a probe of what failed: a dead stub takes 1 s for each request queued before
+_FORGET_S = 10.0  # a failing lane that is not asked for any more is forgotten: its version was taken out of service
+_JITTER_S = 0.3  # several workers see the same dead stub
+_DRAIN_S = 10.0
+
+
+@dataclasses.dataclass(eq=False)
+class Lane:
+    """One model version on one replica."""
+
+    probe: Request[Any]  # one row of zeros
+    version: int
+    ok: bool = True
+    busy: int = 0  # calls under way
+    answered_s: float = dataclasses.field(default_factory=time.monotonic)  # a new lane is not probed at once
+    limits: set[asyncio.Timeout] = dataclasses.field(default_factory=set)  # of the calls under way
+    used_s: float = 0.0
+    watch: asyncio.Task[None] | None = None
+
+    @property
+    def model(self) -> str:
+        return self.probe.model
+
+
+class Replica:
+    """One server: its lanes, and the task that watches it."""
+
+    def __init__(self, url: str, client: Scorer, prober: Scorer, control: TritonControl, heal: bool) -> None:
+        self.url, self.client, self.prober, self.control, self.heal = url, client, prober, control, heal
+        self.up, self.lanes, self.healing = True, dict[tuple[str, int], Lane](), set[str]()
+        self.answered = False  # its canary has, once
+        self.task: asyncio.Task[None] | None = None
+        metrics.REPLICA_UP.labels(url).set(1)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stop watching, and disconnect."""
+        tasks = [t for t in (self.task, *(lane.watch for lane in self.lanes.values())) if t]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for part in (self.client, self.prober, self.control):
+            if isinstance(part, TritonScorer | TritonControl):
+                await part.close()
+
+    def lane(self, request: Request[Any], version: int) -> Lane:
+        """The lane of a call."""
+        lane = self.lanes.get((request.model, version))
+        if lane is None:
+            lane = self.lanes[request.model, version] = Lane(dummy_row(request), version)
+        lane.used_s = time.monotonic()
+        return lane
+
+    def takes(self, lane: Lane) -> bool:
+        """Whether calls may go there."""
+        return self.up and lane.ok and lane.model not in self.healing
+
+    async def call(self, lane: Lane, request: Request[R]) -> R:
+        """One call. Raises ScorerUnavailable, and then the lane is skipped until its probe answers."""
+        if not self.takes(lane):
+            raise ScorerUnavailable(
+                f"expected {lane.model} version {lane.version} in health at {self.url}, got a replica that failed and "
+                "has not answered a probe since: see the log above, and the server's"
+            )
+        lane.busy += 1
+        try:
+            async with asyncio.timeout(None) as limit:
+                lane.limits.add(limit)
+                try:
+                    answer = await self.client.ask(request, lane.version)
+                finally:
+                    lane.limits.discard(limit)
+        except ScorerUnavailable as error:
+            self.suspect(lane, str(error))
+            raise
+        except TimeoutError:
+            raise ScorerUnavailable(
+                f"expected an answer of {lane.model} version {lane.version} at {self.url}, got none before the replica "
+                "was found down: see the log above, and the server's"
+            ) from None
+        finally:
+            lane.busy -= 1
+        lane.answered_s = time.monotonic()
+        return answer
+
+    def suspect(self, lane: Lane, problem: str | None = None) -> None:
+        """Skip the lane, and see to it that it is probed."""
+        if lane.ok:
+            lane.ok = False
+            self._show()
+        for limit in lane.limits:  # what hangs there blocks its micro-batch, and every one behind it
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
+        if self.task and (lane.watch is None or lane.watch.done()):
+            lane.watch = asyncio.create_task(self._probe_until_well(lane, problem))
+
+    async def _watch(self) -> None:
+        ailing, looked_s = False, 0.0
+        while True:
+            for lane in self.lanes.values():
+                silent = lane.answered_s < looked_s and not lane.busy
+                if lane.ok and silent and (lane.watch is None or lane.watch.done()):
+                    lane.watch = asyncio.create_task(self._probe_until_well(lane))
+            looked_s = time.monotonic()
+            problem = await self.control.canary(DIAGNOSE_S if ailing else _PROBE_S)
+            ailing = problem is not None
+            self.answered |= not ailing
+            if problem and _is_dead_stub(problem):
+                await self._heal("canary", lambda: self.control.canary(DIAGNOSE_S))
+            # models that answered meanwhile prove the server alive: only its canary is not
+            proof = any(lane.answered_s > looked_s + _AT_ONCE_S for lane in self.lanes.values())
+            alive = not problem or _is_dead_stub(problem) or proof
+            if alive != self.up:
+                self.up = alive
+                logger.warning("replica %s is %s", self.url, "up again" if alive else f"down: {problem}")
+                if not alive:  # a server that comes back may come back without a model
+                    for lane in self.lanes.values():
+                        self.suspect(lane)
+                self._show()
+            await asyncio.sleep(_EVERY_S)
+
+    async def _probe_until_well(self, lane: Lane, problem: str | None = None) -> None:
+        if problem is None or not _is_dead_stub(problem):
+            problem = await self._probe(lane, _PROBE_S if lane.ok else DIAGNOSE_S)
+        while problem:
+            if lane.ok:
+                lane.ok = False
+                self._show()
+            if _is_dead_stub(problem):
+                await self._heal(lane.model, lambda: self._probe(lane, DIAGNOSE_S))
+            else:
+                if time.monotonic() - lane.used_s > _FORGET_S and self.up:
+                    self.lanes.pop((lane.model, lane.version), None)
+                    break
+                await asyncio.sleep(_EVERY_S)
+            problem = await self._probe(lane, DIAGNOSE_S)
+        else:
+            lane.ok, lane.answered_s = True, time.monotonic()
+        self._show()
+
+    async def _probe(self, lane: Lane, within_s: float) -> str | None:
+        """None when the lane answered a made-up row, else what is wrong."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.prober.ask(lane.probe, lane.version)
+        except TimeoutError:
+            return f"no answer within {within_s} s"
+        except ScorerUnavailable as error:
+            return str(error)
+        return None
+
+    async def _heal(self, model: str, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
+        """Unload and load a model whose stub is dead. Nobody else does, except other workers like this one."""
+        if not self.heal or model in self.healing:
+            return
+        self.healing.add(model)
+        try:
+            # Asked again after a random while: another worker may have done it meanwhile, and a model in health must
+            # not be reloaded.
+            await asyncio.sleep(random.uniform(0, _JITTER_S))
+            problem = await again()
+            if problem is None or not _is_dead_stub(problem) or await self.control.loading(model):
+                return
+            # Triton can abort when a model is replaced below a request (docs/log.md)
+            end_s = time.monotonic() + _DRAIN_S
+            while any(lane.busy for lane in self.lanes.values() if lane.model == model):
+                if time.monotonic() > end_s:
+                    return
+                await asyncio.sleep(0.02)
+            logger.error("the Python process of %s at %s is dead: unloading and loading the model", model, self.url)
+            started_s = time.monotonic()
+            await asyncio.shield(self.control.reload(model))  # never left unloaded by a worker that stops
+            metrics.REPLICA_HEALS.labels(self.url, model).inc()
+            logger.warning("%s at %s is loaded again after %.1f s", model, self.url, time.monotonic() - started_s)
+        except (InferenceServerException, grpc.RpcError, OSError) as error:
+            logger.error("%s at %s could not be loaded again, next try follows: %s", model, self.url, error)
+        finally:
+            self.healing.discard(model)
+
+    @property
+    def well(self) -> bool:
+        """Whether it has answered, and so do all models asked of it."""
+        return self.answered and self.up and all(lane.ok for lane in self.lanes.values())
+
+    def _show(self) -> None:
+        metrics.REPLICA_UP.labels(self.url).set(self.up and all(lane.ok for lane in self.lanes.values()))
+
+
+def _is_dead_stub(problem: str) -> bool:
+    return "Stub process" in problem and "not healthy" in problem
