@@ -1,1 +1,1 @@
-"""What is known of a counterparty or a payer from its own history, over whole tables of transactions."""
+"""Features of payers and counterparties from their own histories, computed over whole tables of transactions."""

@@ -1,4 +1,4 @@
-"""Feature columns every head of the benchmark sees: spending and label history, each row as of its time."""
+"""The feature columns that all heads share: spending and label history, each row as it was known at its own time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from panther_core.entities.spending import UNUSUAL, spending_features
 from panther_core.state.features import NAMES
 
 _SEEN_D = (1, 7, 28)
-#: columns that only grow with time: test windows lie beyond every value seen in training
+#: columns that only grow with time, so that every value in a test window lies beyond those seen in training
 _CLOCKS = ("seller.base_rate", "context.log_age_d")
 _AROUND_MS = 14 * DAY_MS
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Features [N, F] in float32, and their names."""
+    """Feature columns: values [N, F], and the F names."""
 
     values: NDArray[np.float32]
     names: tuple[str, ...]
 
     def without(self, prefixes: tuple[str, ...]) -> Matrix:
-        """Leaves out the columns whose name starts with one of `prefixes`."""
+        """The matrix without the columns whose name starts with one of `prefixes`."""
         kept = [i for i, name in enumerate(self.names) if not name.startswith(prefixes)]
         return Matrix(self.values[:, kept], tuple(self.names[i] for i in kept))
 
@@ -38,28 +38,29 @@ class Matrix:
         return self.values[:, self.names.index(name)].astype(np.float64)
 
     def take(self, rows: Ints) -> Matrix:
-        """Some of the rows."""
+        """The given rows."""
         return Matrix(self.values[rows], self.names)
 
     def beside(self, values: NDArray[np.float32], names: tuple[str, ...]) -> Matrix:
-        """With more columns on the right."""
+        """The matrix with further columns on the right."""
         return Matrix(np.hstack([self.values, values]), (*self.names, *names))
 
     @classmethod
     def of(cls, columns: Mapping[str, Floats]) -> Matrix:
-        """One column a name, in order."""
+        """A matrix of columns [N] by name, in the order of the mapping."""
         return cls(np.column_stack([c.astype(np.float32) for c in columns.values()]), tuple(columns))
 
 
 def with_context(matrix: Matrix, context_NF: NDArray[np.float32]) -> Matrix:
-    """With the stream's own features (`context.*`) beside it, and without the columns that are clocks."""
+    """The matrix with the stream's context features (`context.*`) on the right, without the columns of `_CLOCKS`."""
     return matrix.beside(context_NF, tuple(f"context.{name}" for name in NAMES)).without(_CLOCKS)
 
 
 def label_and_spending(table: TransactionTable, delay_ms: int) -> Matrix:
-    """`spending.*`, `payer.*` (the user's labels), `seller.*` and `seen.*` (merchant with, without labels).
+    """Columns `spending.*`, `payer.*` (labels of the user), `seller.*` and `seen.*` (merchant, with, without labels).
 
-    Row i depends on events before it in the table and on labels of events at or before its time less `delay_ms`.
+    Row i depends on itself without its label, on the events before it, and on labels of events that are older than it
+    by `delay_ms` or more.
     """
     user, merchant = table.user.index.astype(np.int64), table.merchant.index.astype(np.int64)
     by_user = Grouped.of(user, table.time_ms, len(table.user.words))
@@ -81,7 +82,8 @@ def label_and_spending(table: TransactionTable, delay_ms: int) -> Matrix:
 
 
 def _seen(table: TransactionTable, merchant: Ints, ratio: Floats) -> dict[str, Floats]:
-    """What a merchant sold lately, without labels: counts, and how large for its customers."""
+    """The merchant's recent payments, without labels: their count, and their mean size relative to what each customer
+    usually pays."""
     grouped = Grouped.of(merchant, table.time_ms, len(table.merchant.words))
     rows, ratios, now = grouped.running(np.ones(len(table))), grouped.running(np.minimum(ratio, 8)), grouped.position
     out: dict[str, Floats] = {}
@@ -95,10 +97,10 @@ def _seen(table: TransactionTable, merchant: Ints, ratio: Floats) -> dict[str, F
 def _other_victim(
     table: TransactionTable, fraud_row: Ints, by_user: Grouped, payer: Labelled, unusual: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """Who paid the merchant's newest known fraud: what else happened to that user within 14 days of it, as known now.
+    """Unusual amounts and known frauds of the victim of the merchant's newest known fraud, within 14 days of it.
 
-    Unusual amounts or frauds elsewhere say that the user was robbed, not that the merchant is compromised. 0 where
-    the merchant's newest known event was no fraud.
+    Unusual amounts or frauds at other merchants say that the user was robbed, not that the merchant is compromised. 0
+    where the merchant's newest known event is no fraud.
     """
     there, row = fraud_row >= 0, np.maximum(fraud_row, 0)
     user, paid_ms, now_ms = payer.keys[row], table.time_ms[row], table.time_ms

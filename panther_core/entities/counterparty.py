@@ -1,13 +1,14 @@
-"""What is known of a key's labels (a merchant's, a user's) when a transaction comes: labels arrive after a delay.
+"""Label history of a key (a merchant or a user), as far as it is known when a transaction comes.
 
-A label of an event at time s is known from s + delay on; a row at t sees labels of events at or before t - delay, and
-nothing of its own label. Labels of -1 are never known. Shapes: N rows in time order; positions are those of `Grouped`
-over the labelled rows.
+Labels arrive after a delay: the label of an event at time s is known from s + delay on, so a row at time t sees the
+labels of events at or before t - delay, and never its own. A label of -1 is never known. Shapes: N rows in time order;
+positions are those of `Grouped` over the labelled rows.
 
-The streak is the run of frauds since the newest known legitimate event. A compromised terminal has nothing but
-frauds until it is cleaned, so the streak's age and the age of the legitimate event before it bound when that began.
-What the frauds looked like from the payer's side (`suspicion`, and `ratio` of the amount) tells a terminal's frauds
-from a payer's: the minimum over the streak is small when some fraud there was of an ordinary payment.
+The streak is the run of frauds since the newest known legitimate event. A compromised terminal has only frauds until it
+is cleaned, so the compromise began between the legitimate event before the streak and the streak's first fraud; the
+ages of both are features. A fraud may also be due to the payer, a robbed user. Traits that compare the payment with its
+payer's habits (`suspicion`, `ratio` of the amount) tell the two apart: if the minimum of a trait over the streak is
+small, some fraud at the terminal was an otherwise ordinary payment, which points to the terminal.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labelled rows of a table by key, and where each row's knowledge ends."""
+    """The labelled rows of a table by key, and for each row the position up to which labels are known."""
 
     grouped: Grouped  # over the labelled rows
     keys: Ints  # [N] of all rows
@@ -56,7 +57,7 @@ class Labelled:
         return np.asarray(frauds / np.maximum(known, 1), np.float64)
 
     def age_days(self, position: Ints, there: NDArray[np.bool_], calendar: bool = False) -> Floats:
-        """Days from the event at `position` to each row (whole calendar days if asked); large where not `there`."""
+        """Days [N] from the event at `position` to each row (calendar days if asked); _NEVER_D where not `there`."""
         event = self.event_ms[self.grouped.order][np.where(there, position, 0)] if len(self.rows) else self.time_ms
         days = self.time_ms // DAY_MS - event // DAY_MS if calendar else (self.time_ms - event) / DAY_MS
         return np.where(there, days, _NEVER_D)
@@ -87,7 +88,7 @@ def recency(labelled: Labelled) -> dict[str, Floats]:
 
 
 def newest_fraud(labelled: Labelled) -> Ints:
-    """Row [N] of the newest known event of each row's key if that was a fraud, else -1."""
+    """Row number [N] of the newest known event of each row's key if that event was a fraud, else -1."""
     newest = labelled.known - 1
     there = newest >= labelled.grouped.first(labelled.keys)
     row = _at(labelled.rows[labelled.grouped.order], newest)
@@ -96,9 +97,9 @@ def newest_fraud(labelled: Labelled) -> Ints:
 
 
 def streaks(labelled: Labelled, traits: dict[str, Floats]) -> dict[str, Floats]:
-    """The run of known frauds since the newest known legitimate event: length, bounds of its beginning, and traits.
+    """Columns [N] about the streak: its length, the two ages that bound its beginning, and the minimum of each trait.
 
-    `traits` [N] by name, facts of each row as of its own time: the minimum over the streak, 0 without a streak.
+    `traits`: columns [N] by name, each row as of its own time. Without a streak the minimum is 0.
     """
     order, start = labelled.grouped.order, labelled.grouped.first(labelled.keys)
     fraud = labelled.fraud[order]
@@ -114,7 +115,7 @@ def streaks(labelled: Labelled, traits: dict[str, Floats]) -> dict[str, Floats]:
         "honest_day": labelled.age_days(honest, legal, calendar=True),
         "honest_d": labelled.age_days(honest, legal),
     }
-    begins = ~fraud  # a legitimate event opens a new stretch, and so does a new key
+    begins = ~fraud  # the minimum starts again at a legitimate event and at the first row of a key
     begins[labelled.grouped.bounds[:-1][np.diff(labelled.grouped.bounds) > 0]] = True
     for name, values in traits.items():
         least = segment_minimum(np.where(fraud, values[labelled.rows][order], _HUGE), begins)
@@ -123,5 +124,5 @@ def streaks(labelled: Labelled, traits: dict[str, Floats]) -> dict[str, Floats]:
 
 
 def _at(values: NDArray[Scalar], position: Ints) -> NDArray[Scalar]:
-    """Values by position; positions before the first give the first (callers mask them)."""
+    """Values by position. A position of -1 gives the first value; callers mask such rows."""
     return values[np.maximum(position, 0)] if len(values) else np.zeros(len(position), values.dtype)

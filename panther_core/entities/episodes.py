@@ -1,9 +1,10 @@
-"""Chance that a key (a merchant, a user) is in an episode of compromise now, given what is known of it: a filter.
+"""A filter: the chance that a key (a merchant or a user) is in an episode of compromise, given its known history.
 
-A key is clean until an episode begins, with the same chance on every day; it lasts a fixed number of calendar days, and
-in it a share of the key's payments is fraud. The state of that Markov chain is the day within the episode, so the
-chance is exact where the world is like this. Evidence of a payment: log P(payment | episode) - log P(payment | clean).
-A day's payments share one state: beliefs are kept for the start of each day, evidence within a day is a prefix sum.
+The model: a key is clean until an episode begins, with the same chance on every day. An episode lasts a fixed number of
+calendar days, and a share of the key's payments in it is fraud. This is a Markov chain whose state is the day within
+the episode, so the chance is exact for data that follow the model. The evidence of a payment is log P(payment |
+episode) - log P(payment | clean). All payments of a day share one state: beliefs are kept for the start of each day,
+and evidence within a day is a prefix sum.
 
 Shapes: N rows in time order, Q queries, D days from the first row's on, K keys, L days of an episode.
 """
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from panther_core.base.times import DAY_MS
 from panther_core.entities.grouped import Floats, Grouped, Ints
 
-RARE = 1e-6  # no chance is taken to be smaller
-_STRONGEST = 30.0  # evidence beyond it is the same
+RARE = 1e-6  # lower bound of chances; 1 - RARE is the upper bound
+_STRONGEST = 30.0  # bound of the absolute evidence
 
 
 @dataclass(frozen=True)
 class Episode:
-    """`hazard`: chance that one begins at a clean key on a day; `share` of payments that are fraud within it."""
+    """`hazard`: chance that an episode begins at a clean key on a day. `share`: part of its payments that is fraud."""
 
     hazard: float
     length_d: int
@@ -33,8 +34,9 @@ class Episode:
 
 @dataclass(frozen=True)
 class Beliefs:
-    """At the start of each day, before its payments: the chances of being clean, in an episode, and in one that is not
-    over `ahead_d` days later. `gain`: log likelihood of all evidence, against no episode ever."""
+    """Chances at the start of each day, before the day's payments: that the key is clean, that it is in an episode, and
+    that it is in an episode which still lasts `ahead_d` days later. `gain`: log likelihood of all evidence, against no
+    episode ever."""
 
     clean_DK: Floats
     active_DK: Floats
@@ -43,20 +45,20 @@ class Beliefs:
 
 
 def by_day(day: Ints, key: Ints, values: NDArray[np.generic], shape: tuple[int, int]) -> Floats:
-    """Sum [D, K] of one value a row."""
+    """Sums [D, K] of the rows' values by day and key."""
     total = np.bincount(day * shape[1] + key, values.astype(np.float64), shape[0] * shape[1])
     return total.astype(np.float64).reshape(shape)
 
 
-def label_evidence(fraud: NDArray[np.bool_], elsewise: Floats, share: float) -> Floats:
-    """Evidence [N] of labels. `elsewise` [N]: that the payment is fraud with or without an episode of its key."""
+def label_evidence(fraud: NDArray[np.bool_], otherwise: Floats, share: float) -> Floats:
+    """Evidence [N] of labels. `otherwise` [N]: chance that a payment is fraud for another reason than an episode."""
     share = float(np.clip(share, RARE, 1 - RARE))
-    elsewise = np.clip(elsewise, RARE, 1 - RARE)
-    return np.where(fraud, np.log(elsewise + (1 - elsewise) * share) - np.log(elsewise), np.log(1 - share))
+    otherwise = np.clip(otherwise, RARE, 1 - RARE)
+    return np.where(fraud, np.log(otherwise + (1 - otherwise) * share) - np.log(otherwise), np.log(1 - share))
 
 
 def weight(evidence: Floats) -> Floats:
-    """Likelihood ratio, bounded."""
+    """Likelihood ratio of evidence, bounded."""
     return np.exp(np.clip(evidence, -_STRONGEST, _STRONGEST))
 
 
@@ -81,7 +83,7 @@ def beliefs(evidence_DK: Floats, episode: Episode, ahead_d: int = 0) -> Beliefs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence [N] of rows, in row order of `grouped`, and their day and key."""
+    """Evidence [N] of the rows of `grouped`, in row order, with the day and key of each."""
 
     grouped: Grouped
     day: Ints
@@ -91,10 +93,10 @@ class Evidence:
 
 
 def chance(evidence: Evidence, episode: Episode, key: Ints, seen: Ints, seen_ms: Ints, ahead_d: int = 0) -> Floats:
-    """Chance [Q] that a key is in an episode `ahead_d` days after `seen_ms`, from its rows before position `seen`.
+    """Chance [Q] that a key is in an episode `ahead_d` days after `seen_ms`, given its rows before position `seen`.
 
-    Rows before that position lie at or before `seen_ms`. After it an episode lasts, or one begins as at a clean
-    key. 0 for moments before day 0.
+    Those rows must lie at or before `seen_ms`. In the days after `seen_ms` the episode may still last, or an episode
+    may begin as at a clean key. 0 where `seen_ms` lies before day 0.
     """
     asked = (seen_ms - evidence.first_ms) // DAY_MS
     shape = int(max(evidence.day.max(initial=0), asked.max(initial=0))) + 1, len(evidence.grouped.bounds) - 1

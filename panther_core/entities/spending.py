@@ -1,6 +1,6 @@
-"""A transaction against what its user usually spends, and traces of unusual spending around it, without labels.
+"""Features that compare an amount with what the user usually spends, and traces of unusual spending before it.
 
-Point in time: a row sees its own amount and rows that came before it. Shapes: N rows, in time order.
+No labels are used. A row depends on its own amount and on rows before it. Shapes: N rows, in time order.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from panther_core.entities.grouped import Floats, Grouped, Ints, last_true
 
 WINDOWS_D = (1, 3, 7, 14, 30)
 UNUSUAL = 2.5  # times the user's usual amount
-_DROPPED = 3.0  # an amount beyond it says nothing of what is usual
-_SETTLED = 3  # rows after which a user's mean is trusted to judge
+_DROPPED = 3.0  # times the usual amount: larger amounts are left out of the mean
+_SETTLED = 3  # rows that a user's mean needs before amounts are judged by it
 _RATIO_MAX, _NEVER = 8.0, 99.0
 MEMORY_D = 14  # an unusual amount is remembered for so many calendar days
 
 
 def usual_amount(grouped: Grouped, amount: Floats) -> tuple[Floats, Floats]:
-    """Running mean of each user's amounts before each row, outliers left out, and how many rows it rests on.
+    """Mean [N] of the user's amounts before each row, without outliers, and the number of rows [N] in that mean.
 
-    It starts from the mean of all users' first amounts so far, as if that were one row. Wave k holds every user's
-    k-th row.
+    The mean of all users' first amounts so far counts as one more row. The loop works in waves: wave k holds the k-th
+    row of every user.
     """
     rank = grouped.position - np.repeat(grouped.bounds[:-1], np.diff(grouped.bounds))[grouped.position]
     by_rank = np.argsort(rank, kind="stable")
@@ -47,7 +47,7 @@ def usual_amount(grouped: Grouped, amount: Floats) -> tuple[Floats, Floats]:
 
 
 def _first_mean(rank: Ints, amount: Floats) -> Floats:
-    """Mean [N] of all users' first amounts before each row; the row's own where there is none."""
+    """Mean [N] of all users' first amounts before each row; the row's own amount where there are none."""
     first = rank == 0
     total = np.cumsum(np.where(first, amount, 0)) - np.where(first, amount, 0)
     count = np.cumsum(first) - first
@@ -55,7 +55,7 @@ def _first_mean(rank: Ints, amount: Floats) -> Floats:
 
 
 def spending_features(grouped: Grouped, time_ms: Ints, amount: Floats) -> dict[str, Floats]:
-    """Columns [N] by name; `grouped` by user. `ratio`: amount over the user's usual amount, so 1 is typical."""
+    """Columns [N] by name; `grouped` is by user. `ratio` is the amount over the user's usual amount: 1 is typical."""
     usual, known = usual_amount(grouped, amount)
     ratio = amount / usual
     unusual = (ratio > UNUSUAL) & (known >= _SETTLED)
@@ -70,7 +70,8 @@ def spending_features(grouped: Grouped, time_ms: Ints, amount: Floats) -> dict[s
 def _windows(
     grouped: Grouped, time_ms: Ints, user: Ints, ratio: Floats, unusual: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """Per window: rows, unusual ones, mean ratio, and log ratio beyond 2 summed (how far, not only how often)."""
+    """Columns [N] a window: count of rows, count of unusual amounts, mean ratio, and the sum of log(ratio / 2) over
+    ratios above 2, which says how unusual the amounts were and not only how often."""
     rows, odd, ratios, excess = (
         grouped.running(v)
         for v in (
@@ -87,14 +88,16 @@ def _windows(
         out[f"count_{days}d"] = count
         out[f"unusual_{days}d"] = odd[now] - odd[low]
         out[f"mean_ratio_{days}d"] = (ratios[now] - ratios[low] + 2) / (count + 2)
-        out[f"excess_{days}d"] = np.round(excess[now] - excess[low], 9)  # empty windows are 0, not rounding dust
+        # rounded, since the difference of prefix sums leaves rounding errors in place of 0 for an empty window
+        out[f"excess_{days}d"] = np.round(excess[now] - excess[low], 9)
     return out
 
 
 def _traces(
     grouped: Grouped, time_ms: Ints, user: Ints, ratio: Floats, unusual: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """When unusual amounts began within the memory, rows since, and the newest one."""
+    """Columns [N]: days and rows since the first unusual amount of the last MEMORY_D days, days since the newest
+    unusual amount, and its ratio."""
     now, day = grouped.position, time_ms // DAY_MS
     odd_at = np.flatnonzero(unusual[grouped.order])
     low = np.minimum(grouped.until(user, (day - MEMORY_D + 1) * DAY_MS - 1), now)
@@ -113,6 +116,6 @@ def _traces(
 
 
 def _gap_days(grouped: Grouped, time_ms: Ints, position: Ints, key: Ints) -> Floats:
-    """Days from the row at `position` to each row; a large number where the position is another key's."""
+    """Days [N] from the row at `position` to each row; _NEVER where the position belongs to another key."""
     there = position >= grouped.first(key)
     return np.where(there, (time_ms - time_ms[grouped.order][position]) / DAY_MS, _NEVER)

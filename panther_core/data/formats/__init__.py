@@ -1,9 +1,9 @@
-"""Readers of transaction files: each gives the same tables, in time order, so that nothing behind them knows the file.
+"""Readers of transaction files. All of them give the same kind of table, in time order, whatever the file looks like.
 
     for table in read("fdh", "data/fdh", start="2018-07-25", end="2018-08-01"):
         ...
 
-Formats (docs of each in its module, the whole list in docs/data.md): `fdh` Fraud Detection Handbook, `sparkov` Sparkov
+Formats (described in the module of each, listed in docs/data.md): `fdh` Fraud Detection Handbook, `sparkov` Sparkov
 simulator, `tabformer` IBM credit card transactions, `mbd` MBD-mini, `yelp` Yelp reviews, `generic` any CSV or Parquet
 file by a small mapping file.
 """
@@ -37,8 +37,8 @@ def read(
     """Tables of at most `batch_rows` rows, in time order within and across tables (ties in file order).
 
     `path` is the folder of the data set or its transaction file (`generic`: the mapping file). `start` is inclusive,
-    `end` exclusive; dates are midnight UTC. `limit` rows at most, counted after start. Word lists may differ from
-    table to table. Nothing is opened before the first table is asked for, but options are checked at once.
+    `end` exclusive; a date means midnight UTC. `limit` is the largest number of rows, counted from `start`. Word lists
+    may differ from table to table. Options are checked at once; files are opened when the first table is taken.
 
     Raises BadInput for a wrong option, InvalidFile (file, row, column, what to do) for a wrong file.
     """
@@ -57,7 +57,7 @@ def read_table(
     end: str | date | datetime | None = None,
     limit: int | None = None,
 ) -> TransactionTable:
-    """All of what `read` gives, as one table. Raises what it raises, and BadInput for no transactions."""
+    """Everything that `read` gives, as one table. Raises what `read` raises, and BadInput for no transactions."""
     return concat(list(read(format, path, start=start, end=end, limit=limit)))
 
 

@@ -1,7 +1,7 @@
 """The handbook's daily pickles (`2018-04-01.pkl`, ...) as one Parquet file that `read("fdh", ...)` takes.
 
-Columns as the handbook names them; its day and second counters are left out, being no more than TX_DATETIME. The
-pickles are read by `frame_pickle`, which runs nothing that a file says.
+Columns keep the handbook's names. Its counters of days and seconds are left out, since TX_DATETIME says the same. The
+pickles are read by `frame_pickle`, which runs no code that a file names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written."""
+    """What the Parquet file holds."""
 
     days: int
     transactions: int

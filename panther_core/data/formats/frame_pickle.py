@@ -1,12 +1,12 @@
-"""Columns out of a pickled pandas DataFrame, without unpickling it: no code of pandas, numpy or the file is run.
+"""Reads the columns of a pickled pandas DataFrame without running code of pandas, of numpy or of the file.
 
-A pickle is a program, and whoever wrote it chooses which callables it calls. Even an allow-list of numpy's own is not
-safe: `dtype.__setstate__` takes flags that make bytes pass for object pointers. So every name on the list (ALLOWED)
-stands for an inert class of this module that keeps what it is given and checks it; the real ones are never imported.
-Any other name is refused before anything is called, with an error that names file and global.
+A pickle is a program: its author chooses which callables it calls. An allow-list of numpy's own callables would not be
+safe either, since `dtype.__setstate__` takes flags that make bytes pass for object pointers. Therefore each name on the
+list (ALLOWED) stands for an inert class of this module, which checks and keeps its arguments; the real classes are
+never imported. Any other name is refused before anything is called, with an error that names the file and the global.
 
-Reads what pandas 1.1 to 2.3 writes for frames of numbers, times (no zone), words and mixed objects. pandas 3 pickles
-its words otherwise and is refused: save such a frame as Parquet.
+Frames of numbers, times (without zone), words and mixed objects can be read, as pandas 1.1 to 2.3 write them. pandas 3
+pickles words in another way, so its frames are refused: save such a frame as Parquet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from panther_core.data.formats.columns import fail
 MAX_BYTES = 256 << 20  # a day of the handbook is 1 MB
 _NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"})
 _UNITS = ((b"ns", "ns"), (b"us", "us"), (b"ms", "ms"), (b"s", "s"))
-# of the machine's 68 instructions, those that a frame needs (protocol 4): no persistent ids, no extension registry
+# those of the pickle machine's 68 instructions that a frame needs (protocol 4); persistent ids and the extension
+# registry are left out
 _OPCODES = (
     pickle.PROTO + pickle.FRAME + pickle.STOP + pickle.MARK + pickle.MEMOIZE + pickle.BINGET + pickle.LONG_BINGET
     + pickle.GLOBAL + pickle.STACK_GLOBAL + pickle.NEWOBJ + pickle.REDUCE + pickle.BUILD + pickle.NONE + pickle.NEWTRUE
@@ -37,7 +38,7 @@ _OPCODES = (
 
 
 class _Inert:
-    """Takes any arguments and keeps none; state is refused, also when it is the class that is given some."""
+    """Base of the stand-ins: takes any arguments, keeps none, and refuses state, on an instance and on the class."""
 
     __slots__ = ()
 
@@ -49,7 +50,7 @@ class _Inert:
 
 
 class _Dtype(_Inert):
-    """numpy.dtype: one of a few plain codes."""
+    """Stands for numpy.dtype; accepts the codes of numbers, times and objects only."""
 
     __slots__ = ("name",)
 
@@ -67,14 +68,15 @@ class _Dtype(_Inert):
 
 
 class _Array(_Inert):
-    """numpy.ndarray: bytes of a plain dtype, or a list of plain objects."""
+    """Stands for numpy.ndarray; holds bytes of a plain dtype, or a list of plain objects."""
 
     __slots__ = ("values",)
     values: NDArray[Any]
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, column_major, raw = state
-        # nothing of the file goes into a message before its type is known: nested tuples print exponentially
+        # a value of the file goes into a message only once its type is known: the text of nested tuples can be
+        # exponentially long
         if type(shape) is not tuple or not 1 <= len(shape) <= 2 or any(type(n) is not int or n < 0 for n in shape):
             raise TypeError("expected an array of one or two dimensions")
         if not isinstance(dtype, _Dtype):
@@ -95,7 +97,7 @@ def _objects(raw: Any) -> NDArray[np.object_]:
 
 
 class _Times(_Inert):
-    """pandas' DatetimeArray around an array of times."""
+    """Stands for pandas' DatetimeArray, which wraps an array of times."""
 
     __slots__ = ("values",)
     values: NDArray[Any]
@@ -105,7 +107,7 @@ class _Times(_Inert):
 
 
 class _Index(_Inert):
-    """Any index; only the columns' names are looked at, so a range keeps nothing."""
+    """Stands for any index of pandas. Only the index of column names is read; a range of row numbers keeps nothing."""
 
     __slots__ = ("values",)
 
@@ -124,13 +126,13 @@ class _Block(_Inert):
             raise TypeError("expected a block of plain columns (numbers, times, words)")
         self.values: NDArray[Any] = np.atleast_2d(values.values)
         at = range(places.stop)[places] if isinstance(places, slice) else places.values
-        if len(at) != len(self.values):  # before a slice of any length is spelt out
+        if len(at) != len(self.values):  # checked before the list below is made, since a slice can have any length
             raise ValueError("expected a place for each column of a block")
         self.places = [int(place) for place in at]
 
 
 class _BlockMaker(_Inert):
-    """functools.partial, which pandas 1.3 puts around the maker of a block; of anything else it is refused."""
+    """Stands for functools.partial, which pandas 1.3 puts around the maker of a block; refuses any other callable."""
 
     __slots__ = ()
 
@@ -146,7 +148,7 @@ class _BlockMaker(_Inert):
 
 
 class _Manager(_Inert):
-    """BlockManager: blocks and axes as arguments (pandas 1.3 on) or as state (before)."""
+    """Stands for BlockManager, which gets blocks and axes as arguments (pandas 1.3 and later) or as state (before)."""
 
     __slots__ = ("axes", "blocks")
 
@@ -160,7 +162,7 @@ class _Manager(_Inert):
 
 
 class _Frame(_Inert):
-    """DataFrame: what it manages."""
+    """Stands for DataFrame; keeps its block manager."""
 
     __slots__ = ("manager",)
 
@@ -168,7 +170,7 @@ class _Frame(_Inert):
         self.manager = state.get("_mgr", state.get("_data"))
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Columns by name, as they are ordered in the blocks."""
+        """Columns by name, in the order of the blocks."""
         names = self.manager.axes[0].values.tolist()
         out: dict[str, NDArray[Any]] = {}
         for block in self.manager.blocks:
@@ -179,7 +181,7 @@ class _Frame(_Inert):
         return out
 
 
-# Left: all that a frame's pickle may name. Right: what stands in for it; slice is real (it does nothing).
+# left: every name that a frame's pickle may contain; right: what stands for it (slice is the real one: it only holds)
 ALLOWED: dict[tuple[str, str], type] = {
     ("builtins", "slice"): slice,
     ("functools", "partial"): _BlockMaker,
@@ -201,7 +203,7 @@ ALLOWED: dict[tuple[str, str], type] = {
 
 
 class _Reader(pickle._Unpickler):
-    """Python's own machine, not the C one: that sets aside 16 bytes times whatever memo number a file names."""
+    """Python's unpickler. The one in C reserves 16 bytes for every memo number up to the highest that a file names."""
 
     dispatch = {code: run for code, run in pickle._Unpickler.dispatch.items() if code in _OPCODES}  # noqa: RUF012
 

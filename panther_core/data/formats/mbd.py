@@ -1,20 +1,20 @@
 """MBD-mini, the Multimodal Banking Dataset's small form (Hugging Face `ai-lab/MBD-mini`): folder `detail/trx`.
 
-Parquet files in `detail/trx/fold=0` ... `fold=4` (from `detail.tar.gz`), one row a transaction of a client, a company;
-`path` is the folder that holds `detail`, or `trx` itself, or one file. How the columns are read, after PANTHER's token
-for this set (amount, currency, event type, source type, destination type):
+Parquet files in `detail/trx/fold=0` ... `fold=4` (from `detail.tar.gz`), one row a transaction of a client, which is a
+company. `path` is the folder that holds `detail`, or `trx` itself, or one file. The columns follow PANTHER's token for
+this set (amount, currency, event type, source type, destination type):
 - user is `client_id`; channel is `event_type`;
-- category is currency, `src_type11` and `dst_type11` in one word (`6|12|7`), the three parts that the channel lacks;
-- there is no counterparty's name: merchant is its kind, `dst_type11` and `dst_type12` (`7/31`);
-- `currency` is a number without a key, so the currency's word is that number;
+- category is currency, `src_type11` and `dst_type11` in one word (`6|12|7`), the parts of the token but the channel;
+- the counterparty has no name, so the merchant is the counterparty's kind, `dst_type11` and `dst_type12` (`7/31`);
+- `currency` is a number whose meaning is not published, so the currency's word is that number;
 - no fraud labels, country, device or profile. `event_subtype`, `src_type12` and the types 2x and 3x are not read.
-Ids are `m` + row, counted over the files in order of their names.
+The id is `m` and the row's number, counted over the files in order of their names.
 
 Written after the published description of the columns, without a sample of the files at hand; public programs that read
-the set use the same folder, names and a date-time column. Assumed: `event_time` is a timestamp (or ISO text), taken for
-UTC; amounts are in an anonymised unit, and a negative one counts with its size; types may be null (not given); amount,
-client and time may not. The other form, `ptls`, one row of lists a client, is refused. Rows are in no order of time:
-they are sorted through temporary files (40 bytes a row).
+the set use the same folder, the same names and a date-time column. Assumptions: `event_time` is a timestamp (or ISO
+text), taken for UTC; amounts are in an anonymised unit, and of a negative amount the size is used; types may be null
+(not given), while amount, client and time may not. The other form, `ptls`, with one row of lists a client, is refused.
+Rows are in no order of time and are sorted through temporary files (40 bytes a row).
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
     numbers: Numbers = {name: {} for name in _WORDS}
     words: dict[str, list[str]] = {}
     for records in regroup(by_time(_parse(_files(path), period, numbers)), batch_rows):
-        words = words or {name: list(known) for name, known in numbers.items()}  # by now all files were read
+        # `by_time` has read all files before it gives the first records, so the numbering is complete
+        words = words or {name: list(known) for name, known in numbers.items()}
         yield _table(records, words)
 
 

@@ -1,7 +1,8 @@
-"""Sequence-recommendation files: what each user took, in order, nothing else.
+"""Reads sequence-recommendation files, which say what items each user took, in which order, and nothing else.
 
-Layouts (gzip too): `lines`, one line a user, `user item item ...`; `pairs`, one line an event, `user item`, a user's
-lines in order; `ratings`, MovieLens-1M's `user::item::rating::timestamp`, ordered by time (ties in file order).
+Layouts, plain or gzip: `lines` has one line a user, `user item item ...`; `pairs` has one line an event, `user item`,
+the lines of a user in order; `ratings` is MovieLens-1M's `user::item::rating::timestamp`, which is sorted by time (ties
+in file order).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from panther_core.base.errors import BadInput, InvalidFile
 Layout = Literal["lines", "pairs", "ratings"]
 LAYOUTS: tuple[Layout, ...] = ("lines", "pairs", "ratings")
 _RATING = re.compile(r"0\.5|[1-4](\.[05])?|5(\.0)?")
-_PROBE = 1000  # lines that the layout is told by
+_PROBE = 1000  # first lines, from which the layout is recognised
 Event = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Users' items, ragged: user u (0-based) took items[bounds[u] : bounds[u + 1]], oldest first."""
+    """Items of all users in one array: user u (from 0) took items[bounds[u] : bounds[u + 1]], oldest first."""
 
     items: NDArray[np.int32]
     """[events] item ids 1..N, contiguous; 0 is free for padding."""
@@ -54,26 +55,26 @@ class Sequences:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Last item of each user for the test, the one before for validation, the rest for training.
+    """Each user's last item is for the test, the item before it for validation, the items before both for training.
 
     Users with fewer than three items are trained on and not evaluated, as in SASRec (arXiv 1808.09781, 4.1).
     """
 
     sequences: Sequences
     train_end: NDArray[np.int64]
-    """[users] where each user's training items end; validation item there, test item behind it."""
+    """[users] index into `items` where each user's training items end: the validation item, then the test item."""
     evaluated: NDArray[np.intp]
     """Users that have validation and test items."""
 
     def repeats(self) -> bool:
-        """Whether a user ever takes an item again, as far as training items tell."""
+        """Whether any user has the same item twice among the training items."""
         begins = self.sequences.bounds[:-1]
         parts = zip(begins, self.train_end, strict=True)
         return any(len(set(part)) < len(part) for part in (self.sequences.items[a:b].tolist() for a, b in parts))
 
 
 def leave_one_out(sequences: Sequences) -> LeaveOneOut:
-    """Split by the last two items."""
+    """Split off the last two items of each user."""
     long = sequences.lengths >= 3
     return LeaveOneOut(sequences, sequences.bounds[1:] - 2 * long, np.flatnonzero(long))
 
@@ -90,9 +91,9 @@ def read_split(path: Path) -> LeaveOneOut:
 
 
 def read_sequences(path: Path, layout: Layout | None = None) -> Sequences:
-    """The sequences in `path`; the layout is told from the first lines if not given.
+    """The sequences in `path`. A layout that is not given is recognised by the first lines.
 
-    Raises BadInput for an unknown layout, InvalidFile (file, row, what to do) for a file that is not of it.
+    Raises BadInput for an unknown layout, InvalidFile (file, row, what to do) for a file of another layout.
     """
     if layout is not None and layout not in LAYOUTS:
         raise BadInput(f"expected layout to be one of {', '.join(LAYOUTS)}, got {layout!r}")

@@ -1,4 +1,5 @@
-"""Sort more rows than fit in memory by time: fixed-size records in one temporary file a month, sorted one by one."""
+"""Sorts more rows than fit in memory by time: records of fixed size go to one temporary file a month, and each month is
+sorted by itself."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from numpy.typing import NDArray
 def by_time(parts: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
     """Records with a field `time_ms`, in time order (ties in the order of arrival), a month at a time.
 
-    All of `parts` is read before the first month is given. Disk: the size of the records, in the folder for temporary
-    files (TMPDIR); it is freed when the iterator ends or is closed. Memory: one part, then one month.
+    All `parts` are read before the first month is given. The records take their size on disk, in the folder for
+    temporary files (TMPDIR), until the iterator ends or is closed. Memory holds one part, then one month.
     """
     with tempfile.TemporaryDirectory(prefix="panther-sort-") as folder:
         dtype: np.dtype[Any] | None = None
         months: set[int] = set()
         for part in parts:
-            if not len(part):  # nothing of it lies in the period
+            if not len(part):  # no record of the part lies in the period
                 continue
             dtype = part.dtype
             month = part["time_ms"].astype("M8[ms]").astype("M8[M]").astype(np.int64)

@@ -1,17 +1,18 @@
 """IBM credit card transactions (TabFormer's CCT): `credit_card_transactions-ibm_v2.csv`, or the file of user 0 alone.
 
-How its columns are read:
-- user is `User`, with all cards: behaviour is a person's. The card is the device (`0-4`: user 0, card 4).
-- channel is `Use Chip` in short: swipe, chip, online. A negative amount is a refund: its size is kept, and the channel
-  becomes `swipe_refund`, ..., so that money coming back is not taken for money spent.
+How the columns are read:
+- user is `User`, all cards together, since habits belong to a person. The card is the device (`0-4`: user 0, card 4).
+- channel is `Use Chip` in short: swipe, chip, online. A negative amount is a refund: the amount is its size, and the
+  channel becomes `swipe_refund`, ..., so that money coming back is not taken for money spent.
 - category is the MCC, merchant the 64-bit `Merchant Name`. Currency USD.
-- country: US for a two-letter `Merchant State`, its name elsewhere, not given online.
-- `Errors?` is what the authorisation answered, known only after the decision: such rows stay, the column is not read.
+- country is US where `Merchant State` has two letters, otherwise the country's name that it holds; not given online.
+- `Errors?` is the answer of the authorisation, which comes after the decision: the column is not read, its rows are.
 - times have no zone and are taken for UTC. Ids are user-card-row, the row counted in the file.
-- profile (sd254_users.csv, sd254_cards.csv, if they lie beside): facts as of 2020, the year the data was made.
+- the profile comes from sd254_users.csv and sd254_cards.csv, if they lie in the same folder: facts as of 2020, the year
+  the data was made.
 
 The file is in order of user and card, so it is sorted by time through temporary files (48 bytes a row: 1.2 GB for all
-24 million); memory holds one part, then one month. `start`, `end` are applied before sorting; `limit` is not.
+24 million rows); memory holds one part, then one month. `start` and `end` are applied before sorting, `limit` after.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _table(records: NDArray[np.void], countries: tuple[str, ...], facts: dict[st
 
 
 def _people(folder: Path) -> dict[str, list[Any]]:
-    """Facts by user number: row i of the users' file is user i."""
+    """Facts by user number: row i of the users' file describes user i."""
 
     def beside(name: str) -> Path | None:
         return next((folder / n for n in (f"{name}.csv", f"{name}.csv.gz") if (folder / n).is_file()), None)

@@ -1,17 +1,17 @@
 """Yelp open dataset: `yelp_academic_dataset_review.json` and `yelp_academic_dataset_business.json`, JSON lines.
 
-A review is the event; there is no money in it. After PANTHER's token for this set (city, category, stars, review count
-of the business):
+The event is a review; no money is paid. The columns follow PANTHER's token for this set (city, category, stars and
+review count of the business):
 - user is `user_id`, merchant `business_id`, time `date`, taken for UTC, and the id `review_id`;
-- category is the business's city and category in one word (`Tucson|Restaurants`): of its categories the one that most
-  businesses have (ties by name), since Yelp's own order of them means nothing;
+- category is the business's city and category in one word (`Tucson|Restaurants`): of several categories the one that
+  most businesses have (ties by name), since the order in which Yelp lists them means nothing;
 - channel is the stars of the business (`3.5 stars`), amount its number of reviews.
-Stars and count of the business are those of the day Yelp made the file: they know a little of what came after the
-review. So this set is for comparing next-event models as the paper does, not for claims about foresight. The review's
-own stars and text are not read. No labels, currency, country, device, profile.
+Stars and review count of a business are those of the day Yelp made the file, so they contain a little of what came
+after the review. This set is therefore for comparing next-event models as the paper does, not for claims about
+foresight. The review's own stars and text are not read. No labels, currency, country, device, profile.
 
-Reviews are in no order of time and many (7 million, 5 GB): they are read line by line and sorted through temporary
-files (56 bytes a review). Memory holds the ids of users and businesses, one part, then one month.
+The 7 million reviews (5 GB) are in no order of time: they are read line by line and sorted through temporary files
+(56 bytes a review). Memory holds the ids of users and businesses, one part, then one month.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Review(msgspec.Struct, frozen=True):
-    """What is read of a review."""
+    """The fields of a review that are used."""
 
     review_id: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,32}$")]  # 22 in Yelp's files, ASCII
     user_id: Annotated[str, msgspec.Meta(min_length=1)]
@@ -53,7 +53,7 @@ class Review(msgspec.Struct, frozen=True):
 
 
 class Business(msgspec.Struct, frozen=True):
-    """What is read of a business; `categories` are separated by commas."""
+    """The fields of a business that are used; `categories` are separated by commas."""
 
     business_id: str
     city: str
@@ -64,7 +64,7 @@ class Business(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _Businesses:
-    """Businesses by number, and what the tokens take of each."""
+    """Businesses by number, and the facts of each that become part of a token."""
 
     number: dict[str, int]
     category: NDArray[np.int32]
@@ -81,7 +81,7 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
     users: list[str] = []
     shops = list(businesses.number)
     for records in regroup(by_time(_parse(file, period, businesses.number, numbers)), batch_rows):
-        users = users or list(numbers)  # by now all reviews were read
+        users = users or list(numbers)  # `by_time` has read all reviews before it gives the first records
         yield _table(records, businesses, users, shops)
 
 

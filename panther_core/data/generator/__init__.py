@@ -1,7 +1,7 @@
-"""Payments of an imagined population, with labelled fraud: for demos, load, tests and experiments.
+"""Generates the payments of a population, with labelled fraud, for demos, load, tests and experiments.
 
-People have habits that a model of sequences can learn and a model of single events can not; fraud is made of
-events that are each ordinary for somebody (docs/generator.md: assumptions, separability, learnability).
+People have habits that a model of sequences can learn and a model of single events can not. Each fraudulent payment
+alone would be ordinary for some person (docs/generator.md: assumptions, separability, learnability).
 """
 
 from panther_core.data.generator.build import generate

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
-from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.data.generator.catalogue import CATEGORIES, CHANNELS, COUNTRIES
@@ -12,14 +13,14 @@ from panther_core.data.generator.fraud import by_person, fraudulent
 from panther_core.data.generator.habits import legitimate
 from panther_core.data.generator.payments import OWN_DEVICES, make_world
 from panther_core.data.generator.people import make_people
-from panther_core.data.generator.rows import Ints, Rows
+from panther_core.data.generator.rows import Rows
 from panther_core.data.table import TransactionTable, Words
 
 
 def generate(config: GeneratorConfig) -> TransactionTable:
-    """All payments of the config in time order (ties: legitimate first, then by person). Same config, same table.
+    """All payments of the config in time order (ties: legitimate payments first, then by person).
 
-    Raises BadInput if the config is so small that nobody pays.
+    The same config gives the same table. Raises BadInput if the config is so small that nobody pays.
     """
     people = make_people(config)
     world = make_world(config.seed, config.start_ms, people, config.merchants)
@@ -39,7 +40,7 @@ def _table(
 
     devices = config.users * OWN_DEVICES + shared_devices
     return TransactionTable(
-        transaction_id=numbered("t", np.arange(len(rows)), 10),
+        transaction_id=np.array(zero_padded("t", range(len(rows)), 10)),
         user=words("user", _names("u", config.users)),
         merchant=words("merchant", _names("m", config.merchants)),
         category=words("category", tuple(category.name for category in CATEGORIES)),
@@ -56,16 +57,9 @@ def _table(
 
 
 def _names(prefix: str, count: int) -> tuple[str, ...]:
-    return tuple(numbered(prefix, np.arange(count), max(5, len(str(count - 1)))).tolist())
+    return tuple(zero_padded(prefix, range(count), max(5, len(str(count - 1)))))
 
 
-def numbered(prefix: str, numbers: Ints, digits: int) -> NDArray[np.str_]:
-    """`prefix` (one character) and the numbers with leading zeros; 30 times faster than formatting each."""
-    points = np.empty((len(numbers), digits + 1), np.uint32)  # UTF-32, as numpy stores strings
-    points[:, 0] = ord(prefix)
-    left = numbers.copy()
-    for place in range(digits, 0, -1):
-        points[:, place] = left % 10 + ord("0")
-        left //= 10
-    out: NDArray[np.str_] = points.view(f"<U{digits + 1}").ravel()
-    return out
+def zero_padded(prefix: str, numbers: Iterable[int], digits: int) -> list[str]:
+    """Each number behind `prefix`, with leading zeros up to `digits` digits."""
+    return [f"{prefix}{number:0{digits}d}" for number in numbers]

@@ -1,4 +1,4 @@
-"""The world people live in: categories, channels, countries, and the routines days are made of."""
+"""Constants of the generated world: categories, channels, countries, and the routines that people's days consist of."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 CHANNELS = ("chip", "contactless", "online", "atm", "transfer")
 CHIP, CONTACTLESS, ONLINE, ATM, TRANSFER = range(5)
 COUNTRIES = ("DE", "FR", "ES", "IT", "NL", "GB", "US", "PL", "PT", "TR", "CN", "TH")
-REGIONS = 5  # the first of COUNTRIES are homes; all of them are travelled to and sold from
+REGIONS = 5  # people live in the first five of COUNTRIES; they travel to all of them, and merchants sell from all
 JOBS = ("student", "office", "trades", "night_shift", "self_employed", "parent", "retired")
 CARDS = ("debit", "credit", "prepaid")
 
 
 class Category(NamedTuple):
-    """`median` in EUR, `mix` the shares of CHANNELS, `weight` the share of merchants."""
+    """A kind of purchase: `median` amount in EUR, `mix` the shares of CHANNELS, `weight` its part of the merchants."""
 
     name: str
     median: float
@@ -51,10 +51,11 @@ MIX_CUMULATIVE = np.cumsum([category.mix for category in CATEGORIES], axis=1)
 
 
 class Routine(NamedTuple):
-    """A chain of payments done together. `steps`: "category", with + or - for a larger or smaller amount than usual.
+    """A chain of payments made one after the other, such as the stops of a commute.
 
-    `hour` of the first step, `gap_min` minutes between steps, `week` and `weekend` how often by kind of day,
-    `payday` if bound to the days after pay, `jobs` whose routine it mostly is.
+    `hour`: when the first step begins. `gap_min`: minutes between steps. `week`, `weekend`: how often on such days.
+    `steps`: categories in order, with + or - for an amount larger or smaller than usual. `jobs`: those of the people
+    who mostly have the routine. `payday`: whether the routine belongs to the days after pay.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Labelled fraud, by kind. Each payment is ordinary for somebody; what is wrong is whose, when, in what order."""
+"""Labelled fraud, by kind. Each single payment would be ordinary for some person; the account, the time or the order of
+the payments is what gives the fraud away."""
 
 from __future__ import annotations
 
@@ -20,19 +21,19 @@ _GOODS = np.array(
         for c in ("electronics", "clothing", "fuel", "grocery", "marketplace", "restaurant", "fast_food", "transit")
     ]
 )
-_CLONES, _MIMICS, _TESTS = (1, 4), (4, 11), (3, 11)  # payments an incident, from and below
+_CLONES, _MIMICS, _TESTS = (1, 4), (4, 11), (3, 11)  # payments an incident: from (included) and to (excluded)
 
 
 @dataclass(frozen=True)
 class Honest:
-    """Legitimate rows by person, then time. Person u has rows [first[u], first[u] + count[u])."""
+    """Legitimate rows sorted by person, then time. Person u has the rows from first[u] to first[u] + count[u] - 1."""
 
     rows: Rows
     first: Ints
     count: Ints
 
     def random_row(self, user: Ints, rng: np.random.Generator) -> Ints:
-        """A random row of each person; people must have one."""
+        """A random row of each person in `user`; each of them must have at least one row."""
         return self.first[user] + (rng.random(len(user)) * self.count[user]).astype(np.int64)
 
     def hour_ms(self, user: Ints, rng: np.random.Generator) -> Ints:
@@ -48,7 +49,7 @@ def by_person(rows: Rows, users: int) -> Honest:
 
 
 def fraudulent(config: GeneratorConfig, world: World, honest: Honest) -> Rows:
-    """All kinds, each in the number that its rate asks for (exact), cut to the period of the log."""
+    """Fraud of all kinds within the period of the log. Each kind has exactly the number of rows that its rate gives."""
     kinds = {
         "account_takeover": _account_takeover,
         "card_testing": _card_testing,
@@ -61,7 +62,7 @@ def fraudulent(config: GeneratorConfig, world: World, honest: Honest) -> Rows:
         target = round(config.fraud_rates[name] * len(honest.rows))
         if not target:
             continue
-        # more than needed, as some fall past the end of the log
+        # more rows than needed are made, since some fall past the end of the log
         rows = make(world, honest, target + target // 2 + 40, stream(config.seed, 4, number))
         rows = rows[(rows["time_ms"] >= world.start_ms) & (rows["time_ms"] < end_ms)][:target]
         rows["kind"] = FRAUD_KINDS.index(name)
@@ -70,13 +71,17 @@ def fraudulent(config: GeneratorConfig, world: World, honest: Honest) -> Rows:
 
 
 def _victims(honest: Honest, n: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Victims and the time just after one of their own payments: active people are victims more often."""
+    """Victims [n], and for each a time up to 20 hours after one of the victim's own payments.
+
+    The payment is drawn from all payments, so active people are victims more often.
+    """
     row = rng.integers(0, len(honest.rows), n)
     return honest.rows["user"][row].astype(np.int64), honest.rows["time_ms"][row] + rng.integers(0, 20 * HOUR_MS, n)
 
 
 def _finish(world: World, rows: Rows, rng: np.random.Generator, own_device: float) -> Rows:
-    """Country and device, as far as the fraudster's payment has them; `own_device`: share from the victim's device."""
+    """Set country and device of the rows. `own_device`: share of payments that come from the victim's own device; the
+    others keep the device set before. A chip payment or a cash machine has no device."""
     user, channel = rows["user"].astype(np.int64), rows["channel"].astype(np.int64)
     day = world.day_of(rows["time_ms"])
     home = world.country(user, channel, rows["merchant"].astype(np.int64), day)
@@ -89,7 +94,7 @@ def _finish(world: World, rows: Rows, rng: np.random.Generator, own_device: floa
 
 
 def _account_takeover(world: World, honest: Honest, n: int, rng: np.random.Generator) -> Rows:
-    """A stretch of somebody else's payments, closer together, on the victim's account."""
+    """A stretch of another person's (the donor's) payments, closer together in time, on the victim's account."""
     incidents = max(1, n // 6)
     victim, start_ms = _victims(honest, incidents, rng)
     donors = np.flatnonzero(honest.count >= 12)
@@ -106,7 +111,7 @@ def _account_takeover(world: World, honest: Honest, n: int, rng: np.random.Gener
     rows["amount"] = price(
         rows["amount"] * np.exp(rng.normal(0.12, 0.15, len(rows))), rows["category"].astype(np.int64)
     )
-    # a thief without the card pays by phone or online where the donor used the chip
+    # a thief has no card, so half of what the donor paid by chip is paid contactless, by phone
     remote = (rows["channel"] == CHIP) & (rng.random(len(rows)) < 0.5)
     rows["channel"] = np.where(remote, CONTACTLESS, rows["channel"])
     rows["device"] = world.strange_device(incidents, rng)[incident]
@@ -145,7 +150,7 @@ def _card_testing(world: World, honest: Honest, n: int, rng: np.random.Generator
 
 
 def _compromised_merchant(world: World, honest: Honest, n: int, rng: np.random.Generator) -> Rows:
-    """Cards seen at a compromised merchant during two to five weeks, used days later at that ring's few outlets."""
+    """Cards copied at a compromised merchant over two to five weeks, used days later at the ring's five outlets."""
     low, high = _CLONES
     rings = max(1, n // 60)
     seed_row = rng.integers(0, len(honest.rows), rings)  # by visits: popular merchants first
@@ -175,7 +180,8 @@ def _compromised_merchant(world: World, honest: Honest, n: int, rng: np.random.G
 
 
 def _slow_mimicry(world: World, honest: Honest, n: int, rng: np.random.Generator) -> Rows:
-    """Payments like the victim's own, spread over weeks: wrong order, other hours, one other seller a category."""
+    """Payments like the victim's own, spread over weeks, but in another order, at other hours and, in each category, at
+    one other merchant."""
     incidents = max(1, n // 6)
     victim, start_ms = _victims(honest, incidents, rng)
     incident, place = spread(rng.integers(*_MIMICS, incidents))

@@ -13,7 +13,7 @@ from panther_core.data.generator.payments import World
 from panther_core.data.generator.people import KEEP, SLOTS
 from panther_core.data.generator.rows import ROW, Floats, Ints, Rows, spread, stream, uniform
 
-BLOCK_CELLS = 2_000_000  # (person, routine, day) cells drawn at a time: bounds the memory, not the result's size
+BLOCK_CELLS = 2_000_000  # (person, routine, day) cells drawn at a time, which bounds the memory used
 _GAP_MIN = np.array([r.gap_min for r in ROUTINES])
 _PAYDAY = np.array([r.payday for r in ROUTINES])
 _SUBSCRIPTION = np.array(
@@ -22,7 +22,7 @@ _SUBSCRIPTION = np.array(
 
 
 def since_pay(world: World, user: Ints, day: Ints) -> Ints:
-    """Days since the last pay day, 0..30 (months counted as 30 days back from the pay day)."""
+    """Days since the last pay day, 0..29; a month counts as 30 days."""
     date = (np.datetime64(world.start_ms, "ms").astype("M8[D]") + day).astype("M8[D]")
     day_of_month = (date - date.astype("M8[M]").astype("M8[D]")).astype(np.int64) + 1
     out: Ints = (day_of_month - world.people.pay_day[user]) % 30
@@ -30,7 +30,7 @@ def since_pay(world: World, user: Ints, day: Ints) -> Ints:
 
 
 def legitimate(config: GeneratorConfig, world: World) -> Rows:
-    """All legitimate payments, in no particular order."""
+    """All legitimate payments within the period, in no particular order."""
     days = max(1, BLOCK_CELLS // (config.users * SLOTS))
     parts = [_routines(config, world, first, min(days, config.days - first)) for first in range(0, config.days, days)]
     parts.extend(_subscriptions(config, world))
@@ -39,7 +39,7 @@ def legitimate(config: GeneratorConfig, world: World) -> Rows:
 
 
 def _routines(config: GeneratorConfig, world: World, first: int, count: int) -> Rows:
-    """The routines begun on days [first, first + count)."""
+    """Payments of the routines that begin on days `first` to `first` + `count` - 1."""
     people, rng = world.people, stream(config.seed, 2, first)
     day = first + np.arange(count)
     after = 1 / (1 + np.exp(-np.clip((day - people.change_day[:, None]) / 6, -30, 30))).astype(np.float32)  # [U, D]
@@ -78,7 +78,7 @@ def _chains(world: World, user: Ints, slot: Ints, day: Ints, rng: np.random.Gene
 
 
 def pay(world: World, user: Ints, category: Ints, band: Ints, time_ms: Ints, rng: np.random.Generator) -> Rows:
-    """Rows for people paying in their usual way."""
+    """Rows of payments made as the person usually pays: merchant, channel, amount, country and device by habit."""
     day = world.day_of(time_ms)
     rows = np.zeros(len(user), ROW)
     merchant = world.usual_merchant(user, category, day, rng)
@@ -92,14 +92,14 @@ def pay(world: World, user: Ints, category: Ints, band: Ints, time_ms: Ints, rng
 
 
 def _subscriptions(config: GeneratorConfig, world: World) -> Iterator[Rows]:
-    """Up to four a person: same merchant, same amount, same hour, every 7, 14, 28 or 30 days."""
+    """Up to four subscriptions a person: each the same merchant, amount and hour every 7, 14, 28 or 30 days."""
     rng, everyone = stream(config.seed, 3), np.arange(config.users)
     for number in range(4):
 
         def fact(purpose: int, n: int = number) -> Floats:
             return uniform(config.seed, 30 + purpose, everyone, n)
 
-        # with little activity asked for, there are few subscriptions too
+        # a config of little activity has few subscriptions too
         share = min(0.45, 0.225 * config.mean_transactions_per_day)
         owner = np.flatnonzero(fact(0) < share)
         period = np.array([7, 14, 28, 30, 30, 30])[(fact(1)[owner] * 6).astype(np.int64)]
@@ -118,5 +118,5 @@ def _subscriptions(config: GeneratorConfig, world: World) -> Iterator[Rows]:
         rows["amount"] = np.round(3 + 40 * fact(6)[user] ** 2, 0) + 0.99
         rows["channel"] = ONLINE
         rows["country"] = world.seller_country(rows["merchant"].astype(np.int64), world.people.region[user])
-        rows["device"] = -1  # billed by the seller, no device takes part
+        rows["device"] = -1  # the seller bills a subscription; no device of the person takes part
         yield rows

@@ -1,7 +1,7 @@
-"""Records that must become dead letters, and a fuzzer that damages good ones.
+"""Records that must become dead letters, and a fuzzer that damages good records.
 
-`malformed` gives records that are wrong for certain (panther_core.data.events says why); `fuzz` gives records of which
-nothing is known but that they must be either scored or dead-lettered, and never stop the stream.
+Each record of `malformed` breaks a rule of panther_core.data.events, and its dead-letter code is known. A record of
+`fuzz` may be good or bad: the stream must score it or make it a dead letter, and must go on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _raw(change: Callable[[bytes], bytes]) -> Callable[[dict[str, Any]], bytes]:
     return lambda record: change(json.dumps(record).encode())
 
 
-# kind -> (dead-letter code of panther_core.data.events, how a good record becomes a bad one)
+# kind -> (dead-letter code of panther_core.data.events, function that turns a good record into a bad payload)
 KINDS: dict[str, tuple[str, Callable[[dict[str, Any]], bytes]]] = {
     "empty": ("empty", _raw(lambda _: b"")),
     "too_large": ("too_large", _with(padding="x" * MAX_BYTES)),
@@ -102,7 +102,8 @@ KINDS: dict[str, tuple[str, Callable[[dict[str, Any]], bytes]]] = {
 def malformed(n: int, seed: int) -> list[tuple[str, bytes]]:
     """`n` (kind, payload) pairs, kinds in turn. `KINDS[kind][0]` is the code of the InvalidEvent to expect.
 
-    `time_2200...` are only wrong against an append time (`event_time_ms(..., now_ms)`), 2199 at the latest.
+    The kinds `time_2200...` are wrong only where the reader compares them with a time of append, `event_time_ms(...,
+    now_ms)`, that lies before 2200.
     """
     rng, kinds = np.random.default_rng(seed), list(KINDS)
     return [(kind, KINDS[kind][1](valid(i, rng))) for i in range(n) for kind in [kinds[i % len(kinds)]]]
@@ -117,7 +118,8 @@ _SPLICES = (
 
 
 def fuzz(n: int, seed: int) -> list[bytes]:
-    """`n` damaged payloads, about a tenth of them still good: bytes flipped, cut, doubled, or values replaced."""
+    """`n` payloads, of which about a tenth is undamaged. The others have bytes flipped, cut or repeated, or a value
+    replaced."""
     rng = np.random.default_rng(seed)
     goods = [valid(i, rng) for i in range(min(n, 256))]
     whole = [json.dumps(record).encode() for record in goods]
@@ -143,7 +145,7 @@ def _damage(record: dict[str, Any], payload: bytes, action: int, rng: np.random.
         return payload[:a] + splice + payload[a:]
     if action == 6:
         return payload[:a] + splice + payload[b:]
-    # a value replaced: still JSON in shape, so the checks behind the parser are reached
+    # actions 7 to 9 replace a value: mostly the JSON stays well formed, so the checks after parsing are reached
     names = [*record, "profile", "country", "device"]
     name = names[int(rng.integers(0, len(names)))]
     if action == 9:

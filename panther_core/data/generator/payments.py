@@ -1,4 +1,4 @@
-"""How a payment is made: merchant, channel, amount, country and device of (person, category, time)."""
+"""How a payment is made: merchant, channel, amount, country and device, given person, category and time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWN_DEVICES = 5  # three phones in a row, a laptop, a tablet
 
 @dataclass(frozen=True)
 class World:
-    """People and merchants of one seed. Merchants of category c are the numbers [first[c], first[c + 1])."""
+    """People and merchants of one seed. Category c has the merchants numbered from first[c] to first[c + 1] - 1."""
 
     seed: int
     start_ms: int
@@ -36,24 +36,27 @@ class World:
 
     @property
     def shared_devices(self) -> int:
-        """Devices of friends, hotels, libraries: strange to nearly everybody who pays from them."""
+        """Number of devices that nobody owns alone, such as those of friends, hotels and libraries."""
         return max(16, len(self.people) // 3)
 
     def merchant(self, category: Ints, chance: Floats) -> Ints:
-        """The merchant of a category at a uniform number: few are popular, most are small."""
+        """A merchant of each category; `chance` uniform in [0, 1) gives a few merchants most of the payments."""
         low, count = self.first[category], np.diff(self.first)[category]
         out: Ints = low + (count * chance**2.2).astype(np.int64)
         return out
 
     def usual_merchant(self, user: Ints, category: Ints, day: Ints, rng: np.random.Generator) -> Ints:
-        """One of three favourites, each kept for a season of its own; in a tenth of cases somewhere else."""
+        """One of the person's three favourites in a category, each kept for a season; one time in ten any merchant."""
         rank = np.searchsorted([0.62, 0.82, 0.90], rng.random(len(user)), side="right")
         season = (day / self.people.season[user] + uniform(self.seed, 11, user, category, rank)).astype(np.int64)
         favourite = uniform(self.seed, 12, user, category, rank, season)
         return self.merchant(category, np.where(rank == 3, rng.random(len(user)), favourite))
 
     def usual_channel(self, user: Ints, category: Ints, rng: np.random.Generator) -> Ints:
-        """A person's one way to pay in a category, nine times in ten; younger people lean to phone and online."""
+        """The person's habitual channel in a category, nine times in ten; otherwise any channel of the category.
+
+        People with a high `modern` lean to phone and online.
+        """
         habit = uniform(self.seed, 13, user, category)
         lean = 0.5 + 0.5 * (self.people.modern[user] - 0.5)
         habit = np.clip(0.5 + (habit - 0.5) * 0.8 + (lean - 0.5) * 0.5, 0, 0.999999)
@@ -62,7 +65,10 @@ class World:
         return out
 
     def amount(self, user: Ints, category: Ints, merchant: Ints, band: Ints, rng: np.random.Generator) -> Floats:
-        """EUR: category x person x merchant x size of the purchase; a third are the usual purchase, to the cent."""
+        """Amounts in EUR: a product of factors of category, size of purchase (`band`), person and merchant.
+
+        A third of the payments is the person's usual purchase at the merchant, the same amount to the cent.
+        """
         noise = rng.standard_normal(len(user), np.float32).astype(np.float64)
         usual = rng.random(len(user), np.float32) < 0.35
         noise = np.where(usual, bell(self.seed, 14, user, merchant, band), noise)
@@ -77,12 +83,14 @@ class World:
         return price(np.exp(log), category)
 
     def seller_country(self, merchant: Ints, region: Ints) -> Ints:
-        """Country of an online payment: most sellers are at home everywhere, a quarter in one country."""
+        """Country of an online payment: three quarters of the merchants sell from the buyer's own country (`region`),
+        the others from one country each."""
         chance = uniform(self.seed, 17, merchant)
         return np.where(chance < 0.75, region, (uniform(self.seed, 18, merchant) * len(COUNTRIES)).astype(np.int64))
 
     def travelling(self, user: Ints, day: Ints) -> Ints:
-        """Country a person is in: each fortnight of a person is a trip abroad with a personal chance."""
+        """Country where a person is on a day. Each fortnight contains a trip of 3 to 11 days, with a chance of the
+        person's own."""
         fortnight = (day + 97 * (user % 14)) // 14
         within = (day + 97 * (user % 14)) % 14
         fond = 0.03 + 0.12 * uniform(self.seed, 19, user) ** 2
@@ -93,7 +101,8 @@ class World:
         return np.where(away, abroad, self.people.region[user])
 
     def device(self, user: Ints, channel: Ints, day: Ints, rng: np.random.Generator) -> Ints:
-        """Phone (replaced every 100 to 700 days), laptop or tablet; sometimes a strange one. -1 at a card reader."""
+        """Phone (replaced every 100 to 700 days), laptop or tablet, now and then a shared device; -1 by chip or at a
+        cash machine."""
         life = 100 + 600 * uniform(self.seed, 23, user)
         phone = np.minimum((day / life + uniform(self.seed, 24, user)).astype(np.int64), 2)
         at_desk = (rng.random(len(user), np.float32) < 0.8 * (1 - self.people.modern[user])) & (channel != CONTACTLESS)
@@ -104,11 +113,11 @@ class World:
         )
 
     def strange_device(self, n: int, rng: np.random.Generator) -> Ints:
-        """Devices out of the shared pool."""
+        """`n` devices out of the shared pool."""
         return len(self.people) * OWN_DEVICES + rng.integers(0, self.shared_devices, n)
 
     def country(self, user: Ints, channel: Ints, merchant: Ints, day: Ints) -> Ints:
-        """Where the payment happens: the seller's country online, the person's whereabouts otherwise."""
+        """Country of a payment: home for a transfer, the seller's online, otherwise where the person is."""
         region = self.people.region[user]
         return np.where(
             channel == TRANSFER,
@@ -122,14 +131,14 @@ class World:
 
 
 def price(amount: Floats, category: Ints) -> Floats:
-    """Rounded as tills do: cents; notes of ten at a cash machine; at least 50 cents."""
+    """Amounts rounded to cents, at least 50 cents; of the category cash, to notes of ten."""
     return np.where(
         category == CATEGORY["cash"], np.maximum(10, np.round(amount, -1)), np.maximum(0.5, np.round(amount, 2))
     )
 
 
 def make_world(seed: int, start_ms: int, people: People, merchants: int) -> World:
-    """Spread the merchants over the categories by weight, at least one each."""
+    """Spread the merchants over the categories by weight; each category gets one at least."""
     weight = np.array([category.weight for category in CATEGORIES])
     extra = merchants - len(weight)
     edges = np.round(np.cumsum(weight) / weight.sum() * extra).astype(np.int64) + np.arange(1, len(weight) + 1)

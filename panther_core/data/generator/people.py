@@ -1,4 +1,4 @@
-"""Who the people are: profiles, and the habits that follow from them."""
+"""The generated people: their profiles, and the habits that follow from a profile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _REGION_SHARE = np.array([0.36, 0.24, 0.16, 0.14, 0.10])
 
 @dataclass(frozen=True)
 class People:
-    """Shapes: [U] a person, [U, SLOTS] a person's routine. Times in days since the start of the log."""
+    """U people with SLOTS routines each: arrays [U] hold a value a person, [U, SLOTS] a value a routine of a person.
+
+    Days count from the start of the log.
+    """
 
     profile: dict[str, list[Any]]
     region: Ints  # [U]

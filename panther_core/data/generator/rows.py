@@ -1,7 +1,8 @@
-"""The rows generators pass around, and the two sources of chance: a stream by purpose, and a hash of facts.
+"""The rows that parts of the generator exchange, and its two sources of random numbers.
 
-A hash gives a fact without a table of it: the favourite pharmacy of user 17 in spring is a function of those words,
-so facts cost no memory however many users, merchants and seasons there are.
+`stream` draws numbers for one purpose. `uniform` and `bell` hash facts into a number: the favourite pharmacy of user 17
+in spring is a function of user, category and season, so it needs no table, and memory does not grow with the number of
+users, merchants and seasons.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ Ints = NDArray[np.int64]
 
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:
-    """Random numbers for one purpose: another part of the generator that draws more does not shift them."""
+    """Random numbers for one purpose; they stay the same when another purpose draws more or fewer numbers."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *purpose])))
 
 
 def uniform(seed: int, *facts: Any) -> Floats:
-    """A number in [0, 1) that is a function of the facts (integers or arrays that broadcast): splitmix64."""
+    """A number in [0, 1) for each combination of facts (integers, or arrays that broadcast), hashed by splitmix64."""
     with np.errstate(over="ignore"):
         h = np.asarray(seed, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
         for fact in facts:
@@ -48,13 +49,13 @@ def uniform(seed: int, *facts: Any) -> Floats:
 
 
 def bell(seed: int, *facts: Any) -> Floats:
-    """A roughly normal number (mean 0, deviation 1, within 2.45) that is a function of the facts."""
+    """A roughly normal number for each combination of facts: mean 0, deviation 1, none beyond 2.45."""
     out: Floats = (uniform(seed, 1, *facts) + uniform(seed, 2, *facts) - 1.0) * 2.449489742783178
     return out
 
 
 def spread(counts: Ints) -> tuple[Ints, Ints]:
-    """For groups of the given sizes laid end to end: each member's group, and its place in the group."""
+    """Lay groups of the given sizes end to end; returns each member's group, and its place in the group from 0 on."""
     group = np.repeat(np.arange(len(counts)), counts)
     place = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
     return group, place

@@ -1,4 +1,4 @@
-"""How well one field alone separates fraud, and how much order tells about the next payment.
+"""Measures a generated log: how well one field alone tells fraud, and how well past payments predict the next one.
 
 `python -m panther_core.data.generator.separability` prints the tables of docs/generator.md.
 """
@@ -32,7 +32,8 @@ def auc(score: Floats, positive: NDArray[np.bool_]) -> float:
 
 
 def features(table: TransactionTable) -> dict[str, Floats]:
-    """One array [N] a feature. `... rate`: the fraud rate of the value in this very table, so an upper bound."""
+    """One array [N] a feature. `... rate` is the fraud rate of the value in the same table, labels of the row included,
+    so its AUC is an upper bound."""
     user, fraud = table.user.index.astype(np.int64), table.label == 1
     order = np.lexsort((table.time_ms, user))
     gap_h = np.empty(len(table))
@@ -85,9 +86,10 @@ def separability(table: TransactionTable) -> dict[str, dict[str, float]]:
 
 
 def learnability(table: TransactionTable, seed: int = 0) -> dict[str, float]:
-    """Bits to code the next (category, channel) of honest payments, by what is known; the last 30 % are held out.
+    """Bits needed to code the (category, channel) of a legitimate payment, by what is known of the payments before it.
 
-    Counts are smoothed towards the next shorter context, so a context that does not help does not pay.
+    Measured on the last 30 % of the time. Counts are smoothed towards the next shorter context, so a context that does
+    not help costs nothing.
     """
     honest = np.flatnonzero(table.label != 1)
     honest = honest[np.lexsort((table.time_ms[honest], table.user.index[honest]))]
@@ -101,7 +103,7 @@ def learnability(table: TransactionTable, seed: int = 0) -> dict[str, float]:
     usable = position >= 2
     train = (table.time_ms[honest] < np.quantile(table.time_ms[honest], 0.7)) & usable
     test = ~train & usable
-    last_hour = np.roll(hour, 1)  # the hour of the last payment: the next one's is not known yet
+    last_hour = np.roll(hour, 1)  # of the payment before: the hour of the payment to be predicted is not known yet
     shuffled = _shuffle_within(user, symbol, seed)
     contexts: dict[str, list[Ints]] = {
         "nothing (unconditional)": [],
@@ -148,7 +150,7 @@ def _rate(value: NDArray[np.signedinteger], fraud: NDArray[np.bool_]) -> Floats:
 
 
 def _is_new(user: Ints, value: NDArray[np.signedinteger]) -> Floats:
-    """1 where the user meets the value for the first time; the user's very first payment counts as known."""
+    """1 where the user's payments have the value for the first time, else 0; the user's first payment gives 0."""
     _, first = np.unique(user * (int(value.max()) + 2) + value + 1, return_index=True)
     out = np.zeros(len(user))
     out[first] = 1
@@ -157,7 +159,7 @@ def _is_new(user: Ints, value: NDArray[np.signedinteger]) -> Floats:
 
 
 def _count_before(group: NDArray[np.signedinteger]) -> Floats:
-    """How many earlier rows have the same group; rows are in time order."""
+    """Number of earlier rows of the same group; rows are in time order."""
     order = np.argsort(group, kind="stable")
     begin = np.flatnonzero(np.diff(group[order], prepend=-2))
     out = np.empty(len(group))
@@ -168,7 +170,7 @@ def _count_before(group: NDArray[np.signedinteger]) -> Floats:
 def _mean_before(
     group: NDArray[np.signedinteger], value: Floats, prior: float | None = None, strength: float = 1
 ) -> Floats:
-    """Mean of the earlier rows of the same group, drawn towards `prior` (the overall mean) as by `strength` rows."""
+    """Mean of the group's earlier rows and of `strength` further rows of value `prior` (None: the mean of all rows)."""
     prior = float(value.mean()) if prior is None else prior
     order = np.argsort(group, kind="stable")
     begin = np.flatnonzero(np.diff(group[order], prepend=-2))
@@ -180,7 +182,7 @@ def _mean_before(
 
 
 def _velocity(time_ms: Ints, user: Ints, window_ms: int) -> Floats:
-    """Payments of the same user in the window before, this one not counted."""
+    """Number of the user's earlier payments in the last `window_ms`."""
     order = np.lexsort((time_ms, user))
     stride = int(time_ms.max() - time_ms.min()) + window_ms + 1
     key = user[order] * stride + time_ms[order] - time_ms.min()

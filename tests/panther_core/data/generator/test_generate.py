@@ -10,7 +10,7 @@ import pytest
 from panther_core.base.errors import BadInput
 from panther_core.data.events import decode_transaction
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-from panther_core.data.generator.build import numbered
+from panther_core.data.generator.build import zero_padded
 from panther_core.data.generator.config import FRAUD_KINDS
 from panther_core.data.generator.rows import bell, spread, uniform
 from panther_core.data.table import TransactionTable
@@ -124,8 +124,8 @@ def test_speed() -> None:
     assert len(table) / (time.perf_counter() - begin) > 100_000
 
 
-def test_numbered_and_spread() -> None:
-    assert numbered("t", np.array([0, 42, 99]), 3).tolist() == ["t000", "t042", "t099"]
+def test_zero_padded_and_spread() -> None:
+    assert zero_padded("t", [0, 42, 99], 3) == ["t000", "t042", "t099"]
     group, place = spread(np.array([2, 0, 3]))
     assert group.tolist() == [0, 0, 2, 2, 2]
     assert place.tolist() == [0, 1, 0, 1, 2]
