@@ -16,8 +16,8 @@ console = Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """A line for people."""
-    console.print(text, highlight=False)
+    """Print a line for people on stderr. Long lines are left to the terminal, so that a log holds each as one line."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def emit(result: Mapping[str, Any], as_json: bool) -> None:
