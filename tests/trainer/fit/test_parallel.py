@@ -19,13 +19,13 @@ from trainer.fit.curve import read_curve
 _SCRIPT = """
 import json, sys, time
 import msgspec, numpy as np, torch
-from tests.model.conftest import CONFIG, make_model, random_history
-from trainer.checkpoint import Checkpoint
-from trainer.config import TrainConfig
-from trainer.curve import read_curve
-from trainer.evaluate import Validation
-from trainer.parallel import join
-from trainer.pretrain import Run, pretrain
+from tests.panther_core.model.conftest import CONFIG, make_model, random_history
+from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.train_config import TrainConfig
+from trainer.fit.curve import read_curve
+from trainer.fit.evaluate import Validation
+from trainer.fit.parallel import join
+from trainer.fit.pretrain import Run, pretrain
 from pathlib import Path
 
 torch.set_num_threads(1)
