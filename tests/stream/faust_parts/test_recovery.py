@@ -113,8 +113,8 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rocksdict import WriteBatch
-from stream.faust_recovery import write_unlogged
-from tests.stream.test_faust_recovery import Table
+from stream.faust_parts.recovery import write_unlogged
+from tests.stream.faust_parts.test_recovery import Table
 
 table = Table(Path(sys.argv[1]))
 write_unlogged(table)
