@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import uuid
 from itertools import chain
 
@@ -11,27 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
-from aiokafka.producer.sender import Sender
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
 from stream.faust_parts.producer import make_producer
-
-
-def test_the_private_parts_of_aiokafka_stand_where_they_did() -> None:
-    source = inspect.getsource(MessageAccumulator.add_message)
-    assert "self._batches.get(tp)" in source
-    assert "pending_batches[-1]" in source
-    assert "self._builder.append(" in inspect.getsource(MessageBatch.append)
-    assert "self.future.set_result" in inspect.getsource(MessageBatch.done)
-    source = inspect.getsource(Sender)
-    for name in (
-        "self._send_produce_req(node_id, ",
-        "self._in_flight.remove(node_id)",
-        "self._muted_partitions.remove(tp)",
-    ):
-        assert name in source
 
 
 def test_a_request_that_may_not_be_made_fails_its_records_and_the_next_ones(kafka: str) -> None:
