@@ -34,7 +34,9 @@ def requested(model: PantherModel, rows: int, seed: int) -> ScoreRequest:
     recent[rng.random(recent.shape) < 0.1] = 0  # not of a stream, but the same for both all the same
     cached = rng.normal(size=(rows, cached_width(model.config))).astype(np.float32)
     cached[:, model.config.d + model.config.user_dim :] = np.abs(cached[:, model.config.d + model.config.user_dim :])
-    cached[:, -3] += 5  # log Z
+    cached[:, -3] += 9  # log Z, so that p is below 1
+    # mu is 0 or above 1: where z = (p - mu) / sigma cancels, the last bit of p decides every digit of z
+    cached[:, -2] = np.where(rng.random(rows) < 0.5, 0, 1 + cached[:, -2])
     cached[rng.random(rows) < 0.1, -1] = 0  # a prediction without any spread
     features = rng.normal(size=(rows, WIDTH)).astype(np.float32)
     return ScoreRequest(features, random_codes(rng, rows), recent, random_profiles(rng, rows), cached, length)
