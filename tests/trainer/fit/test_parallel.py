@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,61 +15,28 @@ import pytest
 
 from infra.local.ports import pick_free
 from panther_core.artifact import load_manifest
+from panther_core.base.errors import BadInput
+from tests.trainer.fit import ranks
 from trainer.fit.curve import read_curve
 
-_SCRIPT = """
-import json, sys, time
-import msgspec, numpy as np, torch
-from tests.panther_core.model.conftest import CONFIG, make_model, random_history
-from trainer.fit.checkpoint import Checkpoint
-from trainer.fit.train_config import TrainConfig
-from trainer.fit.curve import read_curve
-from trainer.fit.evaluate import Validation
-from trainer.fit.parallel import join
-from trainer.fit.pretrain import Run, pretrain
-from pathlib import Path
+# Ranks are forked from a process that has imported torch and the trainer: a start takes a moment, not seconds.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([ranks.__name__])
 
-torch.set_num_threads(1)
-folder, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
-model = msgspec.structs.replace(CONFIG, dropout=0.0, contrastive_weight=0.5)
-history = random_history(np.random.default_rng(0), [1, 3, 40, 17, 0, 16, 8, 30, 5])
-config = TrainConfig(model=model, batch_positions=128, learning_rate=1e-3, **changes)
-group, panther = join(), make_model(model).panther
-if not group.first:  # its own clock is slow, its validation is better every time, its folder is its own if asked
-    time.perf_counter = lambda real=time.perf_counter: real() * 1e-6
-    hits = iter(range(1000))
-    Validation.hit_rate = lambda self, panther: float(next(hits))
-validation = Validation(history, np.arange(len(history.code)), 50, model.length, 0)
-place = folder / (f"checkpoint{group.rank}" if "own" in sys.argv else "checkpoint")
-checkpoint = Checkpoint(place, f"key{group.rank}" if "other" in sys.argv else "key")
-try:
-    found = pretrain(panther, history, config, 1, Run(checkpoint, validation, folder / "curve.csv", group))
-except Exception as error:
-    sys.exit(str(error))
-total = sum(float(p.double().abs().sum()) for p in panther.parameters())
-curve = read_curve(folder / "curve.csv") if group.first else []
-print(json.dumps({"size": group.size, "weights": total, "epochs": found["epochs"], "curve": curve}))
-"""
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 def train(folder: Path, processes: int, *options: str, **changes: float) -> list[dict[str, Any]]:
     """What each of so many gloo processes found: losses by epoch (the first alone), epochs, a sum of the weights."""
-    port, running = pick_free(1)[0], []
-    for rank in range(processes):
-        place: dict[str, object] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        place |= {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
-        env = os.environ | {name: str(value) for name, value in place.items()}
-        argv = [sys.executable, "-c", _SCRIPT, str(folder), json.dumps(changes), *options]
-        running.append(subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    try:
-        outs = [process.communicate(timeout=120) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    errors = [err.decode() for process, (_, err) in zip(running, outs, strict=True) if process.returncode]
-    if errors:
-        raise RuntimeError("\n".join(errors))
-    return [json.loads(out) for out, _ in outs]
+    port = pick_free(1)[0]
+    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with _PROCESSES.Pool(processes, maxtasksperchild=1) as pool:  # leaving it kills who still runs
+        places = [group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+        running = [pool.apply_async(ranks.run, (place, folder, options, changes)) for place in places]
+        return [rank.get(timeout=120) for rank in running]
 
 
 def test_two_gloo_processes_give_the_losses_of_one(tmp_path: Path) -> None:
@@ -85,7 +53,7 @@ def test_the_command_under_torchrun_makes_one_version(tmp_path: Path) -> None:
     launch = [beside / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python"]
     argv = [beside / "panther", "models", "train", "--preset", "tiny", "--users", "200", "--days", "40"]
     argv += ["--label-delay-days", "2", "--out", tmp_path, "--json"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *argv], env=env, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["artifact"] == str(tmp_path)  # one line, of the first process
@@ -104,7 +72,7 @@ def test_the_first_process_says_when_to_stop(tmp_path: Path) -> None:
 
 def test_what_the_first_process_has_not_is_refused(tmp_path: Path) -> None:
     train(tmp_path, 2, "own", epochs=1)
-    with pytest.raises(RuntimeError, match="other data in 0 and another epoch to go on after in 1 of 2"):
+    with pytest.raises(BadInput, match="other data in 0 and another epoch to go on after in 1 of 2"):
         train(tmp_path, 2, "own", epochs=2)
-    with pytest.raises(RuntimeError, match="other data in 1 and another epoch to go on after in 0 of 2"):
+    with pytest.raises(BadInput, match="other data in 1 and another epoch to go on after in 0 of 2"):
         train(tmp_path / "data", 2, "other", epochs=1)
