@@ -124,7 +124,7 @@ def test_late_events_are_measured_at_their_own_time(folder: Path, columns: Colum
     in_order = measured(folder, "2018-04-15", (0.2,))
     rows = np.arange(len(np.asarray(columns["score"])))
     arrived = np.argsort(np.where(rows % 50 == 0, rows + 120, rows), kind="stable")
-    write_decisions(folder, "v1", {name: [np.asarray(values)[i] for i in arrived] for name, values in columns.items()})
+    write_decisions(folder, "v1", {name: list(np.asarray(values)[arrived]) for name, values in columns.items()})
     assert measured(folder, "2018-04-15", (0.2,)) == in_order
 
 
