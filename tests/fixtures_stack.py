@@ -5,12 +5,14 @@ KAFKA_BOOTSTRAP_SERVERS and TRITON_URL are honoured: a server named there is use
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from infra.local import ports
 from infra.local.kafka import KafkaBroker
 from infra.local.ports import pick_free
 from infra.local.stack import external_addresses, external_kafka_problem
@@ -24,6 +26,15 @@ class TritonUnderTest(NamedTuple):
     grpc_url: str
     model_repository: Path | None
     server: TritonServer | None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_ports() -> None:
+    """Each process of pytest-xdist picks from a part of the range: two never take one port for two servers."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(ports._PICK_FROM) // count
+    ports._PICK_FROM = ports._PICK_FROM[number * size : (number + 1) * size]
 
 
 @pytest.fixture(scope="session")
