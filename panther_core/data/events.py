@@ -1,4 +1,4 @@
-"""Records on the topics (DESIGN section 5), and the checks a transaction must pass before it is scored.
+"""Records on the topics (docs/architecture.md), and the checks a transaction must pass before it is scored.
 
 JSON by msgspec. Unknown extra fields are ignored; a missing or wrong one is an `InvalidEvent` that names it.
 """

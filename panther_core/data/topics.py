@@ -1,4 +1,4 @@
-"""The topics (DESIGN section 5): names, and how each is configured.
+"""The topics: names, and how each is configured.
 
 User-keyed topics share one partition count: a user's transactions, decisions and state meet in one partition, and
 that count can never change later, since state is kept by partition.

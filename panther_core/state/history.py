@@ -1,7 +1,7 @@
 """A known stretch of events, run through the engine's state functions without a model: for training and replay.
 
-No decision feeds back into a model's inputs, so features and codes can be had first, for all events, and the model
-be run over whole context windows afterwards (DESIGN section 3). Wave k holds every user's k-th event.
+No decision feeds back into a model's inputs. So features and codes are computed first, for all events, and the model
+is run over whole context windows afterwards (docs/architecture.md). Wave k holds every user's k-th event.
 """
 
 from __future__ import annotations

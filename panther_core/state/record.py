@@ -1,4 +1,4 @@
-"""A user's state: one fixed-size record, so that a batch of states read from RocksDB is one array (DESIGN section 3).
+"""A user's state: one record of fixed size, so that a batch of states read from RocksDB is one array.
 
 Layout (little endian, packed; offsets by `state_dtype(...).fields`). L, K and the decision count are part of the
 layout; the header names layout version and schema fingerprint, so that foreign bytes are refused, never misread.

@@ -1,4 +1,4 @@
-"""The context window: a pure function of how many events a user has had (DESIGN section 3).
+"""The context window: a pure function of how many events a user has had (docs/architecture.md).
 
 While fewer than L events are known, all of them are the context. At L it falls back to the last L/2, then grows
 to L - 1 again, and so on. Between two falls every event only appends, so keys and values computed for earlier
