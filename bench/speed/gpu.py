@@ -184,7 +184,7 @@ def run_gpu(batches: tuple[int, ...] = BATCHES) -> dict[str, Any]:
     if not torch.cuda.is_available():
         raise BadInput(
             "expected an NVIDIA GPU that torch can use, found none: run this on a GPU machine "
-            "(bench/speed/gpu_unmeasured.md); for the CPU there is `panther bench incremental`"
+            "(docs/gpu.md); for the CPU there is `panther bench incremental`"
         )
     device = torch.device("cuda")
     known = ceilings(device)
