@@ -105,13 +105,13 @@ class Field:
     """One field of a decision that its row holds."""
 
     name: str
-    """In the record."""
+    """Its name in the record."""
     stored: str = ""
     """numpy type in the row; empty for a flag."""
     parquet: str = ""
-    """Arrow type in a replay's Parquet file; empty for what a replay has none of its own (clocks)."""
+    """Arrow type in a replay's Parquet file; empty for clock fields, of which a replay has none of its own."""
     column: str = ""
-    """In the row and the Parquet file, where that is another name than in the record."""
+    """Its name in the row and the Parquet file, if that differs from the name in the record."""
     flag: int = 0
     """Bit of the row's `flags`."""
     words: tuple[str | None, ...] = ()

@@ -46,7 +46,7 @@ class MerchantRisk:
         strength = _prior_strength(fraud, count, base)
         rate = (fraud + strength * base) / (count + strength)
         edges = base * _STEP ** np.arange(risk_levels - 1)
-        # the tolerance keeps a merchant that sits on the average (no news at all) in the lowest level
+        # the tolerance keeps a merchant whose rate is the average (nothing is known of it) in the lowest level
         levels = 1 + np.searchsorted(edges * (1 + 1e-9), rate, side="left")
         return cls(names, levels.astype(np.uint8), rate.astype(np.float32))
 

@@ -1,6 +1,6 @@
 """The attribute schema: how a transaction becomes eight bytes, and the vocabulary built over them.
 
-Two things with two lifetimes. The `AttributeSchema` (bucket edges, category and channel lists) gives the codes kept
+These two live differently long. The `AttributeSchema` (bucket edges, category and channel lists) gives the codes kept
 in every user's state, so it is fixed for the life of that state. The `Vocabulary` (which combinations of codes are
 tokens; paper 3.2) belongs to a model version: a new one needs no rebuilt state.
 
@@ -72,7 +72,7 @@ class ProfileField(msgspec.Struct, frozen=True):
         return 1 + (len(self.values) or len(self.edges) + 1)
 
     def code(self, value: str | float | int | None) -> int:
-        """Code of one value; anything unexpected is unknown (0), never an error: a profile is optional."""
+        """Code of one value. An unexpected value is unknown (0) and no error, because a profile is optional."""
         if value is None or value == "":
             return 0
         if self.values:
@@ -165,7 +165,7 @@ def _places(categories: tuple[str, ...], channels: tuple[str, ...]) -> dict[str,
 
 @cache
 def _word_places(words: tuple[str, ...]) -> dict[str, int]:
-    return {word: i for i, word in reversed(list(enumerate(words, 1)))}  # the first of equal words counts
+    return {word: i for i, word in reversed(list(enumerate(words, 1)))}  # of equal words the first gives the code
 
 
 def fit_schema(

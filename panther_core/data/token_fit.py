@@ -1,9 +1,9 @@
 """Fit a tokenizer on files of any size, in two passes: buckets, words and risk levels first, then the counts.
 
-Rows are never all held: of each, 25 bytes (amount, time, merchant, label) between the passes. The time split and the
-rule about labels are those of training (trainer.fit.dataset): the first `fit_share` of the transactions fits buckets,
-words and tokens, and risk levels see only labels of the first `risk_share`, and of those only the ones that had
-matured.
+Files larger than memory can be fitted: between the passes 25 bytes of each row are held (amount, time, merchant,
+label). The time split and the rule about labels are those of training (trainer.fit.dataset): the first `fit_share` of
+the transactions fits buckets, words and tokens; risk levels see only labels of the first `risk_share`, and of those
+only labels that had matured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
-from panther_core.data.table import TransactionTable, Words, hash_words
+from panther_core.data.table import TransactionTable, Words
 from panther_core.data.token_report import TokenReport, report
 from panther_core.data.tokenizer import SCALES, Combinations, Scale
 
@@ -94,7 +94,7 @@ def _codes(table: TransactionTable, schema: AttributeSchema, risk: MerchantRisk)
 
 @dataclass
 class _Pass:
-    """What is kept of each row of the first pass, and the row that each word was first seen at."""
+    """What the first pass keeps: some columns of each row, and the row at which each word was first seen."""
 
     rows: int = 0
     amounts: list[NDArray[np.float64]] = field(default_factory=list)
@@ -109,13 +109,13 @@ class _Pass:
         self.amounts.append(table.amount)
         self.times.append(table.time_ms)
         self.labels.append(table.label)
-        self.merchants.append(table.merchant.map(hash_words(table.merchant.words)))
+        self.merchants.append(table.merchant_hashes())
         for column, seen in ((table.category, self.categories), (table.channel, self.channels)):
             _note(column, self.rows, seen)
         self.rows += len(table)
 
     def schema(self, until: int, options: TokenOptions) -> AttributeSchema:
-        """Fitted on the rows before `until`."""
+        """The schema, fitted on the rows before `until`."""
         categories, channels = (
             [word for word, row in seen.items() if row < until] for seen in (self.categories, self.channels)
         )
@@ -123,7 +123,7 @@ class _Pass:
         return fit_schema(amounts, categories, channels, (), options.amount_buckets, options.amount_scale)
 
     def risk(self, schema: AttributeSchema, options: TokenOptions) -> MerchantRisk:
-        """Fitted on labels that were known when the rows it is not fitted on began."""
+        """Risk levels, fitted on labels that had matured before the first row that they are not fitted on."""
         known = end = int(self.rows * options.risk_share)
         times = _first(self.times, end + 1)
         if end < self.rows:

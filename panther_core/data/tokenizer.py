@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Scale = Literal["quantile", "log"]
 SCALES: tuple[Scale, ...] = ("quantile", "log")
 ATTRIBUTES = ("amount", "channel", "category", "risk")
-_TAILS = (0.001, 0.999)  # log buckets span what lies between: one absurd amount must not stretch them all
+_TAILS = (0.001, 0.999)  # log buckets span the quantiles between, so that one absurd amount does not stretch them all
 
 
 def bucket_edges(values: NDArray[np.float64], buckets: int, scale: Scale = "quantile") -> tuple[float, ...]:

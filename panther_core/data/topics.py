@@ -18,13 +18,12 @@ SCORES = f"{PREFIX}fraud.scores"
 ALERTS = f"{PREFIX}fraud.alerts"
 LABELS = f"{PREFIX}fraud.labels"
 DEAD_LETTERS = f"{PREFIX}transactions.dlq"
-MERCHANT_RISK = f"{PREFIX}merchant.risk"
 MODELS = f"{PREFIX}models.updates"
 PROGRESS = f"{PREFIX}models.progress"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured against the append
-_LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive to be dead-lettered whole
-_FOREVER = {"retention.ms": "-1"}  # a handful of records, and the way back to every earlier version
+_LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive, to become a dead letter
+_FOREVER = {"retention.ms": "-1"}  # few records, and a roll back finds every earlier version in them
 _COMPACT = {"cleanup.policy": "compact"}
 
 
@@ -50,7 +49,6 @@ def all_topics(app_id: str) -> list[Topic]:
         Topic(ALERTS, config=_APPENDED),
         Topic(LABELS),
         Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)}),
-        Topic(MERCHANT_RISK, by_user=False, config=_COMPACT),
         Topic(MODELS, by_user=False, config=_FOREVER),
         Topic(PROGRESS, by_user=False, config=_COMPACT),
         Topic(changelog_of(app_id), config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}),

@@ -38,9 +38,10 @@ def make_decisions(
     late: NDArray[np.bool_],
     expected: NDArray[np.void],
 ) -> NDArray[np.void]:
-    """DECISION rows [B], all but the clock fields.
+    """DECISION rows [B], complete but for the clock fields.
 
-    `live`: the model answered for this row; `current`: from outputs that had seen all events before this one.
+    `live` [B]: the model answered for this row. `current` [B]: it answered from outputs that had seen all events before
+    this one.
     """
     score = model.rules.score(features).astype(np.float64)
     surprise = None
@@ -63,12 +64,12 @@ def make_decisions(
 
 
 def to_explain(decision: NDArray[np.void]) -> NDArray[np.intp]:
-    """Rows whose reasons panther_explain is to give: alerts that the model scored."""
+    """Rows of which panther_explain is asked for reasons: alerts that the model scored."""
     return np.flatnonzero(((decision["flags"] & ALERT) > 0) & (decision["degraded"] != Degraded.RULES))
 
 
 def give_reasons(decision: NDArray[np.void], rows: NDArray[np.intp], why: ExplainResponse | None) -> None:
-    """Put the model's reasons into these rows; they keep those they have where it gives none."""
+    """Put the model's reasons into these rows; a row keeps its own reasons where the model gives none."""
     if why is None:
         return
     decision["prototype"][rows], decision["similarity"][rows] = why.prototype, why.similarity
@@ -79,10 +80,10 @@ def give_reasons(decision: NDArray[np.void], rows: NDArray[np.intp], why: Explai
 
 
 def recall(decision: np.void, published: np.void) -> None:
-    """Make a decision again what was published before a crash, in place: whoever read that must not be contradicted.
+    """Overwrite a decision with the one that was published before a crash, in place, so that no reader is contradicted.
 
-    The model may be another by now, or the first decision was made without one. Reasons are taken over where they are
-    known (of alerts); what was expected is the state's, and that is the same.
+    The two can differ: another model may be live by now, or the first decision was made without a model. Reasons are
+    taken over where they are known (of alerts). What was expected comes from the state, which is the same both times.
     """
     for name in (*PLACES, *(EXPLAINED if published["reason"][0] else ())):
         decision[name] = published[name]

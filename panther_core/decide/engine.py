@@ -85,8 +85,8 @@ def decide(
 ) -> Steps:
     """Decide and apply a batch; `rows[i]` is the row in `states` (changed in place) of event i's user.
 
-    `clock` gives epoch ms; `received_ms[i]` is when the event reached the platform, for the latency. `published`: the
-    decision (DECISION) that event i is known to have been given before a crash, which it gets again.
+    `clock` gives epoch ms; `received_ms[i]` is when event i reached the platform, for the latency. `published[i]` is
+    the decision (DECISION) that event i was given before a crash: event i gets that decision again.
     """
     for wave in waves(rows):
         repeat, found = _seen(states, rows[wave], events[wave])
@@ -103,11 +103,11 @@ def decide(
 
 
 def _seen(states: States, at: NDArray[np.intp], events: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which events need no decision of their own, and for which of them the stored one is published again.
+    """Two masks: events that need no decision of their own, and those of them whose stored decision is published again.
 
-    One that was applied at its offset needs no answer: decisions are durable before states. (Nor could it be found
-    here: the same transaction may have come again further on, and have been given another decision.) A transaction
-    that comes again at a new offset gets the decision that is held for its id.
+    An event that was applied at its offset needs no answer, because decisions are durable before states. (Its decision
+    could not be found here either: the same transaction may have come again at a later offset and have been given
+    another decision.) A transaction that comes again at a new offset gets the decision that is held for its id.
     """
     applied = events["offset"] <= states["last_offset"][at]
     held = states["decisions"]["transaction"][at]
@@ -132,7 +132,7 @@ def _decide_wave(
     published: Mapping[int, np.void],
 ) -> Steps:
     known = states["n"] > 0
-    # users of another model version, or that an encoder outage left behind, are caught up first
+    # users whose outputs are of another model version, or miss events since an encoder outage, are encoded first
     behind = known & ((states["model_version"] != model.version) | (states["cached_n"] != states["n"]))
     if behind.any():
         yield from _encode(states, np.flatnonzero(behind), events["user"], model.version)
@@ -151,7 +151,7 @@ def _decide_wave(
         features,
         model,
         scored,
-        # a score that is no number (a broken model) is no answer: JSON has no name for it
+        # a score that is no number comes from a broken model, and JSON cannot carry it: it counts as no answer
         live=usable & np.isfinite(scored.score) if scored is not None else np.zeros(len(wave), np.bool_),
         current=states["cached_n"] == states["n"],
         history_len=states["n"],
@@ -160,7 +160,7 @@ def _decide_wave(
     )
     alerts = to_explain(decision)
     others = np.setdiff1d(np.arange(len(wave)), alerts)
-    if len(others):  # they do not wait for what the reasons of alerts take
+    if len(others):  # published at once: only alerts wait for their reasons
         yield _decided(wave, decision, others, clock, received_ms, published)
     append(states, events)
     encode = encode_request(states, events["user"])
@@ -185,7 +185,7 @@ def _decided(
     received_ms: NDArray[np.int64],
     published: Mapping[int, np.void],
 ) -> Decided:
-    """Set the clock fields of these rows; they can be published then."""
+    """Set the clock fields of these rows, and give decisions from before a crash again: these rows can be published."""
     now_ms = clock()
     decision["scored_at"][rows] = now_ms
     decision["latency_ms"][rows] = np.clip(now_ms - received_ms[rows], 0, 2**31 - 1)
@@ -200,13 +200,14 @@ def _score_request(states: States, events: Events, features: NDArray[np.float32]
         code=packed(events["code"]),
         recent=recent(states),
         profile=np.ascontiguousarray(events["profile"]),
-        cached=states["cached"].copy(),  # one row of a record array counts as contiguous, with strides torch refuses
+        # copied: a single row of a record array counts as contiguous, but has strides that torch refuses
+        cached=states["cached"].copy(),
         history_len=states["n"].astype(np.int32),
     )
 
 
 def encode_request(states: States, user: NDArray[np.uint64]) -> EncodeRequest:
-    """What the encoder needs to know of these users as they stand; `user` are their hashes [B]."""
+    """The request that encodes these users as their states stand; `user` are their hashes [B]."""
     codes, length = context(states)
     return EncodeRequest(user, codes, length, states["window_hash"].copy(), states["profile"].copy())
 
@@ -219,12 +220,12 @@ def _encode(states: States, at: NDArray[np.intp], user: NDArray[np.uint64], vers
 
 def _encoded(states: States, answer: Answer, version: int) -> None:
     if answer is None:
-        return  # `cached_n` stays behind: tried again at the user's next event
+        return  # `cached_n` stays behind `n`, so the next event of the user asks the encoder again
     assert isinstance(answer, EncodeResponse)
     take_outputs(states, answer, version)
 
 
 def take_outputs(states: States, answer: EncodeResponse, version: int) -> None:
-    """Keep the outputs of model `version` in the states, in place: they have seen every event so far."""
+    """Keep the outputs of model `version` in the states, in place; the outputs have seen every event so far."""
     states["cached"], states["expected"] = answer.cached, code_array(answer.expected)
     states["cached_n"], states["model_version"] = states["n"], version

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_CLIP = 8.0  # standard deviations: one absurd value must not decide alone
+_CLIP = 8.0  # standard deviations, so that one absurd value does not decide alone
 
 
 @dataclass(frozen=True)

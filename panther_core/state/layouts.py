@@ -1,8 +1,9 @@
 """Older layouts of a user's state, as they were written, and the way from each to the current one.
 
-A layout here never changes again: it says what bytes mean that lie in state folders and changelogs. To change the
-current layout (panther_core.state.record): copy it here under its number with everything it is made of, count
-LAYOUT_VERSION up, and write the step from the one to the other.
+A layout in this file never changes again: it says what the bytes in existing state folders and changelogs mean. To
+change the current layout (panther_core.state.record): copy it here under its number with everything it is made of,
+raise LAYOUT_VERSION by one, and write the step from the old layout to the new one. The copies are deliberate: a layout
+that shared its definition with the current one would change along with it.
 """
 
 from __future__ import annotations

@@ -78,9 +78,9 @@ def state_dtype(length: int, cached: int) -> np.dtype[np.void]:
 
 
 def take_rows(records: NDArray[np.void], at: NDArray[np.intp]) -> NDArray[np.void]:
-    """Copy of the records at `at`; the records themselves, not copied, where that is all of them in their order.
+    """Copy of the records at `at`, or the records themselves if `at` is all of them in their order.
 
-    As bytes: numpy copies records field by field, which takes ten times as long.
+    The copy is made as bytes: numpy copies records field by field, which takes ten times as long.
     """
     if _all_of(records, at):
         return records
@@ -89,7 +89,7 @@ def take_rows(records: NDArray[np.void], at: NDArray[np.intp]) -> NDArray[np.voi
 
 
 def put_rows(records: NDArray[np.void], at: NDArray[np.intp], rows: NDArray[np.void]) -> None:
-    """Put what `take_rows` gave back, changed."""
+    """Write back records that `take_rows` gave, after they were changed."""
     if rows is not records:
         _bytes_of(records)[at] = _bytes_of(rows)
 
@@ -127,7 +127,7 @@ class StateCodec:
         return states
 
     def decode(self, values: list[bytes | None]) -> NDArray[np.void]:
-        """States of a batch; None (not stored) gives a fresh one, an older layout is migrated.
+        """States of a batch; None (nothing stored) gives a fresh state, a state of an older layout is migrated.
 
         Raises FingerprintMismatch for bytes of another schema or model shape, or of a layout that is not known.
         """
@@ -137,7 +137,7 @@ class StateCodec:
         size = self.dtype.itemsize
         if any(v is not None and len(v) != size for v in values):
             values = [v if v is None or len(v) == size else self._migrated(v) for v in values]
-        # one copy, into memory that may be written to
+        # joined into a bytearray, since states are changed in place; one copy in all
         joined = bytearray().join([empty if v is None else v for v in values])
         states = np.frombuffer(joined, self.dtype)
         newest = int(states["version"].max())
@@ -153,7 +153,7 @@ class StateCodec:
         return states
 
     def _migrated(self, value: bytes) -> bytes:
-        """A state of an older layout, in this one."""
+        """The bytes of a state of an older layout, migrated to the current layout."""
         version = int.from_bytes(value[:2], "little")
         older = self._older.get(version)
         if older is not None and len(value) == older.itemsize:

@@ -24,7 +24,7 @@ def packed(codes: NDArray[np.void]) -> NDArray[np.uint64]:
 
 
 def _ring(states: States) -> NDArray[np.uint64]:
-    """The ring of each state as uint64 [B, L], in place: numpy would copy records field by field."""
+    """The ring of each state as uint64 [B, L]: a view, since numpy would copy records field by field."""
     dtype, offset = states.dtype.fields["ring"][:2]  # type: ignore[index]
     shape, strides = (len(states), *dtype.shape), (states.strides[0], CODE.itemsize)
     return np.ndarray(shape, np.uint64, states.data, offset, strides) if len(states) else np.empty(shape, np.uint64)
@@ -62,7 +62,7 @@ def context(states: States) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     n: NDArray[np.int64] = states["n"]
     start, length = window_start(n, size), window_length(n, size)
     codes = ring.copy()
-    turned = start % size != 0  # a window begins at a multiple of L / 2: where the ring does, or in its middle
+    turned = start % size != 0  # a window begins at a multiple of L / 2: at the ring's beginning, or in its middle
     codes[turned] = np.roll(codes[turned], size // 2, axis=1)
     codes[np.arange(size) >= length[:, None]] = 0
     return codes, np.asarray(length, np.int32)
@@ -114,7 +114,8 @@ def append(states: States, events: Events) -> None:
     states["profile"] = events["profile"]
     states["ring"][rows, n % size] = events["code"]
     states["n"] = n + 1
-    # the hash only grows, unless the window fell back or the profile under every position changed
+    # the hash is extended by the new event, but computed anew where the window fell back or the profile changed, which
+    # enters at every position
     fell = window_start(n + 1, size) != window_start(n, size)
     states["window_hash"] = extend_hash(
         np.where(first, empty_hash(states["profile"]), states["window_hash"]), packed(events["code"])

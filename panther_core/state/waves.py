@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 def waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Split a batch so that each wave has unique users and every user's order is kept. `rows`: user of each event."""
-    if np.bincount(rows).max(initial=0) == 1:  # the usual case online, where this is felt
+    if np.bincount(rows).max(initial=0) == 1:  # the usual case online, where this function is part of the latency
         return [np.arange(len(rows))]
     order = np.argsort(rows, kind="stable")
     grouped = rows[order]

@@ -61,7 +61,7 @@ class Replica:
     def __init__(self, url: str, client: Scorer, prober: Scorer, control: TritonControl, heal: bool) -> None:
         self.url, self.client, self.prober, self.control, self.heal = url, client, prober, control, heal
         self.up, self.lanes, self.healing = True, dict[tuple[str, int], Lane](), set[str]()
-        self.answered = False  # its canary has, once
+        self.answered = False  # whether its canary has ever answered
         self.task: asyncio.Task[None] | None = None
         metrics.REPLICA_UP.labels(url).set(1)
 
@@ -88,7 +88,7 @@ class Replica:
         return lane
 
     def takes(self, lane: Lane) -> bool:
-        """Whether calls may go there."""
+        """Whether calls may go to this lane."""
         return self.up and lane.ok and lane.model not in self.healing
 
     async def call(self, lane: Lane, request: Request[R]) -> R:
@@ -124,7 +124,7 @@ class Replica:
         if lane.ok:
             lane.ok = False
             self._show()
-        for limit in lane.limits:  # what hangs there blocks its micro-batch, and every one behind it
+        for limit in lane.limits:  # a call that hangs blocks its micro-batch, and every batch behind that one
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
         if self.task and (lane.watch is None or lane.watch.done()):
@@ -143,7 +143,7 @@ class Replica:
             self.answered |= not ailing
             if problem and _is_dead_stub(problem):
                 await self._heal("canary", lambda: self.control.canary(DIAGNOSE_S))
-            # models that answered meanwhile prove the server alive: only its canary is not
+            # models that answered meanwhile prove that the server is alive, and that only its canary is not
             proof = any(lane.answered_s > looked_s + _AT_ONCE_S for lane in self.lanes.values())
             alive = not problem or _is_dead_stub(problem) or proof
             if alive != self.up:
@@ -186,13 +186,13 @@ class Replica:
         return None
 
     async def _heal(self, model: str, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
-        """Unload and load a model whose stub is dead. Nobody else does, except other workers like this one."""
+        """Unload and load a model whose stub is dead. Triton does not; other workers may do the same at this moment."""
         if not self.heal or model in self.healing:
             return
         self.healing.add(model)
         try:
-            # Asked again after a random while: another worker may have done it meanwhile, and a model in health must
-            # not be reloaded.
+            # Probe again after a random while: another worker may have reloaded the model meanwhile, and a healthy
+            # model must not be reloaded.
             await asyncio.sleep(random.uniform(0, _JITTER_S))
             problem = await again()
             if problem is None or not _is_dead_stub(problem) or await self.control.loading(model):
@@ -205,7 +205,7 @@ class Replica:
                 await asyncio.sleep(0.02)
             logger.error("the Python process of %s at %s is dead: unloading and loading the model", model, self.url)
             started_s = time.monotonic()
-            await asyncio.shield(self.control.reload(model))  # never left unloaded by a worker that stops
+            await asyncio.shield(self.control.reload(model))  # a worker that stops must not leave the model unloaded
             metrics.REPLICA_HEALS.labels(self.url, model).inc()
             logger.warning("%s at %s is loaded again after %.1f s", model, self.url, time.monotonic() - started_s)
         except (InferenceServerException, grpc.RpcError, OSError) as error:
@@ -215,7 +215,7 @@ class Replica:
 
     @property
     def well(self) -> bool:
-        """Whether it has answered, and so do all models asked of it."""
+        """Whether the canary has answered once, and all lanes answer now."""
         return self.answered and self.up and all(lane.ok for lane in self.lanes.values())
 
     def _show(self) -> None:

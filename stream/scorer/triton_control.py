@@ -1,4 +1,4 @@
-"""The canary and the repository commands of one Triton server, for whoever watches it."""
+"""The canary and the repository commands of one Triton server, for the replica that watches it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TritonControl:
         try:
             answer = await self._client.infer("canary", [ping], client_timeout=within_s)
         except (InferenceServerException, grpc.RpcError, OSError) as error:
-            # a server without the canary has answered; lanes are watched all the same
+            # a server that does not have the canary has answered, so it is alive; its lanes are watched all the same
             return None if "unknown model" in str(error) else str(error)
         same = b"".join(answer.get_response().raw_output_contents) == sent.tobytes()
         return None if same else "the canary answered other bytes than it was sent"

@@ -9,7 +9,7 @@ KEPT_BYTES = 4 << 20
 def letter_of(
     key: bytes | None, value: bytes | None, code: str, reason: str, source: str
 ) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-    """Key, value and headers of the dead letter of any record: one that could not be sent would stop the stream.
+    """Key, value and headers of the dead letter of a record, of whatever size: it must fit, or the stream would stop.
 
     `code` is stable, `reason` names the field, `source` is topic:partition:offset.
     """
@@ -18,5 +18,5 @@ def letter_of(
         headers.append(("cut", f"key of {len(key or b'')} bytes, value of {len(value or b'')}".encode()))
         key, value = key and key[: KEPT_BYTES // 8], value and value[:KEPT_BYTES]
     if key is None and value is None:
-        value = b""  # Kafka takes a record of nothing, aiokafka sends none
+        value = b""  # aiokafka refuses a record without key and value, which Kafka would accept
     return key, value, headers

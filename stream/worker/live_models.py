@@ -44,9 +44,10 @@ class LiveModels:
         return self._current
 
     def version(self, number: int) -> ServingModel:
-        """The version a decision came from; the live one if that cannot be read any more, or for decisions by rules.
+        """The version a decision came from; the live version for decisions by rules, or if that one is unreadable.
 
-        A worker that has started since reads it now: what it published must not change with who publishes it again.
+        A version from before this worker's start is read now, so that a decision that is published again is published
+        as it was.
         """
         assert self._current is not None
         if number not in self._versions and number in self._artifacts:

@@ -1,9 +1,9 @@
-"""What this application had published before it was interrupted, beyond the states it had stored.
+"""Decisions that this application published before a crash, but whose states it had not stored yet.
 
-A worker that dies between publishing a decision and storing the state is given the transaction again. Deciding anew
-gives the same answer only if nothing else changed: another model version live, or Triton back (or gone), and the second
-decision would contradict the first. So before a partition's first event the end of its decisions and alerts is read
-back, and those events get what was published.
+A worker that dies between publishing a decision and storing the state is given the transaction again. To decide anew
+would give the same answer only if nothing else had changed. With another model version live, or with Triton back or
+gone, the second decision would contradict the first. So before a partition's first event the newest decisions and
+alerts of the partition are read back, and their transactions get the decisions that were published.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from panther_core.kafka.reading import KafkaRecord, chunks_from_end, make_reader
 logger = logging.getLogger(__name__)
 
 _CHUNK = 2000
-#: decisions of one micro-batch stand in any order: look so much further back
+#: decisions of one micro-batch are published in any order, so reading goes this many offsets further back
 _SLACK = 4096
 
 
@@ -71,7 +71,8 @@ class Published:
             chunk = [(_source(r), app_of(r) == self._app_id, r.value or b"") for r in records]
             # chunks come newest first: what an older one holds goes before
             found |= {offset: value for offset, own, value in reversed(chunk) if own and offset >= first}
-            # whoever published it: nothing of interest is older than a record that answers something much older
+            # Stop reading backwards once a record, of any application, answers a transaction more than _SLACK older
+            # than the first one we need.
             if min((offset for offset, _, _ in chunk), default=-1) < first - _SLACK:
                 break
         return found

@@ -1,8 +1,9 @@
-"""A worker that stood still for longer than its group waits no longer owns its partitions, and must not write.
+"""Stops a worker that was paused for longer than its consumer group waits: its partitions belong to another worker.
 
-SIGSTOP, a frozen virtual machine, a laptop that slept: when the process goes on, its first requests to Kafka would be
-decisions and states that another worker has made meanwhile. Heartbeats tell it only later. So every produce request
-looks at the clock first, and one that notices such a gap stops the worker: what it had in hand is the new owner's.
+SIGSTOP, a frozen virtual machine, a laptop that slept: when the process goes on, its first requests to Kafka would
+publish decisions and states that another worker has made meanwhile. The consumer's heartbeat notices the pause only
+later. So every produce request looks at the clock first, and a request that notices a long gap stops the worker; the
+partitions' new owner decides the events that this worker had in hand.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Suspension:
         self._limit_s, self._seen_s, self._gap_s = limit_s, _now_s(), 0.0
 
     def check(self) -> None:
-        """Raises Suspended from the first gap beyond the limit on."""
+        """Raises Suspended once a gap beyond the limit was noticed, and from then on."""
         now_s = _now_s()
         gap_s, self._seen_s = now_s - self._seen_s, now_s
         if gap_s > self._limit_s:
@@ -36,7 +37,7 @@ class Suspension:
             )
 
     async def run(self) -> None:
-        """Until a gap is noticed, which is raised."""
+        """Check at regular intervals; ends by raising Suspended."""
         while True:
             self.check()
             await asyncio.sleep(self._limit_s / 16)

@@ -18,7 +18,7 @@ _BYTES = {"files": "rocksdb.total-sst-files-size", "memory": "rocksdb.cur-size-a
 
 
 class Watch:
-    """Reads levels where they stand; nothing is asked of the broker or of a server for them."""
+    """Reads values this process already holds (lag, store sizes, live version); it makes no network call."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Watch:
         self._rebalances = 0
 
     async def run(self, queue: asyncio.Queue[Any]) -> None:
-        """Run for the life of the agent; `queue`: where its events wait."""
+        """Run for the life of the agent; `queue` holds the agent's events that wait to be taken in."""
         while True:
             metrics.EVENTS_WAITING.labels("queue").set(queue.qsize())
             metrics.EVENTS_WAITING.labels("worker").set(self._acker.unfinished)
@@ -50,7 +50,7 @@ class Watch:
         metrics.PARTITIONS.labels("standby").set(standbys(self._app, self._table))
         metrics.REBALANCES.inc(self._app.rebalancing_count - self._rebalances)
         self._rebalances = self._app.rebalancing_count
-        metrics.CONSUMER_LAG.clear()  # of partitions that have moved away, too
+        metrics.CONSUMER_LAG.clear()  # forgets partitions that have moved to another worker
         for partition, lag in lags(self._app, TRANSACTIONS).items():
             metrics.CONSUMER_LAG.labels(partition).set(lag)
         stores = open_stores(self._table)
