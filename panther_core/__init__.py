@@ -1,1 +1,4 @@
-"""The shared domain: schemas, tokens, state, engine and model. No Triton and no Faust; Kafka in `kafka` alone."""
+"""The shared domain: records, tokens, state, decisions, model and artifacts.
+
+No Faust. Only `kafka` touches the network, and only `model` imports torch.
+"""
