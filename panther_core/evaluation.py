@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 TOP_SHARES = (0.0001, 0.001, 0.01)
-CARDS = 100  # that are looked at in a day (Fraud Detection Handbook)
+CARDS = 100  # customers that analysts look at in a day (Fraud Detection Handbook)
 
 
 def fraud_metrics(score: NDArray[np.float64], label: NDArray[np.int8]) -> dict[str, float]:
@@ -40,7 +40,7 @@ def card_precision(
     score: NDArray[np.float64],
     cards: int = CARDS,
 ) -> float:
-    """CP@`cards`, mean over the test days; equal scores in the order of customer numbers."""
+    """Card precision CP@`cards`, mean over the test days; of equal scores the lower customer number comes first."""
     return float(np.mean(list(card_precision_by_day(day, customer, label, score, cards).values())))
 
 
@@ -51,7 +51,10 @@ def card_precision_by_day(
     score: NDArray[np.float64],
     cards: int = CARDS,
 ) -> dict[int, float]:
-    """By day: frauds among the `cards` customers with the highest scores, over `cards`; who was caught is removed."""
+    """By day: defrauded customers among the `cards` with the highest scores, over `cards`.
+
+    A customer whose fraud was found on one day is not looked at on the later days.
+    """
     caught: set[int] = set()
     shares = {}
     for d in np.unique(day):

@@ -1,4 +1,4 @@
-"""A user out of a log: only their own events are replayed, since no user's state knows another's."""
+"""A user's view from a log. Only the user's own events are replayed: no state of a user depends on another user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown of a user, wherever it came from."""
+"""What is shown of a user, from a replay and from the live state alike."""
 
 from __future__ import annotations
 

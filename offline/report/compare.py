@@ -78,7 +78,10 @@ def _user(
 def _timelines(
     log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64]
 ) -> list[Timeline]:
-    """The alerts that changed most, one a user, as many out of each variant as there are: with what came before."""
+    """Alerts that only one variant gives, those with the largest change of score, one a user, with the events before.
+
+    At most half of the timelines are of alerts that only the first variant gives, half of those of the second.
+    """
     out = []
     for mine, theirs in ((first, second), (second, first)):
         rows = np.flatnonzero(log.measured & mine.alert & ~theirs.alert)

@@ -1,7 +1,7 @@
 """report.json of a replay: everything its page shows. Shares are 0..1, money in the log's own unit, times epoch ms.
 
-Unlike a training's report it names users and transactions, in `changes` alone: whoever reads it has to look them up.
-Nothing of the machine's speed stands in it: the same decisions give the same bytes.
+Unlike the report of a version it names users and transactions, only in `comparisons`: an analyst has to look them up.
+The speed of the machine is left out, so that the same decisions give the same bytes.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Detection(msgspec.Struct, frozen=True):
 
 
 class Savings(msgspec.Struct, frozen=True, kw_only=True):
-    """What needs labels."""
+    """What labels say of a variant's decisions: `worth` in report.json."""
 
     metrics: dict[str, Estimate]
     recall: list[float]

@@ -1,4 +1,4 @@
-"""What a variant's decisions look like: by day, week, slice and reason. None of it needs labels."""
+"""What a variant's decisions look like by day, week, slice and reason; works without labels too."""
 
 from __future__ import annotations
 

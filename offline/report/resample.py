@@ -1,5 +1,6 @@
-"""Intervals: users (for CP@100: days) drawn with replacement, the same draws for every variant, so differences pair.
+"""Intervals of a replay's figures: users (for CP@100 days) are drawn with replacement, the same for every variant.
 
+Because the draws are the same, differences of two variants pair.
 Shapes: N labelled measured rows, U their users, R resamples, D days.
 """
 
@@ -91,7 +92,7 @@ def _recall_at_top(judged: ReplayedRows, score: Floats) -> dict[str, Floats]:
 
 
 def _of_alerts(judged: ReplayedRows, alert: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Sums by user are enough."""
+    """Figures of the alerts: sums by user, weighted by how often the user is drawn."""
     fraud, times_RU = judged.label_N == 1, np.stack(judged.times_RU)
 
     def drawn(weight_N: NDArray[np.generic]) -> Floats:

@@ -1,7 +1,7 @@
-"""What a variant's decisions were worth: all that needs labels.
+"""What a variant's decisions were worth: every figure that needs labels.
 
-Labels count in hindsight, as they stand in the log's end, with one exception: for CP@100 a user is passed over once a
-fraud of theirs is known, and known is what had arrived by the morning of the day.
+Labels count in hindsight, as they stand at the log's end. CP@100 is the exception: it passes over a user whose fraud is
+known, and a fraud is known on a day if its label had arrived by that morning.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def cards_by_day(log: DecidedLog, decided: VariantDecisions, judged: ReplayedRow
         out_from = np.full(len(log.user.words), np.iinfo(np.int64).max)
         np.minimum.at(out_from, user[recent], known_day[recent])
         week = judged.rows[(day[judged.rows] >= start) & (day[judged.rows] < start + _WEEK)]
-        shares |= dict.fromkeys(day[week].tolist(), 0.0)  # of a day on which nobody is left to look at
+        shares |= dict.fromkeys(day[week].tolist(), 0.0)  # 0 for a day on which every user is passed over
         week = week[out_from[log.user.index[week]] > day[week]]
         shares |= card_precision_by_day(day[week], log.user.index[week], log.label[week], decided.score[week])
     return shares

@@ -1,1 +1,1 @@
-"""What reports of trainings and of replays share: measures, pieces of HTML, and (with matplotlib) figures."""
+"""What the reports of versions, of replays and of users share: measures, page templates, and figures by matplotlib."""

@@ -1,7 +1,7 @@
-"""How figures look, and how one becomes text for the page: SVG in a data URI, letters as paths, always the same bytes.
+"""How figures look, and how a figure becomes text for the page: SVG in a data URI, letters as paths.
 
-No pyplot: figures have no global state and need no display. matplotlib takes a second to import, so only what draws
-imports this.
+The same figure gives the same bytes: the SVG has no date and its identifiers have a fixed salt. No pyplot, so figures
+have no global state and need no display. matplotlib takes a second to import: only modules that draw import this one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-#: told apart without colour vision too (Okabe and Ito 2008), darkened for thin lines
+#: colours that can be told apart without colour vision too (Okabe and Ito 2008), darkened for thin lines
 INK, GREY, FAINT = "#22272e", "#8a9099", "#e3e6ea"
 BLUE, ORANGE, GREEN = "#0a64a4", "#c2610c", "#00775a"
 GROUPS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e0a800", "#56b4e9", "#5b3f8c", "#a6a9ad")
@@ -49,7 +49,7 @@ NARROW, WIDE = (5.0, 3.0), (7.2, 4.2)
 
 
 def draw(paint: Callable[[Figure], None], size: tuple[float, float] = NARROW) -> str:
-    """What `paint` makes of an empty figure of `size` inches, as a data URI."""
+    """Let `paint` draw on an empty figure of `size` inches; the result as a data URI of an SVG."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks is drawn as a box
         figure, out = Figure(figsize=size, layout="constrained"), io.BytesIO()
@@ -59,7 +59,7 @@ def draw(paint: Callable[[Figure], None], size: tuple[float, float] = NARROW) ->
 
 
 def label(text: str, most: int = 48) -> str:
-    """Words of the data as a figure can show them: no control characters, not endless."""
+    """Words of the data as a figure can show them: control characters replaced, cut to `most` characters."""
     shown = "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 

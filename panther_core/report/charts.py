@@ -1,4 +1,4 @@
-"""Figures that reports of trainings and of replays share; each takes what was measured and gives a data URI."""
+"""Figures that the reports of versions and of replays share, and their axes in log-odds."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def reliability(measured: list[Bin]) -> str:
 
 
 def odds_ticks(axes: Axes, which: str) -> None:
-    """Ticks at round probabilities on axes of log-odds, as many as have room."""
+    """Ticks at round probabilities on axes of log-odds (`which`: "x", "y" or "xy"), at least a ninth of it apart."""
     for name in which:
         low, high = getattr(axes, f"get_{name}lim")()
         shown: dict[float, str] = {}

@@ -1,7 +1,7 @@
-"""What one would have used otherwise: gradient boosting on the fraud head's own rows, for the training's report.
+"""Baselines of a version's report: gradient boosting on the rows that the fraud head is trained on.
 
-On the context features alone, and on those with PANTHER's outputs (Delta and e_u), which tells what the encoder adds
-from what the head does. Calibrated like the head.
+One baseline has the context features alone, the other also PANTHER's outputs (Delta and e_u): the two together tell
+what the encoder adds from what the head adds. Both are calibrated like the head.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""report.json: everything the page shows, and nothing that names a user. Shares are 0..1, losses nats.
+"""report.json of a version: everything its page shows, and nothing that names a user. Shares are 0..1, losses nats.
 
-Times of day and speeds are left out: two trainings with the same seed write the same bytes.
+Times of day and speeds are left out, so that two trainings with the same seed write the same bytes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Fraud(msgspec.Struct, frozen=True, kw_only=True):
     validation: dict[str, float]
     alerts: int
     alerts_mean_score: float
-    """What the scores of the alerts promised: their mean; 0 without alerts."""
+    """Mean score of the alerts, the share of fraud that a calibrated score promises; 0 without alerts."""
     scorers: list[ScorerFigures]
     """The model first."""
     gains: dict[str, tuple[float, float, float]]

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import HOUR_MS
@@ -20,14 +21,10 @@ from panther_core.data.table import TransactionTable
 
 
 def auc(score: Floats, positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve by ranks, mean rank for ties; direction-free: max(AUC, 1 - AUC). NaN if one class."""
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if not n_positive or not n_negative:
+    """Area under the ROC curve, direction-free: max(AUC, 1 - AUC). NaN if there is only one class."""
+    if positive.all() or not positive.any():
         return float("nan")
-    _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(count) - (count - 1) / 2
-    area = (mean_rank[inverse][positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    area = roc_auc_score(positive, score)
     return float(max(area, 1 - area))
 
 
