@@ -26,10 +26,10 @@ def chaos(
     as_json: Json = False,
 ) -> None:
     """Random troubles under steady load; exit code 0 only if all that came out equals an offline run."""
-    from bench.chaos.experiment import Plan, run_chaos
+    from bench.chaos.experiment import ChaosPlan, run_chaos
     from bench.chaos.troubles import TROUBLES
 
     kinds = tuple(only or TROUBLES)
-    result = run_chaos(folder, Plan(kills, seed, rate, seconds, workers, replicas, kinds))
+    result = run_chaos(folder, ChaosPlan(kills, seed, rate, seconds, workers, replicas, kinds))
     emit(result, as_json)
     raise typer.Exit(0 if result["ok"] else 1)

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from panther_core import artifact
 from panther_core.artifact import Manifest
-from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data import token_report
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
@@ -73,7 +73,7 @@ def train(
     """
     if continue_from is not None and continue_from.resolve() == out.resolve():
         raise BadInput(f"expected another folder than {continue_from}, which is gone on from: give a new --out")
-    clock = _Stages()
+    clock = StageClock()
     rows = split(table, config, label_delay_ms)
     schema, vocabulary = None, None
     if continue_from is not None:
@@ -194,7 +194,7 @@ def _fraud_head(
     rows: Split,
     config: TrainConfig,
     seed: int,
-    clock: _Stages,
+    clock: StageClock,
 ) -> _Head:
     """Fine-tune and calibrate the head in place, fit the rules, and measure both on the test rows."""
     kept, label = history.kept, table.label
@@ -267,17 +267,3 @@ def _code_version() -> str:
         return package_version("panther-stream")
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "unknown"
-
-
-class _Stages:
-    """Seconds each stage took, said as they end."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def mark(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 2)
-        self._last = now
-        say(f"  {stage}: {self.seconds[stage]} s")

@@ -1,9 +1,10 @@
-"""The checker: what came out of a run against an offline run of what went in.
+"""The checker of `panther chaos` and `panther bench fuzz`: compares what a run left behind with an offline run.
 
-Offline means: the records of the `transactions` topic, in the order of their offsets, through the worker's own intake
-and through replay. That says which records are valid, which repeat an earlier one, what each user's state is in the
-end, and what a healthy model decides. Against it stand the decisions, the alerts, the dead letters, the changelog's
-newest states and the stores on disk. A decision without the model is allowed where it says so (`degraded`).
+The offline run takes the records of the `transactions` topic in the order of their offsets through the worker's own
+intake and through replay. It tells which records are valid, which repeat an earlier record, what each user's state is
+in the end, and what a healthy model decides. The decisions, the alerts, the dead letters, the newest states on the
+changelog and the stores on disk must agree with it. A decision made without the model is allowed if it says so in
+`degraded`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.chaos.evidence import Evidence, Records
-from bench.chaos.offline_run import Offline, as_taken_in, run_offline
+from bench.chaos.evidence import ChaosEvidence, Records
+from bench.chaos.offline_run import OfflineRun, as_consumed, run_offline
 from panther_core.data.decision import Alert, Decision, Degraded, values_of
 from panther_core.data.schema import hash64
 from panther_core.decide.records import alert_id
@@ -28,7 +29,7 @@ from panther_core.state.record import events_applied
 from stream.tools.ledger import SCORE_TOLERANCE
 from stream.worker.intake import Intake, read_batch
 
-#: fields of a state that depend on whether the model answered; all others must equal the offline run's
+#: Fields of a state that depend on whether the model answered; all other fields must equal the offline run's.
 _OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions")
 _CACHED_TOLERANCE = 1e-4
 _EXAMPLES = 5
@@ -36,9 +37,10 @@ _EXAMPLES = 5
 
 @dataclass
 class Findings:
-    """What was found wrong: how often, and the first examples of each kind. Positions only, no user identifiers.
+    """Everything found wrong: how often each kind occurred, and its first examples (positions, no user identifiers).
 
-    `not_identical`: repeats that say the same, but for the clock or the last digit of the score; not wrong.
+    `not_identical` counts repeated records that differ only in the clock or in the last digit of the score; these are
+    not wrong.
     """
 
     count: Counter[str] = field(default_factory=Counter)
@@ -46,16 +48,16 @@ class Findings:
     not_identical: int = 0
 
     def add(self, kind: str, what: object) -> None:
-        """One more of `kind`."""
+        """Count one more finding of `kind`; `what` is its example."""
         self.count[kind] += 1
         if len(self.examples[kind]) < _EXAMPLES:
             self.examples[kind].append(str(what))
 
 
-def conserved(evidence: Evidence, serving: ServingModel) -> dict[str, Any]:
-    """Only whether every record had its outcome, a decision or a dead letter: for records of any kind at all."""
+def conserved(evidence: ChaosEvidence, serving: ServingModel) -> dict[str, Any]:
+    """Verdict on outcomes alone: every record must have a decision or a dead letter. For records of any kind."""
     wrong = Findings()
-    intake = read_batch(as_taken_in(evidence.inputs), serving.schema, serving.risk)
+    intake = read_batch(as_consumed(evidence.inputs), serving.schema, serving.risk)
     _check_dead(intake, evidence.dead, wrong)
     answered, valid = set(_by_position(evidence.decisions)), {(r.partition, r.offset) for r in intake.records}
     for at in valid - answered:
@@ -72,8 +74,8 @@ def conserved(evidence: Evidence, serving: ServingModel) -> dict[str, Any]:
     }
 
 
-def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dict[str, Any]:
-    """The verdict as JSON: `ok`, what was counted, and `wrong` with examples; see docs/chaos.md for each kind."""
+def check(evidence: ChaosEvidence, serving: ServingModel, model: PantherModel) -> dict[str, Any]:
+    """The full verdict as JSON: `ok`, counts, and `wrong` with examples; docs/chaos.md describes each kind."""
     offline, wrong = run_offline(evidence.inputs, serving, model), Findings()
     answers = _by_position(evidence.decisions)
     decisions = _check_decisions(offline, answers, wrong)
@@ -107,7 +109,7 @@ def check(evidence: Evidence, serving: ServingModel, model: PantherModel) -> dic
 
 
 def _newest(changelog: Records) -> dict[bytes, bytes]:
-    """Newest states by user as recovery takes them (stream.faust_parts.restore.newest)."""
+    """The newest state of each user, chosen as recovery does (stream.faust_parts.restore.newest)."""
     out: dict[bytes, bytes] = {}
     for record in changelog:
         if record.key is not None and record.value is not None:
@@ -125,9 +127,9 @@ def _by_position(records: Records) -> dict[Position, list[bytes]]:
 
 
 def _check_decisions(
-    offline: Offline, answers: dict[Position, list[bytes]], wrong: Findings
+    offline: OfflineRun, answers: dict[Position, list[bytes]], wrong: Findings
 ) -> dict[Position, Decision]:
-    """Every valid record has its decision, the same one each time, and where the model was there, the offline one."""
+    """Every valid record needs a decision, equal in all copies, and equal to the offline one unless degraded."""
     decisions: dict[Position, Decision] = {}
     valid = set()
     for row, first in enumerate(offline.first):
@@ -141,7 +143,7 @@ def _check_decisions(
         for decision in given:
             if decision != original:
                 if _contradicts(original, decision):
-                    wrong.add("contradicted", (at, _told(original), _told(decision)))
+                    wrong.add("contradicted", (at, _facts_of(original), _facts_of(decision)))
                 else:
                     wrong.not_identical += 1
         if first == row:
@@ -152,16 +154,16 @@ def _check_decisions(
 
 
 def _contradicts(a: Decision | Alert, b: Decision | Alert) -> bool:
-    """Whether they differ in more than the clock and a rounding of the score."""
+    """Whether two records of one outcome differ in more than the clock and a rounding of the score."""
     aligned = msgspec.structs.replace(b, scored_at=a.scored_at, latency_ms=a.latency_ms, score=a.score)
     return aligned != a or abs(a.score - b.score) > SCORE_TOLERANCE
 
 
-def _told(decision: Decision) -> tuple[Any, ...]:
+def _facts_of(decision: Decision) -> tuple[Any, ...]:
     return decision.score, decision.alert, decision.degraded, decision.model.version, decision.history_len
 
 
-def _check_decision(offline: Offline, row: int, decision: Decision, wrong: Findings) -> None:
+def _check_decision(offline: OfflineRun, row: int, decision: Decision, wrong: Findings) -> None:
     expected, at = values_of(offline.replayed.decision[row]), offline.position(row)
     if decision.transaction_id != offline.intake.transactions[row].transaction_id:
         wrong.add("wrong_transaction", at)
@@ -175,9 +177,9 @@ def _check_decision(offline: Offline, row: int, decision: Decision, wrong: Findi
 
 
 def _check_alerts(
-    offline: Offline, decisions: dict[Position, Decision], alerts: dict[Position, list[bytes]], wrong: Findings
+    offline: OfflineRun, decisions: dict[Position, Decision], alerts: dict[Position, list[bytes]], wrong: Findings
 ) -> None:
-    """An alert for every decision that says so, and for no other; the same one each time."""
+    """Every decision with `alert` needs an alert, equal in all copies, and no other decision may have one."""
     first = {offline.position(row): offline.position(f) for row, f in enumerate(offline.first)}
     told: dict[Position, Alert] = {}
     for at, values in alerts.items():
@@ -199,7 +201,7 @@ def _check_alerts(
 
 
 def _check_dead(intake: Intake, dead: Records, wrong: Findings) -> None:
-    """A dead letter for every record that intake refuses, with its code and its bytes, and for no other."""
+    """Every record that intake refuses needs a dead letter with its code and bytes; no other record may have one."""
     expected = {(d.record.partition, d.record.offset): d for d in intake.dead}
     found = set()
     for record in dead:
@@ -214,13 +216,16 @@ def _check_dead(intake: Intake, dead: Records, wrong: Findings) -> None:
 
 
 def _check_states(
-    offline: Offline,
+    offline: OfflineRun,
     newest: dict[bytes, bytes],
     decisions: dict[Position, Decision],
     serving: ServingModel,
     wrong: Findings,
 ) -> tuple[int, float]:
-    """The changelog's newest states; returns how many lack the model's outputs, and the largest difference of those."""
+    """The changelog's newest states must equal the offline ones.
+
+    Returns how many states lack the live model's outputs, and the largest difference of the outputs of the others.
+    """
     states = dict(zip(map(hash64, map(bytes.decode, newest)), serving.codec.decode(list(newest.values())), strict=True))
     published = {
         (int(offline.intake.events[row]["user"]), hash64(decisions[offline.position(row)].transaction_id)): row
@@ -255,7 +260,7 @@ def _check_states(
 
 def _same(a: Any, b: Any) -> bool:
     if np.issubdtype(np.asarray(a).dtype, np.floating):
-        return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12))  # vectorised and single logarithms may round apart
+        return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12))  # vectorised and scalar logarithms may round differently
     return np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
@@ -264,13 +269,13 @@ def _remembers(held: np.void, decision: Decision) -> bool:
     return same_model and abs(float(held["score"]) - decision.score) <= SCORE_TOLERANCE
 
 
-def _check_stores(newest: dict[bytes, bytes], evidence: Evidence, wrong: Findings) -> None:
-    """Of each user some store holds the changelog's very state: the owner's; a former owner's may be older."""
+def _check_stores(newest: dict[bytes, bytes], evidence: ChaosEvidence, wrong: Findings) -> None:
+    """Each user's newest state must be in the owner's store; the stores of former owners may hold older ones."""
     for key, value in newest.items():
         if not any(store.get(key) == value for store in evidence.stores):
             wrong.add("store_unlike_changelog", f"{len(value)} bytes")
 
 
 def is_live(record: KafkaRecord) -> bool:
-    """Whether a decision's record was made by the live model."""
+    """Whether the decision in this record was made by the live model."""
     return decode_decision(record.value or b"").degraded is None

@@ -1,4 +1,4 @@
-"""What a run left behind: every topic as it stands, and the state stores on disk."""
+"""What a run of `panther chaos` or `bench fuzz` left behind: every topic, and the state stores on disk."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Records = list[KafkaRecord]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Records in order of offset within each partition; `stores` are user -> state, one mapping a store folder."""
+class ChaosEvidence:
+    """Records of each topic, by partition and offset; `stores` maps user to state, once for each store folder."""
 
     inputs: Records
     decisions: Records
@@ -28,7 +28,7 @@ class Evidence:
     stores: list[dict[bytes, bytes]]
 
     def appended_ms(self) -> dict[Position, int]:
-        """When each input's first decision was appended, by the broker's clock."""
+        """Time at which the first decision of each input was appended, by the broker's clock."""
         first: dict[Position, int] = {}
         for record in self.decisions:
             at = position_of(record)
@@ -36,10 +36,10 @@ class Evidence:
         return first
 
 
-async def read_evidence(kafka: KafkaSettings, app_id: str, folders: list[Path]) -> Evidence:
-    """Everything so far. The workers that own `folders` must have stopped."""
+async def read_evidence(kafka: KafkaSettings, app_id: str, folders: list[Path]) -> ChaosEvidence:
+    """Read all topics, and the stores in `folders`, whose workers must have stopped."""
     stores = await asyncio.to_thread(lambda: [read_store(path) for f in folders for path in sorted(f.glob("**/*.db"))])
-    return Evidence(
+    return ChaosEvidence(
         inputs=await read_topic(kafka, TRANSACTIONS),
         decisions=await read_topic(kafka, SCORES),
         alerts=await read_topic(kafka, ALERTS),
@@ -50,7 +50,7 @@ async def read_evidence(kafka: KafkaSettings, app_id: str, folders: list[Path]) 
 
 
 def read_store(path: Path) -> dict[bytes, bytes]:
-    """What a state store holds by user, its notes to itself left out."""
+    """The states in a store by user, without the store's own records, whose keys begin with `__`."""
     store = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
     try:
         return {bytes(key): bytes(value) for key, value in store.items() if not bytes(key).startswith(b"__")}

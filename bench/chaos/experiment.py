@@ -1,4 +1,8 @@
-"""`panther chaos`: steady load on a real system, random troubles at random times, then the books (see check)."""
+"""`panther chaos`: steady load on a real system and random troubles at random times, then a check of everything.
+
+Gives a verdict (`ok`, and what was lost, contradicted or wrong, see check.py), and how soon after each trouble fresh
+transactions were decided again.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.chaos.check import check, is_live
-from bench.chaos.evidence import Evidence, read_evidence
-from bench.chaos.stage import Stage, staged
-from bench.chaos.traffic import send, troubled
+from bench.chaos.evidence import ChaosEvidence, read_evidence
+from bench.chaos.stage import ChaosStage, running_stage
+from bench.chaos.traffic import send, traffic_of
 from bench.chaos.troubles import TROUBLES, schedule
 from bench.load import Disturbance, Load, label_delay_ms, long_table
 from infra.local.training import train_once
@@ -23,12 +27,12 @@ from panther_core.kafka.answers import position_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
 
-_BEFORE_S, _AFTER_S = 8.0, 5.0  # of load without trouble: the workers start, the last trouble is got over
+_BEFORE_S, _AFTER_S = 8.0, 5.0  # load without trouble: while workers start, and after the last trouble
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One run: how many troubles of which kinds, in how many seconds of load; what runs."""
+class ChaosPlan:
+    """One experiment: what runs, under what load, and how many troubles of which kinds hit it."""
 
     kills: int = 30
     seed: int = 0
@@ -41,8 +45,8 @@ class Plan:
     partitions: int = 8
 
 
-def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Run it and check the books; `ok` only if nothing is wrong. Raises BadInput for an unknown kind of trouble."""
+def run_chaos(folder: Path, plan: ChaosPlan) -> dict[str, Any]:
+    """Run the experiment; `ok` only if nothing is wrong in the end. Raises BadInput for an unknown kind of trouble."""
     if unknown := set(plan.kinds) - set(TROUBLES):
         raise BadInput(f"expected troubles out of {', '.join(TROUBLES)}, got {', '.join(sorted(unknown))}")
     table = long_table(Load(plan.users, history=0, seed=plan.seed), int(1.5 * plan.rate * plan.seconds) + 5000)
@@ -63,24 +67,26 @@ def run_chaos(folder: Path, plan: Plan) -> dict[str, Any]:
     }
 
 
-async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evidence, list[Disturbance], dict[str, Any]]:
+async def _run(
+    folder: Path, plan: ChaosPlan, table: TransactionTable
+) -> tuple[ChaosEvidence, list[Disturbance], dict[str, Any]]:
     over = asyncio.Event()
-    async with staged(folder, plan.workers, plan.replicas, plan.partitions) as stage:
+    async with running_stage(folder, plan.workers, plan.replicas, plan.partitions) as stage:
         system = stage.system
         watchers = [asyncio.create_task(stage.supervise()), asyncio.create_task(stage.watch_owners())]
         try:
             async with asyncio.TaskGroup() as tasks:
-                sender = tasks.create_task(send(system.kafka, troubled(table, plan.seed), plan.rate, over.is_set))
+                sender = tasks.create_task(send(system.kafka, traffic_of(table, plan.seed), plan.rate, over.is_set))
                 disturbances = await _trouble(stage, plan)
                 over.set()
             say(f"  {sender.result()} records sent; waiting for their decisions")
-            await stage.quiet()
+            await stage.wait_until_decided()
         finally:
             for watcher in watchers:
                 watcher.cancel()
             ended = await asyncio.gather(*watchers, return_exceptions=True)
         for error in ended:
-            if isinstance(error, Exception):  # a run without supervision says nothing
+            if isinstance(error, Exception):  # without its supervisor a run proves nothing
                 raise error
         seen = {"restarts": stage.restarts, "moved": stage.moved, "caches": await asyncio.to_thread(stage.caches)}
         await asyncio.to_thread(system.stop_workers)
@@ -88,7 +94,7 @@ async def _run(folder: Path, plan: Plan, table: TransactionTable) -> tuple[Evide
         return await read_evidence(system.kafka, system.settings.app_id, folders), disturbances, seen
 
 
-async def _trouble(stage: Stage, plan: Plan) -> list[Disturbance]:
+async def _trouble(stage: ChaosStage, plan: ChaosPlan) -> list[Disturbance]:
     rng, disturbances = random.Random(plan.seed), list[Disturbance]()
     began_s = time.monotonic()
     times = sorted(rng.uniform(_BEFORE_S, max(_BEFORE_S, plan.seconds - _AFTER_S)) for _ in range(plan.kills))
@@ -102,11 +108,12 @@ async def _trouble(stage: Stage, plan: Plan) -> list[Disturbance]:
     return disturbances
 
 
-def _troubles(evidence: Evidence, disturbances: list[Disturbance], began_s: float) -> list[dict[str, Any]]:
-    """Each trouble with its time, and how long after its begin fresh transactions were decided.
+def _troubles(evidence: ChaosEvidence, disturbances: list[Disturbance], began_s: float) -> list[dict[str, Any]]:
+    """Each trouble with its time, and how many seconds after its begin fresh transactions were decided.
 
-    `first_s`: the first decision of a transaction sent after the trouble began; `every_partition_s`: until every
-    partition had given one; `live_s`: until the live model had; None: not before the next trouble or the end.
+    Fresh are transactions sent after the trouble began. `first_s`: until the first of them was decided;
+    `every_partition_s`: until one was decided on every partition; `live_s`: until the live model decided one. None:
+    that did not happen.
     """
     appended, out = evidence.appended_ms(), []
     live = {position_of(r) for r in evidence.decisions if is_live(r)}

@@ -1,8 +1,9 @@
-"""`panther bench fuzz`: damaged records by the million; each must end as a row for the engine or as a dead letter.
+"""`panther bench fuzz`: damaged records by the million; how many became events, how many dead letters, and a verdict.
 
-Through the worker's intake in process, and a share of them through a real worker on Kafka, which must be the same
-process at the end. Half of the records have the key that their user asks for, where one can be read at all, so that
-what only a wrong key would stop goes on to hashing, codes and state.
+Each record must end as a row for the engine or as a dead letter. All go through the worker's intake in process, and a
+share through a real worker on Kafka, whose process must survive. Half of the records carry the key that belongs to
+their user, where a user can be read, so that a record is not refused for its key alone and reaches hashing, codes and
+state.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bench.chaos.check import conserved
 from bench.chaos.evidence import read_evidence
 from bench.chaos.offline_run import InputRecord
-from bench.chaos.stage import staged
-from bench.chaos.traffic import Record, key_of, send
+from bench.chaos.stage import running_stage
+from bench.chaos.traffic import KeyedRecord, key_of, send
 from bench.load import Load, label_delay_ms, long_table
 from infra.local.training import train_once
 from panther_core.base.console import say
@@ -30,60 +32,90 @@ from panther_core.data.generator.malformed import fuzz, malformed, valid
 from panther_core.serving_model import ServingModel, load_serving_model
 from stream.worker.intake import read_batch
 
-_BATCH = 512
-_CHUNK = 20_000
+_BATCH = 512  # records that intake reads at once, as in the worker
+_CHUNK = 20_000  # records generated at once
 _DEEP = 5000  # levels of nesting
-_AT_S = 1_750_000_000.0
+_AT_S = 1_750_000_000.0  # Kafka timestamp of the records that go through the intake in process
+Fields = dict[str, Any]
+T = TypeVar("T")
 
 
-def strange(n: int, seed: int) -> Iterator[Record]:
-    """`n` records (key, value): damaged, malformed for certain, random bytes, deep, huge, odd text, odd numbers."""
+def damaged_records(n: int, seed: int) -> Iterator[KeyedRecord]:
+    """`n` records (key, value): most with cut or swapped bytes, some certainly malformed, some odd (see `_ODD`)."""
     rng = np.random.default_rng(seed)
     for low in range(0, n, _CHUNK):
         count = min(_CHUNK, n - low)
-        some = fuzz(count, seed + low)
         wrong = [payload for _, payload in malformed(count // 20 + 1, seed + low)]
-        draws = rng.random(count)
-        for payload, draw in zip(some, draws.tolist(), strict=True):
-            if draw < 0.05:
-                payload = wrong[int(draw * 20 * len(wrong))]
-            elif draw < 0.10:
-                payload = _odd(rng)
-            yield (key_of(payload) if draw * 1000 % 1 < 0.5 else b"another"), payload
+        kinds: tuple[tuple[float, Callable[[], bytes]], ...] = (
+            (0.90, partial(next, iter(fuzz(count, seed + low)))),
+            (0.05, partial(_one_of, wrong, rng)),
+            (0.05, partial(_odd, rng)),
+        )
+        chosen = rng.choice(len(kinds), count, p=[chance for chance, _ in kinds]).tolist()
+        own_key = (rng.random(count) < 0.5).tolist()
+        for kind, own in zip(chosen, own_key, strict=True):
+            payload = kinds[kind][1]()
+            yield (key_of(payload) if own else b"another"), payload
 
 
 def _odd(rng: np.random.Generator) -> bytes:
-    """One record of a kind that neither cutting nor swapping bytes gives."""
-    record, kind = valid(int(rng.integers(1 << 30)), rng), int(rng.integers(7))
-    if kind == 0:
-        return bytes(rng.integers(0, 256, int(rng.integers(0, 400)), dtype=np.uint8))
-    if kind == 1:  # nested deep, where it is ignored and where it is not
-        name = ("extra", "profile", "amount")[int(rng.integers(3))]
-        return json.dumps(record | {name: 0})[:-2].encode() + b"[" * _DEEP + b"]" * _DEEP + b"}"
-    if kind == 2:  # just within and just beyond what is allowed
-        room = MAX_BYTES - len(json.dumps(record | {"extra": ""})) + int(rng.integers(-2, 3))
-        return json.dumps(record | {"extra": "x" * room}).encode()
-    if kind == 3:  # text of any kind, in every field of text
-        names = ("transaction_id", "user_id", "merchant_id", "merchant_category", "currency", "channel", "device")
-        name = names[int(rng.integers(len(names)))]
-        points = rng.integers(0, 0xD800, int(rng.integers(1, 140))).tolist()
-        return json.dumps(record | {name: "".join(map(chr, points))}, ensure_ascii=bool(rng.integers(2))).encode()
-    if kind == 4:
-        numbers = (0, -0.0, 5e-324, 1e9, 1.0000001e9, 1e308, -1, 2**53 + 1, 2**64, -(2**63), 10**300)
-        return json.dumps(record | {"amount": numbers[int(rng.integers(len(numbers)))]}).encode()
-    if kind == 5:
-        times = (2**63, 2**64, -1, 946_684_800_000, 946_684_799_999, 4_102_444_800_001, "2024-02-30", "24:00", "0000")
-        return json.dumps(record | {"event_time": times[int(rng.integers(len(times)))]}).encode()
+    """A record of a kind that neither cutting nor swapping bytes gives."""
+    record = valid(int(rng.integers(1 << 30)), rng)
+    return _one_of(_ODD, rng)(record, rng)
+
+
+def _one_of(choices: Sequence[T], rng: np.random.Generator) -> T:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _random_bytes(_: Fields, rng: np.random.Generator) -> bytes:
+    return bytes(rng.integers(0, 256, int(rng.integers(0, 400)), dtype=np.uint8))
+
+
+def _deep(record: Fields, rng: np.random.Generator) -> bytes:
+    """Nested `_DEEP` levels, in a field that is ignored or in one that is read."""
+    name = _one_of(("extra", "profile", "amount"), rng)
+    return json.dumps(record | {name: 0})[:-2].encode() + b"[" * _DEEP + b"]" * _DEEP + b"}"
+
+
+def _near_the_limit(record: Fields, rng: np.random.Generator) -> bytes:
+    """Up to 2 bytes shorter or longer than the largest record that is allowed."""
+    room = MAX_BYTES - len(json.dumps(record | {"extra": ""})) + int(rng.integers(-2, 3))
+    return json.dumps(record | {"extra": "x" * room}).encode()
+
+
+def _any_text(record: Fields, rng: np.random.Generator) -> bytes:
+    """Characters of any kind in one of the text fields."""
+    names = ("transaction_id", "user_id", "merchant_id", "merchant_category", "currency", "channel", "device")
+    name = _one_of(names, rng)
+    points = rng.integers(0, 0xD800, int(rng.integers(1, 140))).tolist()
+    return json.dumps(record | {name: "".join(map(chr, points))}, ensure_ascii=bool(rng.integers(2))).encode()
+
+
+def _odd_amount(record: Fields, rng: np.random.Generator) -> bytes:
+    amounts = (0, -0.0, 5e-324, 1e9, 1.0000001e9, 1e308, -1, 2**53 + 1, 2**64, -(2**63), 10**300)
+    return json.dumps(record | {"amount": _one_of(amounts, rng)}).encode()
+
+
+def _odd_time(record: Fields, rng: np.random.Generator) -> bytes:
+    times = (2**63, 2**64, -1, 946_684_800_000, 946_684_799_999, 4_102_444_800_001, "2024-02-30", "24:00", "0000")
+    return json.dumps(record | {"event_time": _one_of(times, rng)}).encode()
+
+
+def _large_profile(record: Fields, rng: np.random.Generator) -> bytes:
     profile = {f"p{i}": (i, 10**400, "x" * 500, -0.0)[i % 4] for i in range(int(rng.integers(1, 300)))}
     return json.dumps(record | {"profile": profile}).encode()
 
 
+_ODD = (_random_bytes, _deep, _near_the_limit, _any_text, _odd_amount, _odd_time, _large_profile)
+
+
 def run_fuzz(folder: Path, messages: int, through_kafka: int, seed: int) -> dict[str, Any]:
-    """Both parts; `ok` only if no record was lost or doubled, nothing raised, and the worker never ended."""
+    """Fuzz the intake and then a worker; `ok` only if no record was lost or doubled and the worker never ended."""
     table = long_table(Load(150, history=0, seed=seed), 20_000)
     train_once(folder, table, f"fuzz {seed}", label_delay_ms(table), size="tiny")
     version = folder / "models" / "1"
-    inside = fuzz_intake(strange(messages, seed), load_serving_model(version))
+    inside = fuzz_intake(damaged_records(messages, seed), load_serving_model(version))
     say(f"  in process: {inside}")
     out = {"ok": inside["ok"], "seed": seed, "in_process": inside}
     if through_kafka:
@@ -92,8 +124,8 @@ def run_fuzz(folder: Path, messages: int, through_kafka: int, seed: int) -> dict
     return out
 
 
-def fuzz_intake(records: Iterator[Record], serving: ServingModel) -> dict[str, Any]:
-    """Every record through `read_batch`, in the worker's batches: counts, and whether each came out once."""
+def fuzz_intake(records: Iterator[KeyedRecord], serving: ServingModel) -> dict[str, Any]:
+    """Put every record through `read_batch`, in batches of the worker's size; `ok` if each came out exactly once."""
     began, codes, rows, total, wrong, batch = time.perf_counter(), Counter[str](), 0, 0, 0, list[InputRecord]()
 
     def take() -> None:
@@ -123,10 +155,10 @@ def fuzz_intake(records: Iterator[Record], serving: ServingModel) -> dict[str, A
 
 
 async def _through_kafka(folder: Path, version: Path, messages: int, seed: int) -> dict[str, Any]:
-    async with staged(folder, workers=1, replicas=1, partitions=8) as stage:
+    async with running_stage(folder, workers=1, replicas=1, partitions=8) as stage:
         (worker,) = stage.system.workers.values()
-        sent = await send(stage.system.kafka, strange(messages, seed), 2000, lambda: False)
-        await stage.quiet()
+        sent = await send(stage.system.kafka, damaged_records(messages, seed), 2000, lambda: False)
+        await stage.wait_until_decided()
         crashes = 0 if worker.alive() else 1
         await asyncio.to_thread(stage.system.stop_workers)
         folders = [folder / name for name in stage.names]

@@ -1,4 +1,4 @@
-"""The run without a stream: the records of the `transactions` topic, decided in process by the worker's own code."""
+"""The offline run of `panther chaos`: the worker's code decides the records of the `transactions` topic in process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stream.worker.intake import Intake, Record, read_batch
 
 @dataclass
 class InputRecord:
-    """A consumed record as intake wants it: Faust gives timestamps in seconds."""
+    """A consumed record as intake expects it from Faust, with its timestamp in seconds."""
 
     key: bytes | None
     value: bytes | None
@@ -29,29 +29,29 @@ class InputRecord:
 
 
 @dataclass(frozen=True)
-class Offline:
-    """The run without a stream: valid records in order, and what was decided and remembered."""
+class OfflineRun:
+    """Valid records in the order of their offsets, what was decided on them, and the states in the end."""
 
     intake: Intake
     replayed: Replayed
     states: dict[int, np.void]  # by user hash, `last_offset` as on the topic
-    cached: dict[int, Any]
-    first: list[int]  # row whose decision each row gets: itself, or the one that it repeats
+    cached: dict[int, Any]  # model outputs of each user's window, by user hash
+    first: list[int]  # of each row, the row whose decision it gets: its own, or the row that it repeats
 
     def position(self, row: int) -> Position:
-        """Where a row stands on the topic."""
+        """Partition and offset of a row."""
         record = self.intake.records[row]
         return record.partition, record.offset
 
 
-def as_taken_in(inputs: Records) -> list[Record]:
-    """Consumed records as the worker's intake gets them."""
+def as_consumed(inputs: Records) -> list[Record]:
+    """Records of aiokafka as the worker's intake gets them from Faust."""
     return [InputRecord(r.key, r.value, r.offset, r.partition, r.timestamp / 1000) for r in inputs]
 
 
-def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> Offline:
-    """Decide the topic's records in process, from empty states."""
-    intake = read_batch(as_taken_in(inputs), serving.schema, serving.risk)
+def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> OfflineRun:
+    """Decide the topic's records in process, starting from empty states."""
+    intake = read_batch(as_consumed(inputs), serving.schema, serving.risk)
     replayer = Replayer(serving, model)
     replayed = replayer.decide(_table(intake.transactions))
     memory = replayer.memory()
@@ -66,10 +66,10 @@ def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> 
             newest[key] = row
         first.append(newest[key])
     states, cached = dict(zip(users, memory["states"], strict=True)), dict(zip(users, memory["cached"], strict=True))
-    return Offline(intake, replayed, states, cached, first)
+    return OfflineRun(intake, replayed, states, cached, first)
 
 
 def _table(transactions: list[Transaction]) -> TransactionTable:
-    """In order of arrival, which late events make another than the order of their times."""
+    """Transactions as a table in order of arrival, which differs from the order of event times at late events."""
     order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
     return from_transactions(transactions).take(np.argsort(order, kind="stable"))

@@ -1,4 +1,7 @@
-"""A TCP proxy on loopback, between the workers and a Triton: a network that can be cut, without root."""
+"""A TCP proxy on loopback between the workers and a Triton server: `panther chaos` cuts the network there.
+
+Needs no root, unlike a firewall rule.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _CHUNK = 1 << 16
 
 
 class Proxy:
-    """Forwards to `target` (host:port); an asynchronous context manager. One event loop only."""
+    """Forwards connections to `target` (host:port); an asynchronous context manager, to be used in one event loop."""
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
@@ -39,13 +42,17 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """host:port to connect to."""
+        """The proxy's own host:port."""
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
 
     async def cut(self, how: Cut, seconds: float) -> None:
-        """stall: bytes wait, connections stay; refuse: none stay, none are taken; reset: all end, new ones go."""
+        """Disturb the network for `seconds`, then let everything pass again.
+
+        `stall`: connections stay but no bytes pass. `refuse`: all connections end and new ones end at once. `reset`:
+        all connections end, and new ones work immediately.
+        """
         if how == "stall":
             self._flowing.clear()
         elif how == "refuse":
@@ -77,7 +84,7 @@ class Proxy:
             await asyncio.wait(ways)
             self._tasks.difference_update(ways)
             self._open.discard(there_writer)
-        except OSError:  # the server is down: the caller sees a connection that ends at once
+        except OSError:  # the target is down: the caller sees a connection that ends at once
             pass
         finally:
             self._open.discard(writer)

@@ -1,4 +1,4 @@
-"""The system that is troubled: stack, replicas behind proxies, and workers under supervision."""
+"""The system of `panther chaos` and `bench fuzz`: Kafka, Triton replicas behind proxies, supervised workers."""
 
 from __future__ import annotations
 
@@ -28,44 +28,44 @@ from infra.local.triton import TritonPorts, TritonServer
 from panther_core.base.console import say
 from panther_core.data.topics import TRANSACTIONS
 
-_LOOK_S = 0.2
+_SUPERVISE_S = 0.2
 _OWNERS_S = 1.0
-_TRIES = 3  # a server may fall over while it comes up
+_TRIES = 3  # starts of the stack: a server may be killed again while it starts
 _PATIENCE_S = 90.0
 
 
-class Stage:
-    """Keeps everything running that no trouble holds down: what a service manager does, or a container platform."""
+class ChaosStage:
+    """Restarts what has stopped, except what a trouble keeps stopped, as a service manager would."""
 
     def __init__(self, system: System, proxies: list[Proxy], metrics_urls: list[str]) -> None:
         self.system, self.proxies, self._metrics_urls = system, proxies, metrics_urls
         self.pids = {part.name: part.pid or 0 for part in system.stack.status()}
         self.names: list[str] = []  # workers that should run
-        self.held: set[str] = set()  # parts that a trouble keeps down
+        self.down: set[str] = set()  # parts that a trouble keeps down
         self.restarts: list[str] = []
         self.moved = 0  # partitions that went to another worker
-        self._mending = asyncio.Lock()
+        self._starting = asyncio.Lock()
 
     def start_workers(self, count: int) -> None:
-        """Start them all."""
+        """Start `count` workers, named worker-0 and up."""
         self.names = [f"worker-{i}" for i in range(count)]
         for name in self.names:
             self.system.start_worker(name)
 
     async def supervise(self) -> None:
-        """For the length of the run."""
+        """Restart workers and servers that have ended; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_SUPERVISE_S)
             for name in self.names:
                 process = self.system.workers.get(name)
-                if name not in self.held and (process is None or not process.alive()):
+                if name not in self.down and (process is None or not process.alive()):
                     self.restart_worker(name)
-            if not self.held & {"kafka", "triton"} and not all(map(_runs, self.pids.values())):
+            if not self.down & {"kafka", "triton"} and not all(map(_is_running, self.pids.values())):
                 self.restarts.append("stack")
-                await self.mend()
+                await self.start_missing()
 
     def restart_worker(self, name: str) -> None:
-        """Start a worker that has ended, its log kept."""
+        """Start a worker that has ended, and keep a copy of its log."""
         self.restarts.append(name)
         ended = self.system.workers.pop(name, None)
         if ended is not None:
@@ -75,9 +75,9 @@ class Stage:
                 shutil.copy(log, log.with_name(f"{log.name}.{len(self.restarts)}"))
         self.system.start_worker(name)
 
-    async def mend(self) -> None:
-        """Bring back what is down of Kafka and Triton."""
-        async with self._mending:
+    async def start_missing(self) -> None:
+        """Start what is down of Kafka and Triton. Raises StackError when it does not start in three tries."""
+        async with self._starting:
             for left in range(_TRIES - 1, -1, -1):
                 try:
                     parts = await asyncio.to_thread(self.system.stack.up, False)
@@ -97,7 +97,7 @@ class Stage:
             return sum([ends[part] - (await consumer.committed(part) or 0) for part in parts])
 
     async def watch_owners(self) -> None:
-        """For the length of the run: count partitions that go from one worker to another."""
+        """Count the partitions that move from one worker to another; runs until it is cancelled."""
         owners: dict[int, str] = {}
         while True:
             await asyncio.sleep(_OWNERS_S)
@@ -122,7 +122,7 @@ class Stage:
         return owners
 
     def caches(self) -> list[dict[str, int]]:
-        """What each replica's cache of users has done since that server started."""
+        """Counters of each Triton replica's cache of users, since that server started."""
         out = []
         for url in self._metrics_urls:
             with urllib.request.urlopen(url, timeout=5) as page:
@@ -131,8 +131,8 @@ class Stage:
             out.append({name.partition("{")[0].removeprefix("panther_cache_"): int(float(v)) for name, _, v in values})
         return out
 
-    async def quiet(self) -> None:
-        """Until the group has nothing left to read, or nothing has moved for a long time."""
+    async def wait_until_decided(self) -> None:
+        """Wait until the group has committed everything, or its lag has not changed for `_PATIENCE_S`."""
         last, heard_s = -1, time.monotonic()
         while time.monotonic() < heard_s + _PATIENCE_S:
             with contextlib.suppress(OSError, KafkaError):
@@ -151,22 +151,22 @@ class Stage:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signum)
         if worker and signum == signal.SIGKILL:
-            worker.stop()  # reaped: what comes next may touch its folder
+            worker.stop()  # waits for its end: the next step may delete its folder
 
     @contextlib.contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Nobody starts this part meanwhile."""
-        self.held.add(name)
+    def kept_down(self, name: str) -> Iterator[None]:
+        """While the context is open, the supervisor does not restart this part."""
+        self.down.add(name)
         try:
             yield
         finally:
-            self.held.discard(name)
+            self.down.discard(name)
 
 
 @contextlib.asynccontextmanager
-async def staged(folder: Path, workers: int, replicas: int, partitions: int) -> AsyncIterator[Stage]:
-    """A deployed model version 1, topics, `replicas` Tritons and `workers` workers; nothing is left running."""
-    numbers = range(max(workers, replicas) + 8)  # of an earlier run, which may have had more of them
+async def running_stage(folder: Path, workers: int, replicas: int, partitions: int) -> AsyncIterator[ChaosStage]:
+    """A system with model version 1, `replicas` Triton servers and `workers` workers; all is stopped at exit."""
+    numbers = range(max(workers, replicas) + 8)  # names that an earlier run, maybe a larger one, may have left
     for part in ("stack", "logs", *(f"worker-{i}" for i in numbers), *(f"more-{i}" for i in numbers)):
         shutil.rmtree(folder / part, ignore_errors=True)
     kafka_port, controller_port, *free = pick_free(5)
@@ -187,12 +187,12 @@ async def staged(folder: Path, workers: int, replicas: int, partitions: int) -> 
         through = ",".join(proxy.address for proxy in proxies)
         system.settings = system.settings.model_copy(update={"triton_url": through})
         first = f"http://{LOOPBACK}:{ports.metrics}/metrics"
-        stage = Stage(system, proxies, [first, *(server.metrics_url for server in more)])
+        stage = ChaosStage(system, proxies, [first, *(server.metrics_url for server in more)])
         stage.start_workers(workers)
         yield stage
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Steady load with everything in it that a payment platform sends by mistake: copies, late events, bad records."""
+"""The load of `panther chaos`: steady, with copies, late events and bad records, as platforms send by mistake."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from stream.faust_parts.producer import make_producer
 
-Record = tuple[bytes | None, bytes]
-_COPIES, _LATE, _BAD = 0.02, 0.02, 0.01  # shares of the records
+KeyedRecord = tuple[bytes | None, bytes]
+_COPIES, _LATE, _BAD = 0.02, 0.02, 0.01  # shares of the records that are sent twice, are late, are malformed
 _LATE_MS = 3 * DAY_MS
 _TICK_S = 0.01
 _encode = msgspec.json.Encoder().encode
 
 
-def troubled(table: TransactionTable, seed: int) -> Iterator[Record]:
-    """(key, value) of every row of `table`, some of them late, some sent twice, and bad records between them."""
+def traffic_of(table: TransactionTable, seed: int) -> Iterator[KeyedRecord]:
+    """(key, value) of every row of `table`, some of them late, some sent twice, with bad records between them."""
     rng = np.random.default_rng(seed)
     late = rng.random(len(table)) < _LATE
     table = replace(table, time_ms=table.time_ms - late * _LATE_MS)
     draws, bad = rng.random((len(table), 2)), malformed(int(len(table) * _BAD * 2) + 50, seed)
-    waiting: list[Record] = []  # copies that are still to come
+    waiting: list[KeyedRecord] = []  # copies that have yet to be sent
     for transaction, (copy, wrong) in zip(table.rows(), draws.tolist(), strict=True):
         record = transaction.user_id.encode(), _encode(transaction)
         yield record
-        if copy < _COPIES:  # at once, or a few transactions later
+        if copy < _COPIES:  # sent next, or a few transactions later
             waiting.append(record)
         if waiting and wrong > 0.9:
             yield waiting.pop(0)
@@ -47,7 +47,7 @@ def troubled(table: TransactionTable, seed: int) -> Iterator[Record]:
 
 
 def key_of(payload: bytes) -> bytes | None:
-    """The key a sender would have given a bad record: its user's, where that can be read."""
+    """The key that a sender would give a record: the user's, or a fixed one where no user can be read."""
     try:
         user = json.loads(payload)["user_id"]
         return user.encode() if isinstance(user, str) else None
@@ -55,10 +55,10 @@ def key_of(payload: bytes) -> bytes | None:
         return b"unreadable"
 
 
-async def send(kafka: KafkaSettings, records: Iterator[Record], rate: float, stop: Callable[[], bool]) -> int:
-    """Send at `rate` a second until `stop`, whatever the broker does meanwhile; returns how many are stored.
+async def send(kafka: KafkaSettings, records: Iterator[KeyedRecord], rate: float, stop: Callable[[], bool]) -> int:
+    """Send at `rate` a second until `stop`, even while the broker is down; returns how many records are stored.
 
-    Open loop: what could not be sent on time is sent as soon as it can be.
+    Open loop: a record that could not be sent on time is sent as soon as possible.
     """
     producer = make_producer(kafka)
     await producer.start()

@@ -7,9 +7,7 @@ matured when its test week began.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from bench.fraud.cards import by_card
 from bench.fraud.protocol import DELAY_MS, Fold, fold, metrics
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import profile_fields, read
 from panther_core.data.schema import AttributeSchema, fit_schema
@@ -39,20 +38,6 @@ from trainer.heads.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Setti
 _WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
 
 
-@dataclass
-class Clock:
-    """Seconds of each stage, said as they end."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    last: float = field(default_factory=time.perf_counter)
-
-    def mark(self, stage: str) -> None:
-        """The stage that just ended."""
-        now = time.perf_counter()
-        self.seconds[stage], self.last = round(now - self.last, 1), now
-        say(f"  {stage}: {self.seconds[stage]} s")
-
-
 def run_fdh(
     data: Path,
     out: Path,
@@ -66,7 +51,7 @@ def run_fdh(
     `by_chance` of the result: what the system's scores would have, were labels drawn by the chances of `episodes`.
     `behaviour`: shape and pretraining of PANTHER. Raises BadInput when the folder lacks days that a fold needs.
     """
-    clock, settings = Clock(), settings or Settings()
+    clock, settings = StageClock(), settings or Settings()
     table = load(data)
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
@@ -113,7 +98,7 @@ def prepare_heads(
     settings: Settings,
     behaviour: TrainConfig,
     seed: int,
-    clock: Clock,
+    clock: StageClock,
 ) -> tuple[Heads, dict[str, float], Matrix]:
     """What the heads share: features and PANTHER's outputs of the rows that any fold uses; pretraining losses; and the
     features of every row."""

@@ -1,4 +1,7 @@
-"""Training batches and evaluation inputs of a leave-one-out split; the newest `length` items count, as published."""
+"""Training batches and evaluation inputs of `panther bench seqrec` and `rerank`, from a leave-one-out split.
+
+The model reads the newest `length` items of a user, as in the published protocols. Shapes: B rows, T positions.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from numpy.typing import NDArray
 from panther_core.data.formats.sequences import LeaveOneOut
 from panther_core.model.bulk import chunks
 
-Stage = Literal["validation", "test"]
-_POOL = 16  # batches that are sorted by length together: little padding, and still chance in what meets what
+HeldOutStage = Literal["validation", "test"]
+_POOL = 16  # batches whose rows are sorted by length together: little padding, and batches still mix at random
 
 
-class Inputs:
-    """Rows items[begin : end] predicting the item after each of theirs; right-padded with 0 when taken."""
+class SequenceInputs:
+    """Rows items[begin : end], cut to their last `length` items; each position predicts the item after it."""
 
     def __init__(self, items: NDArray[np.int32], begin: NDArray[np.int64], end: NDArray[np.int64], length: int) -> None:
         self._items = items
@@ -24,11 +27,11 @@ class Inputs:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[rows]."""
+        """Items of each row, [rows]."""
         return self.end - self.begin
 
     def take(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs [B, T] and, for each position, the item that came next [B, T]; 0 where padded."""
+        """Input items [B, T] and the item that follows each of them [B, T]; both padded with 0 on the right."""
         at = self.begin[rows, None] + np.arange(int(self.lengths[rows].max()))
         there = at < self.end[rows, None]
         at = np.where(there, at, 0)
@@ -36,21 +39,24 @@ class Inputs:
         return np.where(there, x, 0).astype(np.int64), np.where(there, y, 0).astype(np.int64)
 
 
-def training_inputs(split: LeaveOneOut, length: int) -> Inputs:
-    """A row a user that has at least two training items."""
+def training_inputs(split: LeaveOneOut, length: int) -> SequenceInputs:
+    """One row for every user with at least two training items."""
     begin, end = split.sequences.bounds[:-1], split.train_end - 1
     users = end > begin
-    return Inputs(split.sequences.items, begin[users], end[users], length)
+    return SequenceInputs(split.sequences.items, begin[users], end[users], length)
 
 
-def held_out_inputs(split: LeaveOneOut, stage: Stage, length: int) -> Inputs:
-    """A row an evaluated user; the next item after its last position is the one held out."""
+def held_out_inputs(split: LeaveOneOut, stage: HeldOutStage, length: int) -> SequenceInputs:
+    """One row for every evaluated user; the item after the row's last position is the held-out item of `stage`."""
     end = split.train_end[split.evaluated] + (stage == "test")
-    return Inputs(split.sequences.items, split.sequences.bounds[:-1][split.evaluated], end, length)
+    return SequenceInputs(split.sequences.items, split.sequences.bounds[:-1][split.evaluated], end, length)
 
 
 def batches(lengths: NDArray[np.int64], positions: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    """Rows of each batch of one pass: about the same length, at most `positions` when padded, in random order."""
+    """Row numbers of each batch of one pass over all rows.
+
+    Rows of a batch have about the same length and at most `positions` positions once padded; the order is random.
+    """
     order = rng.permutation(len(lengths))
     pool = max(1, round(_POOL * positions / max(1.0, float(lengths.mean()))))
     parts = [

@@ -1,8 +1,8 @@
-"""PANTHER's contrastive term (paper 3.4) where users have no profile: what users share is what they do next.
+"""PANTHER's contrastive term (paper 3.4) for users without a profile, as `panther bench seqrec` trains it.
 
-The paper draws users together who share attributes. Nothing is known of these users but their items, so positives are
-histories that are followed by the same item, and the same history under another dropout mask (DuoRec, arXiv 2110.05730,
-3.3 and 3.4); all else in the batch is negative.
+The paper draws together users who share profile attributes. Of the users of these sets nothing is known but their
+items. Positives are therefore histories that are followed by the same item, and the same history under another dropout
+mask (DuoRec, arXiv 2110.05730, 3.3 and 3.4); every other history of the batch is a negative.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from trainer.fit.losses import info_nce
 
 
 def behaviour_contrast(first_BTD: Tensor, second_BTD: Tensor, next_BT: Tensor, temperature: float) -> Tensor:
-    """InfoNCE (scalar, nats) over two views h [B, T, D] of a batch, at one random position of each row that predicts.
+    """InfoNCE (scalar, nats) over two views h [B, T, D] of a batch, at one random unpadded position of each row.
 
-    `next_BT`: the item after each position, 0 where padded; every row has one that is not.
+    `next_BT`: the item after each position, 0 where padded; every row has at least one unpadded position.
     """
     at_B1 = (torch.rand(next_BT.shape) * (next_BT > 0)).argmax(dim=1, keepdim=True)
     rows_B1 = torch.arange(len(next_BT))[:, None]

@@ -1,4 +1,4 @@
-"""Item embedding + learned positions + the encoder's layers + tied output.
+"""The model of `panther bench seqrec`: item embedding, learned positions, the encoder's layers, tied output.
 
 Shapes: B rows, T positions, D width, N items (0 is padding), M predictions.
 """
@@ -16,7 +16,7 @@ _MAX_TEMPERATURE = 100.0
 
 
 class SequenceModel(nn.Module):
-    """The same for every encoder: items are scaled by sqrt(d) at the input, as in SASRec's and HSTU's own code."""
+    """The frame around every encoder. Item embeddings are scaled by sqrt(d), as in SASRec's and HSTU's own code."""
 
     def __init__(self, config: SequenceConfig, items: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class SequenceModel(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(10.0).log())
 
     def forward(self, items_BT: Tensor) -> Tensor:
-        """h [B, T, D] after each item; padding (0) on the right."""
+        """State h [B, T, D] after each item; items are padded with 0 on the right."""
         scale = self.item_ND.shape[1] ** 0.5
         x_BTD = F.embedding(items_BT, self.item_ND) * scale + self.position_TD[: items_BT.shape[1]]
         x_BTD = self.dropout(x_BTD)
@@ -46,6 +46,6 @@ class SequenceModel(nn.Module):
         return F.normalize(h, dim=-1) * self.log_temperature.exp().clamp(max=_MAX_TEMPERATURE)
 
     def output_rows(self, items_M: Tensor | None = None) -> Tensor:
-        """Output embeddings [M, D] of the items, of all of them [N + 1, D] when not given."""
+        """Output embeddings [M, D] of the given items, or [N + 1, D] of all items."""
         rows = self.item_ND if items_M is None else F.embedding(items_M, self.item_ND)
         return rows if self.config.similarity == "dot" else F.normalize(rows, dim=-1)

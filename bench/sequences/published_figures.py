@@ -1,4 +1,4 @@
-"""Published full-ranking figures that a table is read beside: HR@10 and NDCG@10, by set and model.
+"""Published HR@10 and NDCG@10 by set and model, shown beside the table of `panther bench seqrec`.
 
 From the S3-Rec authors' repository (full ranking, leave-one-out, the user's earlier items left out of the ranking).
 """

@@ -1,9 +1,10 @@
-"""`panther bench rerank`: PANTHER's encoder alone, and with the recommendation head behind it.
+"""`panther bench rerank`: HR@k and NDCG@k of PANTHER's encoder alone, and with the recommendation head behind it.
 
-Three ways, all reported; which is best, the validation items say. On the items that the encoder was trained on its
-logits look better than they will be, so the second way keeps the newest items of each user's training part from the
-encoder and trains the head on them; in the third, that encoder then goes on over the whole training part, and keeps
-the head. A finished run is a line of `runs.jsonl` and is not run again.
+Three protocols are reported, and the best on the validation items is named. In the first, encoder and head are trained
+on the same items; the encoder's logits are then better on these items than on later ones. The second therefore keeps
+the newest training items of each user from the encoder and trains the head on them. In the third, the encoder of the
+second is trained further on all training items, and the head stays as it is. A finished run is a line of `runs.jsonl`
+and is not run again.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from bench.results import Figures, FiguresRun, RunStore, key_of, over_seeds
-from bench.sequences.batches import Stage
-from bench.sequences.candidates import Lists, held_out_lists, training_lists
+from bench.sequences.batches import HeldOutStage
+from bench.sequences.candidates import CandidateLists, held_out_lists, training_lists
 from bench.sequences.model import SequenceModel
 from bench.sequences.rerank_head import CHOSEN_BY, RerankConfig, Reranker, new_places, popularity, train_head
 from bench.sequences.seqrec_table import base_config, find_sets
@@ -33,7 +34,7 @@ from trainer.fit.ranking import metrics
 
 OWN, HELD_IN, CAUGHT_UP = "encoder", "encoder without the newest", "encoder caught up"
 WITH_HEAD = " + DCN"
-STAGES: tuple[Stage, Stage] = ("validation", "test")
+STAGES: tuple[HeldOutStage, HeldOutStage] = ("validation", "test")
 
 
 def run_rerank(
@@ -92,29 +93,29 @@ class _RerankRun:
     def trained(self, split: LeaveOneOut, start: SequenceModel | None = None) -> SequenceModel:
         return trained_encoder(split, self.encoder, self.seed, self.out, start)
 
-    def lists(self, encoder: SequenceModel, seen: LeaveOneOut) -> Lists:
+    def lists(self, encoder: SequenceModel, seen: LeaveOneOut) -> CandidateLists:
         return training_lists(encoder, self.split, seen, self.head.candidates, self.head.lists, self.seed)
 
 
 def on_own_items(run: _RerankRun) -> dict[str, Figures]:
-    """The first way: encoder and head are trained on the same items."""
+    """The first protocol: encoder and head are trained on the same items."""
     encoder = run.trained(run.split)
     head, training = _best_head(run, encoder, run.lists(encoder, run.split))
     return _figures(run, OWN, encoder, head, training)
 
 
 def on_held_in_items(run: _RerankRun) -> dict[str, Figures]:
-    """The second way, and from there the third."""
+    """The second protocol, and the third, which starts from its encoder and head."""
     seen = without_newest(run.split, run.head.held_in)
     encoder = run.trained(seen)
     head, training = _best_head(run, encoder, run.lists(encoder, seen))
     out = _figures(run, HELD_IN, encoder, head, training)
     encoder = run.trained(run.split, start=encoder)
-    head.follow(encoder)
+    head.take_items_of(encoder)
     return out | _figures(run, CAUGHT_UP, encoder, head, training)
 
 
-def _best_head(run: _RerankRun, encoder: SequenceModel, lists: Lists) -> tuple[Reranker, Figures]:
+def _best_head(run: _RerankRun, encoder: SequenceModel, lists: CandidateLists) -> tuple[Reranker, Figures]:
     validation = held_out_lists(encoder, run.split, "validation", run.head.candidates)
     tried = []
     for rate in run.head.learning_rates:
@@ -140,7 +141,7 @@ def _metrics(validation: NDArray[np.int64], test: NDArray[np.int64]) -> Figures:
 
 
 def without_newest(split: LeaveOneOut, count: int) -> LeaveOneOut:
-    """The split with the newest `count` items of every training part left out, but not the oldest two."""
+    """The split without the newest `count` items of every training part; at least the oldest two stay."""
     begin = split.sequences.bounds[:-1]
     least = np.minimum(begin + 2, split.train_end)
     return replace(split, train_end=np.maximum(split.train_end - count, least))
@@ -149,14 +150,16 @@ def without_newest(split: LeaveOneOut, count: int) -> LeaveOneOut:
 def trained_encoder(
     split: LeaveOneOut, config: SequenceConfig, seed: int, out: Path, start: SequenceModel | None = None
 ) -> SequenceModel:
-    """The encoder with the best validation HR@10, from the weights of `start` if given; trained in `out`, where it is
-    found the next time."""
+    """The encoder with the best validation HR@10, trained from the weights of `start` if given.
+
+    Its checkpoint stays in `out`, and the next call with the same arguments finds it there.
+    """
     came_from = [float(start.item_ND.detach().sum())] if start else []
     key = key_of(run_key(split.sequences, config, seed), int(split.train_end.sum()), *came_from)
     checkpoint = Checkpoint(out / f"encoder-{key}", key)
     progress = Progress(SequenceModel(config, len(split.sequences.item_names)), config)
     optimiser = torch.optim.AdamW(progress.model.parameters())
-    if start and not checkpoint.load(progress, optimiser):  # a checkpoint after 0 rounds: `train` goes on from there
+    if start and not checkpoint.load(progress, optimiser):  # `train` resumes from this checkpoint after 0 rounds
         progress.model.load_state_dict(start.state_dict())
         checkpoint.save(progress, optimiser, 0)
     train(split, config, seed, checkpoint, f"encoder seed {seed}")

@@ -1,7 +1,8 @@
-"""The table: every set x model x seed, each model tuned over the same grid on the validation items with the first seed.
+"""`panther bench seqrec`: HR@k and NDCG@k of the next item, for every set, model and seed.
 
-The first seed's run of the chosen grid point counts as that seed's result. Everything that is done is found in
-`runs.jsonl`; a run that was under way goes on from its checkpoint.
+Each model is tuned over the same grid, on the validation items and with the first seed; the run of the chosen grid
+point counts as the result of that seed. Finished runs are found in `runs.jsonl`, and an interrupted run resumes from
+its checkpoint.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from panther_core.data.formats.sequences import LeaveOneOut, read_split
 from trainer.fit.checkpoint import Checkpoint
 
 _SUFFIXES = (".txt", ".txt.gz", ".dat", ".dat.gz")
-_LONG = 100  # items a user on average above which the window is 200, as SASRec does for MovieLens (1808.09781, 4.4)
-_BESIDE = ("users.dat", "movies.dat")  # MovieLens-1M: who and what, beside ratings.dat
+_LONG = 100  # sets with more items a user on average get a window of 200, as SASRec on MovieLens (1808.09781, 4.4)
+_BESIDE = ("users.dat", "movies.dat")  # files of MovieLens-1M that describe users and films: no sequences
 
 
 def find_sets(data: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Files of the named sets in the folder `data`, of all there when none is named. Raises BadInput."""
+    """Files in the folder `data` of the named sets, or of all sets when none is named. Raises BadInput."""
     files = [path for path in sorted(data.glob("*")) if path.name.endswith(_SUFFIXES)]
     found = {path.name.split(".")[0]: path for path in files if path.name not in _BESIDE}
     missing = [name for name in names if name not in found]
@@ -42,7 +43,7 @@ def find_sets(data: Path, names: Sequence[str]) -> dict[str, Path]:
 def run_table(
     data: Path, sets: Sequence[str], models: Sequence[str], seeds: Sequence[int], out: Path, tune: bool = True
 ) -> dict[str, Any]:
-    """{"seeds": ..., "sets": {name: SequenceTable.run}} of the sets in the folder `data`.
+    """The table of the sets in the folder `data`: {"seeds": ..., "sets": {name: result of SequenceTable.run}}.
 
     Without `tune` every model has the defaults of SequenceConfig. Raises BadInput, InvalidFile.
     """
@@ -54,13 +55,13 @@ def run_table(
 
 
 def base_config(split: LeaveOneOut, base: SequenceConfig) -> SequenceConfig:
-    """`base` with the window that the set's lengths ask for."""
+    """`base` with a window of 200 items on sets of long sequences."""
     length = 200 if split.sequences.lengths.mean() > _LONG else base.model.length
     return msgspec.structs.replace(base, model=msgspec.structs.replace(base.model, length=length))
 
 
 class SequenceTable:
-    """Runs what is missing and gathers what is there."""
+    """Trains the runs that are missing from `out` and gathers the figures of all."""
 
     def __init__(self, out: Path, seeds: Sequence[int], base: SequenceConfig, tune: bool = True) -> None:
         """Raises BadInput without a seed."""

@@ -1,7 +1,7 @@
-"""One run: train on the training items, keep the round with the best validation HR@10, rank the test items once.
+"""One run of `panther bench seqrec`: train, keep the round with the best validation HR@10, rank the test items once.
 
-What is ranked is the average of the weights over the last updates: at a constant learning rate those of one moment are
-better or worse by more than models differ.
+Validated and tested are averages of the weights over the last updates. At a constant learning rate the figures of the
+weights themselves vary from update to update by more than models differ.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bench.results import FinishedRun
-from bench.sequences.batches import Inputs, batches, training_inputs
+from bench.sequences.batches import SequenceInputs, batches, training_inputs
 from bench.sequences.contrast import behaviour_contrast
 from bench.sequences.evaluate import ranks
-from bench.sequences.losses import Same, full_softmax, sampled_softmax
+from bench.sequences.losses import SampledItems, full_softmax, sampled_softmax
 from bench.sequences.model import SequenceModel
 from bench.sequences.sequence_config import SequenceConfig
 from panther_core.base.console import progress_bar
@@ -36,14 +36,14 @@ CHOSEN_BY = "hr@10"
 
 @dataclass(frozen=True)
 class SequenceRun:
-    """What one training gave."""
+    """The figures of one training."""
 
     validation: dict[str, float]
     test: dict[str, float]
     best_round: int
     rounds: int
     seconds: float
-    """Since training began, or was last resumed."""
+    """Since the training began, or since it was last resumed."""
 
 
 class SequenceLine(FinishedRun, frozen=True, kw_only=True):
@@ -64,8 +64,10 @@ def run_key(sequences: Sequences, config: SequenceConfig, seed: int) -> str:
 
 
 class Progress(nn.Module):
-    """The model, its average and the best average so far, and the validation figure of every round: what a checkpoint
-    must hold."""
+    """Everything that a checkpoint must hold.
+
+    That is the model, its averaged weights, the best average so far, and the validation figure of every round.
+    """
 
     history: Tensor
 
@@ -74,7 +76,7 @@ class Progress(nn.Module):
         self.model, self.best = model, copy.deepcopy(model)
 
         def averaging(mean: Any, now: Any, updates: Any) -> None:
-            """Early updates weigh less than the decay would have them: they are far from where training ends."""
+            """Decay faster during the first updates, whose weights are far from where training ends."""
             decay = min(config.average, (1 + int(updates)) / (10 + int(updates)))
             get_ema_multi_avg_fn(decay)(mean, now, updates)  # type: ignore[no-untyped-call]
 
@@ -83,29 +85,29 @@ class Progress(nn.Module):
 
     @property
     def average(self) -> SequenceModel:
-        """Exponentially weighted over the updates noted."""
+        """The model with exponentially averaged weights."""
         return cast(SequenceModel, self._average.module)
 
     def updated(self) -> None:
-        """Note the model's weights after an update."""
+        """Take the model's weights into the average; to be called after each update."""
         self._average.update_parameters(self.model)
 
     def record(self, done: int, figure: float) -> None:
-        """The average of round `done` (0-based) has `figure`; ties go to the earlier round."""
+        """Note the validation `figure` of round `done` (0-based), and keep the average if it is the best so far."""
         if figure > float(self.history.max()):
             self.best.load_state_dict(self.average.state_dict())
         self.history[done] = figure
 
     @property
     def best_round(self) -> int:
-        """0-based."""
+        """The round (0-based) with the best figure; the earliest of equals."""
         return int(self.history.argmax())
 
 
 def train(
     split: LeaveOneOut, config: SequenceConfig, seed: int, checkpoint: Checkpoint | None = None, name: str = "train"
 ) -> SequenceRun:
-    """Train and evaluate; resumes from `checkpoint` after its last finished round, with the same result."""
+    """Train and evaluate. An interrupted run resumes after the last round in `checkpoint`, with the same result."""
     torch.manual_seed(seed)
     model = SequenceModel(config, len(split.sequences.item_names))
     progress = Progress(model, config)
@@ -126,8 +128,13 @@ def train(
     return SequenceRun(validation, test, progress.best_round + 1, done, time.perf_counter() - started)
 
 
-def _round(progress: Progress, optimiser: torch.optim.Optimizer, inputs: Inputs, seed: int, number: int) -> float:
-    """Whole passes, at least `steps_per_epoch` updates; everything random comes from (seed, number). Mean loss."""
+def _round(
+    progress: Progress, optimiser: torch.optim.Optimizer, inputs: SequenceInputs, seed: int, number: int
+) -> float:
+    """Make whole passes until there were `steps_per_epoch` updates; returns the mean loss.
+
+    Everything random comes from (seed, number), so that a resumed run equals an uninterrupted one.
+    """
     model, config = progress.model, progress.model.config
     rng = np.random.default_rng([seed, number])
     torch.manual_seed(int(rng.integers(2**62)))
@@ -135,7 +142,7 @@ def _round(progress: Progress, optimiser: torch.optim.Optimizer, inputs: Inputs,
     losses: list[float] = []
     while not losses or len(losses) < config.steps_per_epoch:
         for rows in batches(inputs.lengths, config.batch_positions, rng):
-            # warm-up is over within the first rounds; a round's number stands for its steps, so that resuming agrees
+            # steps are counted from the round's number, not from the updates made so far, which a resumed run lacks
             ramp = (number * config.steps_per_epoch + len(losses) + 1) / max(1, config.warm_up)
             set_rate(optimiser, config.learning_rate * min(1.0, ramp))
             losses.append(_step(model, optimiser, *(torch.from_numpy(part) for part in inputs.take(rows))))
@@ -147,7 +154,7 @@ def _step(model: SequenceModel, optimiser: torch.optim.Optimizer, items_BT: Tens
     h_BTD, weight = model(items_BT), model.config.model.contrastive_weight
     loss = _loss(model, h_BTD, next_BT)
     if weight:
-        again_BTD = model(items_BT)  # another dropout
+        again_BTD = model(items_BT)  # the second view: another dropout mask
         term = behaviour_contrast(h_BTD, again_BTD, next_BT, model.config.model.contrastive_temperature)
         loss = (loss + _loss(model, again_BTD, next_BT)) / 2 + weight * term
     optimiser.zero_grad(set_to_none=True)
@@ -163,4 +170,4 @@ def _loss(model: SequenceModel, h_BTD: Tensor, next_BT: Tensor) -> Tensor:
         return full_softmax(query_MD, model.output_rows(), target_M)
     sample_S = torch.randint(1, items + 1, (count,))
     own, other = model.output_rows(target_M), model.output_rows(sample_S)
-    return sampled_softmax(query_MD, own, other, Same(sample_S, target_M), items)
+    return sampled_softmax(query_MD, own, other, SampledItems(sample_S, target_M), items)

@@ -6,20 +6,21 @@ import asyncio
 import gc
 import multiprocessing
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from typing import Any
 
 from bench.system.sender import send_at_rate
+from infra.local.errors import StackError
 from infra.local.system import System
+from panther_core.base.errors import PantherError
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import LedgerReader
 from stream.tools.produce import Produced
 
-_stop: Event  # set in the sender's process
+_SPAWN = multiprocessing.get_context("spawn")
 _OBSERVE_S = 1.0  # latencies are the broker's: looking more often only takes time from the system
 
 
@@ -46,12 +47,12 @@ async def offer(
 
     `meanwhile` is done to the system under the load: its end ends the load, and so does an error in it.
     """
-    stop = multiprocessing.get_context("spawn").Event()
+    stop = _SPAWN.Event()
     gc.disable()  # what is noted here only grows: the collector would make the sender late, and find nothing
     ids, decided, heard_s = table.transaction_id.tolist(), reader.ledger.decisions, time.time()
     sent = len(ids)
     async with asyncio.TaskGroup() as tasks:
-        sender = tasks.create_task(_in_a_process(partial(_send, system.kafka.bootstrap_servers, table, rate), stop))
+        sender = tasks.create_task(_send_from_a_process(system.kafka.bootstrap_servers, table, rate, stop))
         if meanwhile is not None:
             tasks.create_task(meanwhile).add_done_callback(lambda _: stop.set())
         while not sender.done() or not all(t in decided for t in ids[:sent]):
@@ -67,20 +68,28 @@ async def offer(
     return Offered(due, round(produced.late_ms, 1))
 
 
-def _send(bootstrap: str, table: TransactionTable, rate: float) -> Produced:
+async def _send_from_a_process(bootstrap: str, table: TransactionTable, rate: float, stop: Event) -> Produced:
+    """`send_at_rate` in a process of its own: in the observer's process the sender would be late whenever it works."""
+    receiver, answer = _SPAWN.Pipe(duplex=False)
+    sender = _SPAWN.Process(target=_send, args=(answer, stop, bootstrap, table, rate))
+    await asyncio.to_thread(sender.start)
+    answer.close()  # the sender's copy is now the only one: if the sender dies, the receiver sees the end of the pipe
+    try:
+        result: Produced | PantherError = await asyncio.to_thread(receiver.recv)
+    except EOFError:
+        raise StackError("expected the sender's process to report what it sent, but it ended: see its output") from None
+    finally:
+        stop.set()
+        await asyncio.to_thread(sender.join)
+    if isinstance(result, PantherError):
+        raise result
+    return result
+
+
+def _send(answer: Connection, stop: Event, bootstrap: str, table: TransactionTable, rate: float) -> None:
+    """Runs in the sender's process; the answer is what was sent, or the error."""
     gc.disable()
-    return send_at_rate(bootstrap, table, rate, _stop.is_set)
-
-
-async def _in_a_process(work: Callable[[], Produced], stop: Event) -> Produced:
-    """A sender beside an observer in one process would be late whenever the other one works."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _keep, (stop,)) as pool:
-        try:
-            return await asyncio.wrap_future(pool.submit(work))
-        finally:
-            stop.set()
-
-
-def _keep(stop: Event) -> None:
-    global _stop
-    _stop = stop
+    try:
+        answer.send(send_at_rate(bootstrap, table, rate, stop.is_set))
+    except PantherError as error:
+        answer.send(error)

@@ -13,7 +13,7 @@ from panther_core.model.panther import Panther
 from panther_core.model.serving import POSITIONS, PantherModel
 from panther_core.state.history import History
 from panther_core.state.window import window_start
-from trainer.fit.ranking import MISS, metrics
+from trainer.fit.ranking import MISS, metrics, places_among
 
 _CHUNK = 4096
 Rows = NDArray[np.int64]
@@ -40,7 +40,7 @@ def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> N
         part = slice(low, low + _CHUNK)
         target = panther.tokeniser(attributes(as_tensor(code_N[part], h_ND.device)))
         logits = panther.query(h_ND[part]) @ table
-        rank = logits.shape[1] - 1 - (logits < logits.gather(1, target[:, None])).sum(dim=1)
+        rank = places_among(logits, logits.gather(1, target[:, None]))
         out.append(torch.where(target > 0, rank, MISS).cpu())
     return torch.cat(out).numpy() if out else np.zeros(0, np.int64)
 

@@ -13,9 +13,9 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from bench.chaos.check import check
-from bench.chaos.evidence import Evidence, Records
+from bench.chaos.evidence import ChaosEvidence, Records
 from bench.chaos.offline_run import InputRecord
-from bench.chaos.traffic import troubled
+from bench.chaos.traffic import traffic_of
 from panther_core.data.decision import ALERT, Decision
 from panther_core.data.table import TransactionTable
 from panther_core.decide.engine import decide
@@ -26,7 +26,7 @@ from panther_core.serving_model import ServingModel, load_serving_model
 from stream.worker.intake import read_batch
 from tests.steps import asking, decided
 
-Books = tuple[Evidence, ServingModel, PantherModel]
+Books = tuple[ChaosEvidence, ServingModel, PantherModel]
 _BATCH = 64
 
 
@@ -40,7 +40,7 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
     serving, model = load_serving_model(artifact_folder), PantherModel.load(artifact_folder)
     floor = replace(serving.live, threshold=0.001)  # many alerts
     serving = replace(serving, live=floor)
-    inputs = [kafka_record(i, *r) for i, r in enumerate(troubled(log.take(slice(0, 700)), seed=1))]
+    inputs = [kafka_record(i, *r) for i, r in enumerate(traffic_of(log.take(slice(0, 700)), seed=1))]
     intake = read_batch(
         [InputRecord(r.key, r.value, r.offset, 0, 1.75e9) for r in inputs], serving.schema, serving.risk
     )
@@ -70,7 +70,7 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
     values = serving.codec.encode(states)
     stored = {names[int(user)]: value for user, value in zip(users, values, strict=True)}
     changelog = [kafka_record(i, key, value) for i, (key, value) in enumerate(stored.items())]
-    return Evidence(inputs, decisions, alerts, dead, changelog, [stored]), serving, model
+    return ChaosEvidence(inputs, decisions, alerts, dead, changelog, [stored]), serving, model
 
 
 def _dead_headers(dead: Any) -> list[tuple[str, bytes]]:
@@ -92,7 +92,7 @@ def changed(record: Any, **changes: Any) -> Any:
     return kafka_record(10**6, b"", to_json(decision), record.headers)
 
 
-def with_state(books: Books, change: Callable[[Any], None]) -> Evidence:
+def with_state(books: Books, change: Callable[[Any], None]) -> ChaosEvidence:
     evidence, serving, _ = books
     states = serving.codec.decode([record.value for record in evidence.changelog])
     change(states)
@@ -133,12 +133,14 @@ def another_score(states: Any) -> None:
         (lambda e: replace(e, stores=[{}]), "store_unlike_changelog"),
     ],
 )
-def test_doctored_books_are_found_out(books: Books, doctored: Callable[[Evidence], Evidence], kind: str) -> None:
+def test_doctored_books_are_found_out(
+    books: Books, doctored: Callable[[ChaosEvidence], ChaosEvidence], kind: str
+) -> None:
     evidence, serving, model = books
     assert check(doctored(evidence), serving, model)["wrong"][kind] > 0
 
 
-def _moved(evidence: Evidence) -> list[Any]:
+def _moved(evidence: ChaosEvidence) -> list[Any]:
     """An alert of a transaction whose decision raised none."""
     quiet = next(r for r in evidence.decisions if not msgspec.json.decode(r.value, type=Decision).alert)
     return [kafka_record(10**6, b"", evidence.alerts[0].value, quiet.headers)]

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.fuzz import fuzz_intake, strange
+from bench.chaos.fuzz import damaged_records, fuzz_intake
 from panther_core.base.errors import InvalidEvent
 from panther_core.data.events import decode_transaction
 from panther_core.serving_model import load_serving_model
 
 
 def test_every_odd_record_is_an_event_or_a_dead_letter(artifact_folder: Path) -> None:
-    result = fuzz_intake(strange(20_000, seed=5), load_serving_model(artifact_folder))
+    result = fuzz_intake(damaged_records(20_000, seed=5), load_serving_model(artifact_folder))
     assert result["ok"]
     assert result["events"] > 1000, "some are good, and reach hashing, codes and profile"
     wanted = {

@@ -12,8 +12,8 @@ import torch
 
 from bench.results import FiguresRun, RunStore, over_seeds
 from bench.sequences import rerank_table
-from bench.sequences.candidates import Lists, held_out_lists, history_pairs, training_lists
-from bench.sequences.evaluate import ranks
+from bench.sequences.candidates import CandidateLists, held_out_lists, training_lists
+from bench.sequences.evaluate import history_pairs, ranks
 from bench.sequences.model import SequenceModel
 from bench.sequences.rerank_head import RerankConfig, Reranker, new_places, popularity, train_head
 from bench.sequences.rerank_table import run_rerank, trained_encoder, without_newest
@@ -154,7 +154,7 @@ def test_a_head_learns_what_the_encoder_does_not_know() -> None:
     logit = torch.rand(count, 10).sort(dim=1, descending=True).values
     target = item.amax(dim=1)
     place = (item == target[:, None]).long().argmax(dim=1)
-    every = Lists(torch.randn(count, 16), item, logit, torch.zeros_like(item, dtype=torch.bool), target, place)
+    every = CandidateLists(torch.randn(count, 16), item, logit, torch.zeros_like(item, dtype=torch.bool), target, place)
     head = Reranker(encoder, often)
     half = torch.arange(count // 2)
     config = msgspec.structs.replace(HEAD, epochs=20)
@@ -168,7 +168,7 @@ def test_another_state_of_the_encoder_keeps_the_head(split: LeaveOneOut, encoder
     head = Reranker(encoder, popularity(split))
     torch.manual_seed(1)
     later = SequenceModel(ENCODER, len(split.sequences.item_names)).eval()
-    head.follow(later)
+    head.take_items_of(later)
     torch.testing.assert_close(head.item_ID, later.output_rows().detach())
     found = held_out_lists(later, split, "test", 20)
     np.testing.assert_array_equal(new_places(head, found), found.place_M.numpy())

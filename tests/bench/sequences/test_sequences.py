@@ -17,7 +17,7 @@ from bench.sequences import seqrec_table
 from bench.sequences.batches import batches, held_out_inputs, training_inputs
 from bench.sequences.contrast import behaviour_contrast
 from bench.sequences.evaluate import ranks, ranks_of
-from bench.sequences.losses import Same, full_softmax, sampled_softmax
+from bench.sequences.losses import SampledItems, full_softmax, sampled_softmax
 from bench.sequences.model import SequenceModel
 from bench.sequences.sequence_config import MODELS, SequenceConfig, grid, named
 from bench.sequences.train import Progress, SequenceLine, SequenceRun, train
@@ -94,7 +94,9 @@ def test_losses_equal_torch_s() -> None:
         torch.testing.assert_close(mine, theirs)
     every = torch.arange(1, 21)  # a sample of every item once: own item apart, nothing is left to estimate
     # own items apart there are (21 - 1) of 20: weight 1
-    sampled = sampled_softmax(query, F.embedding(target, table), F.embedding(every, table), Same(every, target), 21)
+    sampled = sampled_softmax(
+        query, F.embedding(target, table), F.embedding(every, table), SampledItems(every, target), 21
+    )
     torch.testing.assert_close(sampled, want)
     want = F.cross_entropy(query @ table[1:].T, target - 1)
     for mine, theirs in zip(
@@ -106,7 +108,7 @@ def test_losses_equal_torch_s() -> None:
 def test_chunks_of_the_softmax_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     query, table, target = torch.randn(50, 8), torch.randn(21, 8), torch.randint(1, 21, (50,))
     whole = full_softmax(query, table, target)
-    same = Same(torch.randint(1, 21, (9,)), target)
+    same = SampledItems(torch.randint(1, 21, (9,)), target)
     sampled = sampled_softmax(query, table[target], table[same.sample_S], same, 20)
     monkeypatch.setattr("bench.sequences.losses._LOGITS", 21 * 7)
     monkeypatch.setattr("bench.sequences.losses._ROWS", 7)
