@@ -33,7 +33,7 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Replay with periodic retraining on the labels that had arrived, beside the model that is never refreshed."""
-    from bench.system.backtest import Plan, run_backtest
+    from bench.system.backtest import BacktestPlan, run_backtest
     from bench.system.backtest_report import figures, show
     from offline.replay.request import ReplayRequest
     from offline.report.build import PAGE, write_report
@@ -43,7 +43,7 @@ def backtest(
     from trainer.fit.train_config import preset as by_name
 
     first = by_name(preset)
-    plan = Plan(
+    plan = BacktestPlan(
         train_until_ms=event_time_ms(train_until),
         every_ms=round(every * DAY_MS),
         label_delay_ms=round(label_delay * DAY_MS),

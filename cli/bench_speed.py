@@ -41,9 +41,9 @@ def worker(
     as_json: Json = False,
 ) -> None:
     """A worker with a scorer that answers at once, beside stock Faust tables, a bare loop and Quix Streams."""
-    from bench.worker.contest import Load, run_worker
+    from bench.worker.contest import ContestSize, run_worker
 
-    emit(run_worker(folder, Load(transactions=transactions, rounds=rounds)), as_json)
+    emit(run_worker(folder, ContestSize(transactions=transactions, rounds=rounds)), as_json)
 
 
 @app.command()
@@ -53,9 +53,9 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """A worker with an empty state folder restores it from the changelog; then a warm start."""
-    from bench.worker.restore import Past, run_restore
+    from bench.worker.restore import StoredStates, run_restore
 
-    emit(run_restore(folder, Past(users)), as_json)
+    emit(run_restore(folder, StoredStates(users)), as_json)
 
 
 @app.command()
@@ -67,6 +67,6 @@ def memory(
     as_json: Json = False,
 ) -> None:
     """A worker's resident memory with many users, over an hour's worth of load."""
-    from bench.worker.restore import Past, run_memory
+    from bench.worker.restore import StoredStates, run_memory
 
-    emit(run_memory(folder, Past(users, partitions), transactions), as_json)
+    emit(run_memory(folder, StoredStates(users, partitions), transactions), as_json)

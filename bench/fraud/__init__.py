@@ -1,1 +1,1 @@
-"""Fraud heads on public data: protocols of folds and days, bootstraps, tables of results."""
+"""`panther bench fdh` and `panther bench fraud`: fraud metrics of PANTHER's system and other heads on public data."""

@@ -1,8 +1,9 @@
-"""How much of a test week's figures is luck: the same scores against labels drawn anew (a parametric bootstrap).
+"""How much of the figures of `panther bench fdh` is chance: a parametric bootstrap of the labels.
 
-Most frauds that no label shows yet look like any payment. Which of them came true moves AUC by several thousandths and
-CP@100 by a few; the frauds that are seen in advance do not. Frauds of a compromised merchant come together: of all that
-it sells in a test week either every payment is one of them or none, as likely as each of them is.
+The same scores are measured against labels drawn anew. Most frauds that no label shows yet look like any payment; which
+of them happen moves AUC by several thousandths and CP@100 by a few, while the frauds that are visible in advance move
+neither. Frauds of a compromised merchant come together: of a merchant's payments in a test week either all are drawn as
+such frauds or none, with the probability that each has.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ def by_chance(
 ) -> dict[str, dict[str, float]]:
     """Mean and standard deviation, over `DRAWS` draws, of each metric's mean over the folds.
 
-    `scores` [week] of each fold; `chances` [N] of fraud of every row of the table, by its merchant's episode and of any
-    kind. Which customers a test week leaves out stays as it was: their labels were known.
+    `scores` [week] of each fold. `chances` [N]: probability of fraud of every row of the table, by its merchant's
+    episode, and of any kind. The customers that a test week leaves out stay the same, because their labels were known.
     """
     rng, draws, (seller_N, any_N) = np.random.default_rng(seed), [], chances
-    elsewise_N = 1 - (1 - any_N) / np.maximum(1 - seller_N, 1e-12)
+    other_N = 1 - (1 - any_N) / np.maximum(1 - seller_N, 1e-12)
     for _ in range(DRAWS):
         found = []
         for each, score in zip(folds, scores, strict=True):
             merchant = rng.random(len(table.merchant.words))[table.merchant.index]
-            fraud = (merchant < seller_N) | (rng.random(len(table)) < elsewise_N)
+            fraud = (merchant < seller_N) | (rng.random(len(table)) < other_N)
             found.append(metrics(each, replace(table, label=fraud.astype(np.int8)), score))
         draws.append({name: np.mean([row[name] for row in found]) for name in found[0]})
     values = {name: [draw[name] for draw in draws] for name in draws[0]}

@@ -1,10 +1,10 @@
-"""Order of alerts for people who look at so many cards a day: a card's day counts, not only one payment.
+"""Ranking of payments in `panther bench fdh` for analysts who check a number of cards a day: a card's whole day counts.
 
-Most frauds that no label shows yet look like any payment, so a payment's chance of being fraud is small there and much
-the same everywhere; but a card that has paid ten times today at shops like these has ten such chances. The payment by
-which a card's chances of the day add up to a level is scored as if it alone had all of them. One payment a card and day
-is raised, so the order of payments by their own chance hardly changes. The level is the one that `CARDS_A_DAY` cards a
-day reached in the week before; no label is used. N rows in time order.
+Most frauds that no label shows yet look like any payment, so each such payment has about the same small probability of
+fraud. A card that has paid ten times today at such shops has ten times that probability. The payment at which the sum
+over a card's day reaches a level is therefore scored with the whole sum. At most one payment a card and day is raised,
+so the order of payments by their own probability hardly changes. The level is the one that `CARDS_A_DAY` cards a day
+reached in the week before; no label is used. N rows in time order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def day_hazard(table: TransactionTable, rows: Ints, odds: Floats) -> tuple[Float
 
 
 def usual_level(table: TransactionTable, test_from_ms: int, odds_N: Floats) -> float:
-    """The level that `CARDS_A_DAY` cards a day reached by small chances, in the week before `test_from_ms`."""
+    """The level that `CARDS_A_DAY` cards a day reached by sums of small probabilities, in the week before the test."""
     bounds = np.searchsorted(table.time_ms, (test_from_ms - _WEEK_D * DAY_MS, test_from_ms))
     rows = np.arange(*bounds)
     low, high = 0.0, float(np.log(2))
@@ -49,12 +49,12 @@ def usual_level(table: TransactionTable, test_from_ms: int, odds_N: Floats) -> f
 
 
 def raised(hazard: Floats, so_far: Floats, level: float) -> NDArray[np.bool_]:
-    """Rows by which a card's day reaches the level, none of them by its own chance alone."""
+    """Rows at which a card's day reaches the level, without rows that reach it by their own probability alone."""
     return (so_far > level) & (so_far - hazard <= level) & (hazard <= level)
 
 
 def by_card(table: TransactionTable, week: Ints, test_from_ms: int, logit: Floats, odds_N: Floats) -> Floats:
-    """`logit` [week]; raised rows have the log odds of any fraud on their card's day so far, if those are more."""
+    """`logit` [week], where raised rows get the log odds of any fraud on their card's day so far, if higher."""
     level = usual_level(table, test_from_ms, odds_N)
     hazard, so_far = day_hazard(table, week, odds_N[week])
     return np.where(raised(hazard, so_far, level), np.maximum(logit, np.log(np.expm1(so_far))), logit)

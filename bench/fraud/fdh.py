@@ -1,8 +1,8 @@
-"""The Fraud Detection Handbook benchmark end to end: `panther bench fdh`.
+"""`panther bench fdh`: AP, AUC and CP@100 of PANTHER's system and other heads on the Fraud Detection Handbook's data.
 
-Shared by all folds, because they hold at every row only what was known there: features, histories, and PANTHER,
-pretrained without labels on events before the earliest test week. Per fold: every head, fitted on the labels that had
-matured when its test week began.
+Features, histories and PANTHER are shared by all folds: at every row they contain only what was known then, and PANTHER
+is pretrained without labels on events before the earliest test week. In each fold, every head is fitted on the labels
+that had matured when the test week began.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pret
 from trainer.heads.compromise import ANY, SELLER, compromise_columns
 from trainer.heads.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 
-_WARM_UP_MS = 7 * DAY_MS  # rows before any label can be known teach nothing about label history
+_WARM_UP_MS = 7 * DAY_MS  # no label is known in the first week, so its rows teach nothing about label history
 
 
 def run_fdh(
@@ -46,9 +46,9 @@ def run_fdh(
     settings: Settings | None = None,
     behaviour: TrainConfig = BEHAVIOUR,
 ) -> dict[str, Any]:
-    """Score the test weeks of the folds into `out` (TRANSACTION_ID, score) and return every model's metrics.
+    """Write scores of the folds' test weeks into `out` (TRANSACTION_ID, score) and return every model's metrics.
 
-    `by_chance` of the result: what the system's scores would have, were labels drawn by the chances of `episodes`.
+    `by_chance` of the result: metrics of the system's scores against labels drawn anew (bench/fraud/bootstrap.py).
     `behaviour`: shape and pretraining of PANTHER. Raises BadInput when the folder lacks days that a fold needs.
     """
     clock, settings = StageClock(), settings or Settings()
@@ -85,7 +85,7 @@ def run_fdh(
 
 
 def load(data: Path) -> TransactionTable:
-    """The whole folder. Raises BadInput when it holds no transactions."""
+    """All transactions of the folder. Raises BadInput when there are none."""
     tables = list(read("fdh", data))
     if not tables:
         raise BadInput(f"expected transactions in {data}, got none: check --data")
@@ -100,10 +100,12 @@ def prepare_heads(
     seed: int,
     clock: StageClock,
 ) -> tuple[Heads, dict[str, float], Matrix]:
-    """What the heads share: features and PANTHER's outputs of the rows that any fold uses; pretraining losses; and the
-    features of every row."""
+    """The heads with the features and PANTHER's outputs of the rows that any fold uses.
+
+    Also returns the losses of pretraining, and the features of every row.
+    """
     known_until = int(np.searchsorted(table.time_ms, min(each.test_from_ms for each in folds)))
-    matrix, history, schema = everything(table, known_until, behaviour)
+    matrix, history, schema = features_and_histories(table, known_until, behaviour)
     clock.mark("features")
     model, losses = pretrained(history, schema, known_until, behaviour, seed)
     clock.mark("pretrain")
@@ -122,7 +124,7 @@ def prepare_heads(
     )
 
 
-def everything(
+def features_and_histories(
     table: TransactionTable, known_until: int, behaviour: TrainConfig
 ) -> tuple[Matrix, History, AttributeSchema]:
     """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
@@ -136,7 +138,7 @@ def everything(
 
 
 def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float, seed: int) -> NDArray[np.bool_]:
-    """Mask [N] of rows that some fold may learn from: all frauds, and a share of the legitimate ones."""
+    """Mask [N] of rows that a fold may learn from: all frauds, and a share `negatives` of the legitimate rows."""
     learnable = np.zeros(len(table), np.bool_)
     drawn = np.random.default_rng(seed).random(len(table)) < negatives
     late = table.time_ms >= table.time_ms[0] + _WARM_UP_MS

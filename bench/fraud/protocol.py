@@ -1,8 +1,9 @@
-"""The Fraud Detection Handbook's prequential protocol (its chapters 5 to 7): folds and metrics.
+"""The Fraud Detection Handbook's prequential protocol (its chapters 5 to 7): folds and metrics of `panther bench fdh`.
 
-A fold of start S: labels of S..S+6 have arrived when its test week, S+14..S+20, begins; the week between is the label
-delay. Out of each test day go customers whose fraud was known by then (frauds of S up to 8 days before the test day).
-CP@100: each test day, the share of frauds among the 100 customers with the highest scores; who was caught is removed.
+In the fold that starts on day S, labels of S..S+6 have arrived when the test week, S+14..S+20, begins; the week between
+is the label delay. Customers whose fraud was known by a test day (frauds of S up to 8 days before that day) are left
+out of that day. CP@100 is the share of frauds among the 100 customers with the highest scores of a test day; a customer
+found to be defrauded is left out of later days.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TEST_FROM, _DAYS = 14, 7
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers of one fold. `week` is every row of the test week, `kept` those that count, by place in `week`."""
+    """Row numbers of one fold. `week` has every row of the test week, `kept` the places in `week` that count."""
 
     start: str
     matured: Ints  # rows whose label was known when the test week began
@@ -38,7 +39,7 @@ class Fold:
 
 
 def parse_folds(text: str | None) -> tuple[str, ...]:
-    """Fold starts out of a comma separated option; the published ones if not given. Raises BadInput."""
+    """Fold starts from a comma-separated option, or the published ones for None. Raises BadInput."""
     if text is None:
         return PUBLISHED
     starts = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -77,7 +78,7 @@ def fold(table: TransactionTable, start: str) -> Fold:
 
 
 def _counted(table: TransactionTable, day: Ints, week: Ints) -> tuple[Ints, Ints]:
-    """Places in `week` whose customer's fraud was not known on the test day, and their test day."""
+    """Places in `week` of customers without a known fraud on the test day, and the test day of each place."""
     user, fraud = table.user.index, table.label == 1
     first = np.full(len(table.user.words), np.iinfo(np.int64).max)  # first day of fraud of each customer, from S on
     counted = fraud & (day >= 0)

@@ -1,7 +1,8 @@
-"""`panther bench fraud`: one split by time of any labelled log; the heads of `panther bench fdh` on the same columns.
+"""`panther bench fraud`: AP, AUC and recall of the heads of `panther bench fdh` on one split by time of a labelled log.
 
-Heads learn from labels that had matured when the validation window began, PANTHER from the events before it, and every
-head is scored on both windows after it. No setting is chosen here: they are those tuned for `panther bench fdh`.
+Heads learn from labels that had matured when the validation window began, PANTHER from the events before that window.
+Every head is scored on the validation and the test window. Settings are those tuned for `panther bench fdh`; none is
+chosen here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pret
 from trainer.heads.heads import PARTS, Heads, Settings, blended
 from trainer.training import fit_log_schema
 
-_CATEGORIES = 40  # most frequent ones become columns
+_CATEGORIES = 40  # so many of the most frequent categories become columns
 
 
 def run_fraud(
@@ -98,7 +99,7 @@ def _heads(
 
 
 def _category_columns(table: TransactionTable, known_until: int) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
-    """One column for each of the most frequent merchant categories before row `known_until`."""
+    """A 0/1 column for each of the most frequent merchant categories before row `known_until`, and their names."""
     words, counts = np.unique(table.category.index[:known_until], return_counts=True)
     top = [int(word) for word in words[np.argsort(-counts, kind="stable")][:_CATEGORIES] if word >= 0]
     columns = np.stack([table.category.index == word for word in top], axis=1).astype(np.float32)

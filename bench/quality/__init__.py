@@ -1,1 +1,1 @@
-"""What a model learns: ablations, transfer to other logs, users it has never seen."""
+"""`panther bench ablation` and `panther bench transfer`: hit rates and NDCG of the next transaction."""

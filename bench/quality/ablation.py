@@ -1,7 +1,8 @@
-"""`panther bench ablation`: next transaction on a log with profiles, PANTHER taken apart, and the baselines beside it.
+"""`panther bench ablation`: HR@k and NDCG@k of the next transaction, for PANTHER, PANTHER without parts, and baselines.
 
-Same rows, budget and losses for all; each stops by its own validation HR@10, test rows come after (split by time). A
-finished run is a line of `runs.jsonl` in the output folder and is not run again.
+The log has user profiles. All variants get the same rows, budget and losses; each stops by its own validation HR@10,
+and the test rows are later than the validation rows. A finished run is a line of `runs.jsonl` in the output folder and
+is not run again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from trainer.training import fit_log_schema
 
 _PANTHER: dict[str, Any] = {"encoder": "panther", "sprm": True, "profile": "positional", "attribute_embedding": True}
 _ALONE: dict[str, Any] = _PANTHER | {"profile": "none", "contrastive_weight": 0.0}
-#: what each row of the table sets in the model config, whatever a file says (paper 4: baselines, then its ablations)
+#: What each row of the table sets in the model config, over any config file (paper 4: baselines, then ablations).
 VARIANTS: dict[str, dict[str, Any]] = {
     "transformer": _ALONE | {"encoder": "transformer"},
     "sasrec": _ALONE | {"encoder": "sasrec"},

@@ -1,8 +1,8 @@
-"""Weights from a model of one log into a model of another: what means the same in both is taken over (paper C.2).
+"""Copies the weights that mean the same in two logs from one model to the other (paper C.2), for `bench transfer`.
 
-Tokens, categories, channels, risk levels and profile words are each log's own. Layers, prototypes, positions and the
-heads behind them speak of neither; amount buckets (quantiles: no currency in them), time gaps, hours and flags mean
-the same everywhere.
+Tokens, categories, channels, risk levels and profile words belong to one log each. Layers, prototypes, positions and
+the heads behind them depend on no log. Amount buckets are quantiles without a currency, so they, time gaps, hours and
+flags mean the same in every log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Segment = tuple[int, int]
 
 @torch.no_grad()
 def carry_over(source: Panther, target: Panther) -> float:
-    """Overwrite what fits in `target`; returns the share of its parameters that came from `source`."""
+    """Overwrite the weights of `target` that mean the same in `source`; returns their share of its parameters."""
     theirs, taken, total = dict(source.named_parameters()), 0, 0
     for name, parameter in target.named_parameters():
         total += parameter.numel()
@@ -37,13 +37,13 @@ def carry_over(source: Panther, target: Panther) -> float:
 
 
 def table_rows(panther: Panther) -> dict[str, Segment]:
-    """Rows of `Panther.table` of each attribute."""
+    """The rows of `Panther.table` that belong to each attribute."""
     bounds = [*panther.offsets.tolist()[1:], len(panther.table)]
     return dict(zip(ATTRIBUTES, zip(panther.offsets.tolist(), bounds, strict=True), strict=True))
 
 
 def head_rows(panther: Panther) -> dict[str, Segment]:
-    """Outputs of `Panther.attribute_heads` of each attribute."""
+    """The outputs of `Panther.attribute_heads` that belong to each attribute."""
     bounds = [0]
     for size in panther.surprise_sizes:
         bounds.append(bounds[-1] + size)

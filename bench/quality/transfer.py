@@ -1,6 +1,6 @@
-"""`panther bench transfer`: what pretraining is worth to users it never saw (paper C.1), and on another log (C.2).
+"""`panther bench transfer`: HR@k and NDCG@k for users that pretraining never saw (paper C.1) and on another log (C.2).
 
-A finished run is a line of `runs.jsonl` in the output folder and is not run again; one under way goes on from its
+A finished run is a line of `runs.jsonl` in the output folder and is not run again; an interrupted run resumes from its
 checkpoint. Every row of a table is measured on the same events.
 """
 
@@ -17,7 +17,15 @@ import numpy as np
 import torch
 
 from bench.quality.carry_over import carry_over
-from bench.quality.unseen_users import Apart, Mask, by_frequency, known_users, set_apart, with_context, without_context
+from bench.quality.unseen_users import (
+    Mask,
+    UserSplit,
+    by_frequency,
+    known_users,
+    split_users,
+    with_context,
+    without_context,
+)
 from bench.results import Figures, FiguresRun, RunStore, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
@@ -36,8 +44,8 @@ CONFIG = TrainConfig(
 )
 
 
-class Log(msgspec.Struct, frozen=True):
-    """A table with a name, and its profile fields where they are known (None: fitted)."""
+class NamedLog(msgspec.Struct, frozen=True):
+    """A table with a name, and its profile fields; None: they are fitted on the table."""
 
     name: str
     table: TransactionTable
@@ -45,21 +53,21 @@ class Log(msgspec.Struct, frozen=True):
 
     @property
     def facts(self) -> tuple[Any, ...]:
-        """What a run's key has of it."""
+        """What the log adds to the key of a run."""
         return self.name, data_key(self.table)
 
 
 class TransferConfig(msgspec.Struct, frozen=True):
-    """Shares of users and budgets; the same training for every row. Raises BadInput."""
+    """Shares of users, and budgets of fine-tuning; every row has the same training. Raises BadInput."""
 
     train: TrainConfig = CONFIG
-    """Pretraining, and its cuts in time."""
+    """Settings of pretraining, with its cuts in time."""
     known: float = 0.8
-    """Share of users that are known."""
+    """Share of users that may be trained on."""
     small: float = 0.1
-    """Share of users, out of the known ones, that fine-tuning on another log has."""
+    """Share of users, all of them known, that fine-tuning on the other log gets."""
     budgets: tuple[int, ...] = (1, 4, 16, 64)
-    """Passes of fine-tuning; each is a run of its own, so that nothing is chosen by a test figure."""
+    """Passes of fine-tuning; each is a run of its own, so that no test figure chooses between them."""
 
     def __post_init__(self) -> None:
         if not 0 < self.small <= self.known < 1:
@@ -67,7 +75,7 @@ class TransferConfig(msgspec.Struct, frozen=True):
 
 
 class Transfer:
-    """Runs what is missing and gathers what is there."""
+    """Trains the runs that are missing from the output folder and gathers the figures of all."""
 
     def __init__(self, out: Path, seeds: Sequence[int], config: TransferConfig | None = None) -> None:
         """Raises BadInput without a seed, InvalidFile."""
@@ -76,12 +84,12 @@ class Transfer:
         self._out, self._seeds, self._config = out, tuple(seeds), config or TransferConfig()
         self._done = RunStore(out, FiguresRun)
 
-    def unseen(self, log: Log) -> dict[str, Any]:
+    def unseen(self, log: NamedLog) -> dict[str, Any]:
         """C.1: {"log": ..., "rows": {name: mean and deviation over the seeds of each figure}}."""
         return {"log": log.name, "rows": self._over_seeds(lambda seed: self._unseen(log, seed))}
 
-    def elsewhere(self, source: Log, target: Log) -> dict[str, Any]:
-        """C.2: the same, with rows by way of training and passes over the target's small part."""
+    def elsewhere(self, source: NamedLog, target: NamedLog) -> dict[str, Any]:
+        """C.2: {"source": ..., "target": ..., "rows": ...}, a row for each kind of training and number of passes."""
         rows = self._over_seeds(lambda seed: self._elsewhere(source, target, seed))
         return {"source": source.name, "target": target.name, "rows": rows}
 
@@ -89,47 +97,47 @@ class Transfer:
         runs = [of_seed(seed) for seed in self._seeds]
         return {name: over_seeds([run[name] for run in runs]) for name in runs[0]}
 
-    def _unseen(self, log: Log, seed: int) -> dict[str, Figures]:
+    def _unseen(self, log: NamedLog, seed: int) -> dict[str, Figures]:
         known_U = known_users(log.table, self._config.known, seed)
-        apart = set_apart(log.table, known_U, known_U, self._config.train, log.profile)
+        split = split_users(log.table, known_U, known_U, self._config.train, log.profile)
 
         def model(keep_N: Mask, name: str) -> PantherModel:
-            return self._pretrained(log, apart, keep_N, f"{name} seed {seed}", seed)
+            return self._pretrained(log, split, keep_N, f"{name} seed {seed}", seed)
 
         rows: Rows = {
-            "popular": lambda: by_frequency(apart, own=False),
-            "own counts, then popular": lambda: by_frequency(apart, own=True),
-            "known users, without context": lambda: without_context(model(apart.fit_N, "known users"), apart),
-            "known users": lambda: with_context(model(apart.fit_N, "known users"), apart),
-            "all users": lambda: with_context(model(apart.early_N, "all users"), apart),
+            "popular": lambda: by_frequency(split, own=False),
+            "own counts, then popular": lambda: by_frequency(split, own=True),
+            "known users, without context": lambda: without_context(model(split.fit_N, "known users"), split),
+            "known users": lambda: with_context(model(split.fit_N, "known users"), split),
+            "all users": lambda: with_context(model(split.early_N, "all users"), split),
         }
-        return self._run(rows, ("unseen", log.facts), seed, apart)
+        return self._run(rows, ("unseen", log.facts), seed, split)
 
-    def _elsewhere(self, source: Log, target: Log, seed: int) -> dict[str, Figures]:
+    def _elsewhere(self, source: NamedLog, target: NamedLog, seed: int) -> dict[str, Figures]:
         config = self._config
         known_U, small_U = (known_users(target.table, share, seed) for share in (config.known, config.small))
-        apart = set_apart(target.table, known_U, small_U, config.train, target.profile)
+        split = split_users(target.table, known_U, small_U, config.train, target.profile)
 
         @cache
         def learnt() -> PantherModel:
             everyone = np.ones(len(source.table.user.words), np.bool_)
-            all_of_it = set_apart(source.table, everyone, everyone, config.train, source.profile)
+            all_of_it = split_users(source.table, everyone, everyone, config.train, source.profile)
             return self._pretrained(source, all_of_it, all_of_it.fit_N, f"source seed {seed}", seed)
 
         def tuned(passes: int, start: Callable[[], PantherModel] | None) -> Figures:
-            return fine_tuned(apart, config, passes, start() if start else None, seed)
+            return fine_tuned(split, config, passes, start() if start else None, seed)
 
         rows: Rows = {
-            "popular": lambda: by_frequency(apart, own=False),
-            "own counts, then popular": lambda: by_frequency(apart, own=True),
+            "popular": lambda: by_frequency(split, own=False),
+            "own counts, then popular": lambda: by_frequency(split, own=True),
         }
         for passes in config.budgets:
             rows[f"from scratch, {passes} passes"] = partial(tuned, passes, None)
             rows[f"pretrained elsewhere, {passes} passes"] = partial(tuned, passes, learnt)
-        return self._run(rows, ("elsewhere", source.facts, target.facts), seed, apart)
+        return self._run(rows, ("elsewhere", source.facts, target.facts), seed, split)
 
-    def _run(self, rows: Rows, where: tuple[Any, ...], seed: int, apart: Apart) -> dict[str, Figures]:
-        counts = {"test_events": float(len(apart.test)), "vocabulary": float(apart.vocabulary.size)}
+    def _run(self, rows: Rows, where: tuple[Any, ...], seed: int, split: UserSplit) -> dict[str, Figures]:
+        counts = {"test_events": float(len(split.test)), "vocabulary": float(split.vocabulary.size)}
         shares = self._config.train, self._config.known, self._config.small
         out: dict[str, Figures] = {}
         for name, work in rows.items():
@@ -144,24 +152,26 @@ class Transfer:
             out[name] = run.figures
         return out
 
-    def _pretrained(self, log: Log, apart: Apart, keep_N: Mask, title: str, seed: int) -> PantherModel:
-        """Trained on those events; found in the output folder the next time."""
+    def _pretrained(self, log: NamedLog, split: UserSplit, keep_N: Mask, title: str, seed: int) -> PantherModel:
+        """A model pretrained on the events `keep_N`; its checkpoint stays in the output folder for the next call."""
         config = self._config.train
         key = key_of(log.facts, config, seed, int(np.flatnonzero(keep_N).sum()), int(keep_N.sum()))
         torch.manual_seed(seed)
-        model = PantherModel(config.model, apart.schema, apart.vocabulary)
-        run = Run(Checkpoint(self._out / f"pretrain-{key}", key), apart.judge(config, seed))
-        losses = pretrain(model.panther, apart.part(keep_N), config, seed, run)
+        model = PantherModel(config.model, split.schema, split.vocabulary)
+        run = Run(Checkpoint(self._out / f"pretrain-{key}", key), split.judge(config, seed))
+        losses = pretrain(model.panther, split.part(keep_N), config, seed, run)
         say(f"  {title}: epoch {losses['best_epoch']:.0f}, validation HR@10 {losses['best_hr@10']:.4f}")
         return model
 
 
-def fine_tuned(apart: Apart, config: TransferConfig, passes: int, source: PantherModel | None, seed: int) -> Figures:
-    """Figures after so many passes over the small part, from the weights of `source` that fit, or from scratch."""
+def fine_tuned(
+    split: UserSplit, config: TransferConfig, passes: int, source: PantherModel | None, seed: int
+) -> Figures:
+    """Figures after `passes` over the small part, starting from `source`'s weights that fit, or from scratch."""
     torch.manual_seed(seed)
-    model = PantherModel(config.train.model, apart.schema, apart.vocabulary)
+    model = PantherModel(config.train.model, split.schema, split.vocabulary)
     share = carry_over(source.panther, model.panther) if source else 0.0
     train = msgspec.structs.replace(config.train, epochs=passes, patience=0)
-    pretrain(model.panther, apart.part(apart.fit_N), train, seed)
-    facts = {"carried_over": share, "small_part_events": float(apart.fit_N.sum())}
-    return with_context(model.eval(), apart) | facts
+    pretrain(model.panther, split.part(split.fit_N), train, seed)
+    facts = {"carried_over": share, "small_part_events": float(split.fit_N.sum())}
+    return with_context(model.eval(), split) | facts

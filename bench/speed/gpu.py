@@ -1,9 +1,10 @@
-"""`python -m bench.speed.gpu --json`: scoring and incremental encoding on one GPU, in process, against its ceilings.
+"""`python -m bench.speed.gpu --json`: events a second of scoring and incremental encoding on one GPU, in process.
 
-For each batch size, precision and way of launching: events a second and p99 of whole calls (numpy in, numpy out),
-users at all phases of their window, so that the share that falls and is recomputed is what a stream has (2 in L). Then
-the layers alone (the time of a step on the device), as fractions of what this very GPU copies and multiplies in the
-same run. Random weights: speed does not depend on them; the difference from full recompute is measured beside it.
+For each batch size, precision and way of launching it measures events a second and p99 of whole calls (numpy in, numpy
+out). Users are at all phases of their window, so the share of windows that fall and are recomputed is that of a stream
+(2 in L). Then it measures the layers alone, as fractions of the bandwidth and the matrix products that the same GPU
+reaches in the same run. Weights are random, because speed does not depend on them; the difference from full recompute
+is reported too.
 
 Shapes as in panther_core.decide.scoring; L context length.
 """
@@ -44,7 +45,7 @@ _LENGTH, _SEED, _UNCOUNTED = 256, 0, 8
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the result."""
+    """What one line of the result measures."""
 
     batch: int
     precision: Precision
@@ -54,14 +55,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the device does at best, measured."""
+    """The most that the device was measured to do."""
 
     copy_gb_s: float
     matmul_tflop_s: dict[str, float]
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, runs: int = 20) -> float:
-    """Mean seconds of back-to-back runs, after one that is not counted; what is queued on a GPU is waited for."""
+    """Mean seconds of back-to-back runs after an uncounted one, waiting for work queued on a GPU."""
     wait: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     work()
     wait()
@@ -73,7 +74,7 @@ def seconds_of(work: Callable[[], object], device: torch.device, runs: int = 20)
 
 
 def ceilings(device: torch.device, copied_bytes: int = 1 << 30, size: int = 8192) -> Ceilings:
-    """Bandwidth of a large copy (read and written bytes counted), and of square matrix products by type."""
+    """Bandwidth of a large copy (bytes read plus bytes written), and speed of square matrix products by type."""
     source = torch.empty(copied_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy_s = seconds_of(lambda: target.copy_(source), device)
@@ -87,8 +88,8 @@ def ceilings(device: torch.device, copied_bytes: int = 1 << 30, size: int = 8192
 def least_work(config: ModelConfig, positions: float, item_bytes: int) -> tuple[float, float]:
     """Bytes of slabs, and floating-point operations, that the layers and the running maximum need for an event.
 
-    `positions`: events in the window. Weights and activations of a batch are not counted: they are shared, or stay in
-    cache.
+    `positions`: events in the window. Weights and activations of a batch are not counted, because they are shared or
+    stay in the cache.
     """
     d, m = config.d, config.prototypes * config.sprm
     attention_bytes = (positions + 1) * 2 * d * item_bytes
@@ -99,8 +100,10 @@ def least_work(config: ModelConfig, positions: float, item_bytes: int) -> tuple[
 
 
 def traffic(schema: AttributeSchema, case: Case, length: int) -> Iterator[tuple[EncodeRequest, ScoreRequest]]:
-    """The same users, one event later each time: the score request that comes with an event (its `cached` are zeros),
-    and the window that ends with it."""
+    """Requests of the same users, one event later each time.
+
+    Each pair has the window that ends with the event, and the score request of the event, whose `cached` is empty.
+    """
     rng, batch = np.random.default_rng(_SEED), case.batch
     most = length + length // 2 + case.calls + 1
     codes = random_codes(rng, schema, batch * most).view(np.uint64).reshape(batch, most)
@@ -124,7 +127,7 @@ def traffic(schema: AttributeSchema, case: Case, length: int) -> Iterator[tuple[
 
 
 def measure(model: PantherModel, schema: AttributeSchema, case: Case, known: Ceilings) -> dict[str, Any]:
-    """One case on the device of the model."""
+    """Measure one case on the device of the model."""
     config = model.config
     slot_bytes = SlabPool(config, cached_width(config), 1 << 30, case.precision, "meta").slot_bytes
     make_step = partial(step_for, graphs=case.graphs)
@@ -158,7 +161,7 @@ def measure(model: PantherModel, schema: AttributeSchema, case: Case, known: Cei
 
 @torch.inference_mode()
 def _layers(encoder: IncrementalEncoder, request: EncodeRequest, known: Ceilings) -> dict[str, float]:
-    """The step on the device alone. It repeats the newest position, which writes there what is there already."""
+    """Time of the layers' step on the device alone. It repeats the newest position, and so writes the same values."""
     config, device = encoder.config, encoder.device
     slot_B = torch.from_numpy(encoder.pool.slots(request.user)).to(device)
     at_B = torch.from_numpy(request.length.astype(np.int64) - 1).to(device)

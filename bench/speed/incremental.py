@@ -1,7 +1,8 @@
-"""`panther bench incremental`: one new event against recomputing the whole window, same model, one run, medians.
+"""`panther bench incremental`: events a second of incremental encoding against recomputing the whole window.
 
-Throughput in process at the given window lengths; the effect of a long past; then encode and score through a real
-Triton with the client's cost included. Random weights: speed does not depend on them, equality is measured.
+Medians of one run with the same model: throughput in process at several window lengths, then time by length of the
+past. (triton.py adds encode and score through a real Triton.) Weights are random, because speed does not depend on
+them; the largest difference from full recompute is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from panther_core.model_config import ModelConfig
 from panther_core.state.transition import hash_codes
 from panther_core.state.window import window_length
 
-_BATCH = 64
+_BATCH = 64  # events a call, each of another user
 
 
 def make_model(length: int, seed: int = 0) -> tuple[PantherModel, AttributeSchema]:
@@ -41,7 +42,7 @@ def make_model(length: int, seed: int = 0) -> tuple[PantherModel, AttributeSchem
 
 
 def random_codes(rng: np.random.Generator, schema: AttributeSchema, count: int) -> NDArray[np.void]:
-    """CODE records within the schema's ranges."""
+    """`count` random CODE records within the schema's ranges."""
     codes = np.zeros(count, CODE)
     for name, size in schema.sizes.items():
         codes[name] = rng.integers(1 if name == "amount" else 0, size, count)
@@ -49,7 +50,7 @@ def random_codes(rng: np.random.Generator, schema: AttributeSchema, count: int) 
 
 
 def windows(rng: np.random.Generator, schema: AttributeSchema, users: int, filled: int, length: int) -> EncodeRequest:
-    """Requests of `users` users whose windows hold `filled` events."""
+    """A request of `users` users whose windows hold `filled` random events each."""
     codes = np.zeros((users, length), np.uint64)
     codes[:, :filled] = random_codes(rng, schema, users * filled).view(np.uint64).reshape(users, filled)
     lengths, profile = np.full(users, filled, np.int32), np.zeros((users, PROFILE_FIELDS), np.uint8)
@@ -59,7 +60,7 @@ def windows(rng: np.random.Generator, schema: AttributeSchema, users: int, fille
 
 
 def median_s(call: Callable[[], object], runs: int) -> float:
-    """Median seconds of a call, after one that is not counted."""
+    """Median seconds of a call, after an uncounted one."""
     call()
     times = []
     for _ in range(runs):
@@ -70,15 +71,15 @@ def median_s(call: Callable[[], object], runs: int) -> float:
 
 
 def compare(events: int, batch: int = _BATCH, users: int = 1024) -> dict[str, Any]:
-    """Incremental against full at windows of `events` events: the newest of them is new."""
+    """Incremental encoding against full recompute, for windows of `events` events of which only the newest is new."""
     model, schema = make_model(events + 2)
     rng = np.random.default_rng(1)
     before = windows(rng, schema, users, events - 1, events + 2)
     encoder = IncrementalEncoder(model, 4 << 30)
     for start in range(0, users, batch):
-        encoder.encode(rows(before, slice(start, start + batch)))
+        encoder.encode(take_rows(before, slice(start, start + batch)))
     after = appended(before, rng, schema)
-    parts = [rows(after, slice(start, start + batch)) for start in range(0, users, batch)]
+    parts = [take_rows(after, slice(start, start + batch)) for start in range(0, users, batch)]
     times, error = [], 0.0
     for part in parts:
         started = time.perf_counter()
@@ -103,14 +104,14 @@ def compare(events: int, batch: int = _BATCH, users: int = 1024) -> dict[str, An
 
 
 def flatness(pasts: tuple[int, ...] = (64, 1000, 100_000), length: int = 256, rounds: int = 5) -> list[dict[str, Any]]:
-    """Microseconds an event for users with so many past events, over their next L events (falls included); medians.
+    """Median microseconds an event, by the number of past events, over the next L events including window falls.
 
-    The batches of users advance in turn, event by event, so that a slower minute of the machine is everybody's.
+    The batches of users advance in turn, event by event, so that a slow minute of the machine affects all of them.
     """
     model, schema = make_model(length)
     spent = []
     for _ in range(rounds):
-        steps = list(zip(*(_life(model, schema, past) for past in pasts), strict=True))
+        steps = list(zip(*(_seconds_by_event(model, schema, past) for past in pasts), strict=True))
         spent.append(np.sum(steps, axis=0) / (length * _BATCH))
     return [
         {"past_events": past, "next_events": length, "us_per_event": round(1e6 * float(np.median(times)), 2)}
@@ -118,8 +119,8 @@ def flatness(pasts: tuple[int, ...] = (64, 1000, 100_000), length: int = 256, ro
     ]
 
 
-def _life(model: PantherModel, schema: AttributeSchema, past: int) -> Iterator[float]:
-    """Seconds that each of the next L events took a batch of users with so many past events."""
+def _seconds_by_event(model: PantherModel, schema: AttributeSchema, past: int) -> Iterator[float]:
+    """Seconds of each of the next L events of a batch of users with `past` events."""
     rng, length = np.random.default_rng(2), model.config.length
     encoder = IncrementalEncoder(model, 1 << 28)
     stream = random_codes(rng, schema, _BATCH * length).view(np.uint64).reshape(_BATCH, -1)
@@ -133,7 +134,7 @@ def _life(model: PantherModel, schema: AttributeSchema, past: int) -> Iterator[f
 
 
 def _step(request: EncodeRequest, new: NDArray[np.uint64], length: int) -> EncodeRequest:
-    """The same users one event later; the window falls when the new length says so."""
+    """The same users one event later. If `length` is not larger than before, the window falls to its newest events."""
     filled = int(request.length[0])
     codes = request.codes.copy()
     if length <= filled:
@@ -145,8 +146,8 @@ def _step(request: EncodeRequest, new: NDArray[np.uint64], length: int) -> Encod
     return EncodeRequest(request.user, codes, lengths, hash_codes(codes, lengths, request.profile), request.profile)
 
 
-def rows(request: EncodeRequest, at: slice) -> EncodeRequest:
-    """Some of a request's rows."""
+def take_rows(request: EncodeRequest, at: slice) -> EncodeRequest:
+    """The rows `at` of a request."""
     return EncodeRequest(
         request.user[at], request.codes[at], request.length[at], request.window_hash[at], request.profile[at]
     )
@@ -159,7 +160,7 @@ def appended(request: EncodeRequest, rng: np.random.Generator, schema: Attribute
 
 
 def _plain_transformer(events: int, batch: int) -> Callable[[], object]:
-    """torch.nn.TransformerEncoder of the same size, full recompute, as it comes."""
+    """A call of an unmodified torch.nn.TransformerEncoder of the same size, which recomputes everything."""
     layer = torch.nn.TransformerEncoderLayer(64, 2, 256, activation="gelu", batch_first=True, norm_first=True)
     encoder = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
     mask = torch.nn.Transformer.generate_square_subsequent_mask(events)
@@ -173,7 +174,7 @@ def _plain_transformer(events: int, batch: int) -> Callable[[], object]:
 
 
 def run_incremental(lengths: tuple[int, ...] = (128, 256, 512)) -> dict[str, Any]:
-    """All figures but Triton's."""
+    """All figures of the command but those of Triton."""
     results = []
     for events in lengths:
         results.append(compare(events))

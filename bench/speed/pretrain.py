@@ -1,9 +1,9 @@
 """`panther bench pretrain`: events a second of pretraining, beside a plain PyTorch transformer on the same data.
 
-Same windows, same batches, same optimiser, full softmax on both sides, alternating, medians. "plain" is what one would
-write first: `torch.nn.Embedding` of the token, `torch.nn.TransformerEncoder` of the same size, a linear output layer,
-rows padded in the order they come; no attributes, no SPRM, no profile, no attribute heads, no contrast. "plain,
-bucketed" is the same on batches of about equal length.
+Both sides have the same windows, the same optimiser and a full softmax; they alternate, and medians count. "plain" is
+the simplest transformer: `torch.nn.Embedding` of the token, `torch.nn.TransformerEncoder` of the same size, a linear
+output layer, and rows padded in random order. It has no attributes, no SPRM, no profile, no attribute heads and no
+contrast. "plain, bucketed" is the same on PANTHER's batches, whose rows have about equal length.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from trainer.training import fit_log_schema
 _ROUNDS = 5
 
 
-class Plain(nn.Module):
-    """Next-token transformer as it comes."""
+class PlainTransformer(nn.Module):
+    """A next-token transformer of unmodified PyTorch layers."""
 
     def __init__(self, config: ModelConfig, tokens: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Plain(nn.Module):
 
 
 def run_pretrain(users: int = 2000, days: int = 120, seed: int = 0) -> dict[str, Any]:
-    """Events a second of each, and their ratios."""
+    """Events a second of PANTHER, plain and plain bucketed, and PANTHER's ratio to each of the others."""
     config = TrainConfig(model=ModelConfig())
     table = generate(GeneratorConfig(users=users, days=days, seed=seed))
     schema = fit_log_schema(table, PROFILE, config)
@@ -66,7 +66,7 @@ def run_pretrain(users: int = 2000, days: int = 120, seed: int = 0) -> dict[str,
     group = join()
     model = PantherModel(config.model, schema, vocabulary).to(group.device)
     batches = list(Batches(history, config, seed, group).epoch(0))[: 2 * _ROUNDS]
-    plain = Plain(config.model, vocabulary.size).to(group.device)
+    plain = PlainTransformer(config.model, vocabulary.size).to(group.device)
     unordered = _unordered(history, config, len(batches), seed)
     sides: dict[str, tuple[list[Any], Callable[[Any], int]]] = {
         "panther": (batches, _panther_step(model, config)),
@@ -102,7 +102,7 @@ def _panther_step(model: PantherModel, config: TrainConfig) -> Callable[[Batch],
     return step
 
 
-def _plain_step(plain: Plain, model: PantherModel, config: TrainConfig) -> Callable[[Tensor], int]:
+def _plain_step(plain: PlainTransformer, model: PantherModel, config: TrainConfig) -> Callable[[Tensor], int]:
     optimiser = torch.optim.AdamW(plain.parameters(), lr=config.learning_rate)
 
     def step(codes_BT: Tensor) -> int:
@@ -119,7 +119,7 @@ def _plain_step(plain: Plain, model: PantherModel, config: TrainConfig) -> Calla
 
 
 def _unordered(history: History, config: TrainConfig, count: int, seed: int) -> list[Tensor]:
-    """Batches of windows as they come, padded to the longest of each batch: positions as many as the bucketed ones."""
+    """Batches of windows in random order, padded to the longest of each, with the positions of the bucketed ones."""
     windows, codes = plan(history, config.model.length), history.code[history.order]
     order = np.random.default_rng(seed).permutation(len(windows))
     size, out = max(1, config.batch_positions // config.model.length), []

@@ -1,7 +1,7 @@
-"""`python -m bench.speed.readers --rows 24000000`: does a file in IBM's format stream? Seconds and peak memory.
+"""`python -m bench.speed.readers --rows 24000000`: seconds and peak memory of reading a large file in IBM's format.
 
-Writes random rows in the real format (users in order, a hundred thousand merchants, twenty years) into a temporary
-folder, then reads them, and fits a tokenizer on them, each in a process of its own. TMPDIR needs 80 bytes a row for the
+Writes random rows in that format (users in order, a hundred thousand merchants, twenty years) into a temporary folder,
+then reads them, and then fits a tokenizer on them, each in a process of its own. TMPDIR needs 80 bytes a row for the
 file and 48 for sorting it.
 """
 
@@ -31,7 +31,7 @@ _ROWS_A_USER = 12_000
 
 
 def write_file(folder: Path, rows: int, seed: int) -> None:
-    """`rows` transactions in the format of IBM's file."""
+    """Write `rows` random transactions in the format of IBM's file into `folder`."""
     rng = np.random.default_rng(seed)
     merchants = rng.integers(-(2**62), 2**62, 100_000)
     codes = rng.integers(3000, 9000, 109)
@@ -65,7 +65,7 @@ def _part(rng: np.random.Generator, first: int, rows: int, merchants: Any, codes
 
 
 def measure(what: str, folder: Path) -> dict[str, Any]:
-    """Run one thing in this process."""
+    """Read the file (`read`) or fit a tokenizer on it (`tokens`) in this process; seconds and peak memory."""
     began = time.perf_counter()
     if what == "read":
         rows = sum(len(table) for table in read("tabformer", folder))

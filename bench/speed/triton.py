@@ -1,4 +1,4 @@
-"""Encode and score through a real Triton, client included: the part of `panther bench incremental` on the wire."""
+"""The part of `panther bench incremental` that goes through Triton: events encoded and scored a second, and latency."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from bench.speed.incremental import appended, make_model, rows, windows
+from bench.speed.incremental import appended, make_model, take_rows, windows
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core import artifact
 from panther_core.data.merchant_risk import MerchantRisk
@@ -29,9 +29,11 @@ _LENGTH, _FILLED, _USERS, _BATCH, _ROUNDS = 256, 192, 2048, 64, 4
 
 
 def run_triton(threads: int = 1) -> dict[str, Any]:
-    """encode_score_tps: events encoded and scored a second, two micro-batches in flight; score_ms: one alone.
+    """Figures through a real Triton, with the client's cost included.
 
-    `threads` of each model: one, as the local stack has it; a second costs more to wake than it computes in 64 rows.
+    `encode_score_tps`: events encoded and scored a second with two micro-batches in flight; `score_ms`: latency of one
+    score request alone. `threads` a model is 1, as in the local stack: waking a second thread costs more than it saves
+    on 64 rows.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -80,7 +82,7 @@ async def _measure(url: str, schema: AttributeSchema) -> dict[str, Any]:
 
 
 def _parts(request: EncodeRequest) -> list[EncodeRequest]:
-    return [rows(request, slice(low, low + _BATCH)) for low in range(0, _USERS, _BATCH)]
+    return [take_rows(request, slice(low, low + _BATCH)) for low in range(0, _USERS, _BATCH)]
 
 
 def _score_request(part: EncodeRequest, cached: np.ndarray[Any, Any], rng: np.random.Generator) -> ScoreRequest:

@@ -1,8 +1,8 @@
-"""`panther backtest`: a log replayed under refresh policies, to say what retraining would have earned.
+"""`panther backtest`: a log replayed under refresh policies, to measure what retraining would have earned.
 
-At a moment t a training sees the events whose labels had arrived, that is those older than t less the label delay, and
-nothing else. A policy is a list of moments: from each to the next its newest version decides, for users who come with
-their whole past encoded by that very version, as the worker encodes them anew when a version goes live.
+A training at moment t sees only the events whose labels had arrived, which are those older than t minus the label
+delay. A policy is a list of moments. From each moment to the next, the version trained at that moment decides. It reads
+each user's whole past as encoded by itself, as in the worker, which encodes users anew when a version goes live.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from panther_core.data.table import TransactionTable
 from trainer.fit.train_config import TrainConfig
 from trainer.training import train
 
-_CHUNK = 200_000
+_CHUNK = 200_000  # transactions replayed at once
 NEVER = "never"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """`first` trains version 1 at `train_until_ms`; `refresh` the others, every `every_ms` from then on.
+class BacktestPlan:
+    """When to train: version 1 at `train_until_ms` with `first`, later ones every `every_ms` with `refresh`.
 
-    `scratch`: a refresh begins anew instead of going on from the version before.
+    `scratch`: a refresh starts from random weights instead of those of the version before.
     """
 
     train_until_ms: int
@@ -50,22 +50,22 @@ class Plan:
 
     @property
     def refreshing(self) -> str:
-        """Name of the policy that refreshes."""
+        """Name of the refreshing policy, as reports show it."""
         return f"every {self.every_ms / DAY_MS:g} days"
 
 
-def run_backtest(table: TransactionTable, request: ReplayRequest, plan: Plan, out: Path) -> list[str]:
-    """Write decisions of both policies and their manifest into `out`; returns what went otherwise than planned.
+def run_backtest(table: TransactionTable, request: ReplayRequest, plan: BacktestPlan, out: Path) -> list[str]:
+    """Write the decisions of both policies and their manifest into `out`; returns notes on refreshes that failed.
 
-    `request.models_dir` gets the versions; those that an interrupted run of the same plan has trained are used as they
-    are. Raises BadInput: a finished folder, another plan's versions, too short a log, no labels to begin on.
+    The versions go into `request.models_dir`; versions that an interrupted run of the same plan has trained are used
+    again. Raises BadInput for a finished folder, versions of another plan, too short a log, or no labels to begin with.
     """
     if (out / "replay.json").exists():
         raise BadInput(f"expected a new folder, {out} holds a finished backtest: give another --out or remove it")
     if not plan.train_until_ms < int(table.time_ms[-1]):
         raise BadInput(f"expected transactions after --train-until in {request.path}, got none: choose an earlier day")
-    known_to(table, plan.train_until_ms, plan)  # before anything is trained or written
-    _go_on(table, request, plan)
+    known_to(table, plan.train_until_ms, plan)  # raises before anything is trained or written
+    _check_plan_note(table, request, plan)
     moments, notes = train_versions(table, request.models_dir, plan)
     versions = list(moments.values())
     partial = out / ".partial"
@@ -79,14 +79,14 @@ def run_backtest(table: TransactionTable, request: ReplayRequest, plan: Plan, ou
     manifest = plan_of(every, [load_replayer(every, version) for version in versions])
     manifest |= {"policy": plan.refreshing, "moments": list(moments), "scratch": plan.scratch, "seed": plan.seed}
     (partial / "replay.json").write_text(json.dumps(manifest | {"finished": True}, indent=1))
-    for path in sorted(partial.iterdir()):  # the manifest is last in the alphabet, and stands only beside whole files
+    for path in sorted(partial.iterdir()):  # the manifest, last in the alphabet, follows complete files
         os.replace(path, out / path.name)
     partial.rmdir()
     return notes
 
 
-def _go_on(table: TransactionTable, request: ReplayRequest, plan: Plan) -> None:
-    """Note what the versions are trained on, or see that it is what was noted. Raises BadInput where it is not."""
+def _check_plan_note(table: TransactionTable, request: ReplayRequest, plan: BacktestPlan) -> None:
+    """Write plan.json beside the versions, or compare it with the one there. Raises BadInput where they differ."""
     note = request.models_dir / "plan.json"
     mine: dict[str, Any] = {
         "plan": plan,
@@ -105,18 +105,18 @@ def _go_on(table: TransactionTable, request: ReplayRequest, plan: Plan) -> None:
         )
 
 
-def known_to(table: TransactionTable, moment_ms: int, plan: Plan) -> TransactionTable:
-    """What a training at `moment_ms` may see. Raises BadInput for nothing."""
+def known_to(table: TransactionTable, moment_ms: int, plan: BacktestPlan) -> TransactionTable:
+    """Transactions whose labels had arrived at `moment_ms`. Raises BadInput when there are none."""
     rows = int(np.searchsorted(table.time_ms + plan.label_delay_ms, moment_ms, side="right"))
     if not rows:
         raise BadInput("expected labels that had arrived before the first training, got none: train later")
     return table.take(slice(0, rows))
 
 
-def train_versions(table: TransactionTable, models: Path, plan: Plan) -> tuple[dict[int, int], list[str]]:
-    """Version in force from each moment on, and notes about refreshes that could not be trained.
+def train_versions(table: TransactionTable, models: Path, plan: BacktestPlan) -> tuple[dict[int, int], list[str]]:
+    """Train at every moment of the plan; returns the version in force from each moment on, and notes on failures.
 
-    All labels that a training sees had arrived, so its slices need no further gap between them.
+    Every training sees only labels that had arrived, so its label delay is 0: its slices need no gap between them.
     """
     moments: dict[int, int] = {}
     notes: list[str] = []
@@ -142,14 +142,16 @@ def train_versions(table: TransactionTable, models: Path, plan: Plan) -> tuple[d
 
 
 def _trained(folder: Path, seen: TransactionTable) -> bool:
-    """Whether an interrupted run has trained this version on these events: where one refresh could not be trained, the
-    next one took its number, with events that this one may not know."""
-    there = (folder / MANIFEST).exists()  # written last
+    """Whether an interrupted run has trained this version on exactly these events.
+
+    A version of the same number may hold later events: when a refresh fails, the next refresh gets its number.
+    """
+    there = (folder / MANIFEST).exists()  # the manifest is written last, so its version is complete
     return there and load_manifest(folder).data_window[1] == int(seen.time_ms[-1])
 
 
 def decisions(table: TransactionTable, request: ReplayRequest, moments: dict[int, int]) -> Iterator[pa.Table]:
-    """Decisions of every transaction; those before the first moment are by its version too."""
+    """Decisions of every transaction; the first version also decides the transactions before its moment."""
     starts = np.searchsorted(table.time_ms, [*moments, np.iinfo(np.int64).max]).tolist()
     starts[0] = 0
     for version, first, end in zip(moments.values(), starts, starts[1:], strict=False):

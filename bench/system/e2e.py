@@ -1,9 +1,10 @@
-"""`panther bench e2e`: the whole path on real parts, under load, on this machine.
+"""`panther bench e2e`: throughput and latency of the whole path on real parts, on this machine.
 
-Three phases on one running system. Capacity: a backlog is laid on the topic, and decisions are appended at
-`drained_tps` while it lasts. Sustained: transactions are offered at a fixed rate, open loop; `sustained_tps` is what is
-appended, and `lag` shows whether the worker falls behind. Latency: the same at a share of what was sustained. A latency
-runs from the moment the transaction was due to the append of its decision, by the broker's clock.
+Three phases on one running system. Capacity: a backlog waits on the topic, and `drained_tps` is how many decisions a
+second are appended until it ends. Sustained: transactions are offered at a fixed rate, open loop; `sustained_tps` is
+how many decisions a second are appended, and `lag` shows whether the worker falls behind. Latency: transactions are
+offered at a share of the sustained rate. A latency runs from the moment the transaction was due to the append of its
+decision, by the broker's clock.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from panther_core.data.table import TransactionTable
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce
 
-_CACHE_BYTES = 800_000  # a user's, in Triton's pool: the demo's model takes 316 KB in float32, and a swap has two
-_SETTLE_S = 5.0  # of each phase's start are not counted: caches fill, batches find their size
+_CACHE_BYTES = 800_000  # of Triton's pool for each user: the demo's model takes 316 KB in float32, twice in a swap
+_SETTLE_S = 5.0  # the start of each phase, not counted: caches fill, batch sizes settle
 
 
 def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
-    """Run the phases; see the module. Keys as docs/benchmarks names them."""
+    """Run the three phases described at the top of the module; keys as docs/benchmarks names them."""
     needed = load.backlog + int(load.rate * (load.seconds + load.share * load.latency_seconds)) + 1
     with running(folder, load, needed) as (system, live):
         return asyncio.run(_phases(system, live, load))
@@ -41,12 +42,12 @@ def run_e2e(folder: Path, load: Load) -> dict[str, Any]:
 
 @contextmanager
 def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, TransactionTable]]:
-    """A system whose users have their past, one worker started, and `needed` transactions to stream."""
+    """A running system with one worker, whose states hold the users' past, and `needed` transactions to stream."""
     table = long_table(load, needed)
     split = load.users * load.history
     history, live = table.take(slice(0, split)), table.take(slice(split, None))
     seen = history.take(slice(-400_000, None))
-    # speed is measured here, not quality: a delay that fits the log, however few days it spans
+    # only speed is measured, so the label delay may fit the log, which may span only a few days
     train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
     for part in ("stack", "worker"):  # of an earlier run
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -64,7 +65,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         say(f"  capacity: a backlog of {len(backlog)} transactions")
         cpu = system.cpu_seconds()
         await produce(system.kafka, backlog.rows(), rate=0)
-        await _until(system, reader, len(backlog), patience_s=600)
+        await _wait_for_decisions(system, reader, len(backlog), patience_s=600)
         drained = _append_rate(ledger, _SETTLE_S)
         cpu_backlog = {name: round(s - cpu.get(name, 0), 2) for name, s in system.cpu_seconds().items()}
         memory = {"after_backlog": system.memory_mb()}
@@ -72,7 +73,7 @@ async def _phases(system: System, live: TransactionTable, load: Load) -> dict[st
         count = int(load.rate * load.seconds)
         say(f"  sustained: {load.rate:.0f}/s for {load.seconds:.0f} s, open loop")
         long = await offer(system, reader, rest.take(slice(0, count)), load.rate)
-        sustained = _kept_up(long, ledger)
+        sustained = _sustained_rate(long, ledger)
         offered = sustained * load.share
         say(f"  latency: {offered:.0f}/s for {load.latency_seconds:.0f} s, open loop")
         timed = rest.take(slice(count, count + int(offered * load.latency_seconds)))
@@ -103,14 +104,14 @@ def _settled(offered: Offered) -> dict[str, float]:
     return offered.between(min(offered.due_ms.values()) + _SETTLE_S * 1000, np.inf)
 
 
-def _kept_up(offered: Offered, ledger: Ledger) -> float:
-    """Decisions appended a second, from the first transaction due to the last decision."""
+def _sustained_rate(offered: Offered, ledger: Ledger) -> float:
+    """Decisions appended a second, from when the first transaction was due until the last decision."""
     appended = [ledger.appended_ms[t] for t in offered.due_ms if t in ledger.appended_ms]
     return 1000 * len(appended) / max(1.0, max(appended, default=0.0) - min(offered.due_ms.values()))
 
 
 def _lag(offered: Offered, ledger: Ledger) -> dict[str, float]:
-    """Transactions due and not decided, on average over the first and the last fifth of the phase, once settled."""
+    """Transactions due but not yet decided: averages over the first and the last fifth of the settled phase."""
     due = np.sort(np.array(list(offered.due_ms.values())))
     appended = np.sort(np.array([ledger.appended_ms.get(t, np.inf) for t in offered.due_ms]))
     at = np.linspace(min(due[0] + 1000 * _SETTLE_S, due[-1]), due[-1], 500)
@@ -118,7 +119,7 @@ def _lag(offered: Offered, ledger: Ledger) -> dict[str, float]:
     return {"first_fifth": round(float(lag[:100].mean()), 1), "last_fifth": round(float(lag[-100:].mean()), 1)}
 
 
-async def _until(system: System, reader: LedgerReader, count: int, patience_s: float) -> None:
+async def _wait_for_decisions(system: System, reader: LedgerReader, count: int, patience_s: float) -> None:
     deadline = time.time() + patience_s
     while len(reader.ledger.decisions) < count and time.time() < deadline:
         await reader.poll()
@@ -126,7 +127,7 @@ async def _until(system: System, reader: LedgerReader, count: int, patience_s: f
 
 
 def _append_rate(ledger: Ledger, settle_s: float) -> float:
-    """Decisions appended a second, without the first `settle_s` seconds."""
+    """Decisions appended a second, the first `settle_s` seconds left out."""
     appended = np.sort(np.array(list(ledger.appended_ms.values()), np.float64)) / 1000
     counted = appended[appended > appended[0] + settle_s] if len(appended) else appended
     if len(counted) < 2:

@@ -1,4 +1,4 @@
-"""Open-loop load on a running system: transactions are offered at a fixed rate, however the system keeps up."""
+"""Open-loop load of `panther bench e2e`, `swap` and `outage`: a fixed rate, whether or not the system keeps up."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from infra.local.errors import StackError
 from infra.local.system import System
 from panther_core.base.errors import PantherError
 from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS
 from stream.tools.ledger import LedgerReader
 from stream.tools.produce import Produced
 
-_SPAWN = multiprocessing.get_context("spawn")
-_OBSERVE_S = 1.0  # latencies are the broker's: looking more often only takes time from the system
+SPAWN = multiprocessing.get_context("spawn")
+_OBSERVE_S = 1.0  # latencies come from the broker's timestamps, so reading more often would only cost the system time
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Offered:
     sender_late_ms: float
 
     def between(self, begin_ms: float, end_ms: float) -> dict[str, float]:
-        """Due times within a stretch."""
+        """Due times from `begin_ms` on and before `end_ms`."""
         return {t: due for t, due in self.due_ms.items() if begin_ms <= due < end_ms}
 
 
@@ -43,16 +44,16 @@ async def offer(
     rate: float,
     meanwhile: Coroutine[Any, Any, None] | None = None,
 ) -> Offered:
-    """Send `table` at `rate` a second, and read decisions until all are there (or none came for a minute).
+    """Send `table` at `rate` a second, and read decisions until all are there or none has come for a minute.
 
-    `meanwhile` is done to the system under the load: its end ends the load, and so does an error in it.
+    `meanwhile` runs under the load, to do something to the system; when it ends or fails, the load ends.
     """
-    stop = _SPAWN.Event()
-    gc.disable()  # what is noted here only grows: the collector would make the sender late, and find nothing
+    stop = SPAWN.Event()
+    gc.disable()  # the notes here only grow: the garbage collector would cost time and free nothing
     ids, decided, heard_s = table.transaction_id.tolist(), reader.ledger.decisions, time.time()
     sent = len(ids)
     async with asyncio.TaskGroup() as tasks:
-        sender = tasks.create_task(_send_from_a_process(system.kafka.bootstrap_servers, table, rate, stop))
+        sender = tasks.create_task(send_from_a_process(system.kafka.bootstrap_servers, table, rate, stop))
         if meanwhile is not None:
             tasks.create_task(meanwhile).add_done_callback(lambda _: stop.set())
         while not sender.done() or not all(t in decided for t in ids[:sent]):
@@ -68,10 +69,12 @@ async def offer(
     return Offered(due, round(produced.late_ms, 1))
 
 
-async def _send_from_a_process(bootstrap: str, table: TransactionTable, rate: float, stop: Event) -> Produced:
+async def send_from_a_process(
+    bootstrap: str, table: TransactionTable, rate: float, stop: Event, topic: str = TRANSACTIONS
+) -> Produced:
     """`send_at_rate` in a process of its own: in the observer's process the sender would be late whenever it works."""
-    receiver, answer = _SPAWN.Pipe(duplex=False)
-    sender = _SPAWN.Process(target=_send, args=(answer, stop, bootstrap, table, rate))
+    receiver, answer = SPAWN.Pipe(duplex=False)
+    sender = SPAWN.Process(target=_send, args=(answer, stop, bootstrap, table, rate, topic))
     await asyncio.to_thread(sender.start)
     answer.close()  # the sender's copy is now the only one: if the sender dies, the receiver sees the end of the pipe
     try:
@@ -86,10 +89,10 @@ async def _send_from_a_process(bootstrap: str, table: TransactionTable, rate: fl
     return result
 
 
-def _send(answer: Connection, stop: Event, bootstrap: str, table: TransactionTable, rate: float) -> None:
+def _send(answer: Connection, stop: Event, bootstrap: str, table: TransactionTable, rate: float, topic: str) -> None:
     """Runs in the sender's process; the answer is what was sent, or the error."""
     gc.disable()
     try:
-        answer.send(send_at_rate(bootstrap, table, rate, stop.is_set))
+        answer.send(send_at_rate(bootstrap, table, rate, stop.is_set, topic))
     except PantherError as error:
         answer.send(error)

@@ -1,4 +1,4 @@
-"""`panther bench parity`: a stream with every trouble against a replay of it, event by event."""
+"""`panther bench parity`: how many decisions of a troubled stream differ from a replay of it, event by event."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from bench.load import Load, long_table
 from bench.system.e2e import running
-from bench.system.parity_load import send_with_troubles, troubled
-from bench.system.swap_and_outage import second_version
+from bench.system.parity_load import send_with_troubles, with_redeliveries
+from bench.system.swap_and_outage import train_second_version
 from offline.parity.report import ParityRequest, run_parity
 from panther_core.base.console import say
 
 
 def run_bench_parity(folder: Path, load: Load, transactions: int, rate: float) -> dict[str, Any]:
-    """Stream, with users who have a past; then compare. Keys of `panther parity`, and what was done meanwhile."""
+    """Stream for users with a past, then compare; keys of `panther parity`, and what was done during the stream."""
     with running(folder, load, transactions) as (system, live):
-        second_version(system, live, load)
-        sent = troubled(live, load.seed)
+        train_second_version(system, live, load)
+        sent = with_redeliveries(live, load.seed)
         started = time.perf_counter()
         troubles = send_with_troubles(system, sent, rate)
         streamed_s = time.perf_counter() - started

@@ -1,7 +1,7 @@
-"""A stream with every trouble at once, for the parity benchmark and the end-to-end test: what a replay must equal.
+"""The troubled stream of `panther bench parity` and of the end-to-end test of parity; a replay must equal it.
 
-Redeliveries near and far, late events, a second worker that joins under load and leaves, a worker that is killed
-(kill -9), and a model version that takes over in the middle.
+It has redeliveries soon and late, late events, a second worker that joins under load and leaves, a worker that is
+killed (kill -9), and a model version that takes over in the middle.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from stream.tools.ledger import LedgerReader
 from stream.tools.produce import produce
 
 _LATE_SHARE, _NEAR_SHARE, _FAR_SHARE = 0.02, 0.01, 0.002
-_AT = (0.10, 0.35, 0.50, 0.70)  # shares of the transactions at which something is done to the system
-_MEANWHILE = 0.10  # share that is sent while it is done; the rest waits for it, so that something is left for the next
+_AT = (0.10, 0.35, 0.50, 0.70)  # shares of the transactions after which each act on the system begins
+_MEANWHILE = 0.10  # share sent during an act; sending then waits for its end, so that the next acts have load too
 _PATIENCE_S = 120.0
 
 
-def troubled(table: TransactionTable, seed: int) -> list[Transaction]:
-    """The rows as they are sent: some late, some twice at once, some twice after a while."""
+def with_redeliveries(table: TransactionTable, seed: int) -> list[Transaction]:
+    """The rows in sending order: some late, some sent again soon, some sent again after a while."""
     rng = np.random.default_rng(seed)
     count, users = len(table), len(np.unique(table.user.index))
     place = np.arange(count, dtype=np.float64)
     late = rng.random(count) < _LATE_SHARE
-    place[late] += rng.integers(1, 2 * users, int(late.sum()))  # behind one or two of the user's own
+    place[late] += rng.integers(1, 2 * users, int(late.sum()))  # behind one or two later events of the same user
     near, far = rng.random(count) < _NEAR_SHARE, rng.random(count) < _FAR_SHARE
     rows = np.r_[np.arange(count), np.flatnonzero(near), np.flatnonzero(far)]
     # the state remembers the last 8 decisions: a redelivery after more is a new transaction, online and in replay
@@ -45,7 +45,7 @@ def troubled(table: TransactionTable, seed: int) -> list[Transaction]:
 
 @dataclass
 class Troubles:
-    """What is done while the transactions are sent, and when, as a share of what is decided."""
+    """The acts on the system while transactions are sent; each begins after a share of the decisions."""
 
     system: System
     total: int
@@ -53,7 +53,7 @@ class Troubles:
     decided: Callable[[], int] = lambda: 0
 
     def run(self, stop: threading.Event) -> None:
-        """Each in its turn; ends early when `stop` is set."""
+        """Do each act in its turn; ends early when `stop` is set."""
         acts: tuple[tuple[str, Callable[[], object]], ...] = (
             ("a second worker joins", self._join),
             ("the second worker leaves", self._leave),
@@ -84,7 +84,7 @@ class Troubles:
 
 
 def send_with_troubles(system: System, transactions: list[Transaction], rate: float) -> list[str]:
-    """Send everything at `rate` while the troubles happen; returns them once every transaction is decided."""
+    """Send everything at `rate` during the acts; returns the names of the acts once all transactions are decided."""
     troubles, stop = Troubles(system, len(transactions)), threading.Event()
 
     async def go() -> None:
@@ -113,7 +113,7 @@ def send_with_troubles(system: System, transactions: list[Transaction], rate: fl
 async def _send(
     system: System, transactions: list[Transaction], rate: float, troubles: Troubles, acting: Future[None]
 ) -> None:
-    """Everything at `rate`, as far as what is done to the system has come."""
+    """Send everything at `rate`, and pause where an act on the system takes longer than its share of the load."""
     bounds = [0, *(round((at + _MEANWHILE) * len(transactions)) for at in _AT), len(transactions)]
     for turn, (low, high) in enumerate(pairwise(bounds)):
         await produce(system.kafka, transactions[low:high], rate)

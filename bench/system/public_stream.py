@@ -1,4 +1,7 @@
-"""`panther bench stream`: public data through the whole path, with a model trained on an earlier window of it."""
+"""`panther bench stream`: public data through the whole path, measured against its labels.
+
+Gives fraud metrics, alert metrics and latencies of a model that was trained on an earlier window of the same data.
+"""
 
 from __future__ import annotations
 

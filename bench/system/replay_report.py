@@ -1,4 +1,7 @@
-"""`panther bench replay-report`: public data, a model trained on its early days, and the report of what followed."""
+"""`panther bench replay-report`: fraud metrics of a replay of public data, and its report as a page.
+
+The model is trained on the early days of the data and replays all days.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ def run_replay_report(
 ) -> dict[str, Any]:
     """Train on the days before `train_until`, replay all days before `until`, report on those from `train_until` on.
 
-    The days trained on are replayed too: users come to the measured ones with their past. A finished replay in the
-    folder is replaced.
+    The days trained on are replayed too, so that users have their past when the measured days begin. A finished replay
+    in the folder is replaced.
     """
     delay_ms = round(label_delay_days * DAY_MS)
     history = read_table(format, data, end=train_until)

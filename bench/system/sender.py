@@ -1,7 +1,8 @@
-"""Transactions at a fixed rate, open loop, through librdkafka.
+"""The sender of `panther bench e2e`, `swap` and `outage`: a fixed rate, open loop, through librdkafka.
 
-The sender of a benchmark stands for what would run elsewhere, but shares the cores with the system it measures. The
-same through `stream.tools.produce` (aiokafka) takes a third of a core at 1,800 records a second (docs/log.md).
+A benchmark's sender shares the cores with the system that it measures, though in production it would run elsewhere, so
+it must be cheap: `stream.tools.produce` (aiokafka) takes a third of a core at 1,800 records a second (docs/log.md). The
+two share no schedule: `produce` also plays given due times, and bounds its chunks for its asynchronous producer.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from stream.tools.produce import Produced
 
-#: a request a partition and tick. What a transaction waits for its tick counts as latency, though no real stream has
-#: ticks; the broker pays for short ones (docs/log.md)
+#: Each tick makes one request for each partition. The wait of a transaction for its tick counts as latency, though a
+#: real stream has no ticks; shorter ticks would cost the broker more (docs/log.md).
 _TICK_S = 0.005
 _FLUSH_S = 30.0
 
@@ -26,10 +27,10 @@ _FLUSH_S = 30.0
 def send_at_rate(
     bootstrap: str, table: TransactionTable, rate: float, stop: Callable[[], bool], topic: str = TRANSACTIONS
 ) -> Produced:
-    """Send the rows of `table` in order, `rate` a second, until all are durable or `stop` says so.
+    """Send the rows of `table` in order, `rate` a second, until all are durable or `stop` returns true.
 
-    `bootstrap` is the local broker. Keys, partitions and timestamps (when each was due) are those of
-    `stream.tools.produce`. Raises StackError for what could not be stored.
+    `bootstrap` is the local broker. Keys, partitions and timestamps (the time each row was due) are those of
+    `stream.tools.produce`. Raises StackError when records could not be stored.
     """
     failed: list[str] = []
 

@@ -1,8 +1,9 @@
-"""`panther bench swap` and `panther bench outage`: what decisions cost while the model side changes, or breaks.
+"""`panther bench swap` and `panther bench outage`: latency of decisions before, while and after the model side changes.
 
-Steady load, open loop, on the system of `panther bench e2e`; latency from when a transaction was due to the append of
-its decision. Swap: a second version is loaded, announced, every user is moved, the first is unloaded. Outage: the
-scoring process is killed, the server hangs (its queues fill), the server is killed and started again.
+The load is steady and open loop, on the system of `panther bench e2e`; a latency runs from when a transaction was due
+to the append of its decision. Swap: a second version is loaded and announced, every user is moved to it, and the first
+version is unloaded. Outage: the scoring process is killed, then the server hangs until its queues fill, then the server
+is killed and started again.
 """
 
 from __future__ import annotations
@@ -32,29 +33,29 @@ from trainer.rollout.retire import retire
 from trainer.training import train
 
 _BEFORE_S, _PAUSE_S, _AFTER_S = 30.0, 15.0, 15.0
-_SETTLE_S = 15.0  # of the start are not counted: caches fill, batches find their size
+_SETTLE_S = 15.0  # the start, not counted: caches fill, batch sizes settle
 _HANG_S = 5.0
-_LONGEST_S = 240.0  # of load
-_MARGIN_S = 2.0  # a phase's first and last seconds are judged with the trouble
+_LONGEST_S = 240.0  # most seconds of load
+_MARGIN_S = 2.0  # seconds after the end of a disturbance that still count as its phase
 
 
 def run_swap(folder: Path, load: Load, rate: float) -> dict[str, Any]:
-    """Latency before, during and after a swap of the version; errors and mixed decisions counted."""
+    """Latency before, during and after a swap of the version, with counts of errors and of mixed decisions."""
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
-        second_version(system, live, load)
+        train_second_version(system, live, load)
         ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _swap))
         return _report(ledger, done, disturbances) | {"users": load.users}
 
 
 def run_outage(folder: Path, load: Load, rate: float) -> dict[str, Any]:
-    """Decisions while Triton is broken in three ways: how soon noticed, how soon well again, what was lost."""
+    """Decisions while Triton is broken in three ways: from when to when they were degraded, and what was lost."""
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
         ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _outage))
         return _report(ledger, done, disturbances)
 
 
-def second_version(system: System, live: TransactionTable, load: Load) -> None:
-    """Train version 2 on what is to be streamed, from version 1; one that is there is kept."""
+def train_second_version(system: System, live: TransactionTable, load: Load) -> None:
+    """Train version 2 from version 1 on the transactions to be streamed, unless an earlier run has trained it."""
     models = Path(system.settings.models_dir)
     if (models / "2" / "manifest.json").exists():
         return
@@ -114,7 +115,7 @@ async def _kill_stub(system: System, server: psutil.Process) -> None:
 
 
 async def _hang(system: System, server: psutil.Process) -> None:
-    """Requests are accepted by nobody: they pile up until their deadlines, as before a full queue."""
+    """Stop all processes of the server, so that requests wait until their deadlines, as behind a full queue."""
     family = [server, *server.children(recursive=True)]
     for process in family:
         process.suspend()
@@ -158,7 +159,7 @@ def _phase(ledger: Ledger, done: Offered, begin_s: float, end_s: float) -> dict[
 
 
 def _degraded(ledger: Ledger, disturbance: Disturbance, following_s: float | None) -> dict[str, Any]:
-    """How many decisions were made without the model, and from when to when after the trouble began."""
+    """How many decisions were made without the model, and when, in seconds after the disturbance began."""
     last_s = following_s or np.inf
     times = [
         ledger.appended_ms[t] / 1000 - disturbance.begin_s
@@ -171,7 +172,7 @@ def _degraded(ledger: Ledger, disturbance: Disturbance, following_s: float | Non
 
 
 def _mixed(ledger: Ledger, done: Offered) -> int:
-    """Users whose decisions went back to an older version after a newer one had decided for them."""
+    """How many users got a decision of an older version after a newer version had decided for them."""
     newest: dict[str, int] = {}
     mixed = set()
     for t in done.due_ms:  # in the order they were sent

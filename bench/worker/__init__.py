@@ -1,5 +1,6 @@
-"""`panther bench worker` and `panther bench restore`: the stream side alone, beside what else one could have used.
+"""`panther bench worker`, `restore` and `memory`: the stream side alone, without a model server.
 
-Each contender is a process of its own over the same backlog, broker, partitions and state size, and writes a decision
-of the same size for every transaction to a topic of its own; its rate is what the broker appends there in a second.
+`panther bench worker` compares it with other stream frameworks. Each contender is a process of its own over the same
+backlog, broker, partitions and state size, and writes a decision of the same size for every transaction to its own
+topic; its rate is how many records a second the broker appends there.
 """

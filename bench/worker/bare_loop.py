@@ -1,4 +1,6 @@
-"""A bare aiokafka loop: consume, answer, produce, commit. No state, no guarantees: the ceiling of this client.
+"""The contender `bare_loop_tps` of `panther bench worker`: an aiokafka loop that consumes, answers, produces, commits.
+
+It has no state and no guarantees, so its rate is the ceiling of this Kafka client.
 
 python -m bench.worker.bare_loop GROUP OUT_TOPIC
 """

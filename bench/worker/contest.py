@@ -1,4 +1,4 @@
-"""`panther bench worker`: each contender in turn over the same backlog."""
+"""`panther bench worker`: transactions a second of the project's worker and of each other contender, in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.worker.stage import Stage, stage
+from bench.worker.stage import BenchStage, running_stage
 from infra.local.process import ManagedProcess
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
@@ -22,14 +22,14 @@ from panther_core.kafka.reading import make_reader
 from stream.tools.produce import produce
 
 _START_S = 60.0
-#: of a contender's output: before, caches fill; after, the backlog's last partitions run dry
+#: Share of a contender's output that counts: before it caches fill, after it some partitions have no backlog left.
 _COUNTED = (0.15, 0.95)
-_QUIX = ("--with", "quixstreams==3.28.1", "--with", "msgspec")  # its own environment: it asks for an older pydantic
+_QUIX = ("--with", "quixstreams==3.28.1", "--with", "msgspec")  # an environment of its own: it needs an older pydantic
 
 
 @dataclass(frozen=True)
-class Load:
-    """Size of a run: `seconds` is how long each contender is watched at most."""
+class ContestSize:
+    """Size of a run: the backlog, states with `length` context events, and `seconds` of watching each contender."""
 
     transactions: int = 200_000
     users: int = 5000
@@ -39,39 +39,43 @@ class Load:
     rounds: int = 1
 
 
-def run_worker(folder: Path, load: Load, only: str | None = None) -> dict[str, Any]:
-    """Rates of all contenders (medians over the rounds), and as ratios to ours."""
-    with stage(folder, load.length, load.partitions) as ready:
-        days = load.transactions // load.users + 2
-        config = GeneratorConfig(users=load.users, days=days, mean_transactions_per_day=1.2, newcomer_share=0, seed=3)
-        table = generate(config).take(slice(0, load.transactions))
-        asyncio.run(produce(ready.kafka, table.rows(), rate=0))
-        say(f"  {len(table)} transactions of {load.users} users wait; states of {ready.state_bytes} bytes")
+def run_worker(folder: Path, size: ContestSize, only: str | None = None) -> dict[str, Any]:
+    """Rate of each contender (median over the rounds), and how many times as fast this project's worker is."""
+    with running_stage(folder, size.length, size.partitions) as stage:
+        days = size.transactions // size.users + 2
+        config = GeneratorConfig(users=size.users, days=days, mean_transactions_per_day=1.2, newcomer_share=0, seed=3)
+        table = generate(config).take(slice(0, size.transactions))
+        asyncio.run(produce(stage.kafka, table.rows(), rate=0))
+        say(f"  {len(table)} transactions of {size.users} users wait; states of {stage.state_bytes} bytes")
         rates: dict[str, list[float]] = {}
-        for turn in range(load.rounds):
+        for turn in range(size.rounds):
             for name, start in _CONTENDERS.items():
                 if only in (None, name):
-                    rates.setdefault(name, []).append(_watch(ready, name, start, turn, load))
+                    rates.setdefault(name, []).append(_watch(stage, name, start, turn, size))
                     say(f"  {name}: {rates[name][-1]:.0f}/s")
     medians = {name: round(float(np.median(values)), 1) for name, values in rates.items()}
     ours = medians.get("tps")
     ratios = {name.replace("tps", "ratio"): round(ours / m, 2) for name, m in medians.items() if ours and name != "tps"}
-    return medians | ratios | {"state_bytes": ready.state_bytes, "transactions": len(table), "rounds": load.rounds}
+    return medians | ratios | {"state_bytes": stage.state_bytes, "transactions": len(table), "rounds": size.rounds}
 
 
 def _watch(
-    ready: Stage, name: str, start: Callable[[Stage, int], tuple[ManagedProcess, str]], turn: int, load: Load
+    stage: BenchStage,
+    name: str,
+    start: Callable[[BenchStage, int], tuple[ManagedProcess, str]],
+    turn: int,
+    size: ContestSize,
 ) -> float:
-    """Start a contender and count what it writes, until the backlog ends or its time is up; records a second."""
+    """Start a contender and count its records until the backlog or its time ends; returns records a second."""
 
     async def go() -> float:
-        async with make_reader(ready.kafka) as consumer:
-            before = await ready.written(consumer, topic) if topic == SCORES else 0
+        async with make_reader(stage.kafka) as consumer:
+            before = await stage.written(consumer, topic) if topic == SCORES else 0
             seen: list[tuple[float, int]] = []
             began, first = time.monotonic(), None
-            while not seen or (seen[-1][1] < load.transactions and seen[-1][0] < (first or began) + load.seconds):
+            while not seen or (seen[-1][1] < size.transactions and seen[-1][0] < (first or began) + size.seconds):
                 await asyncio.sleep(0.2)
-                now, count = time.monotonic(), await ready.written(consumer, topic) - before
+                now, count = time.monotonic(), await stage.written(consumer, topic) - before
                 first = first or (now if count else None)
                 if first:
                     seen.append((now, count))
@@ -79,7 +83,7 @@ def _watch(
                     raise PantherError(f"{name} wrote nothing within {_START_S:.0f} s; its log: {process.log_path}")
             return _rate(seen)
 
-    process, topic = start(ready, turn)
+    process, topic = start(stage, turn)
     try:
         return asyncio.run(go())
     finally:
@@ -87,7 +91,7 @@ def _watch(
 
 
 def _rate(seen: list[tuple[float, int]]) -> float:
-    """Records a second over the counted part of (time, records so far)."""
+    """Records a second over the counted part of the samples (time, records so far)."""
     at, count = np.array(seen).T
     low, high = (share * count[-1] for share in _COUNTED)
     counted = np.flatnonzero((count >= low) & (count <= high))
@@ -97,32 +101,32 @@ def _rate(seen: list[tuple[float, int]]) -> float:
     return float((count[b] - count[a]) / (at[b] - at[a]))
 
 
-def _ours(ready: Stage, turn: int) -> tuple[ManagedProcess, str]:
+def _ours(stage: BenchStage, turn: int) -> tuple[ManagedProcess, str]:
     from infra.topics import create_topics
 
-    app_id = f"{ready.settings.app_id}-{turn}"
-    settings = ready.settings.model_copy(update={"app_id": app_id, "data_dir": str(ready.folder / app_id)})
-    asyncio.run(create_topics(ready.kafka, settings))
-    return ready.start("null_worker", settings=settings), SCORES
+    app_id = f"{stage.settings.app_id}-{turn}"
+    settings = stage.settings.model_copy(update={"app_id": app_id, "data_dir": str(stage.folder / app_id)})
+    asyncio.run(create_topics(stage.kafka, settings))
+    return stage.start("null_worker", settings=settings), SCORES
 
 
-def _stock(ready: Stage, turn: int) -> tuple[ManagedProcess, str]:
+def _stock(stage: BenchStage, turn: int) -> tuple[ManagedProcess, str]:
     app_id, out = f"stock-{turn}", f"stock.out.{turn}"
-    asyncio.run(ready.make_topic(out))
-    asyncio.run(ready.make_topic(changelog_of(app_id), compact=True))
-    argv = (app_id, str(ready.folder / app_id), out, str(ready.state_bytes), str(ready.settings.partitions))
-    return ready.start("stock_faust", *argv), out
+    asyncio.run(stage.make_topic(out))
+    asyncio.run(stage.make_topic(changelog_of(app_id), compact=True))
+    argv = (app_id, str(stage.folder / app_id), out, str(stage.state_bytes), str(stage.settings.partitions))
+    return stage.start("stock_faust", *argv), out
 
 
-def _bare(ready: Stage, turn: int) -> tuple[ManagedProcess, str]:
+def _bare(stage: BenchStage, turn: int) -> tuple[ManagedProcess, str]:
     out = f"bare.out.{turn}"
-    asyncio.run(ready.make_topic(out))
-    return ready.start("bare_loop", f"bare-{turn}", out), out
+    asyncio.run(stage.make_topic(out))
+    return stage.start("bare_loop", f"bare-{turn}", out), out
 
 
-def _quix(ready: Stage, turn: int) -> tuple[ManagedProcess, str]:
+def _quix(stage: BenchStage, turn: int) -> tuple[ManagedProcess, str]:
     group, out = f"quix-{turn}", f"quix.out.{turn}"
-    asyncio.run(ready.make_topic(out))
+    asyncio.run(stage.make_topic(out))
     script = str(Path(__file__).with_name("quix.py"))
     uv = [
         str(Path(sys.prefix) / "bin" / "uv"),
@@ -134,11 +138,11 @@ def _quix(ready: Stage, turn: int) -> tuple[ManagedProcess, str]:
         "python",
         script,
     ]
-    argv = [ready.kafka.bootstrap_servers, group, str(ready.folder / group), TRANSACTIONS, out, str(ready.state_bytes)]
-    return ManagedProcess.start("quix", [*uv, *argv], ready.folder / "logs" / "quix.log"), out
+    argv = [stage.kafka.bootstrap_servers, group, str(stage.folder / group), TRANSACTIONS, out, str(stage.state_bytes)]
+    return ManagedProcess.start("quix", [*uv, *argv], stage.folder / "logs" / "quix.log"), out
 
 
-_CONTENDERS: dict[str, Callable[[Stage, int], tuple[ManagedProcess, str]]] = {
+_CONTENDERS: dict[str, Callable[[BenchStage, int], tuple[ManagedProcess, str]]] = {
     "tps": _ours,
     "stock_faust_tps": _stock,
     "bare_loop_tps": _bare,

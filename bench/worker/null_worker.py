@@ -1,4 +1,6 @@
-"""The project's worker with a scorer that answers at once: what is left is intake, state, changelog and publishing.
+"""This project's worker in `panther bench worker`, `restore` and `memory`, with a scorer that answers at once.
+
+What remains to be measured is intake, state, changelog and publishing.
 
 python -m bench.worker.null_worker
 """
@@ -16,13 +18,13 @@ from panther_core.decide.scoring import EncodeRequest, EncodeResponse, R, Reques
 
 
 class NullScorer:
-    """Score 0 and zeros for outputs, without a call; `cached`: floats that a state keeps of a model's outputs."""
+    """Answers score 0 and outputs of zeros without a call; `cached` is the width of the outputs in a state."""
 
     def __init__(self, cached: int, attributes: int) -> None:
         self._cached, self._attributes = cached, attributes
 
     async def ask(self, request: Request[R], version: int) -> R:
-        """No fraud anywhere, so nothing is ever to be explained."""
+        """Score 0 for every transaction, so no alert asks for an explanation; zeros for every encoded user."""
         answer: Any
         if isinstance(request, EncodeRequest):
             rows = len(request.user)
@@ -35,7 +37,7 @@ class NullScorer:
 
 
 def main() -> None:
-    """Run it with the settings of the environment; version 1 is expected in PANTHER_MODELS_DIR."""
+    """Run the worker with settings from the environment; PANTHER_MODELS_DIR must hold version 1."""
     import mode.loop
 
     mode.loop.use("uvloop")

@@ -1,8 +1,11 @@
-"""The same job with Quix Streams: a stateful function over the transactions topic, RocksDB state with changelog.
+"""The contender `quix_tps` of `panther bench worker`: the job of same_job.py with Quix Streams.
+
+A stateful function over the transactions topic, with RocksDB state and a changelog.
 
     python quix.py BROKER GROUP STATE_DIR IN_TOPIC OUT_TOPIC STATE_BYTES
 
-Run as a file in an environment of its own (see `run`): its pins are not ours, so it imports nothing that needs ours.
+contest.py runs it as a file in an environment of its own, whose versions differ from this project's, so it imports
+nothing of the project but same_job.py.
 """
 
 from __future__ import annotations

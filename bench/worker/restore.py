@@ -1,7 +1,8 @@
-"""`panther bench restore` and `panther bench memory`: a worker and its states, without a model server.
+"""`panther bench restore` (users restored a second, seconds of a start) and `panther bench memory` (resident MB).
 
-Restore: a changelog of so many users is laid on the broker, and a worker with an empty folder brings them back; then it
-is stopped, and started again over what it has. Memory: the same with many partitions, and then load.
+Both run a worker without a model server. Restore: a changelog with a state for each user is written to the broker, and
+a worker with an empty folder restores it; then the worker is stopped, and started again over the restored folder.
+Memory: the same with many partitions, followed by load.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.worker.stage import Stage, stage
+from bench.worker.stage import BenchStage, running_stage
 from infra.local.process import ManagedProcess
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
@@ -33,8 +34,8 @@ _RESTORED = re.compile(r"restored (\d+) records of \d+ partitions in ([\d.]+) s"
 
 
 @dataclass(frozen=True)
-class Past:
-    """What a run begins with: users whose states are on the changelog."""
+class StoredStates:
+    """What a run begins with: a changelog with one state for each user, with `length` context events."""
 
     users: int = 200_000
     partitions: int = 8
@@ -42,57 +43,57 @@ class Past:
     seed: int = 0
 
 
-def run_restore(folder: Path, past: Past) -> dict[str, Any]:
-    """Cold restore of an empty folder, and a warm start over the restored one."""
-    with stage(folder, past.length, past.partitions) as ready:
-        asyncio.run(_lay_states(ready, past))
-        cold = _first_decision_s(ready, past, 0)
-        records, seconds = _restored(ready)
-        warm = _first_decision_s(ready, past, 1)
+def run_restore(folder: Path, stored: StoredStates) -> dict[str, Any]:
+    """Restore into an empty folder, then a warm start over the restored folder."""
+    with running_stage(folder, stored.length, stored.partitions) as stage:
+        asyncio.run(_write_states(stage, stored))
+        cold = _first_decision_s(stage, stored, 0)
+        records, seconds = _restored(stage)
+        warm = _first_decision_s(stage, stored, 1)
         return {
             "users_per_s": round(records / seconds, 1),
             "warm_start_s": warm,
             "cold_start_s": cold,
             "restore_s": seconds,
             "users": records,
-            "state_bytes": ready.state_bytes,
+            "state_bytes": stage.state_bytes,
         }
 
 
-def run_memory(folder: Path, past: Past, transactions: int, samples: int = 10) -> dict[str, Any]:
-    """Resident memory of a worker with all these users, over `transactions` as fast as it takes them."""
-    with stage(folder, past.length, past.partitions) as ready:
-        asyncio.run(_lay_states(ready, past))
-        asyncio.run(produce(ready.kafka, _transactions(past, samples, 1), rate=0))
-        worker, part = _start(ready), transactions // samples
+def run_memory(folder: Path, stored: StoredStates, transactions: int, samples: int = 10) -> dict[str, Any]:
+    """Resident memory of a worker with all these users, sampled over `transactions` sent as fast as it takes them."""
+    with running_stage(folder, stored.length, stored.partitions) as stage:
+        asyncio.run(_write_states(stage, stored))
+        asyncio.run(produce(stage.kafka, _transactions(stored, samples, 1), rate=0))
+        worker, part = _start(stage), transactions // samples
         try:
-            _until_decided(ready, worker, 1)
+            _until_decided(stage, worker, 1)
             sizes, began = [_memory_mb(worker)], time.monotonic()
             for turn in range(samples):
-                asyncio.run(produce(ready.kafka, _transactions(past, turn, part), rate=0))
-                _until_decided(ready, worker, 1 + (turn + 1) * part)
+                asyncio.run(produce(stage.kafka, _transactions(stored, turn, part), rate=0))
+                _until_decided(stage, worker, 1 + (turn + 1) * part)
                 sizes.append(_memory_mb(worker))
                 say(f"  {(turn + 1) * part} transactions: {sizes[-1]:.0f} MB")
             seconds = time.monotonic() - began
         finally:
             worker.stop()
         return {
-            "users": past.users,
-            "partitions": past.partitions,
-            "state_bytes": ready.state_bytes,
+            "users": stored.users,
+            "partitions": stored.partitions,
+            "state_bytes": stage.state_bytes,
             "memory_mb": sizes,
             "transactions": transactions,
             "tps": round(part * samples / seconds, 1),
         }
 
 
-async def _lay_states(ready: Stage, past: Past) -> None:
-    """A changelog with one state of every user; what a model fills is noise, so that nothing compresses."""
-    codec = load_serving_model(Path(ready.settings.models_dir) / "1").codec
-    topic, rng, chunk = changelog_of(ready.settings.app_id), np.random.default_rng(past.seed), 5000
-    async with make_producer(ready.kafka) as producer:
-        for low in range(0, past.users, chunk):
-            states = codec.fresh(min(chunk, past.users - low))
+async def _write_states(stage: BenchStage, stored: StoredStates) -> None:
+    """Write one state for every user to the changelog; model outputs are noise, so that they do not compress."""
+    codec = load_serving_model(Path(stage.settings.models_dir) / "1").codec
+    topic, rng, chunk = changelog_of(stage.settings.app_id), np.random.default_rng(stored.seed), 5000
+    async with make_producer(stage.kafka) as producer:
+        for low in range(0, stored.users, chunk):
+            states = codec.fresh(min(chunk, stored.users - low))
             states["cached"] = rng.standard_normal(states["cached"].shape, np.float32)
             states["ring"] = rng.integers(0, 2**63, states["ring"].shape).view(states["ring"].dtype)
             sends = [
@@ -100,44 +101,44 @@ async def _lay_states(ready: Stage, past: Past) -> None:
                 for i, value in enumerate(codec.encode(states))
             ]
             await asyncio.gather(*sends)
-    say(f"  {past.users} states of {ready.state_bytes} bytes lie on {topic}")
+    say(f"  {stored.users} states of {stage.state_bytes} bytes lie on {topic}")
 
 
 def _user(number: int) -> str:
     return f"u{number:08d}"
 
 
-def _transactions(past: Past, turn: int, count: int) -> Iterator[Transaction]:
+def _transactions(stored: StoredStates, turn: int, count: int) -> Iterator[Transaction]:
     rng, began_ms = np.random.default_rng(turn + 1), int(time.time() * 1000)
-    for i, user in enumerate(rng.integers(0, past.users, count).tolist()):
+    for i, user in enumerate(rng.integers(0, stored.users, count).tolist()):
         yield Transaction(
             transaction_id=f"b{turn}-{i}", user_id=_user(user), merchant_id=f"m{i % 997}", merchant_category="grocery",
             amount=10.0, currency="EUR", channel="online", event_time=began_ms,
         )  # fmt: skip
 
 
-def _start(ready: Stage) -> ManagedProcess:
-    return ready.start("null_worker")
+def _start(stage: BenchStage) -> ManagedProcess:
+    return stage.start("null_worker")
 
 
-def _first_decision_s(ready: Stage, past: Past, turn: int) -> float:
-    """Seconds from the start of a worker to the append of the answer to a transaction that waits for it."""
-    asyncio.run(produce(ready.kafka, _transactions(past, turn, 1), rate=0))
-    worker, began = _start(ready), time.monotonic()
+def _first_decision_s(stage: BenchStage, stored: StoredStates, turn: int) -> float:
+    """Seconds from the start of a worker until the decision on a waiting transaction is appended."""
+    asyncio.run(produce(stage.kafka, _transactions(stored, turn, 1), rate=0))
+    worker, began = _start(stage), time.monotonic()
     try:
-        _until_decided(ready, worker, turn + 1)
+        _until_decided(stage, worker, turn + 1)
         return round(time.monotonic() - began, 2)
     finally:
         worker.stop()
 
 
-def _until_decided(ready: Stage, worker: ManagedProcess, count: int) -> None:
-    """Wait until so many decisions have been written in all."""
+def _until_decided(stage: BenchStage, worker: ManagedProcess, count: int) -> None:
+    """Wait until the topic holds `count` decisions. Raises PantherError if the worker ends or takes too long."""
 
     async def go() -> None:
-        async with make_reader(ready.kafka) as consumer:
+        async with make_reader(stage.kafka) as consumer:
             deadline = time.monotonic() + _PATIENCE_S
-            while await ready.written(consumer, SCORES) < count:
+            while await stage.written(consumer, SCORES) < count:
                 if time.monotonic() > deadline or not worker.alive():
                     raise PantherError(f"no {count} decisions within {_PATIENCE_S:.0f} s; log: {worker.log_path}")
                 await asyncio.sleep(0.02)
@@ -145,11 +146,11 @@ def _until_decided(ready: Stage, worker: ManagedProcess, count: int) -> None:
     asyncio.run(go())
 
 
-def _restored(ready: Stage) -> tuple[int, float]:
-    """Records and seconds of the restore, by the worker's own log."""
-    found = _RESTORED.findall((ready.folder / "logs" / "null_worker.log").read_text())
+def _restored(stage: BenchStage) -> tuple[int, float]:
+    """Records and seconds of the restore, as the worker's log states them."""
+    found = _RESTORED.findall((stage.folder / "logs" / "null_worker.log").read_text())
     if not found:
-        raise PantherError(f"the worker restored nothing; its log: {ready.folder / 'logs' / 'null_worker.log'}")
+        raise PantherError(f"the worker restored nothing; its log: {stage.folder / 'logs' / 'null_worker.log'}")
     return sum(int(records) for records, _ in found), sum(float(seconds) for _, seconds in found)
 
 

@@ -1,6 +1,6 @@
-"""What every contender does with a transaction: count it in a state of the given size, answer with a decision.
+"""The job of every contender of `panther bench worker`: count the transaction in a state, answer with a decision.
 
-Deliberately next to nothing, so that the frameworks are compared, not this.
+It computes as little as possible, so that the frameworks are compared and not this code.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def next_state(state: bytes | None, size: int) -> bytes:
-    """The state after one more event: a counter, and `size` bytes in all."""
+    """The state after one more event: a counter in 8 bytes, filled up to `size` bytes."""
     count = int.from_bytes(state[:8], "little") if state else 0
     return (count + 1).to_bytes(8, "little") + (state[8:] if state else b"\1" * (size - 8))
 
 
 def decide(transaction: dict[str, Any], state: bytes | None) -> bytes:
-    """A record as large as the project's own decisions."""
+    """A record of the size and fields of the project's own decisions."""
     return _encode(
         {
             "transaction_id": transaction["transaction_id"],

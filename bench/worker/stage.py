@@ -1,4 +1,4 @@
-"""A broker with topics, a model version to name and a backlog of transactions: what every contender starts from."""
+"""What every contender of `panther bench worker`, `restore` and `memory` starts from: a broker, topics, a version."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from trainer.training import train
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What runs; `state_bytes`: size of the states that the project's worker keeps."""
+class BenchStage:
+    """A running broker and its settings; `state_bytes` is the size of a state of the project's worker."""
 
     folder: Path
     kafka: KafkaSettings
@@ -39,7 +39,7 @@ class Stage:
     state_bytes: int
 
     def start(self, module: str, *argv: str, settings: PantherSettings | None = None) -> ManagedProcess:
-        """Start a contender of this package."""
+        """Start the contender in `bench.worker.MODULE` as a process of its own."""
         mine = settings or self.settings
         environment = os.environ | {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
@@ -53,7 +53,7 @@ class Stage:
         return ManagedProcess.start(module, command, self.folder / "logs" / f"{module}.log", env=environment)
 
     async def make_topic(self, name: str, compact: bool = False) -> None:
-        """A topic with the common partition count."""
+        """Create a topic with the partition count of this stage."""
         admin = AIOKafkaAdminClient(**self.kafka.client_options())
         await admin.start()
         try:
@@ -63,18 +63,18 @@ class Stage:
             await admin.close()
 
     async def written(self, consumer: AIOKafkaConsumer, topic: str) -> int:
-        """Records that a topic holds, or held."""
+        """How many records have ever been appended to a topic: the sum of its end offsets."""
         parts = [TopicPartition(topic, p) for p in range(self.settings.partitions)]
         return sum((await consumer.end_offsets(parts)).values())
 
 
 @contextmanager
-def stage(folder: Path, length: int, partitions: int) -> Iterator[Stage]:
-    """A broker of its own below `folder`, with version 1 (context of `length` events) announced; all else is fresh."""
+def running_stage(folder: Path, length: int, partitions: int) -> Iterator[BenchStage]:
+    """A broker in an emptied `folder`, with topics, and model version 1 (context of `length` events) announced."""
     shutil.rmtree(folder, ignore_errors=True)
     models = folder / "models"
     config = preset("tiny")
-    # weights are never asked; only the layout of the states counts, and that no score alerts
+    # the model is never called: its version only sets the layout of the states
     shape = msgspec.structs.replace(preset("demo").model, length=length, layers=1)
     log = generate(GeneratorConfig(users=60, days=40, mean_transactions_per_day=2, seed=5))
     train(
@@ -90,4 +90,4 @@ def stage(folder: Path, length: int, partitions: int) -> Iterator[Stage]:
         asyncio.run(create_topics(kafka, settings))
         asyncio.run(announce(kafka, load_manifest(models / "1"), str(models / "1")))
         codec = load_serving_model(models / "1").codec
-        yield Stage(folder, kafka, settings, codec.dtype.itemsize)
+        yield BenchStage(folder, kafka, settings, codec.dtype.itemsize)

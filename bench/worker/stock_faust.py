@@ -1,4 +1,6 @@
-"""The same job as one writes it with Faust alone: an agent, a table, a sink topic, RocksDB with its defaults.
+"""The contender `stock_faust_tps` of `panther bench worker`: the job of same_job.py as Faust's documentation writes it.
+
+An agent, a table, a sink topic, and RocksDB with its defaults.
 
 python -m bench.worker.stock_faust APP_ID DATADIR OUT_TOPIC STATE_BYTES PARTITIONS
 """

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.system.parity_load import send_with_troubles, troubled
+from bench.system.parity_load import send_with_troubles, with_redeliveries
 from panther_core.data.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
@@ -40,7 +40,7 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
         continue_from=models / "1",
         profile=PROFILE,
     )
-    sent = troubled(stage.live, seed=1)
+    sent = with_redeliveries(stage.live, seed=1)
     done = send_with_troubles(system, sent, rate=400)
     assert len(done) == 4, done
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.fraud.bootstrap import by_chance
-from bench.fraud.fdh import everything, load, run_fdh
+from bench.fraud.fdh import features_and_histories, load, run_fdh
 from bench.fraud.protocol import PUBLISHED, fold, metrics, parse_folds
 from bench.tables import folds_table
 from panther_core.base.errors import BadInput
@@ -177,8 +177,8 @@ def test_no_feature_sees_the_future(table: TransactionTable) -> None:
     )
     other = replace(table, amount=amount, label=label, user=user, merchant=merchant)
     config = preset("tiny")
-    matrix, history, _ = everything(table, known_until, config)
-    changed, changed_history, _ = everything(other, known_until, config)
+    matrix, history, _ = features_and_histories(table, known_until, config)
+    changed, changed_history, _ = features_and_histories(other, known_until, config)
     for i, name in enumerate(matrix.names):
         np.testing.assert_allclose(changed.values[:at, i], matrix.values[:at, i], rtol=1e-5, atol=1e-5, err_msg=name)
     assert not np.allclose(changed.values[at:], matrix.values[at:])

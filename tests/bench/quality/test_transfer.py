@@ -12,9 +12,9 @@ import torch
 
 from bench.quality import transfer
 from bench.quality.carry_over import carry_over, head_rows, table_rows
-from bench.quality.transfer import CONFIG, Log, Transfer, TransferConfig
+from bench.quality.transfer import CONFIG, NamedLog, Transfer, TransferConfig
 from bench.quality.transfer_logs import YEN, source_log, target_log
-from bench.quality.unseen_users import Apart, by_frequency, known_users, set_apart, with_context, without_context
+from bench.quality.unseen_users import UserSplit, by_frequency, known_users, split_users, with_context, without_context
 from bench.results import data_key
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
@@ -46,13 +46,13 @@ def known_U(table: TransactionTable) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def apart(table: TransactionTable, known_U: np.ndarray) -> Apart:
-    return set_apart(table, known_U, known_U, TINY, PROFILE)
+def split(table: TransactionTable, known_U: np.ndarray) -> UserSplit:
+    return split_users(table, known_U, known_U, TINY, PROFILE)
 
 
-def fresh(apart: Apart) -> PantherModel:
+def fresh(split: UserSplit) -> PantherModel:
     torch.manual_seed(0)
-    return PantherModel(TINY.model, apart.schema, apart.vocabulary).eval()
+    return PantherModel(TINY.model, split.schema, split.vocabulary).eval()
 
 
 def test_users_are_split_at_random_and_smaller_parts_lie_within_larger(table: TransactionTable) -> None:
@@ -62,30 +62,32 @@ def test_users_are_split_at_random_and_smaller_parts_lie_within_larger(table: Tr
     assert (first != other).any()
 
 
-def test_nothing_of_unseen_users_enters_pretraining(table: TransactionTable, known_U: np.ndarray, apart: Apart) -> None:
+def test_nothing_of_unseen_users_enters_pretraining(
+    table: TransactionTable, known_U: np.ndarray, split: UserSplit
+) -> None:
     unseen_N = ~known_U[table.user.index]
     cuts = int(len(table) * TINY.validation_from), int(len(table) * TINY.test_from)
-    part = apart.part(apart.fit_N)
+    part = split.part(split.fit_N)
     assert not unseen_N[part.order].any()
     assert part.order.max() < cuts[0]
     targets = sum(len(batch.target_N) for batch in Batches(part, TINY, 0).epoch(0))
-    assert targets == len(part.order) == int((apart.fit_N & apart.history.kept).sum())
-    assert not unseen_N[apart.validation].any()
-    assert cuts[0] <= apart.validation.min() <= apart.validation.max() < cuts[1]
-    assert unseen_N[apart.test].all()
-    assert apart.test.min() >= cuts[1]
+    assert targets == len(part.order) == int((split.fit_N & split.history.kept).sum())
+    assert not unseen_N[split.validation].any()
+    assert cuts[0] <= split.validation.min() <= split.validation.max() < cuts[1]
+    assert unseen_N[split.test].all()
+    assert split.test.min() >= cuts[1]
 
 
 def test_other_events_of_unseen_users_change_no_weight(
-    table: TransactionTable, known_U: np.ndarray, apart: Apart
+    table: TransactionTable, known_U: np.ndarray, split: UserSplit
 ) -> None:
     unseen_N = ~known_U[table.user.index]
     other = replace(table, amount=np.where(unseen_N, table.amount * 3 + 1, table.amount))
-    changed = set_apart(other, known_U, known_U, TINY, PROFILE)
-    assert (changed.schema, changed.vocabulary) == (apart.schema, apart.vocabulary)
-    assert (changed.history.code != apart.history.code).any()
+    changed = split_users(other, known_U, known_U, TINY, PROFILE)
+    assert (changed.schema, changed.vocabulary) == (split.schema, split.vocabulary)
+    assert (changed.history.code != split.history.code).any()
     weights = []
-    for one in (apart, changed):
+    for one in (split, changed):
         model = fresh(one)
         pretrain(model.panther, one.part(one.fit_N), TINY, 0)
         weights.append(model.state_dict())
@@ -96,47 +98,47 @@ def test_other_events_of_unseen_users_change_no_weight(
 def test_profile_buckets_come_from_known_users(table: TransactionTable, known_U: np.ndarray) -> None:
     income = [1e9 if not known else value for known, value in zip(known_U, table.profile["income"], strict=True)]
     other = replace(table, profile=table.profile | {"income": income})
-    mine, theirs = (set_apart(t, known_U, known_U, TINY).schema.profile for t in (table, other))
+    mine, theirs = (split_users(t, known_U, known_U, TINY).schema.profile for t in (table, other))
     assert mine == theirs
 
 
-def test_context_is_the_users_own_past(apart: Apart) -> None:
-    model = fresh(apart)
-    whole = model.encode_history(apart.history)
-    figures = with_context(model, apart)
-    judge = Validation(apart.history, apart.test, 10_000, TINY.model.length, 0)
+def test_context_is_the_users_own_past(split: UserSplit) -> None:
+    model = fresh(split)
+    whole = model.encode_history(split.history)
+    figures = with_context(model, split)
+    judge = Validation(split.history, split.test, 10_000, TINY.model.length, 0)
     assert figures["hr@10"] == pytest.approx(judge.hit_rate(model.panther))
-    own = model.encode_history(apart.part(apart.unseen_N))
+    own = model.encode_history(split.part(split.unseen_N))
     np.testing.assert_allclose(
-        own.cached[own.place[apart.test] - 1], whole.cached[whole.place[apart.test] - 1], atol=1e-5
+        own.cached[own.place[split.test] - 1], whole.cached[whole.place[split.test] - 1], atol=1e-5
     )
-    early = apart.history.code.copy()
-    early[apart.unseen_N & apart.early_N] = early[0]
-    forgot = replace(apart, history=replace(apart.history, code=early))
+    early = split.history.code.copy()
+    early[split.unseen_N & split.early_N] = early[0]
+    forgot = replace(split, history=replace(split.history, code=early))
     assert with_context(model, forgot) != figures
-    assert without_context(model, forgot) == without_context(model, apart) != figures
+    assert without_context(model, forgot) == without_context(model, split) != figures
 
 
-def test_frequencies_equal_a_naive_reference(apart: Apart) -> None:
-    tokens = apart.vocabulary.tokens(apart.history.code.view(CODE)).tolist()
-    size = apart.vocabulary.size
-    often = np.bincount([tokens[i] for i in np.flatnonzero(apart.fit_N)], minlength=size)
+def test_frequencies_equal_a_naive_reference(split: UserSplit) -> None:
+    tokens = split.vocabulary.tokens(split.history.code.view(CODE)).tolist()
+    size = split.vocabulary.size
+    often = np.bincount([tokens[i] for i in np.flatnonzero(split.fit_N)], minlength=size)
     by_popularity = np.argsort(often, kind="stable")[::-1].tolist()
     for own in (False, True):
         hits = 0
-        for row in apart.test.tolist():
-            past = np.flatnonzero(apart.history.user[:row] == apart.history.user[row]).tolist() if own else []
+        for row in split.test.tolist():
+            past = np.flatnonzero(split.history.user[:row] == split.history.user[row]).tolist() if own else []
             counts = np.bincount([tokens[i] for i in past], minlength=size)
             first = sorted(by_popularity, key=lambda t, c=counts: -c[t])[:10]
             hits += tokens[row] > 0 and tokens[row] in first
-        assert by_frequency(apart, own)["hr@10"] == pytest.approx(hits / len(apart.test))
+        assert by_frequency(split, own)["hr@10"] == pytest.approx(hits / len(split.test))
 
 
-def test_unknown_is_a_miss_among_few_tokens_too(apart: Apart) -> None:
-    tokens = apart.vocabulary.tokens(apart.history.code[apart.test].view(CODE))
+def test_unknown_is_a_miss_among_few_tokens_too(split: UserSplit) -> None:
+    tokens = split.vocabulary.tokens(split.history.code[split.test].view(CODE))
     common = np.sort(np.argsort(-np.bincount(tokens)[1:])[:5])  # [UNK] left out; keys stay sorted
-    keys = tuple(apart.vocabulary.keys[i] for i in common.tolist())
-    few = replace(apart, vocabulary=msgspec.structs.replace(apart.vocabulary, keys=keys))
+    keys = tuple(split.vocabulary.keys[i] for i in common.tolist())
+    few = replace(split, vocabulary=msgspec.structs.replace(split.vocabulary, keys=keys))
     known = few.vocabulary.tokens(few.history.code[few.test].view(CODE)) > 0
     assert 0 < known.mean() < 1
     assert by_frequency(few, own=True)["hr@50"] == pytest.approx(known.mean())
@@ -149,11 +151,11 @@ def test_a_log_is_named_by_all_of_it(table: TransactionTable) -> None:
     assert data_key(replace(table, amount=table.amount.copy())) == data_key(table)
 
 
-def test_what_means_the_same_is_carried_over(apart: Apart) -> None:
+def test_what_means_the_same_is_carried_over(split: UserSplit) -> None:
     other = generate(GeneratorConfig(users=20, days=10, seed=8, merchants=50))
     everyone = np.ones(20, np.bool_)
-    there = set_apart(replace(other, amount=other.amount * YEN), everyone, everyone, TINY, PROFILE[:2])
-    source, target, before = fresh(there).panther, fresh(apart).panther, fresh(apart).panther
+    there = split_users(replace(other, amount=other.amount * YEN), everyone, everyone, TINY, PROFILE[:2])
+    source, target, before = fresh(there).panther, fresh(split).panther, fresh(split).panther
     with torch.no_grad():
         for parameter in source.parameters():
             parameter.add_(1.0)
@@ -168,7 +170,7 @@ def test_what_means_the_same_is_carried_over(apart: Apart) -> None:
         for name, (low, high) in rows.items():
             want = origin[slice(*theirs[name])] if name in ("amount", "gap", "hour", "flags") else old[low:high]
             torch.testing.assert_close(tensor[low:high], want, rtol=0, atol=0)
-    size = apart.vocabulary.size
+    size = split.vocabulary.size
     torch.testing.assert_close(target.table[:size], before.table[:size], rtol=0, atol=0)
     torch.testing.assert_close(target.profile_table, before.profile_table, rtol=0, atol=0)
     assert target.table[list(table_rows(target).values())[-1][1] :].numel() == 0
@@ -177,8 +179,8 @@ def test_what_means_the_same_is_carried_over(apart: Apart) -> None:
 def test_the_tables_have_every_row_and_run_nothing_twice(
     table: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = Log("here", table, PROFILE)
-    there = Log("there", generate(GeneratorConfig(users=20, days=10, seed=8)), PROFILE)
+    here = NamedLog("here", table, PROFILE)
+    there = NamedLog("there", generate(GeneratorConfig(users=20, days=10, seed=8)), PROFILE)
 
     def run() -> tuple[dict[str, object], dict[str, object]]:
         both = Transfer(tmp_path, [0], SMALL)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from bench.system.backtest import Plan, known_to, run_backtest, train_versions
+from bench.system.backtest import BacktestPlan, known_to, run_backtest, train_versions
 from offline.replay.request import ReplayRequest
 from offline.report.build import write_report
 from panther_core.base.errors import BadInput
@@ -26,9 +26,9 @@ from trainer.training import train
 DELAY_DAYS, START_DAY, EVERY_DAYS = 5, 40, 8
 
 
-def plan_for(log: TransactionTable) -> Plan:
+def plan_for(log: TransactionTable) -> BacktestPlan:
     tiny = preset("tiny")
-    return Plan(
+    return BacktestPlan(
         train_until_ms=int(log.time_ms[0]) + START_DAY * DAY_MS,
         every_ms=EVERY_DAYS * DAY_MS,
         label_delay_ms=DELAY_DAYS * DAY_MS,

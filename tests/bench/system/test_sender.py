@@ -11,12 +11,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
+from bench.system.offered import SPAWN, send_from_a_process
 from bench.system.sender import send_at_rate
 from infra.local.errors import StackError
 from infra.local.ports import pick_free
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.generator import GeneratorConfig, generate
 from stream.faust_parts.producer import make_producer
+from stream.tools.produce import Produced
 
 _TABLE = generate(GeneratorConfig(users=20, days=5, seed=3)).take(slice(0, 100))
 _RATE = 500.0
@@ -72,6 +74,22 @@ def test_it_ends_when_told_to(kafka: str) -> None:
     end_s = time.time() + 0.5
     done = send_at_rate(kafka, _TABLE, 20.0, lambda: time.time() > end_s, topic="sent-and-stopped")
     assert 0 < done.count < 100
+
+
+def test_a_process_of_its_own_sends_and_ends_when_told_to(kafka: str) -> None:
+    topic, stop = "sent-by-a-process", SPAWN.Event()
+    asyncio.run(_topic(KafkaSettings(bootstrap_servers=kafka), topic))
+
+    async def cut() -> Produced:
+        sender = asyncio.create_task(send_from_a_process(kafka, _TABLE, 1.0, stop, topic))
+        await asyncio.sleep(0.5)
+        stop.set()
+        return await sender
+
+    assert asyncio.run(send_from_a_process(kafka, _TABLE, _RATE, SPAWN.Event(), topic)).count == 100
+    assert asyncio.run(cut()).count < 100
+    with pytest.raises(StackError, match="no-such-topic"):
+        asyncio.run(send_from_a_process(kafka, _TABLE, _RATE, SPAWN.Event(), "no-such-topic"))
 
 
 def test_a_topic_that_is_not_there_is_an_error(kafka: str) -> None:
