@@ -27,6 +27,7 @@ from stream.faust_parts.producer import Outgoing, Producer, make_producer
 _TICK_S = 0.005
 _AT_ONCE = 500  # transactions handed to the producer in one go at most
 _UNDER_WAY = 1000  # transactions sent before the outcome of the first of them is awaited
+_LABELS_AT_ONCE = 5000  # labels sent before their outcome is awaited
 _encode = msgspec.json.Encoder().encode
 
 
@@ -77,7 +78,9 @@ async def produce(
             chunk = list(islice(source, len(due)))
             if not chunk:
                 break
-            pending.extend([(sent, done) for done in await _send(producer, chunk, due)])
+            # the last chunk may hold fewer than were due
+            keyed = [(t.user_id, _encode(t), int(at_s * 1000)) for t, at_s in zip(chunk, due, strict=False)]
+            pending.extend([(sent, done) for done in await _send(producer, TRANSACTIONS, keyed)])
             sent += len(chunk)
             if progress:
                 progress(sent)
@@ -89,33 +92,46 @@ async def produce(
     return Produced(sent, started, time.time() - started, 1000 * late_s)
 
 
-async def _send(producer: Producer, chunk: list[Transaction], due_s: list[float]) -> list[asyncio.Future[list[range]]]:
-    by_partition: dict[int, tuple[list[Outgoing], list[int]]] = {}
-    for transaction, due in zip(chunk, due_s, strict=False):  # the last chunk may hold fewer than were due
-        key = transaction.user_id.encode()
-        records, timestamps = by_partition.setdefault(producer.partition_of(TRANSACTIONS, key), ([], []))
-        records.append((key, _encode(transaction), []))
-        timestamps.append(int(due * 1000))
-    return [await producer.send_all(TRANSACTIONS, p, *records) for p, records in by_partition.items()]
+async def _send(
+    producer: Producer, topic: str, keyed: Iterable[tuple[str, bytes, int | None]]
+) -> list[asyncio.Future[list[range]]]:
+    """Queue records (user, value, epoch ms or None for now) by partition; a future of each partition's records."""
+    by_partition: dict[int, tuple[list[Outgoing], list[int | None]]] = {}
+    for user, value, timestamp_ms in keyed:
+        key = user.encode()
+        records, timestamps = by_partition.setdefault(producer.partition_of(topic, key), ([], []))
+        records.append((key, value, []))
+        timestamps.append(timestamp_ms)
+    return [await producer.send_all(topic, p, *records) for p, records in by_partition.items()]
 
 
 async def produce_labels(kafka: KafkaSettings, table: TransactionTable, delay_ms: int) -> int:
     """Send the known labels of `table`, each due `delay_ms` after its transaction; returns how many."""
-    producer = make_producer(kafka)
-    await producer.start()
     known = np.flatnonzero(table.label >= 0).tolist()
-    try:
-        for i in known:
-            user = table.user.words[table.user.index[i]]
-            label = Label(
-                transaction_id=str(table.transaction_id[i]),
-                user_id=user,
-                label=int(table.label[i]),
-                label_time=int(table.time_ms[i]) + delay_ms,
-                source="replay",
-            )
-            await producer.send(LABELS, _encode(label), key=user.encode())
-        await producer.flush()
-    finally:
-        await producer.stop()
+
+    def record(i: int) -> tuple[str, bytes, None]:
+        user = table.user.words[table.user.index[i]]
+        label = Label(
+            transaction_id=str(table.transaction_id[i]),
+            user_id=user,
+            label=int(table.label[i]),
+            label_time=int(table.time_ms[i]) + delay_ms,
+            source="replay",
+        )
+        return user, _encode(label), None
+
+    async with make_producer(kafka) as producer:
+        await producer.partitions_for(LABELS)
+        for low in range(0, len(known), _LABELS_AT_ONCE):
+            await asyncio.gather(*await _send(producer, LABELS, map(record, known[low : low + _LABELS_AT_ONCE])))
     return len(known)
+
+
+def produce_history(kafka: KafkaSettings, history: TransactionTable, label_delay_ms: int) -> None:
+    """Put a past and its labels onto the topics as fast as the broker takes them: what a refresh reads back."""
+
+    async def go() -> None:
+        await produce(kafka, history.rows(), rate=0)
+        await produce_labels(kafka, history, label_delay_ms)
+
+    asyncio.run(go())

@@ -1,0 +1,44 @@
+"""Compiles the kernels that serve a model before there is one.
+
+Numba keeps what it compiles beside the sources, where every process of this checkout finds it. On a fresh machine the
+first load of a version into Triton would otherwise compile for half a minute.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField, fit_vocabulary
+from panther_core.decide.scoring import ScoreRequest
+from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.kernels.step import step_for
+from panther_core.model.outputs import cached_width
+from panther_core.model.serving import PantherModel
+from panther_core.model_config import ModelConfig
+from panther_core.state.features import WIDTH
+from panther_core.state.window import RECENT
+
+_SCHEMA = AttributeSchema(
+    amount_edges=(1.0,), categories=("food",), channels=("online",), profile=(ProfileField("age", edges=(30.0,)),)
+)
+_POOL_BYTES = 64 << 20
+
+
+def compile_kernels() -> None:
+    """Let an untrained model encode and score: compiled code depends on the types of arrays, not on their sizes."""
+    torch.set_num_threads(1)  # the machine has other work meanwhile
+    vocabulary, _ = fit_vocabulary(_SCHEMA, np.ones(1, CODE), 1, 1.0)
+    model = PantherModel(ModelConfig(layers=1), _SCHEMA, vocabulary)
+    IncrementalEncoder(model, _POOL_BYTES, "float32", step_for).warm_up()
+    codes = np.ones((2, RECENT), np.uint64)
+    model.score(
+        ScoreRequest(
+            features=np.zeros((2, WIDTH), np.float32),
+            code=codes[:, 0],
+            recent=codes,
+            profile=np.zeros((2, PROFILE_FIELDS), np.uint8),
+            cached=np.zeros((2, cached_width(model.config)), np.float32),
+            history_len=np.arange(2, dtype=np.int32),
+        )
+    )
