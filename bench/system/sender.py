@@ -7,13 +7,19 @@ two share no schedule: `produce` also plays given due times, and bounds its chun
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra.local.errors import StackError
+from panther_core.base.errors import PantherError
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from stream.tools.produce import Produced
@@ -22,6 +28,7 @@ from stream.tools.produce import Produced
 #: real stream has no ticks; shorter ticks would cost the broker more (docs/log.md).
 _TICK_S = 0.005
 _FLUSH_S = 30.0
+SPAWN = multiprocessing.get_context("spawn")
 
 
 def send_at_rate(
@@ -76,3 +83,35 @@ def send_at_rate(
             f"answered within {_FLUSH_S:.0f} s ({failed[0] if failed else 'no error'}): is the broker up?"
         )
     return Produced(sent, started_s, time.time() - started_s, 1000 * late_s)
+
+
+async def send_from_a_process(
+    bootstrap: str, table: TransactionTable, rate: float, stop: Event, topic: str = TRANSACTIONS
+) -> Produced:
+    """`send_at_rate` in a process of its own: in the observer's process the sender would be late whenever it works.
+
+    This module imports neither torch nor the stack, so that the process starts quickly.
+    """
+    receiver, answer = SPAWN.Pipe(duplex=False)
+    sender = SPAWN.Process(target=_send, args=(answer, stop, bootstrap, table, rate, topic))
+    await asyncio.to_thread(sender.start)
+    answer.close()  # the sender's copy is now the only one: if the sender dies, the receiver sees the end of the pipe
+    try:
+        result: Produced | PantherError = await asyncio.to_thread(receiver.recv)
+    except EOFError:
+        raise StackError("expected the sender's process to report what it sent, but it ended: see its output") from None
+    finally:
+        stop.set()
+        await asyncio.to_thread(sender.join)
+    if isinstance(result, PantherError):
+        raise result
+    return result
+
+
+def _send(answer: Connection, stop: Event, bootstrap: str, table: TransactionTable, rate: float, topic: str) -> None:
+    """Runs in the sender's process; the answer is what was sent, or the error."""
+    gc.disable()
+    try:
+        answer.send(send_at_rate(bootstrap, table, rate, stop.is_set, topic))
+    except PantherError as error:
+        answer.send(error)
