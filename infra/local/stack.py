@@ -20,6 +20,7 @@ from infra.local.ports import pick_free
 from infra.local.process import ManagedProcess, ProcessRef
 from infra.local.triton import TritonPorts, TritonServer
 from infra.local.triton_health import canary_problem
+from panther_core.base.files import written_whole
 
 DEFAULT_FOLDER = Path("build/stack")
 _STATE_VERSION = 1
@@ -213,9 +214,8 @@ class LocalStack:
                 parts[name] = {"settings": _settings(part), "process": list(part.process.ref)}
                 if isinstance(part, TritonServer):
                     parts[name]["shm_prefix"] = part.shm_prefix
-        fresh = self._state_path.with_suffix(".new")
-        fresh.write_text(json.dumps({"version": _STATE_VERSION, "parts": parts}, indent=1))
-        fresh.replace(self._state_path)
+        with written_whole(self._state_path) as fresh:
+            fresh.write_text(json.dumps({"version": _STATE_VERSION, "parts": parts}, indent=1))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

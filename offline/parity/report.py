@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from offline.replay.replayer import Replayer
 from offline.replay.request import replayer_of
 from offline.replay.topic import read_log
 from panther_core.base.errors import BadInput, FingerprintMismatch
+from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
@@ -160,13 +159,8 @@ async def _states(kafka: KafkaSettings, app_id: str, user: bytes, partition: int
 
 
 def _write(out: Path, report: dict[str, Any], compared: LogComparison) -> None:
-    """Whole or not at all."""
-    temporary = out / ".partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    """Write both files whole. The report is put in place last, so that it stands only beside the list it belongs to."""
     lines = [json.dumps(asdict(mismatch)) for mismatch in compared.mismatches[:_LISTED]]
-    (temporary / "mismatches.jsonl").write_text("".join(line + "\n" for line in lines))
-    (temporary / "parity.json").write_text(json.dumps(report, indent=1))
-    for name in ("mismatches.jsonl", "parity.json"):  # the report comes last, so it stands only beside whole files
-        os.replace(temporary / name, out / name)
-    temporary.rmdir()
+    with written_whole(out / "parity.json") as report_file, written_whole(out / "mismatches.jsonl") as list_file:
+        report_file.write_text(json.dumps(report, indent=1))
+        list_file.write_text("".join(line + "\n" for line in lines))

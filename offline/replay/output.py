@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from offline.replay.columns import SCHEMA
 from offline.replay.replayer import Replayer
 from panther_core.base.errors import BadInput
+from panther_core.base.files import written_whole
 
 _SAVE_SHARE = 10  # memory is saved once this many times the last save's seconds have gone by
 
@@ -84,11 +85,9 @@ class Output:
         out = []
         for replayer in self._replayers:
             path = self.folder / f"decisions-v{replayer.serving.live.version}.parquet"
-            whole = self._partial / path.name
-            with pq.ParquetWriter(whole, SCHEMA, compression="zstd") as writer:
+            with written_whole(path) as whole, pq.ParquetWriter(whole, SCHEMA, compression="zstd") as writer:
                 for chunk in range(self.chunks):
                     writer.write_table(pq.read_table(self._part(replayer, chunk)))
-            os.replace(whole, path)
             out.append(path)
         _write(self.folder / "replay.json", json.dumps(manifest, indent=1))
         shutil.rmtree(self._partial)
@@ -102,6 +101,5 @@ class Output:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with written_whole(path) as aside:
+        aside.write_text(text)

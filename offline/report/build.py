@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from offline.report.facts import ReplayReport
 from offline.report.log import DecidedLog, VariantDecisions, load, read_manifest
 from offline.report.resample import ReplayedRows, Resampled, resample
 from panther_core.base.errors import BadInput
+from panther_core.base.files import written_whole
 from panther_core.report.intervals import RESAMPLES
 
 JSON, PAGE = "report.json", "report.html"
@@ -38,17 +38,9 @@ def write_report(
 
     report = build(folders, since, thresholds, title or folders[0].resolve().name)
     report = msgspec.structs.replace(report, notes=list(notes))
-    texts = {JSON: facts.encode(report), PAGE: render(report).encode()}
-    out.mkdir(parents=True, exist_ok=True)
-    asides = {name: out / f".{name}.tmp" for name in texts}
-    try:
-        for name, text in texts.items():
-            asides[name].write_bytes(text)
-        for name, aside in asides.items():
-            os.replace(aside, out / name)
-    finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
+    with written_whole(out / PAGE) as page, written_whole(out / JSON) as figures:
+        figures.write_bytes(facts.encode(report))
+        page.write_bytes(render(report).encode())
     return report
 
 

@@ -24,6 +24,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from offline.replay.measure import measure_file
 from offline.replay.request import ReplayRequest, load_replayer, plan_of
 from panther_core.base.errors import BadInput, PantherError
+from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings, PantherSettings
 
 _LOOKS = 25
@@ -120,12 +121,9 @@ async def _require_served(urls: str, versions: tuple[int, ...]) -> None:
 
 
 def _keep(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Put the result into `out`, file by file; the manifest comes last, so it stands only beside whole files."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Copy the results whole; the manifest comes last, so it stands only beside whole files."""
     for path in sorted(folder.glob("decisions-v*.parquet")):
-        part = out / f".{path.name}"
-        part.write_bytes(path.read_bytes())  # the folder may be on another file system
-        os.replace(part, out / path.name)
-    part = out / ".replay.json"
-    part.write_text(json.dumps(manifest, indent=1))
-    os.replace(part, out / "replay.json")
+        with written_whole(out / path.name) as part:
+            part.write_bytes(path.read_bytes())  # the folder may be on another file system
+    with written_whole(out / "replay.json") as part:
+        part.write_text(json.dumps(manifest, indent=1))

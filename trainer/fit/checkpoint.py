@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from panther_core.base.console import say
 from panther_core.base.errors import ArtifactError
+from panther_core.base.files import written_whole
 
 
 @dataclass
@@ -55,12 +55,10 @@ class Checkpoint:
         tensors |= {f"best.{name}": value for name, value in best.weights.items()}
         for i, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
         facts = {"key": self.key, "epochs": str(epochs), "best": f"{best.epoch} {best.hit_rate!r}"}
-        save_file(contiguous, part, metadata=facts)
-        os.replace(part, self._path)
+        with written_whole(self._path) as part:
+            save_file(contiguous, part, metadata=facts)
 
     def load(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: Best | None = None) -> int:
         """Restore all three in place; returns the epochs done, 0 when there is nothing to go on from.

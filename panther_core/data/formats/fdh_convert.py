@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from panther_core.base.errors import InvalidFile
+from panther_core.base.files import written_whole
 from panther_core.data.formats.columns import Part, fail
 from panther_core.data.formats.frame_pickle import read_frame
 
@@ -50,19 +51,14 @@ def convert(folder: Path, out: Path, on_day: Callable[[], None] = lambda: None) 
     days = sorted(path for path in folder.glob("*.pkl") if _DAY.fullmatch(path.name))
     if not days:
         raise InvalidFile(f"{folder}: expected the handbook's days (2018-04-01.pkl, ...), found none: check the path")
-    unfinished = out.with_name(f"{out.name}.unfinished")
     rows = frauds = 0
-    try:
-        with pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer:
-            for day in days:
-                table = read_day(day)
-                writer.write_table(table)
-                rows += table.num_rows
-                frauds += int(table["TX_FRAUD"].to_numpy().sum())
-                on_day()
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(out) as unfinished, pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer:
+        for day in days:
+            table = read_day(day)
+            writer.write_table(table)
+            rows += table.num_rows
+            frauds += int(table["TX_FRAUD"].to_numpy().sum())
+            on_day()
     return Converted(len(days), rows, frauds)
 
 
