@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from panther_core import artifact
 from panther_core.artifact import Manifest
 from panther_core.base.errors import BadInput
+from panther_core.base.odds import sigmoid
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data import token_report
@@ -213,12 +214,12 @@ def _fraud_head(
     scale, bias = platt(logit, label[validation])
     model.head.scale.fill_(scale)
     model.head.bias.fill_(bias)
-    score = _sigmoid(scale * logit + bias)
+    score = sigmoid(scale * logit + bias)
     threshold = threshold_for(score, config.alert_budget)
     clock.mark("fine-tune")
 
     rules = fit_rules(history.features[chosen], label[chosen], history.features[validation], label[validation])
-    tested = _sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
+    tested = sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
     learnt = {"chosen": chosen, "validation": validation, "test": test}
     boosted = boosted_scores(history, label, learnt, inputs, seed)
     scores = {MODEL: tested, **{name: of for name, (_, of) in boosted.items()}}
@@ -238,11 +239,6 @@ def _fraud_head(
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
     return _Head(metrics, threshold, typical, rules, encoded, test, ScoredRows(label[test], history.user[test], scores))
-
-
-def _sigmoid(logit: Floats) -> Floats:
-    out: Floats = 1 / (1 + np.exp(-logit))
-    return out
 
 
 def _key(

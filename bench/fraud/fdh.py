@@ -21,6 +21,7 @@ from bench.fraud.cards import by_card
 from bench.fraud.protocol import DELAY_MS, Fold, fold, metrics
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.base.odds import sigmoid
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import profile_fields, read
@@ -70,7 +71,7 @@ def run_fdh(
         logits.append(scores[SYSTEM])
         clock.mark(f"fold {each.start}")
         say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
-    seller_N, any_N = (1 / (1 + np.exp(-matrix.column(name))) for name in (SELLER, ANY))
+    seller_N, any_N = (sigmoid(matrix.column(name)) for name in (SELLER, ANY))
     luck = by_chance(table, folds, logits, (seller_N, any_N), seed)
     clock.mark("bootstrap")
     write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
@@ -149,7 +150,7 @@ def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float,
 
 def write_scores(out: Path, table: TransactionTable, rows: Ints, logit: Floats) -> None:
     """Parquet file of TRANSACTION_ID and score, the fraud probability, for the given rows."""
-    columns = {"TRANSACTION_ID": table.transaction_id[rows].astype(np.int64), "score": 1 / (1 + np.exp(-logit))}
+    columns = {"TRANSACTION_ID": table.transaction_id[rows].astype(np.int64), "score": sigmoid(logit)}
     out.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), out)
 

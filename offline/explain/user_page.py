@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from offline.explain.view import ShownDecision, UserView, behaviour
+from panther_core.base.odds import log_odds
 from panther_core.report import pages
 from panther_core.report.canvas import BLUE, GREY, ORANGE, draw
 from panther_core.report.charts import odds_ticks
-from panther_core.report.curves import log_odds
 
 
 def write_page(path: Path, view: UserView) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from offline.report.facts import AlertGroup, ChangedUser, Timeline, TimelineEvent, VariantComparison
 from offline.report.log import DecidedLog, VariantDecisions
 from offline.report.resample import Resampled
-from panther_core.report.curves import log_odds
+from panther_core.base.odds import log_odds
 
 _USERS, _TIMELINES, _EVENTS = 10, 8, 6
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from offline.report.facts import Day, ReplayReport, Timeline, Variant, Week
+from panther_core.base.odds import log_odds
 from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES
 from panther_core.report import charts
 from panther_core.report.canvas import BLUE, GREEN, GREY, GROUPS, INK, ORANGE, draw, label, percent
-from panther_core.report.curves import log_odds
 
 COLOURS = (BLUE, ORANGE, GREEN, *GROUPS[3:])
 

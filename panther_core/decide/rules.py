@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.odds import sigmoid
+
 _CLIP = 8.0  # standard deviations, so that one absurd value does not decide alone
 
 
@@ -34,5 +36,5 @@ class RuleModel:
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fraud probability [B] in 0..1."""
         logit = self.contributions(features).sum(axis=1) + self.bias
-        probability: NDArray[np.float32] = (1 / (1 + np.exp(-logit))).astype(np.float32)
+        probability: NDArray[np.float32] = sigmoid(logit).astype(np.float32)
         return probability

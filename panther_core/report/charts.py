@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from panther_core.base.odds import log_odds
 from panther_core.report.canvas import BLUE, GREY, draw, percent
-from panther_core.report.curves import Bin, log_odds, wilson
+from panther_core.report.curves import Bin, wilson
 
 _TICKS = np.array([1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99])
 

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
+from panther_core.base.odds import log_odds, sigmoid
+
 Floats = NDArray[np.float64]
-_POINTS, _LOWEST = 300, 1e-6
+_POINTS = 300
 
 
 class Bin(msgspec.Struct, frozen=True):
@@ -56,14 +58,7 @@ def histogram(score: Floats, label: NDArray[np.int8], bars: int) -> Histogram:
     odds = log_odds(score)
     ends = np.linspace(np.floor(odds.min()), np.ceil(odds.max()) + (odds.max() == odds.min()), bars + 1)
     legitimate, fraud = (np.histogram(odds[label == value], ends)[0] for value in (0, 1))
-    return Histogram((1 / (1 + np.exp(-ends))).tolist(), legitimate.tolist(), fraud.tolist())
-
-
-def log_odds(score: Floats) -> Floats:
-    """ln(p / (1 - p)), within a millionth of certainty."""
-    kept = np.clip(score, _LOWEST, 1 - _LOWEST)
-    out: Floats = np.log(kept / (1 - kept))
-    return out
+    return Histogram(sigmoid(ends).tolist(), legitimate.tolist(), fraud.tolist())
 
 
 def wilson(hits: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.odds import log_odds
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import Matrix
-from panther_core.entities.episodes import RARE, Evidence, chance, label_evidence
+from panther_core.entities.episodes import Evidence, chance, label_evidence
 from panther_core.entities.grouped import Floats, Grouped, Ints
 from trainer.heads.episode_fit import Labels, fit_episode
 
@@ -50,12 +51,6 @@ def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, kn
     seller = _seller(rows, elsewise)
     chances = {"seller": seller, "payer": payer, "amount": amount, "any": 1 - (1 - elsewise) * (1 - seller)}
     return Matrix.of({f"compromise.{name}": log_odds(value) for name, value in chances.items()})
-
-
-def log_odds(chance_N: Floats) -> Floats:
-    """Finite for 0 and 1 too."""
-    bounded = np.clip(chance_N, RARE, 1 - RARE)
-    return np.asarray(np.log(bounded / (1 - bounded)), np.float64)
 
 
 def lone_frauds(merchant: Ints, fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:

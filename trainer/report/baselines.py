@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panther_core.base.odds import sigmoid
 from panther_core.entities.grouped import Floats
 from panther_core.state.history import History
 from trainer.fit.calibrate import platt
@@ -42,5 +43,5 @@ def _scores(
     logit = boosted_logits(x["chosen"], label["chosen"], asked, torch.get_num_threads(), seed)
     count = len(x["validation"])
     scale, bias = platt(logit[:count], label["validation"])
-    chance = np.asarray(1 / (1 + np.exp(-(scale * logit + bias))), np.float64)
+    chance = sigmoid(scale * logit + bias)
     return chance[:count], chance[count:]

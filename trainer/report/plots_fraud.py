@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from panther_core.base.odds import log_odds
 from panther_core.report import charts
 from panther_core.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, draw, percent
-from panther_core.report.curves import log_odds
 from trainer.report.facts import Fraud
 
 _COLOURS = (BLUE, ORANGE, GREEN, INK)  # one a scorer

@@ -15,6 +15,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.errors import ArtifactError, PantherError
+from panther_core.base.files import written_whole
+from panther_core.base.odds import sigmoid
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
 GPU_MODELS = ("panther_encode", "panther_score")  # panther_explain runs for alerts only, which a CPU can do
@@ -160,7 +162,7 @@ def _canary(client: triton.InferenceServerClient, manifest: Manifest, rows: int 
     row = {"features": features, "code": one, "recent": recent, "profile": profile, "cached": cached}
     score = _infer(client, manifest, "panther_score", **row, history_len=length).as_numpy("score")
     logit = _infer(client, manifest, "panther_explain", **row, history_len=length).as_numpy("logit")
-    explained = 1 / (1 + np.exp(-logit.astype(np.float64)))
+    explained = sigmoid(logit.astype(np.float64))
     shape = (rows, manifest.cached_width)
     if cached.shape != shape or not (0 <= score[0] <= 1) or np.abs(score - explained).max() > 1e-3:
         raise DeployError(
@@ -188,9 +190,8 @@ def _config(model: str, device: str) -> bytes:
 def _write_atomically(content: bytes, target: Path) -> None:
     if target.exists() and target.read_bytes() == content:
         return  # an unchanged config keeps its time stamp: Triton would reload every version
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(content)
-    os.replace(part, target)
+    with written_whole(target) as part:
+        part.write_bytes(content)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -42,7 +42,8 @@ def _routines(config: GeneratorConfig, world: World, first: int, count: int) -> 
     """Payments of the routines that begin on days `first` to `first` + `count` - 1."""
     people, rng = world.people, stream(config.seed, 2, first)
     day = first + np.arange(count)
-    after = 1 / (1 + np.exp(-np.clip((day - people.change_day[:, None]) / 6, -30, 30))).astype(np.float32)  # [U, D]
+    # [U, D]; not base.odds.sigmoid: this divides in float32, and a seed must go on giving the same log
+    after = 1 / (1 + np.exp(-np.clip((day - people.change_day[:, None]) / 6, -30, 30))).astype(np.float32)
     before_rate, after_rate = people.rate[0][:, :, None], people.rate[1][:, :, None]
     rate = before_rate + (after_rate - before_rate) * after[:, None, :]  # [U, SLOTS, D]
     weekday = (day + (world.start_ms // DAY_MS) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
