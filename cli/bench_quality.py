@@ -148,7 +148,7 @@ def fdh(
     from bench.fraud.fdh import run_fdh
     from bench.fraud.protocol import parse_folds
     from bench.tables import folds_table
-    from trainer.heads.heads import Settings
+    from trainer.heads.ensemble import Settings
 
     result = run_fdh(data, out, parse_folds(folds), seed, Settings(ablations=ablations))
     if as_json:

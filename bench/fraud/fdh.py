@@ -34,7 +34,7 @@ from panther_core.state.history import History
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.heads.compromise import ANY, SELLER, compromise_columns
-from trainer.heads.heads import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
+from trainer.heads.ensemble import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
 
 _WARM_UP_MS = 7 * DAY_MS  # no label is known in the first week, so its rows teach nothing about label history
 

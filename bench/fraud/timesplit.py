@@ -21,7 +21,7 @@ from panther_core.entities.grouped import Ints
 from panther_core.evaluation import fraud_metrics
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.heads.heads import PARTS, Heads, Settings, blended
+from trainer.heads.ensemble import PARTS, Heads, Settings, blended
 from trainer.training import fit_log_schema
 
 _CATEGORIES = 40  # so many of the most frequent categories become columns

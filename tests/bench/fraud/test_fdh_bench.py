@@ -20,7 +20,7 @@ from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import card_precision
 from trainer.fit.train_config import preset
-from trainer.heads.heads import ABLATIONS, PARTS, Settings
+from trainer.heads.ensemble import ABLATIONS, PARTS, Settings
 from trainer.heads.neural import Training
 
 START = "2018-05-06"  # fold: labels to 05-12, test week 05-20 to 05-26

@@ -15,7 +15,7 @@ from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.table import TransactionTable
 from panther_core.model_config import ModelConfig
 from trainer.heads.behaviour import BEHAVIOUR
-from trainer.heads.heads import PARTS, Settings
+from trainer.heads.ensemble import PARTS, Settings
 from trainer.heads.neural import Training
 
 DAYS = ("2025-02-10", "2025-02-20", "2025-03-01")
