@@ -28,7 +28,8 @@ from panther_core.base.errors import BadInput, PantherError
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.decide.scoring import EncodeRequest, ScoreRequest
 from panther_core.model.incremental import IncrementalEncoder
-from panther_core.model.kernels.pool import Precision, SlabPool
+from panther_core.model.kernels.pool import SlabPool
+from panther_core.model.kernels.precision import Precision
 from panther_core.model.kernels.step import step_for
 from panther_core.model.layers import TAPS
 from panther_core.model.outputs import cached_width

@@ -23,7 +23,8 @@ from panther_core.decide.scoring import EncodeRequest, EncodeResponse
 from panther_core.model.bulk import chunks
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.kernels.encode_kernel import EncodeKernel
-from panther_core.model.kernels.pool import RING, Precision, SlabPool
+from panther_core.model.kernels.pool import RING, SlabPool
+from panther_core.model.kernels.precision import Precision
 from panther_core.model.kernels.step import step_for
 from panther_core.model.kernels.step_interface import Step
 from panther_core.model.layers import Layer

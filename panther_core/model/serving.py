@@ -33,7 +33,7 @@ from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.explain import explain, nearest_prototypes
 from panther_core.model.head import Deviation, FraudHead
-from panther_core.model.kernels import cpu as kernels
+from panther_core.model.kernels import token_kernel
 from panther_core.model.kernels.score_kernel import ScoreKernel
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
@@ -221,7 +221,7 @@ def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Te
     if logits_NV.is_cpu:
         rows = len(logits_NV)
         out = torch.empty(rows), torch.empty(rows), torch.zeros(rows, wanted, dtype=torch.int64)
-        kernels.token_statistics(logits_NV.numpy(), *(part.numpy() for part in out))
+        token_kernel.token_statistics(logits_NV.numpy(), *(part.numpy() for part in out))
         return out
     return plain_token_statistics(logits_NV, wanted)
 

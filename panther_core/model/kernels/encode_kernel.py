@@ -15,11 +15,9 @@ from torch import nn
 
 from panther_core.data.decision import EXPECTED
 from panther_core.model.head import FraudHead
-from panther_core.model.kernels import cpu as kernels
-from panther_core.model.kernels.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
-from panther_core.model.kernels.event_kernel import text_newest as _text_newest
-from panther_core.model.kernels.event_kernel import text_window as _text_window
-from panther_core.model.kernels.event_kernel import token_id as _token_id
+from panther_core.model.kernels.arithmetic import F32, I64, U64, array, jit
+from panther_core.model.kernels.event_kernel import EventWeights, event_weights, text_newest, text_window, token_id
+from panther_core.model.kernels.token_kernel import token_statistics
 from panther_core.model.panther import Panther
 
 _NORM_EPS, _UNIT_EPS = np.float32(1e-5), np.float32(1e-12)
@@ -78,7 +76,7 @@ class EncodeKernel:
         likely = np.zeros((rows, min(EXPECTED, size - 1)), np.int64)
         logits_BV = torch.from_numpy(query_BD) @ self._table_DV
         log_z_B = np.empty(rows, np.float32)
-        kernels.token_statistics(logits_BV.numpy(), log_z_B, square_B, likely)
+        token_statistics(logits_BV.numpy(), log_z_B, square_B, likely)
         cached_BK[:, -3], cached_BK[:, -2] = log_z_B, 1 / size
         cached_BK[:, -1] = np.sqrt(np.maximum(square_B / size - np.float32(1 / size) ** 2, 0))
         codes = np.zeros((rows, EXPECTED), np.uint64)
@@ -110,17 +108,17 @@ def _inputs(codes_BE: U64, at_B: I64, profile_B8: Any, weights: _InputWeights, x
     window_BX = np.empty((rows, len(weights.events.filter_XP)), np.float32)
     attribute, first = weights.embedded
     for b in range(rows):
-        there_B[b] = _text_window(codes_BE[b], weights.events, parts, window_BX[b])
+        there_B[b] = text_window(codes_BE[b], weights.events, parts, window_BX[b])
         if there_B[b] < 0:
             return False
-        x, token, place = x_BD[b], weights.table[_token_id(parts, weights.events)], weights.position_TD[at_B[b]]
+        x, token, place = x_BD[b], weights.table[token_id(parts, weights.events)], weights.position_TD[at_B[b]]
         for j in range(d):
             x[j] = token[j] + place[j]
         for a in range(len(attribute)):
             row = weights.table[first[a] + parts[attribute[a]]]
             for j in range(d):
                 x[j] += row[j]
-    new_BP[:] = _text_newest(window_BX, there_B, weights.events)
+    new_BP[:] = text_newest(window_BX, there_B, weights.events)
     if len(weights.profile_offset):
         sum_BD = np.zeros((rows, d), np.float32)
         for b in range(rows):

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from panther_core.model.codes import Tokeniser, as_words
 from panther_core.model.head import TextCnn
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
-
-jit: Any = numba.njit(fastmath=True, cache=True, nogil=True)  # without the interpreter's lock: see threads.side_by_side
+from panther_core.model.kernels.arithmetic import F32, I64, U64, array, jit
 
 
 class EventWeights(NamedTuple):
@@ -48,11 +40,6 @@ def event_weights(tokeniser: Tokeniser, text: TextCnn) -> EventWeights:
         bias_P=array(text.bias_P),
         width_P=np.array(text.widths, np.int64),
     )
-
-
-def array(tensor: Tensor) -> F32:
-    """Contiguous copy of a parameter."""
-    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
 @jit

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.model.kernels.precision import DTYPES, Precision
 from panther_core.model_config import ModelConfig
 
-Precision = Literal["float32", "float16", "bfloat16"]
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 #: positions of the ring of convolution inputs: the furthest tap (4) and the newest, rounded up to a power of two
 RING = 8
 
@@ -54,7 +52,7 @@ class SlabPool:
         """
         positions = config.length + (config.profile == "first")
         width = config.d // config.heads
-        self.precision, self.dtype = precision, _DTYPES[precision]
+        self.precision, self.dtype = precision, DTYPES[precision]
         slab = 2 * config.layers * positions * config.d * self.dtype.itemsize
         rest = 4 * (config.layers * RING * config.d + config.length * config.pooled + outputs) + 3 * 8 + 24
         self.slot_bytes = slab + rest
@@ -113,10 +111,3 @@ class SlabPool:
             (keys.view(bits).numpy(), values.view(bits).numpy(), ring.numpy())
             for keys, values, ring in zip(self.keys, self.values, self.ring_NURD, strict=True)
         ]
-
-
-def decode_table(dtype: torch.dtype) -> NDArray[np.float32]:
-    """float32 value of each of the 65,536 bit patterns of a 16-bit type."""
-    bits = torch.arange(65536, dtype=torch.int32).to(torch.uint16)
-    table: NDArray[np.float32] = bits.view(dtype).float().numpy()
-    return table

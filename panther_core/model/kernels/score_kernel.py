@@ -18,10 +18,8 @@ from torch import nn
 from panther_core.decide.scoring import SURPRISE, NewEvents, ScoreResponse
 from panther_core.model.codes import ATTRIBUTES
 from panther_core.model.head import CLIP, MAX_Z, MIN_SIGMA, FraudHead
-from panther_core.model.kernels.event_kernel import F32, I64, U64, EventWeights, array, event_weights, jit
-from panther_core.model.kernels.event_kernel import text_newest as _text_newest
-from panther_core.model.kernels.event_kernel import text_window as _text_window
-from panther_core.model.kernels.event_kernel import token_id as _token_id
+from panther_core.model.kernels.arithmetic import F32, I64, U64, array, jit
+from panther_core.model.kernels.event_kernel import EventWeights, event_weights, text_newest, text_window, token_id
 from panther_core.model.kernels.threads import one_product_thread
 from panther_core.model.panther import Panther
 
@@ -86,7 +84,7 @@ class ScoreKernel:
 @jit
 def _deviation(h_D: F32, logits_Y: F32, scalars: F32, parts: I64, weights: _Weights, surprise_A: F32) -> Any:
     """log p and z of an event, and its surprise by attribute, given the state before it."""
-    token = _token_id(parts, weights.events)
+    token = token_id(parts, weights.events)
     dot, square = np.float32(0), np.float32(0)
     for j in range(len(h_D)):
         dot += h_D[j] * weights.token_VD[token, j]
@@ -137,7 +135,7 @@ def _score(
     x0_BW, there_B = np.empty((rows, weights.cross_bias_LW.shape[1]), np.float32), np.empty(rows, np.int64)
     for b in range(rows):
         x0 = x0_BW[b]
-        there_B[b] = _text_window(codes_BE[b], weights.events, parts, window_BX[b])
+        there_B[b] = text_window(codes_BE[b], weights.events, parts, window_BX[b])
         if there_B[b] < 0:
             return False
         scalars = known_BK[b, d + user + pooled :]
@@ -151,7 +149,7 @@ def _score(
         for j in range(dense):
             x0[j] = min(max((x0[j] - weights.mean_X[j]) / weights.std_X[j], -_CLIP), _CLIP)
         x0[dense:] = known_BK[b, d : d + user + pooled]
-    newest_BP = _text_newest(window_BX, there_B, weights.events)
+    newest_BP = text_newest(window_BX, there_B, weights.events)
     for b in range(rows):
         for p in range(pooled):
             x0_BW[b, dense + user + p] = max(x0_BW[b, dense + user + p], newest_BP[b, p])

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panther_core.model.kernels import cpu as kernels
+from panther_core.model.kernels.layer_kernel import layer_step, layer_weights, pooled_maximum
 from panther_core.model.kernels.plain import Slabs
-from panther_core.model.kernels.pool import RING, SlabPool, decode_table
+from panther_core.model.kernels.pool import RING, SlabPool
+from panther_core.model.kernels.precision import BITS, decode_table
 from panther_core.model.kernels.step_interface import Step
 from panther_core.model.kernels.threads import one_product_thread
 from panther_core.model.layers import TAPS, Layer
@@ -28,20 +29,20 @@ class NumbaStep:
     def __init__(self, model: PantherModel, pool: SlabPool) -> None:
         one_product_thread()
         self._pool, self._slabs = pool, pool.arrays()
-        self._weights = [kernels.layer_weights(layer) for layer in _layers(model)]
+        self._weights = [layer_weights(layer) for layer in _layers(model)]
         self._decode = None if pool.precision == "float32" else decode_table(pool.dtype)
-        self._encode = kernels.BITS[pool.precision]
+        self._encode = BITS[pool.precision]
         self._reach_P = _reach(model)
 
     def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
         x_array, where = x_BD.numpy(), (slot_B.numpy(), at_B.numpy())
         for weights, slabs in zip(self._weights, self._slabs, strict=True):
-            kernels.layer_step(x_array, where, slabs, weights, self._decode, self._encode)
+            layer_step(x_array, where, slabs, weights, self._decode, self._encode)
         return x_BD
 
     def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
         out, active = np.empty(new_BP.shape, np.float32), self._pool.active_UTP.numpy()
-        kernels.pooled_maximum(active, slot_B.numpy(), at_B.numpy(), new_BP.numpy(), self._reach_P, out)
+        pooled_maximum(active, slot_B.numpy(), at_B.numpy(), new_BP.numpy(), self._reach_P, out)
         return torch.from_numpy(out)
 
     def computing(self) -> AbstractContextManager[object]:
@@ -49,8 +50,7 @@ class NumbaStep:
 
 
 class Operations(Protocol):
-    """Modules that read slabs in place: panther_core.model.kernels.plain says what they do, kernels_cuda does it
-    fast."""
+    """A module that reads slabs in place: `plain` of this package says what the functions do, `cuda` does it fast."""
 
     def append_attend(self, qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) -> Tensor: ...
 
@@ -98,10 +98,10 @@ def step_for(model: PantherModel, pool: SlabPool, graphs: bool = False) -> Step:
     """The step of the device that the model is on. `graphs`: see panther_core.model.kernels.graphs; a GPU only."""
     if model.device.type == "cpu":
         return NumbaStep(model, pool)
-    from panther_core.model.kernels import cuda as kernels_cuda
+    from panther_core.model.kernels import cuda
     from panther_core.model.kernels.graphs import GraphedStep
 
-    step = TorchStep(model, pool, kernels_cuda)
+    step = TorchStep(model, pool, cuda)
     return GraphedStep(step) if graphs else step
 
 

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.kernels import plain
 from panther_core.model.kernels.graphs import GraphedStep
-from panther_core.model.kernels.pool import Precision
+from panther_core.model.kernels.precision import Precision
 from panther_core.model.kernels.step import TorchStep
 from panther_core.model.serving import PantherModel
 from tests.panther_core.model.conftest import LENGTH, make_model

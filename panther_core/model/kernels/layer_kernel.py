@@ -17,14 +17,9 @@ from typing import Any, NamedTuple, cast
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
-from panther_core.model.kernels.event_kernel import F32, I64, jit
+from panther_core.model.kernels.arithmetic import F32, I64, array, exp, gelu, jit, layer_norm
 from panther_core.model.layers import TAPS, Layer
-
-_BLOCK = 8  # rows
-_EPS = 1e-5  # of the layer norms
 
 
 class LayerWeights(NamedTuple):
@@ -50,10 +45,6 @@ class LayerWeights(NamedTuple):
 
 def layer_weights(layer: Layer) -> LayerWeights:
     """Copies of a layer's parameters; the prototypes already scaled and projected."""
-
-    def array(tensor: Tensor) -> F32:
-        return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
-
     d, sprm = layer.qkv.in_features, layer.sprm
     none = np.zeros((0, d), np.float32)
     up, down = cast(Any, layer.ffn[0]), cast(Any, layer.ffn[2])
@@ -75,84 +66,6 @@ def layer_weights(layer: Layer) -> LayerWeights:
         array(down.weight.T),
         array(down.bias),
     )
-
-
-@jit
-def _exp(x: F32, bits: NDArray[np.int32]) -> None:
-    """x = e^x in place for x <= 0, to 2 units in the last place: 2^n by the exponent's bits, 2^f by a polynomial."""
-    power = bits.view(np.float32)
-    for t in range(len(x)):
-        y = max(x[t] * np.float32(1.4426950408889634), np.float32(-126))
-        n = np.floor(y + np.float32(0.5))
-        f = y - n
-        p = np.float32(1.5403530393381609e-04)
-        p = p * f + np.float32(1.3333558146428443e-03)
-        p = p * f + np.float32(9.618129107628477e-03)
-        p = p * f + np.float32(5.5504108664821576e-02)
-        p = p * f + np.float32(2.402265069591007e-01)
-        p = p * f + np.float32(6.931471805599453e-01)
-        x[t] = p * f + np.float32(1)
-        bits[t] = (np.int32(n) + np.int32(127)) << np.int32(23)
-    for t in range(len(x)):
-        x[t] *= power[t]
-
-
-@jit
-def _gelu(x: F32, e: F32, bits: NDArray[np.int32]) -> None:
-    """x = x * Phi(x) in place; erf by Abramowitz and Stegun 7.1.26, error below 1.5e-7."""
-    for j in range(len(x)):
-        e[j] = np.float32(-0.5) * x[j] * x[j]
-    _exp(e, bits)
-    for j in range(len(x)):
-        t = np.float32(1) / (np.float32(1) + np.float32(0.3275911 * 0.7071067811865476) * abs(x[j]))
-        p = np.float32(1.061405429)
-        p = p * t + np.float32(-1.453152027)
-        p = p * t + np.float32(1.421413741)
-        p = p * t + np.float32(-0.284496736)
-        p = p * t + np.float32(0.254829592)
-        tail = np.float32(0.5) * p * t * e[j]
-        x[j] *= tail if x[j] < 0 else np.float32(1) - tail
-
-
-@jit
-def _normed(x: F32, scale: F32, bias: F32, out: F32) -> None:
-    """Layer norm of one row."""
-    mean = np.float32(0)
-    for j in range(len(x)):
-        mean += x[j]
-    mean /= np.float32(len(x))
-    square = np.float32(0)
-    for j in range(len(x)):
-        square += (x[j] - mean) * (x[j] - mean)
-    factor = np.float32(1) / np.sqrt(square / np.float32(len(x)) + np.float32(_EPS))
-    for j in range(len(x)):
-        out[j] = (x[j] - mean) * factor * scale[j] + bias[j]
-
-
-@jit
-def bfloat16_bits(bits: Any) -> Any:
-    """Bits of a float32 as bfloat16, rounded to nearest even."""
-    return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-
-
-@jit
-def float16_bits(bits: Any) -> Any:
-    """Bits of a float32 as float16, rounded to nearest even; too large becomes infinite."""
-    sign, a = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
-    if a >= 0x47800000:
-        return sign | (0x7E00 if a > 0x7F800000 else 0x7C00)
-    if a >= 0x38800000:
-        return sign | ((a + 0xFFF + ((a >> 13) & 1) - 0x38000000) >> 13)
-    shift = 126 - (a >> 23)  # subnormal: the fraction moves right
-    if shift > 24:
-        return sign
-    fraction = (a & 0x7FFFFF) | 0x800000
-    half, rest, middle = fraction >> shift, fraction & ((1 << shift) - 1), 1 << (shift - 1)
-    return sign | (half + int(rest > middle or (rest == middle and half & 1 == 1)))
-
-
-#: how a slab of each precision stores a float32; None as it is
-BITS: dict[str, Any] = {"float32": None, "float16": float16_bits, "bfloat16": bfloat16_bits}
 
 
 @jit
@@ -183,7 +96,7 @@ def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, o
         top = max(top, weight[t])
     for t in range(count):
         weight[t] -= top
-    _exp(weight, bits[:count])
+    exp(weight, bits[:count])
     total = weight.sum()
     out_K[:] = 0
     for t in range(0, count - count % 4, 4):  # four at a time: the sum stays in registers for longer
@@ -243,7 +156,7 @@ def layer_step(
         scratch, bits = np.empty(longest, np.float32), np.empty(longest, np.int32)
 
         for r in range(size):
-            _normed(x_RD[r], weights.norm_scale_D, weights.norm_bias_D, u_RD[r])
+            layer_norm(x_RD[r], weights.norm_scale_D, weights.norm_bias_D, u_RD[r])
         np.dot(u_RD, weights.qkv_DE, qkv_RE)
         for r in range(size):
             slot, at = slot_B[low + r], at_B[low + r]
@@ -269,18 +182,18 @@ def layer_step(
             for r in range(size):
                 s = s_RM[r]
                 s -= s.max()
-                _exp(s, bits[:prototypes])
+                exp(s, bits[:prototypes])
                 s /= s.sum()
             np.dot(s_RM, weights.projected_MD, y_RD)
             x_RD += y_RD
         for r in range(size):
-            _normed(x_RD[r], weights.ffn_scale_D, weights.ffn_bias_D, u_RD[r])
+            layer_norm(x_RD[r], weights.ffn_scale_D, weights.ffn_bias_D, u_RD[r])
         np.dot(u_RD, weights.up_DF, f_RF)
         for r in range(size):
             f = f_RF[r]
             for j in range(hidden):
                 f[j] += weights.up_bias_F[j]
-            _gelu(f, scratch[:hidden], bits[:hidden])
+            gelu(f, scratch[:hidden], bits[:hidden])
         np.dot(f_RF, weights.down_FD, y_RD)
         for r in range(size):
             for j in range(d):
@@ -301,61 +214,3 @@ def pooled_maximum(active_UTP: F32, slot_B: I64, at_B: I64, new_BP: F32, reach_P
             for p in range(filters):
                 if at - t < reach_P[p] and slab[t, p] > out_BP[b, p]:
                     out_BP[b, p] = slab[t, p]
-
-
-_PIECE = 64  # logits whose maximum is taken at a time
-
-
-def token_statistics(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> None:
-    """Of each row of logits: log of the softmax denominator, sum of squared probabilities, the E likeliest tokens.
-
-    Token 0, [UNK], is no behaviour to expect. What three passes of operators give, in one over the cache.
-    """
-    # numba's threads must not be asked from several of Python's: their simplest kind ends the process then
-    run = _statistics if numba.get_num_threads() > 1 else _statistics_alone
-    run(logits_BV, log_z_B, square_B, likely_BE)
-
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def _statistics(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> None:
-    for b in numba.prange(len(logits_BV)):
-        log_z_B[b], square_B[b] = _row_statistics(logits_BV[b], likely_BE[b])
-
-
-@jit
-def _statistics_alone(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> None:
-    for b in range(len(logits_BV)):
-        log_z_B[b], square_B[b] = _row_statistics(logits_BV[b], likely_BE[b])
-
-
-@jit
-def _row_statistics(logits: F32, likely: I64) -> Any:
-    size, wanted = len(logits), len(likely)
-    best = np.full(wanted, -np.inf, np.float32)
-    top = logits[0]
-    for low in range(1, size, _PIECE):
-        piece = logits[low : low + _PIECE]
-        highest = piece.max()
-        top = max(top, highest)
-        if highest <= best[wanted - 1]:
-            continue
-        for j in range(len(piece)):
-            place = wanted
-            while place > 0 and piece[j] > best[place - 1]:
-                place -= 1
-            if place < wanted:
-                best[place + 1 :] = best[place:-1].copy()
-                likely[place + 1 :] = likely[place:-1].copy()
-                best[place], likely[place] = piece[j], low + j
-    weight, bits = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.int32)
-    total, square = np.float32(0), np.float32(0)
-    for low in range(0, size, _PIECE):
-        piece = logits[low : low + _PIECE]
-        count = len(piece)
-        for j in range(count):
-            weight[j] = piece[j] - top
-        _exp(weight[:count], bits[:count])
-        for j in range(count):
-            total += weight[j]
-            square += weight[j] * weight[j]
-    return np.log(total) + top, square / (total * total)

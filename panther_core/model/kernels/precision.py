@@ -1,0 +1,47 @@
+"""How a slab stores floats: as they are, or as the bits of a 16-bit type, and the way between the two."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panther_core.model.kernels.arithmetic import jit
+
+Precision = Literal["float32", "float16", "bfloat16"]
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@jit
+def bfloat16_bits(bits: Any) -> Any:
+    """Bits of a float32 as bfloat16, rounded to nearest even."""
+    return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
+@jit
+def float16_bits(bits: Any) -> Any:
+    """Bits of a float32 as float16, rounded to nearest even; too large becomes infinite."""
+    sign, a = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
+    if a >= 0x47800000:
+        return sign | (0x7E00 if a > 0x7F800000 else 0x7C00)
+    if a >= 0x38800000:
+        return sign | ((a + 0xFFF + ((a >> 13) & 1) - 0x38000000) >> 13)
+    shift = 126 - (a >> 23)  # subnormal: the fraction moves right
+    if shift > 24:
+        return sign
+    fraction = (a & 0x7FFFFF) | 0x800000
+    half, rest, middle = fraction >> shift, fraction & ((1 << shift) - 1), 1 << (shift - 1)
+    return sign | (half + int(rest > middle or (rest == middle and half & 1 == 1)))
+
+
+#: how a slab of each precision stores a float32; None as it is
+BITS: dict[str, Any] = {"float32": None, "float16": float16_bits, "bfloat16": bfloat16_bits}
+
+
+def decode_table(dtype: torch.dtype) -> NDArray[np.float32]:
+    """float32 value of each of the 65,536 bit patterns of a 16-bit type."""
+    bits = torch.arange(65536, dtype=torch.int32).to(torch.uint16)
+    table: NDArray[np.float32] = bits.view(dtype).float().numpy()
+    return table
