@@ -34,7 +34,7 @@ from panther_core.state.history import History
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.heads.compromise import ANY, SELLER, compromise_columns
-from trainer.heads.ensemble import ABLATIONS, EPISODES, PARTS, SYSTEM, Heads, Settings, blended
+from trainer.heads.ensemble import ABLATIONS, DEEPFM, EPISODES, PARTS, SYSTEM, HeadRows, Settings, blended
 
 _WARM_UP_MS = 7 * DAY_MS  # no label is known in the first week, so its rows teach nothing about label history
 
@@ -58,11 +58,11 @@ def run_fdh(
     clock.mark("read")
     heads, losses, matrix = prepare_heads(table, folds, settings, behaviour, seed, clock)
     odds = matrix.column(ANY)
-    names = (*PARTS, "deepfm", *ABLATIONS) if settings.ablations else PARTS
+    fitted = (*PARTS, DEEPFM, *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
     logits: list[Floats] = []
     for each in folds:
-        scores = {name: heads.score(name, each.matured, each.week, seed) for name in names}
+        scores = {head.name: heads.score(head, each.matured, each.week, seed) for head in fitted}
         scores[EPISODES] = odds[each.week]
         for name, score in blended(scores, settings).items():
             scores[name] = by_card(table, each.week, each.test_from_ms, score, odds)
@@ -100,7 +100,7 @@ def prepare_heads(
     behaviour: TrainConfig,
     seed: int,
     clock: StageClock,
-) -> tuple[Heads, dict[str, float], Matrix]:
+) -> tuple[HeadRows, dict[str, float], Matrix]:
     """The heads with the features and PANTHER's outputs of the rows that any fold uses.
 
     Also returns the losses of pretraining, and the features of every row.
@@ -119,7 +119,7 @@ def prepare_heads(
     clock.mark("encode")
     shape = behaviour.model, schema
     return (
-        Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
+        HeadRows(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
         losses,
         matrix,
     )

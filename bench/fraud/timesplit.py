@@ -21,7 +21,7 @@ from panther_core.entities.grouped import Ints
 from panther_core.evaluation import fraud_metrics
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.heads.ensemble import PARTS, Heads, Settings, blended
+from trainer.heads.ensemble import DEEPFM, PARTS, HeadRows, Settings, blended
 from trainer.training import fit_log_schema
 
 _CATEGORIES = 40  # so many of the most frequent categories become columns
@@ -56,7 +56,7 @@ def run_fraud(
             )
     tested = np.concatenate(list(parts.values()))
     heads, losses = _heads(table, matured, tested, delay_ms, seed, settings, behaviour)
-    scores = {part: heads.score(part, matured, tested, seed) for part in (*PARTS, "deepfm")}
+    scores = {head.name: heads.score(head, matured, tested, seed) for head in (*PARTS, DEEPFM)}
     scores |= blended(scores, settings)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, rows in parts.items():
@@ -79,7 +79,7 @@ def _heads(
     seed: int,
     settings: Settings,
     behaviour: TrainConfig,
-) -> tuple[Heads, dict[str, float]]:
+) -> tuple[HeadRows, dict[str, float]]:
     known_until = int(tested[0])
     matrix = label_and_spending(table, delay_ms)
     schema = fit_log_schema(table.take(slice(0, known_until)), None, behaviour)
@@ -95,7 +95,7 @@ def _heads(
     rows = np.flatnonzero(use)
     inputs = behaviour_inputs(model, history, rows)
     shape = behaviour.model, schema
-    return Heads(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings), losses
+    return HeadRows(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings), losses
 
 
 def _category_columns(table: TransactionTable, known_until: int) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:

@@ -11,13 +11,35 @@ from torch import Tensor, nn
 from panther_core.model_config import ModelConfig
 
 
+class CrossLayers(nn.ModuleList):
+    """Explicit crosses: x_l+1 = x_0 * (W_l x_l + b_l) + x_l (DCN-v2, eq. 1)."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__([nn.Linear(width, width) for _ in range(layers)])
+
+    def forward(self, x0: Tensor) -> Tensor:
+        """[..., X] to [..., X]."""
+        x = x0
+        for layer in self:
+            x = x0 * layer(x) + x
+        return x
+
+
+class DeepLayers(nn.Sequential):
+    """Two hidden layers, each followed by ReLU and dropout."""
+
+    def __init__(self, width: int, hidden: int, rate: float) -> None:
+        drop = nn.Dropout(rate)
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), drop, nn.Linear(hidden, hidden), nn.ReLU(), drop)
+
+
 class Dcn(nn.Module):
     """`cross_layers`, `head_hidden` and `head_dropout` of the config; starts out as the constant 0."""
 
     def __init__(self, width: int, config: ModelConfig) -> None:
         super().__init__()
         hidden, rate = config.head_hidden, config.head_dropout
-        self.cross = nn.ModuleList([nn.Linear(width, width) for _ in range(config.cross_layers)])
+        self.cross = CrossLayers(width, config.cross_layers)
         self.deep = nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(rate), nn.Linear(hidden, hidden), nn.ReLU()
         )
@@ -28,8 +50,5 @@ class Dcn(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         """Logit [...] of standardised inputs [..., X]."""
-        x = x0
-        for cross in self.cross:
-            x = x0 * cross(x) + x
-        out: Tensor = self.out(self.dropout(torch.cat([x, self.deep(x0)], dim=-1)))
+        out: Tensor = self.out(self.dropout(torch.cat([self.cross(x0), self.deep(x0)], dim=-1)))
         return out[..., 0]

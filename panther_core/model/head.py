@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.scoring import SURPRISE
 from panther_core.model.codes import ATTRIBUTES, attributes, sizes
+from panther_core.model.dcn import CrossLayers, DeepLayers
 from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT
 
@@ -118,15 +119,8 @@ class FraudHead(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("bias", torch.zeros(()))
         width = dense + config.user_dim + config.pooled
-        self.cross = nn.ModuleList([nn.Linear(width, width) for _ in range(config.cross_layers)])
-        self.deep = nn.Sequential(
-            nn.Linear(width, config.head_hidden),
-            nn.ReLU(),
-            nn.Dropout(config.head_dropout),
-            nn.Linear(config.head_hidden, config.head_hidden),
-            nn.ReLU(),
-            nn.Dropout(config.head_dropout),
-        )
+        self.cross = CrossLayers(width, config.cross_layers)
+        self.deep = DeepLayers(width, config.head_hidden, config.head_dropout)
         self.out = nn.Linear(width + config.head_hidden, 1)
         self.dropout = nn.Dropout(config.head_dropout)
 
@@ -140,10 +134,7 @@ class FraudHead(nn.Module):
         """Fraud logit [B] as trained, before calibration; `pooled_BP` includes the new event's windows."""
         standard = ((dense_BX - self.mean) / self.std).clamp(-CLIP, CLIP)
         x0 = torch.cat([standard, self.dropout(e_BU), self.dropout(pooled_BP)], dim=1)
-        x = x0
-        for cross in self.cross:
-            x = x0 * cross(x) + x
-        out: Tensor = self.out(torch.cat([x, self.deep(x0)], dim=1))
+        out: Tensor = self.out(torch.cat([self.cross(x0), self.deep(x0)], dim=1))
         return out[:, 0]
 
     def probability(self, logit_B: Tensor) -> Tensor:

@@ -1,17 +1,18 @@
-"""Fraud heads by name on one set of rows, so that they see the same features, the same days and the same sample.
+"""Fraud heads on one set of rows, so that they see the same features, days and sample; and the means of their logits.
 
 lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
-episodes                  no head: the chance of fraud by trainer.heads.compromise (`panther bench fdh` only)
-panther                   the system: weighted mean logit of the two with PANTHER, and of episodes
-lightgbm+dcn              control: the same mean without PANTHER
 lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
+episodes                  no head: the chance of fraud by trainer.heads.compromise (`panther bench fdh` only)
+panther                   the system: weighted mean logit of the two heads with PANTHER, and of episodes
+lightgbm+dcn              control: the same mean without PANTHER
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,17 +26,40 @@ from panther_core.model_config import ModelConfig
 from trainer.heads.behaviour import BehaviourInputs
 from trainer.heads.boosting import best_columns, boosted_logits
 from trainer.heads.encoding import PiecewiseLinear
-from trainer.heads.neural import Inputs, Kind, Training, build, fit, logits
+from trainer.heads.neural import Inputs, Training, build, fit, logits
 
-SYSTEM, BASELINE, EPISODES = "panther", "lightgbm", "episodes"
-BLENDS = {SYSTEM: ("lightgbm+panther", "dcn+panther"), "lightgbm+dcn": ("lightgbm", "dcn")}
-PARTS = ("lightgbm", "lightgbm+panther", "dcn", "dcn+panther")
-#: groups of features left out, by name of the ablation
-ABLATIONS = {
-    "lightgbm-labels": ("seller.", "payer."),
-    "lightgbm-spending": ("spending.",),
-    "lightgbm-context": ("context.",),
-}
+
+@dataclass(frozen=True)
+class Head:
+    """A kind of head, and the inputs that it sees."""
+
+    name: str
+    base: Literal["lightgbm", "dcn", "deepfm"]
+    with_panther: bool = False
+    """Whether e_u and Delta (and for a network the text convolution) are inputs beside the features."""
+    without: tuple[str, ...] = ()
+    """Beginnings of the names of features that are left out."""
+
+    @property
+    def boosted(self) -> bool:
+        """Whether LightGBM is fitted, not a network."""
+        return self.base == "lightgbm"
+
+
+_BOOSTED, _BOOSTED_PANTHER = Head("lightgbm", "lightgbm"), Head("lightgbm+panther", "lightgbm", with_panther=True)
+_DCN, _DCN_PANTHER = Head("dcn", "dcn"), Head("dcn+panther", "dcn", with_panther=True)
+#: heads of every benchmark
+PARTS = (_BOOSTED, _BOOSTED_PANTHER, _DCN, _DCN_PANTHER)
+DEEPFM = Head("deepfm", "deepfm")
+ABLATIONS = (
+    Head("lightgbm-labels", "lightgbm", without=("seller.", "payer.")),
+    Head("lightgbm-spending", "lightgbm", without=("spending.",)),
+    Head("lightgbm-context", "lightgbm", without=("context.",)),
+)
+
+SYSTEM, EPISODES = "panther", "episodes"
+#: a boosted and a neural head whose logits are averaged, by the name of the mean
+BLENDS = {SYSTEM: (_BOOSTED_PANTHER, _DCN_PANTHER), "lightgbm+dcn": (_BOOSTED, _DCN)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +84,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadRows:
     """Everything heads learn from and are tested on, for the rows in use (R of the table's)."""
 
     rows: Ints  # [R] row numbers, ascending
@@ -71,63 +95,61 @@ class Heads:
     model: tuple[ModelConfig, AttributeSchema]
     settings: Settings
 
-    def score(self, name: str, matured: Ints, test: Ints, seed: int) -> Floats:
-        """Fraud logits of the rows `test` by part `name`, fitted on the drawn rows among `matured`; both row numbers.
+    def score(self, head: Head, matured: Ints, test: Ints, seed: int) -> Floats:
+        """Fraud logits of the rows `test` by `head`, fitted on the drawn rows among `matured`; both row numbers.
 
         The mean over a few fits; each sees all frauds and half of the drawn legitimate rows.
         """
         learn = np.flatnonzero(np.isin(self.rows, matured) & self.learnable)
         at = np.searchsorted(self.rows, test)
-        boosted = name.startswith("lightgbm")
-        x_RF = self._columns(name) if boosted else self._best(name, learn)
+        x_RF = self._boosted_columns(head) if head.boosted else self._neural_columns(head, learn)
         total = np.zeros(len(test))
-        fits = self.settings.boosted if boosted else self.settings.neural
+        fits = self.settings.boosted if head.boosted else self.settings.neural
         for member in range(fits):
             half = np.random.default_rng((seed, member)).random(len(learn)) < 0.5
             part = learn[half | (self.label[learn] == 1)]
             own = seed * 100 + member
-            total += self._boosted(x_RF, part, at, own) if boosted else self._neural(name, x_RF, part, at, own)
+            total += self._boosted(x_RF, part, at, own) if head.boosted else self._neural(head, x_RF, part, at, own)
         # sampling raised the odds of fraud by 1 / share
         return np.asarray(total / fits + np.log(self.settings.negatives / 2), np.float64)
 
-    def _columns(self, name: str) -> NDArray[np.float32]:
-        """What boosting sees."""
-        if name in ABLATIONS:
-            return self.matrix.without(ABLATIONS[name]).values
-        if not name.endswith("+panther"):
-            return self.matrix.values
-        return np.hstack([self.matrix.values, self.behaviour.delta_NX, self.behaviour.e_NU])
+    def _boosted_columns(self, head: Head) -> NDArray[np.float32]:
+        matrix = self.matrix.without(head.without) if head.without else self.matrix
+        panther = (self.behaviour.delta_NX, self.behaviour.e_NU) if head.with_panther else ()
+        return np.hstack([matrix.values, *panther])
 
-    def _best(self, name: str, learn: Ints) -> NDArray[np.float32]:
-        """What a neural head sees: the best columns, and Delta (e_u is an input of its own)."""
+    def _neural_columns(self, head: Head, learn: Ints) -> NDArray[np.float32]:
+        """The features that boosting gains most by, and Delta (e_u is an input of its own)."""
         x_RF, settings = self.matrix.values, self.settings
         best = best_columns(x_RF[learn], self.label[learn], settings.training.columns, settings.threads)
-        return np.hstack([x_RF[:, best], *([self.behaviour.delta_NX] if name.endswith("+panther") else [])])
+        return np.hstack([x_RF[:, best], *([self.behaviour.delta_NX] if head.with_panther else [])])
 
     def _boosted(self, x_RF: NDArray[np.float32], part: Ints, at: Ints, seed: int) -> Floats:
         return boosted_logits(x_RF[part], self.label[part], x_RF[at], self.settings.threads, seed)
 
-    def _neural(self, name: str, x_RF: NDArray[np.float32], part: Ints, at: Ints, seed: int) -> Floats:
-        training, hybrid = self.settings.training, name.endswith("+panther")
-        kind: Kind = "deepfm" if name.startswith("deepfm") else "dcn"
+    def _neural(self, head: Head, x_RF: NDArray[np.float32], part: Ints, at: Ints, seed: int) -> Floats:
+        training = self.settings.training
         torch.manual_seed(seed)
         encoding = PiecewiseLinear(x_RF[part], self.label[part], training.bins)
-        model = build(kind, encoding, training, self.model if hybrid else None)
-        fit(model, self._inputs(x_RF, part, hybrid), self.label[part], training, seed)
-        return logits(model, self._inputs(x_RF, at, hybrid))
+        model = build(head.base == "deepfm", encoding, training, self.model if head.with_panther else None)
+        fit(model, self._inputs(head, x_RF, part), self.label[part], training, seed)
+        return logits(model, self._inputs(head, x_RF, at))
 
-    def _inputs(self, x_RF: NDArray[np.float32], at: Ints, hybrid: bool) -> Inputs:
+    def _inputs(self, head: Head, x_RF: NDArray[np.float32], at: Ints) -> Inputs:
         cpu = torch.device("cpu")
-        width = self.behaviour.e_NU.shape[1] if hybrid else 0
-        codes = self.behaviour.codes_NS[at] if hybrid else np.zeros((len(at), 0), np.uint64)
+        width = self.behaviour.e_NU.shape[1] if head.with_panther else 0
+        codes = self.behaviour.codes_NS[at] if head.with_panther else np.zeros((len(at), 0), np.uint64)
         return Inputs(
             torch.from_numpy(x_RF[at]), torch.from_numpy(self.behaviour.e_NU[at][:, :width]), as_tensor(codes, cpu)
         )
 
 
 def blended(scores: dict[str, Floats], settings: Settings) -> dict[str, Floats]:
-    """Weighted mean logits of every blend whose parts (boosted, neural) are there; EPISODES, if there, joins each."""
-    there = {name: parts for name, parts in BLENDS.items() if all(p in scores for p in parts)}
+    """Weighted mean logits of every blend whose two heads are in `scores`; EPISODES, where it is there, joins each."""
     w, e = settings.neural_weight, settings.episodes_weight if EPISODES in scores else 0.0
-    heads = {name: (1 - w) * scores[boosted] + w * scores[neural] for name, (boosted, neural) in there.items()}
-    return {name: (1 - e) * head + (e * scores[EPISODES] if e else 0) for name, head in heads.items()}
+    out = {}
+    for name, (boosted, neural) in BLENDS.items():
+        if boosted.name in scores and neural.name in scores:
+            mean = (1 - w) * scores[boosted.name] + w * scores[neural.name]
+            out[name] = (1 - e) * mean + (e * scores[EPISODES] if e else 0)
+    return out

@@ -6,7 +6,6 @@ Shapes: B rows, F columns, T bins, U width of e_u, S events of the text convolut
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,12 +15,12 @@ from torch.nn import functional as F
 
 from panther_core.base.console import progress_bar
 from panther_core.data.schema import AttributeSchema
+from panther_core.model.dcn import CrossLayers, DeepLayers
 from panther_core.model.head import TextCnn
 from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT
 from trainer.heads.encoding import PiecewiseLinear
 
-Kind = Literal["dcn", "deepfm"]
 _CHUNK = 4096
 
 
@@ -55,24 +54,15 @@ class Training:
     weight_decay: float = 0.3
 
 
-class Deep(nn.Sequential):
-    """Two hidden layers."""
-
-    def __init__(self, width: int, training: Training) -> None:
-        hidden = training.hidden
-        drop = nn.Dropout(training.dropout)
-        super().__init__(nn.Linear(width, hidden), nn.ReLU(), drop, nn.Linear(hidden, hidden), nn.ReLU(), drop)
-
-
-class Dcn(nn.Module):
+class DcnHead(nn.Module):
     """DCN-v2, parallel: cross layers over [levels, e_u, text convolution], deep layers over the encoded columns too."""
 
     def __init__(self, encoding: PiecewiseLinear, user_dim: int, text: TextCnn | None, training: Training) -> None:
         super().__init__()
         self.encoding, self.text = encoding, text
         width = len(encoding.low_FT) + user_dim + (0 if text is None else len(text.widths))
-        self.cross = nn.ModuleList([nn.Linear(width, width) for _ in range(training.cross_layers)])
-        self.deep = Deep(width + encoding.size, training)
+        self.cross = CrossLayers(width, training.cross_layers)
+        self.deep = DeepLayers(width + encoding.size, training.hidden, training.dropout)
         self.out = nn.Linear(width + training.hidden, 1)
         self.dropout = nn.Dropout(training.dropout)
 
@@ -83,15 +73,12 @@ class Dcn(nn.Module):
         if self.text is not None:
             learnt.append(self.text.activations(F.pad(inputs.codes_NS, (RECENT, 0))).amax(dim=1))
         x0 = torch.cat([self.encoding.level(encoded), self.dropout(torch.cat(learnt, dim=1))], dim=1)
-        x = x0
-        for cross in self.cross:
-            x = x0 * cross(x) + x
         deep = self.deep(torch.cat([x0, encoded.flatten(1)], dim=1))
-        out: Tensor = self.out(torch.cat([x, deep], dim=1))
+        out: Tensor = self.out(torch.cat([self.cross(x0), deep], dim=1))
         return out[:, 0]
 
 
-class DeepFm(nn.Module):
+class DeepFmHead(nn.Module):
     """DeepFM: each column is a field whose embedding is linear in its encoding; pairs of fields, and deep layers."""
 
     def __init__(self, encoding: PiecewiseLinear, training: Training) -> None:
@@ -100,7 +87,7 @@ class DeepFm(nn.Module):
         fields, bins = encoding.low_FT.shape
         self.linear = nn.Linear(encoding.size, 1)
         self.field_FTK = nn.Parameter(torch.randn(fields, bins, training.field) * 0.1)
-        self.deep = Deep(fields * training.field, training)
+        self.deep = DeepLayers(fields * training.field, training.hidden, training.dropout)
         self.out = nn.Linear(training.hidden, 1)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -113,14 +100,14 @@ class DeepFm(nn.Module):
 
 
 def build(
-    kind: Kind, encoding: PiecewiseLinear, training: Training, behaviour: tuple[ModelConfig, AttributeSchema] | None
+    deepfm: bool, encoding: PiecewiseLinear, training: Training, behaviour: tuple[ModelConfig, AttributeSchema] | None
 ) -> nn.Module:
-    """A fresh head; `behaviour` (config and schema of the pretrained model) only for `dcn`."""
-    if kind == "deepfm":
-        return DeepFm(encoding, training)
+    """A fresh DeepFM or DCN-v2; `behaviour` (config and schema of the pretrained model) is for DCN-v2 only."""
+    if deepfm:
+        return DeepFmHead(encoding, training)
     if behaviour is None:
-        return Dcn(encoding, 0, None, training)
-    return Dcn(encoding, behaviour[0].user_dim, TextCnn(*behaviour), training)
+        return DcnHead(encoding, 0, None, training)
+    return DcnHead(encoding, behaviour[0].user_dim, TextCnn(*behaviour), training)
 
 
 def fit(model: nn.Module, inputs: Inputs, label: NDArray[np.int8], training: Training, seed: int) -> None:

@@ -34,7 +34,7 @@ def table() -> TransactionTable:
 
 def test_every_head_has_figures_on_both_windows(table: TransactionTable) -> None:
     result = run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY)
-    assert {*PARTS, "deepfm"} < set(result["models"])
+    assert {*(head.name for head in PARTS), "deepfm"} < set(result["models"])
     assert windows_table(result).row_count == 2 * len(result["models"])
     for windows in result["models"].values():
         assert windows.keys() == {"validation", "test"}
