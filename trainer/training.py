@@ -39,7 +39,7 @@ from trainer.fit.dataset import Split, before, prepare_events, split
 from trainer.fit.evaluate import Validation, hit_rates
 from trainer.fit.finetune import all_logits, finetune, head_inputs, sample_negatives
 from trainer.fit.parallel import join
-from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.profile import fit_profile
 from trainer.fit.rules import fit_rules
 from trainer.fit.train_config import TrainConfig
@@ -107,7 +107,9 @@ def train(
     if config.patience:
         slice_ = np.arange(rows.validation_from, rows.test_from)
         validation = Validation(history, slice_, config.validation_sample, config.model.length, seed)
-    losses = pretrain(model.panther, early, config, seed, Run(checkpoint, validation, out / artifact.CURVE, group))
+    losses = pretrain(
+        model.panther, early, config, seed, PretrainOptions(checkpoint, validation, out / artifact.CURVE, group)
+    )
     if not group.first:
         raise PretrainedElsewhere
     model.cpu()

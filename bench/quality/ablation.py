@@ -27,7 +27,7 @@ from panther_core.model_config import ModelConfig
 from panther_core.state.history import History, prepare
 from trainer.fit.dataset import before
 from trainer.fit.evaluate import Validation, hit_rates
-from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.train_config import TrainConfig
 from trainer.training import fit_log_schema
 
@@ -102,7 +102,7 @@ def _once(
     model = PantherModel(config.model, schema, vocabulary)
     judge = Validation(history, np.arange(*cuts), config.validation_sample, config.model.length, seed)
     started = time.perf_counter()
-    losses = pretrain(model.panther, early, config, seed, Run(validation=judge))
+    losses = pretrain(model.panther, early, config, seed, PretrainOptions(validation=judge))
     spent = time.perf_counter() - started
     test = np.arange(cuts[1], len(history.code))
     figures = hit_rates(model, history, model.encode_history(history), test[history.kept[test]])

@@ -34,7 +34,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from trainer.fit.checkpoint import Checkpoint
-from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.train_config import TrainConfig
 
 Rows = dict[str, Callable[[], Figures]]
@@ -158,7 +158,7 @@ class Transfer:
         key = key_of(log.facts, config, seed, int(np.flatnonzero(keep_N).sum()), int(keep_N.sum()))
         torch.manual_seed(seed)
         model = PantherModel(config.model, split.schema, split.vocabulary)
-        run = Run(Checkpoint(self._out / f"pretrain-{key}", key), split.judge(config, seed))
+        run = PretrainOptions(Checkpoint(self._out / f"pretrain-{key}", key), split.judge(config, seed))
         losses = pretrain(model.panther, split.part(keep_N), config, seed, run)
         say(f"  {title}: epoch {losses['best_epoch']:.0f}, validation HR@10 {losses['best_hr@10']:.4f}")
         return model

@@ -20,7 +20,7 @@ from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabu
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History, prepare
-from trainer.fit.dataset import among
+from trainer.fit.dataset import keep
 from trainer.fit.evaluate import Validation, hit_rates, token_ranks
 from trainer.fit.ranking import MISS, metrics
 from trainer.fit.train_config import TrainConfig
@@ -49,7 +49,7 @@ class UserSplit:
 
     def part(self, keep_N: Mask) -> History:
         """The history with only the events `keep_N`."""
-        return among(self.history, keep_N)
+        return keep(self.history, keep_N)
 
     def judge(self, config: TrainConfig, seed: int) -> Validation:
         """The validation that chooses the epoch."""

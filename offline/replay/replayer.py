@@ -23,7 +23,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import give_reasons, make_decisions, to_explain
 from panther_core.decide.rows import take
 from panther_core.model.bulk import EncodedHistory, score_request
-from panther_core.model.carried import Continued, continued, groups
+from panther_core.model.carried import ContinuedHistory, groups, history_continued_from
 from panther_core.model.kernels.threads import side_by_side
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
@@ -81,7 +81,7 @@ class Replayer:
             low, high = stretch
             at = slots[low:high]
             with self._in_thread("encode"):
-                part = continued(history, low, high, before[low:high])
+                part = history_continued_from(history, low, high, before[low:high])
                 encoded = self._model.encode_history(part.history, part.known)
                 part.put_outputs(encoded, self._cached[at], before["expected"][low:high])
             with self._in_thread("score"):
@@ -101,7 +101,7 @@ class Replayer:
         return Replayed(decision, history.kept, history.features)
 
     def _score(
-        self, part: Continued, encoded: EncodedHistory, events: NDArray[np.void], decision: NDArray[np.void]
+        self, part: ContinuedHistory, encoded: EncodedHistory, events: NDArray[np.void], decision: NDArray[np.void]
     ) -> None:
         for own in np.array_split(np.arange(len(part.rows)), len(part.rows) // _ROWS + 1):
             if not len(own):

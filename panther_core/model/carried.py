@@ -18,7 +18,7 @@ from panther_core.state.transition import code_array, context
 
 
 @dataclass(frozen=True)
-class Continued:
+class ContinuedHistory:
     """Some users' part of a stretch. Rows 0..len(rows)-1 of `history` are the stretch's, the rest is the past."""
 
     history: History
@@ -40,7 +40,7 @@ class Continued:
         return encoded.cached[last], code_array(encoded.expected[last])
 
 
-def continued(history: History, low: int, high: int, before: NDArray[np.void]) -> Continued:
+def history_continued_from(history: History, low: int, high: int, before: NDArray[np.void]) -> ContinuedHistory:
     """Users low..high-1 of `history`; `before` are their states when it began."""
     rows = history.order[history.bounds[low] : history.bounds[high]]
     codes, length = context(before)
@@ -60,7 +60,9 @@ def continued(history: History, low: int, high: int, before: NDArray[np.void]) -
         order=order,
         bounds=bounds,
     )
-    return Continued(joined, rows, before["n"].astype(np.int64), np.where(length > 0, bounds[:-1] + length - 1, -1))
+    return ContinuedHistory(
+        joined, rows, before["n"].astype(np.int64), np.where(length > 0, bounds[:-1] + length - 1, -1)
+    )
 
 
 def groups(history: History, before: NDArray[np.void], length: int, positions: int) -> list[tuple[int, int]]:

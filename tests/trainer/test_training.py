@@ -30,7 +30,7 @@ from trainer.fit.calibrate import platt, threshold_for
 from trainer.fit.checkpoint import Best, Checkpoint
 from trainer.fit.curve import read_curve
 from trainer.fit.evaluate import Validation, hit_rates
-from trainer.fit.pretrain import Batches, Run, pretrain
+from trainer.fit.pretrain import Batches, PretrainOptions, pretrain
 from trainer.fit.train_config import TrainConfig, preset
 from trainer.training import train
 
@@ -56,7 +56,7 @@ def fresh() -> Panther:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(history: History, tmp_path: Path) -> None:
     whole, judge = fresh(), Validation(history, np.arange(len(history.code)), 50, MODEL.length, seed=0)
-    pretrain(whole, history, CONFIG, 1, Run(validation=judge, curve=tmp_path / "whole.csv"))
+    pretrain(whole, history, CONFIG, 1, PretrainOptions(validation=judge, curve=tmp_path / "whole.csv"))
 
     class Crash(Exception):
         pass
@@ -68,9 +68,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(history: History, tmp_path: P
                 raise Crash
 
     with pytest.raises(Crash):
-        pretrain(fresh(), history, CONFIG, 1, Run(Crashing(tmp_path, "key"), judge, tmp_path / "curve.csv"))
+        pretrain(fresh(), history, CONFIG, 1, PretrainOptions(Crashing(tmp_path, "key"), judge, tmp_path / "curve.csv"))
     resumed = fresh()
-    result = pretrain(resumed, history, CONFIG, 1, Run(Checkpoint(tmp_path, "key"), judge, tmp_path / "curve.csv"))
+    result = pretrain(
+        resumed, history, CONFIG, 1, PretrainOptions(Checkpoint(tmp_path, "key"), judge, tmp_path / "curve.csv")
+    )
     assert result["epochs"] == 3
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
@@ -92,7 +94,7 @@ def test_pretraining_keeps_the_best_epoch_and_stops_after_its_patience(history: 
 
     judge, model = Judge(), fresh()
     config = msgspec.structs.replace(CONFIG, epochs=5, patience=2)
-    result = pretrain(model, history, config, 1, Run(validation=judge))
+    result = pretrain(model, history, config, 1, PretrainOptions(validation=judge))
     assert (result["epochs"], result["best_epoch"], result["best_hr@10"]) == (4, 2, 0.5)
     for name, value in judge.seen[1].items():
         assert torch.equal(model.state_dict()[name], value), name

@@ -93,10 +93,10 @@ def prepare_events(
 
 def before(history: History, row: int) -> History:
     """The same history without the events from `row` on; columns are shared."""
-    return among(history, np.arange(len(history.code)) < row)
+    return keep(history, np.arange(len(history.code)) < row)
 
 
-def among(history: History, keep_N: NDArray[np.bool_]) -> History:
+def keep(history: History, keep_N: NDArray[np.bool_]) -> History:
     """The same history with the events `keep_N` alone, which must be whole beginnings of users' histories (or none of
     them): then what was known before each event still holds. Columns are shared."""
     kept = keep_N[history.order]

@@ -21,7 +21,7 @@ from panther_core.base.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """This process's place among those that train together."""
 
     rank: int = 0
@@ -79,10 +79,10 @@ def _gathered(tensor: Tensor) -> tuple[Tensor, ...]:
     return parts
 
 
-ALONE = Group()
+ALONE = ProcessGroup()
 
 
-def join() -> Group:
+def join() -> ProcessGroup:
     """The group that torchrun's environment names, or this process alone; on a GPU where there is one.
 
     Raises BadInput where there are more processes than GPUs.
@@ -94,7 +94,7 @@ def join() -> Group:
         )
     device = torch.device(f"cuda:{local}" if gpu else "cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Group(device=device)
+        return ProcessGroup(device=device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if gpu else "gloo")
-    return Group(dist.get_rank(), dist.get_world_size(), device)
+    return ProcessGroup(dist.get_rank(), dist.get_world_size(), device)

@@ -29,7 +29,7 @@ from trainer.fit.curve import Curve
 from trainer.fit.evaluate import Validation
 from trainer.fit.losses import next_token, profile_contrast
 from trainer.fit.optimiser import adamw, set_rate
-from trainer.fit.parallel import ALONE, Group
+from trainer.fit.parallel import ALONE, ProcessGroup
 from trainer.fit.train_config import TrainConfig
 
 _WARM_UP = 0.05  # share of the steps
@@ -52,7 +52,7 @@ class Batch:
 class Batches:
     """Batches over a history, in an order that depends on the seed and the epoch only."""
 
-    def __init__(self, history: History, config: TrainConfig, seed: int, group: Group = ALONE) -> None:
+    def __init__(self, history: History, config: TrainConfig, seed: int, group: ProcessGroup = ALONE) -> None:
         self._codes = history.code[history.order]
         self._profile = history.profile[history.order]
         self._user = history.user[history.order]
@@ -94,7 +94,7 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Run:
+class PretrainOptions:
     """What goes with a pretraining run, all optional."""
 
     checkpoint: Checkpoint | None = None
@@ -103,18 +103,18 @@ class Run:
     """Measures HR@10 after each epoch; the best epoch's weights are kept (see TrainConfig.patience)."""
     curve: Path | None = None
     """CSV file with a line an epoch."""
-    group: Group = ALONE
+    group: ProcessGroup = ALONE
     """The processes that train together."""
 
 
 def pretrain(
-    panther: Panther, history: History, config: TrainConfig, seed: int, run: Run | None = None
+    panther: Panther, history: History, config: TrainConfig, seed: int, run: PretrainOptions | None = None
 ) -> dict[str, float]:
     """Train in place, resuming after the last finished epoch. Returns losses (nats) and speed of this process.
 
     The weights are moved to the group's device; what a resumed run computes equals the uninterrupted one bit for bit.
     """
-    run = run or Run()
+    run = run or PretrainOptions()
     batches = Batches(history, config, seed, run.group)
     panther.to(run.group.device)
     optimiser = adamw(panther, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
@@ -129,7 +129,7 @@ def pretrain(
     with progress_bar() as bar:
         task = bar.add_task("pretrain", total=total, completed=done * len(batches), note="")
         for epoch in range(done, config.epochs):
-            if _waited(best, epoch, config):
+            if _out_of_patience(best, epoch, config):
                 break
             torch.manual_seed(seed + epoch)  # dropout; with it a resumed run equals an uninterrupted one
             generator.manual_seed(seed + epoch)
@@ -139,7 +139,7 @@ def pretrain(
                 losses.append(train_step(panther, optimiser, batch, generator, run.group))
                 events += len(batch.target_N)
                 bar.update(task, advance=1, note=f"next {losses[-1][0]:.3f}")
-                if _late(config, run.group, started):
+                if _time_is_up(config, run.group, started):
                     break
             mean = np.mean(losses, axis=0)
             result |= {"next_token_loss": float(mean[0]), "attribute_loss": float(mean[1]), "contrast": float(mean[2])}
@@ -149,7 +149,7 @@ def pretrain(
                 result["validation_hr@10"] = run.group.first_says(own)
                 best.see(panther, result["validation_hr@10"], epoch + 1)
             curve.add(result)
-            if _late(config, run.group, started):
+            if _time_is_up(config, run.group, started):
                 break
             if run.checkpoint and run.group.first:
                 run.checkpoint.save(panther, optimiser, epoch + 1, best)
@@ -158,7 +158,7 @@ def pretrain(
     return result | best.figures() | {"events_per_s": events / (time.perf_counter() - started)}
 
 
-def _same_everywhere(run: Run, done: int) -> None:
+def _same_everywhere(run: PretrainOptions, done: int) -> None:
     """Raise BadInput, in every process, where one has other data, settings or epochs behind it than the first."""
     key = run.checkpoint.key if run.checkpoint else ""
     data = float(int(hashlib.sha256(key.encode()).hexdigest()[:13], 16))  # 52 bits: exact
@@ -171,12 +171,12 @@ def _same_everywhere(run: Run, done: int) -> None:
         )
 
 
-def _late(config: TrainConfig, group: Group, started: float) -> bool:
+def _time_is_up(config: TrainConfig, group: ProcessGroup, started: float) -> bool:
     """Whether `minutes` are over, by the first process's clock."""
     return config.minutes > 0 and group.first_says(time.perf_counter() - started) > config.minutes * 60
 
 
-def _waited(best: Best, epoch: int, config: TrainConfig) -> bool:
+def _out_of_patience(best: Best, epoch: int, config: TrainConfig) -> bool:
     """Whether `patience` epochs have passed since the best one."""
     return bool(config.patience and best.epoch and epoch - best.epoch >= config.patience)
 
@@ -188,7 +188,11 @@ def _share_of_peak(progress: float) -> float:
 
 
 def train_step(
-    panther: Panther, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator, group: Group = ALONE
+    panther: Panther,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    generator: torch.Generator,
+    group: ProcessGroup = ALONE,
 ) -> NDArray[np.float64]:
     """One update; returns the losses (next token, attributes, contrast) of the batch, the other processes' included."""
     config, cuda = panther.config, group.device.type == "cuda"
@@ -196,7 +200,7 @@ def train_step(
     if not count:
         return np.zeros(3)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=cuda):
-        parts_3 = torch.stack(_parts(panther, batch, generator, group, count))
+        parts_3 = torch.stack(_losses(panther, batch, generator, group, count))
     weight_3 = parts_3.new_tensor([1.0, config.attribute_weight, config.contrastive_weight])
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward((parts_3 * weight_3).sum())
@@ -206,8 +210,8 @@ def train_step(
     return group.add_up(parts_3.detach()).double().cpu().numpy()
 
 
-def _parts(
-    panther: Panther, batch: Batch, generator: torch.Generator, group: Group, count: int
+def _losses(
+    panther: Panther, batch: Batch, generator: torch.Generator, group: ProcessGroup, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """This process's terms of the three losses, which sum up to those of the whole batch of `count` predictions."""
     config, empty = panther.config, panther.start_D.new_zeros(0, panther.config.user_dim)

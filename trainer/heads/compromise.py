@@ -19,7 +19,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import Matrix
 from panther_core.entities.episodes import Evidence, chance, label_evidence
 from panther_core.entities.grouped import Floats, Grouped, Ints
-from trainer.heads.episode_fit import Labels, fit_episode
+from trainer.heads.episode_fit import EpisodeLabels, fit_episode
 
 ANY, SELLER = "compromise.any", "compromise.seller"
 _RATIO_STEP, _RATIO_MAX = 0.25, 8.0
@@ -70,7 +70,7 @@ def _payer(rows: _Rows, ratio: Floats) -> tuple[Floats, Floats]:
     lone[rows.known] = lone_frauds(rows.table.merchant.index[rows.known].astype(np.int64), rows.fraud[rows.known])
     used = rows.known[lone[rows.known] | ~rows.fraud[rows.known]]
     elsewise = np.full(len(used), lone[used].mean())
-    episode = fit_episode(Labels(rows.day[used], user[used], lone[used], elsewise, users))
+    episode = fit_episode(EpisodeLabels(rows.day[used], user[used], lone[used], elsewise, users))
     odds = episode.share * np.exp(_ratio_evidence(ratio, used[~lone[used]], used[lone[used]]))
     by_user = Grouped.of(user, rows.table.time_ms, users)
     seen = Evidence(by_user, rows.day, user, np.log(1 - episode.share + odds), rows.first_ms)
@@ -104,7 +104,9 @@ def _seller(rows: _Rows, elsewise: Floats) -> Floats:
     """Chance [N] that the payment is a fraud of its merchant's episode; `elsewise` [N]: that it is one without."""
     merchant, merchants = rows.table.merchant.index.astype(np.int64), len(rows.table.merchant.words)
     known, labelled = rows.known, np.flatnonzero(rows.table.label >= 0)
-    episode = fit_episode(Labels(rows.day[known], merchant[known], rows.fraud[known], elsewise[known], merchants))
+    episode = fit_episode(
+        EpisodeLabels(rows.day[known], merchant[known], rows.fraud[known], elsewise[known], merchants)
+    )
     value = label_evidence(rows.fraud[labelled], elsewise[labelled], episode.share)
     by_label = Grouped.of(merchant[labelled], rows.table.time_ms[labelled], merchants)
     seen = Evidence(by_label, rows.day[labelled], merchant[labelled], value, rows.first_ms)

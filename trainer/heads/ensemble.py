@@ -26,7 +26,7 @@ from panther_core.model_config import ModelConfig
 from trainer.heads.behaviour import BehaviourInputs
 from trainer.heads.boosting import best_columns, boosted_logits
 from trainer.heads.encoding import PiecewiseLinear
-from trainer.heads.neural import Inputs, Training, build, fit, logits
+from trainer.heads.neural import NeuralInputs, Training, build, fit, logits
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ class HeadRows:
         fit(model, self._inputs(head, x_RF, part), self.label[part], training, seed)
         return logits(model, self._inputs(head, x_RF, at))
 
-    def _inputs(self, head: Head, x_RF: NDArray[np.float32], at: Ints) -> Inputs:
+    def _inputs(self, head: Head, x_RF: NDArray[np.float32], at: Ints) -> NeuralInputs:
         cpu = torch.device("cpu")
         width = self.behaviour.e_NU.shape[1] if head.with_panther else 0
         codes = self.behaviour.codes_NS[at] if head.with_panther else np.zeros((len(at), 0), np.uint64)
-        return Inputs(
+        return NeuralInputs(
             torch.from_numpy(x_RF[at]), torch.from_numpy(self.behaviour.e_NU[at][:, :width]), as_tensor(codes, cpu)
         )
 

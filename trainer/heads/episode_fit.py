@@ -17,7 +17,7 @@ _ROUNDS = 4
 
 
 @dataclass(frozen=True)
-class Labels:
+class EpisodeLabels:
     """Labels to fit an episode by, one key a row; `elsewise` as in `label_evidence`."""
 
     day: Ints
@@ -27,7 +27,7 @@ class Labels:
     keys: int
 
 
-def fit_episode(labels: Labels) -> Episode:
+def fit_episode(labels: EpisodeLabels) -> Episode:
     """Most likely episode given the labels; hazard 0 when there is no fraud."""
     if not labels.fraud.any():
         return replace(_FIRST, hazard=0.0)
@@ -42,7 +42,7 @@ def fit_episode(labels: Labels) -> Episode:
     return _settled(labels, best[1])[1]
 
 
-def _settled(labels: Labels, episode: Episode) -> tuple[float, Episode]:
+def _settled(labels: EpisodeLabels, episode: Episode) -> tuple[float, Episode]:
     """Log likelihood, and hazard and share moved to where the filter's own beliefs confirm them."""
     shape = int(labels.day.max()) + 1, labels.keys
     counts = by_day(labels.day, labels.key, np.ones(len(labels.day)), shape)

@@ -25,16 +25,16 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Inputs:
+class NeuralInputs:
     """What a neural head sees of N rows; the behaviour inputs have width 0 for heads without PANTHER."""
 
     x_NF: Tensor
     e_NU: Tensor
     codes_NS: Tensor
 
-    def take(self, index: Tensor) -> Inputs:
+    def take(self, index: Tensor) -> NeuralInputs:
         """Some of the rows."""
-        return Inputs(self.x_NF[index], self.e_NU[index], self.codes_NS[index])
+        return NeuralInputs(self.x_NF[index], self.e_NU[index], self.codes_NS[index])
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DcnHead(nn.Module):
         self.out = nn.Linear(width + training.hidden, 1)
         self.dropout = nn.Dropout(training.dropout)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: NeuralInputs) -> Tensor:
         """Fraud logit [B]."""
         encoded = self.encoding(inputs.x_NF)
         learnt = [inputs.e_NU]
@@ -90,7 +90,7 @@ class DeepFmHead(nn.Module):
         self.deep = DeepLayers(fields * training.field, training.hidden, training.dropout)
         self.out = nn.Linear(training.hidden, 1)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: NeuralInputs) -> Tensor:
         """Fraud logit [B]."""
         encoded = self.encoding(inputs.x_NF)
         v_BFK = torch.einsum("bft,ftk->bfk", encoded, self.field_FTK)
@@ -110,7 +110,7 @@ def build(
     return DcnHead(encoding, behaviour[0].user_dim, TextCnn(*behaviour), training)
 
 
-def fit(model: nn.Module, inputs: Inputs, label: NDArray[np.int8], training: Training, seed: int) -> None:
+def fit(model: nn.Module, inputs: NeuralInputs, label: NDArray[np.int8], training: Training, seed: int) -> None:
     """Train in place: AdamW, one cycle, a fixed number of epochs (no label of the test week exists to stop by)."""
     torch.manual_seed(seed)
     target = torch.from_numpy(label.astype(np.float32))
@@ -134,7 +134,7 @@ def fit(model: nn.Module, inputs: Inputs, label: NDArray[np.int8], training: Tra
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, inputs: Inputs) -> NDArray[np.float64]:
+def logits(model: nn.Module, inputs: NeuralInputs) -> NDArray[np.float64]:
     """Fraud logits [N]."""
     parts = [model(inputs.take(index)) for index in torch.split(torch.arange(len(inputs.x_NF)), _CHUNK)]
     return torch.cat(parts).double().numpy()

@@ -18,7 +18,7 @@ from trainer.fit.checkpoint import Checkpoint
 from trainer.fit.curve import read_curve
 from trainer.fit.evaluate import Validation
 from trainer.fit.parallel import join
-from trainer.fit.pretrain import Run, pretrain
+from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.train_config import TrainConfig
 
 
@@ -37,7 +37,7 @@ def run(environment: dict[str, str], folder: Path, options: tuple[str, ...], cha
     validation = Validation(history, np.arange(len(history.code)), 50, model.length, 0)
     place = folder / (f"checkpoint{group.rank}" if "own" in options else "checkpoint")
     checkpoint = Checkpoint(place, f"key{group.rank}" if "other" in options else "key")
-    found = pretrain(panther, history, config, 1, Run(checkpoint, validation, folder / "curve.csv", group))
+    found = pretrain(panther, history, config, 1, PretrainOptions(checkpoint, validation, folder / "curve.csv", group))
     total = sum(float(p.detach().double().abs().sum()) for p in panther.parameters())
     curve = read_curve(folder / "curve.csv") if group.first else []
     return {"size": group.size, "weights": total, "epochs": found["epochs"], "curve": curve}

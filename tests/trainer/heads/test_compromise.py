@@ -11,7 +11,7 @@ from bench.fraud.cards import CARDS_A_DAY, by_card, day_hazard, raised, usual_le
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable, Words
 from trainer.heads.compromise import lone_frauds
-from trainer.heads.episode_fit import Labels, fit_episode
+from trainer.heads.episode_fit import EpisodeLabels, fit_episode
 
 
 @pytest.mark.parametrize(("length_d", "share"), [(12, 1.0), (28, 0.4)])
@@ -24,7 +24,7 @@ def test_an_episode_is_found_again(length_d: int, share: float) -> None:
         inside[day : day + length_d, key] = True
     day, key = rng.integers(0, days, 180_000), rng.integers(0, keys, 180_000)
     fraud = inside[day, key] & (rng.random(len(day)) < share) | (rng.random(len(day)) < 0.002)
-    found = fit_episode(Labels(day, key, fraud, np.full(len(day), 0.002), keys))
+    found = fit_episode(EpisodeLabels(day, key, fraud, np.full(len(day), 0.002), keys))
     assert found.length_d == pytest.approx(length_d, abs=1)
     assert found.share == pytest.approx(share, abs=0.06)
     assert found.hazard == pytest.approx(hazard, rel=0.3)
@@ -32,7 +32,7 @@ def test_an_episode_is_found_again(length_d: int, share: float) -> None:
 
 def test_no_fraud_no_episode() -> None:
     days = np.arange(20)
-    assert fit_episode(Labels(days, days * 0, days < 0, np.full(20, 0.1), 1)).hazard == 0
+    assert fit_episode(EpisodeLabels(days, days * 0, days < 0, np.full(20, 0.1), 1)).hazard == 0
 
 
 def test_lone_frauds_lie_between_honest_payments_of_their_merchant() -> None:
