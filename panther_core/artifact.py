@@ -1,15 +1,16 @@
-"""A model version on disk: a folder of JSON and safetensors. Nothing in it is ever unpickled; no torch is needed here.
+"""A model version on disk: a folder of JSON and safetensors, read without unpickling anything and without torch.
 
-manifest.json            everything about the version, and the sha256 of each other file
-schema.json              AttributeSchema
-vocabulary.json          Vocabulary
-model.safetensors        encoder and fraud head (panther_core.model)
-rules.safetensors        RuleModel
+manifest.json              everything about the version, and the sha256 of each file below but report.html
+schema.json                AttributeSchema
+vocabulary.json            Vocabulary
+model.safetensors          encoder and fraud head (panther_core.model)
+rules.safetensors          RuleModel
 merchant_risk.safetensors  MerchantRisk
-pretrain.csv             losses and validation figures by epoch
-tokenizer.json, tokenizer_report.json  the tokens by name and what they cover, for people
-(panther_core.data.token_report) report.json              figures of the run (trainer.report); report.html is drawn from
-it and not checksummed
+pretrain.csv               losses and validation figures by epoch
+tokenizer.json             the tokens by name (panther_core.data.token_report), for people
+tokenizer_report.json      what the tokens cover, for people
+report.json                figures of the training (trainer.report)
+report.html                page drawn from report.json
 """
 
 from __future__ import annotations
@@ -32,17 +33,14 @@ from panther_core.state.features import NAMES
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
 RUN_REPORT, PAGE = "report.json", "report.html"
-_SCHEMA, _VOCABULARY, _RULES, _RISK = (
-    "schema.json",
-    "vocabulary.json",
-    "rules.safetensors",
-    "merchant_risk.safetensors",
-)
+_SCHEMA, _VOCABULARY = "schema.json", "vocabulary.json"
+_RULES, _RISK = "rules.safetensors", "merchant_risk.safetensors"
 T = TypeVar("T")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A model version. Times in epoch ms; `data_window` is the first and last event time trained on."""
+    """What a model version is. Times are epoch ms; `data_window` is the first and last event time of the training
+    log."""
 
     name: str
     version: int
@@ -52,7 +50,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cached_width: int
     feature_names: tuple[str, ...]
     typical_surprise: tuple[float, ...]
-    """Mean surprise of each attribute (scoring.SURPRISE) on legitimate events, nats: what a reason is measured from."""
+    """Mean surprise of each attribute (scoring.SURPRISE) on legitimate events, nats. A reason says how far an event's
+    surprise lies above this mean."""
     threshold: float
     alert_budget: float
     """Share of transactions that the threshold was set to alert on."""
@@ -77,9 +76,9 @@ def save(
     rules: RuleModel,
     risk: MerchantRisk,
 ) -> Manifest:
-    """Write the rest; returns the manifest with its checksums.
+    """Write schema, vocabulary, rules, merchant risks and, last, the manifest, which is returned with checksums.
 
-    The weights must lie in `folder` by now, and the reports on tokens and on the run if there are to be any.
+    The weights must lie in `folder` already, and so must pretrain.csv and the reports to be checksummed.
     """
     (folder / _SCHEMA).write_bytes(msgspec.json.encode(schema))
     (folder / _VOCABULARY).write_bytes(msgspec.json.encode(vocabulary))

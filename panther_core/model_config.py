@@ -1,4 +1,5 @@
-"""Shape and losses of the model: every knob with its check. No torch, so that manifests can be read without it."""
+"""Shape and losses of the model: every setting with its range. Imports no torch, so that a manifest can be read
+where torch is not installed."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults are the paper's (4.2): 4 layers, 2 heads, length 256. Raises BadInput for a value out of range."""
 
     encoder: Encoder = "panther"
-    """Kind of the layers: the paper's, or a baseline (panther_core.model.baselines); only panther and transformer can
-    be encoded incrementally."""
+    """Kind of the layers: the paper's, or a baseline (panther_core.model.baselines). Only layers of panther and
+    transformer can be encoded incrementally."""
     length: Annotated[int, Range(2 * (RECENT + 1), 4096)] = 256
     """L, events of the longest context window; even."""
     d: Annotated[int, Range(4, 1024)] = 64
@@ -33,9 +34,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prototypes: Annotated[int, Range(1, 4096)] = 64
     """m, learnable prototypes of the pattern branch a layer."""
     attribute_embedding: bool = True
-    """Whether amount, channel, category and risk are embedded beside the token, so that [UNK] still says something."""
+    """Whether amount, channel, category and risk are embedded beside the token. With them an event whose combination is
+    not in the vocabulary ([UNK]) still differs from other such events."""
     profile: Literal["none", "first", "positional"] = "positional"
-    """How the static profile enters (paper 3.4): not, as a first token, or added at every position."""
+    """How the static profile enters (paper 3.4): not at all, as a first token, or added at every position."""
     user_dim: Annotated[int, Range(1, 512)] = 32
     """Width of the user embedding e_u."""
     dropout: Annotated[float, Range(0, 0.9)] = 0.1
@@ -45,19 +47,22 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contrastive_temperature: Annotated[float, Range(0.01, 10)] = 0.1
     """tau of InfoNCE."""
     attribute_weight: Annotated[float, Range(0, 10)] = 0.2
-    """Weight of the per-attribute prediction heads, whose surprises explain and feed the fraud head."""
+    """Weight of the per-attribute prediction heads. Their surprises are inputs of the fraud head and reasons of
+    alerts."""
     cnn_dim: Annotated[int, Range(1, 256)] = 16
     """Width of the event embedding of the text convolution (f_enc, eq. 3)."""
     cnn_filters: Annotated[int, Range(1, 256)] = 16
     """Filters for each width."""
     cnn_widths: tuple[int, ...] = (2, 3, 4)
-    """Widths of the convolution windows in events; at most 4: what a score request carries."""
+    """Widths of the convolution windows in events; at most 4, since a score request carries the new event and 3
+    before."""
     cross_layers: Annotated[int, Range(0, 8)] = 2
     """Cross layers of the fraud head (DCN-v2)."""
     head_hidden: Annotated[int, Range(1, 1024)] = 128
     """Width of the fraud head's deep part."""
     head_dropout: Annotated[float, Range(0, 0.9)] = 0.2
-    """Dropout of the fraud head's deep part and of its learnt inputs (e_u, text convolution): frauds are few."""
+    """Dropout of the fraud head's deep part and of its learnt inputs (e_u, text convolution), against overfitting: a
+    log holds few frauds."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "the model config")

@@ -1,1 +1,2 @@
-"""What everything else stands on: errors, what is said to people, settings, units of time."""
+"""What every other package uses: errors, output to people, settings and their ranges, files, units of time, log
+odds."""

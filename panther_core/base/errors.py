@@ -1,4 +1,4 @@
-"""Errors of the domain, as a tree by the reaction each asks for.
+"""Errors of the domain, as a tree: a branch for each way in which a caller reacts.
 
 PantherError
 ├── BadInput            the caller's data is wrong: fix the record, the file or the option
@@ -29,7 +29,7 @@ class InvalidEvent(BadInput):
 
 
 class InvalidFile(BadInput):
-    """A data file cannot be read as what it was said to be."""
+    """A data file cannot be read in the format that the caller named."""
 
 
 class ArtifactError(PantherError):

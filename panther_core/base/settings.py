@@ -1,4 +1,4 @@
-"""Connection settings, from the environment. Everything binds to or expects loopback unless told otherwise."""
+"""Settings from the environment: how to reach Kafka and Triton, and how a worker runs. Defaults name loopback."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class KafkaSettings(BaseSettings):
 
 
 class PantherSettings(BaseSettings):
-    """The system's own settings: `PANTHER_*` and `TRITON_URL`. Command-line options go before them."""
+    """The system's own settings: `PANTHER_*` and `TRITON_URL`. A command-line option overrides the environment."""
 
     model_config = SettingsConfigDict(env_prefix="PANTHER_", populate_by_name=True)
 

@@ -1,4 +1,4 @@
-"""Units of time in the epoch milliseconds that every time in this project is in, and days by name."""
+"""Units of time, in milliseconds: every time in this project is in milliseconds since the epoch, UTC."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The PANTHER model (paper 3 and 4). Torch is imported by the modules in here only, and not by this file."""
+"""The PANTHER model (paper 3 and 4). The modules of this package import torch; the rest of panther_core does not."""

@@ -1,4 +1,4 @@
-"""Encoder layers to compare PANTHER with, each as its authors describe it, all [B, T, D] -> [B, T, D] and causal.
+"""Encoder layers to compare PANTHER's with, each as its authors describe it; all map [B, T, D] to [B, T, D] causally.
 
 Shapes: B rows, T positions, D width, H heads, K = D / H. Padding on the right, as in panther_core.model.layers.
 """
@@ -42,7 +42,8 @@ class SasRecLayer(nn.Module):
 
 class HstuLayer(nn.Module):
     """HSTU's layer (arXiv 2402.17152, 3.2): U, V, Q, K = SiLU(f1(LN(x))); A = SiLU(Q K^T + rab) V / n without a
-    softmax; y = x + f2(LN(A) * U). The relative bias is positional alone: these inputs carry no times of their own."""
+    softmax; y = x + f2(LN(A) * U). The relative bias rab depends on positions alone, since a layer is not given
+    times."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -50,7 +51,8 @@ class HstuLayer(nn.Module):
         self.heads, self.length = config.heads, config.length
         self.norm = nn.LayerNorm(d, eps=1e-6)
         self.uvqk = nn.Linear(d, 4 * d, bias=False)
-        self.bias_N = nn.Parameter(torch.randn(config.length + 1) * 0.02)  # by distance; + 1: profile as first token
+        # bias by distance; + 1 for the profile as first token
+        self.bias_N = nn.Parameter(torch.randn(config.length + 1) * 0.02)
         self.attended_norm = nn.LayerNorm(d, eps=1e-6)
         self.out = nn.Linear(d, d)
         self.dropout = nn.Dropout(config.dropout)

@@ -1,4 +1,7 @@
-"""Known histories, in as few forwards as possible: which windows to encode, and what to ask of each event's score.
+"""Encoding and scoring of whole known histories: which windows to encode, and the request that scores each event.
+
+The worker encodes one window for each event. Training and replay know all events beforehand, so that one window can
+yield the outputs after many of its events.
 
 Plain numpy. K cached floats, L context length; places are positions in `History.order`.
 """
@@ -16,25 +19,25 @@ from panther_core.decide.scoring import ScoreRequest
 from panther_core.state.history import History
 from panther_core.state.window import RECENT, blocks, window_start
 
-_NEAR = 32  # events: starts that differ by less are near each other
+_NEAR = 32  # windows whose starts lie in the same stretch of so many events go into one batch
 
 
 @dataclass(frozen=True)
 class EncodedHistory:
-    """Outputs after each kept event, by place (position in `History.order`)."""
+    """Outputs after each kept event (one that is no redelivery), by place (position in `History.order`)."""
 
     cached: NDArray[np.float32]  # [kept, K]
     expected: NDArray[np.uint64]  # [kept, 3]
-    codes: NDArray[np.uint64]  # [kept] CODE of the event
+    codes: NDArray[np.uint64]  # [kept] packed CODE of the event
     place: NDArray[np.int64]  # [N] place of each event, -1 for one that was not kept
 
 
 @dataclass(frozen=True)
 class Windows:
-    """W forwards: window w holds the events at places begin..end-1, of whose outputs those from `first` on count.
+    """W windows to encode: window w holds the events at places begin..end-1; its outputs from place `first` on count.
 
-    An output is what the stream had after that event: the window is cut where the profile changes, because the
-    profile in force enters at every position.
+    Each output that counts is the one the worker had after that event. A window ends where the user's profile changes,
+    because the profile in force at the newest event enters at every position.
     """
 
     begin: NDArray[np.int64]
@@ -45,15 +48,15 @@ class Windows:
         return len(self.begin)
 
     def take(self, index: NDArray[np.intp]) -> Windows:
-        """Some of them."""
+        """The windows with these numbers."""
         return Windows(self.begin[index], self.end[index], self.first[index])
 
 
 def plan(history: History, length: int, known: NDArray[np.int64] | None = None) -> Windows:
     """Windows that yield the outputs after every kept event exactly once.
 
-    `known` [U]: events that each user had before; those of them in the window then are the first in `history.order`
-    (panther_core.model.carried), and their outputs are not asked for again.
+    `known` [U]: how many events each user had before this history. Those that windows still reach are the user's first
+    in `history.order` (panther_core.model.carried); their outputs are known and not asked for again.
     """
     out: list[tuple[int, int, int]] = []
     profile = np.ascontiguousarray(history.profile[history.order]).view(np.uint64)[:, 0]
@@ -72,9 +75,10 @@ def plan(history: History, length: int, known: NDArray[np.int64] | None = None) 
 def chunks(
     length: NDArray[np.int64], positions: int, start: NDArray[np.int64] | None = None
 ) -> Iterator[NDArray[np.intp]]:
-    """Indices by ascending length, in groups whose padded size is at most `positions` (or one row).
+    """Indices of windows by ascending length, in groups whose padded size is at most `positions`, or of one window.
 
-    `start`: first position of each that counts; those with starts that are close come together.
+    `start`: first position of each window whose output counts. Windows with close starts come together, since what is
+    computed of a group begins at its earliest start.
     """
     near = np.zeros(len(length), np.int64) if start is None else start // _NEAR
     order = np.lexsort((length, near))
@@ -90,20 +94,21 @@ def chunks(
 
 
 def padded(values: NDArray[np.uint64], begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Rows values[begin:end], [W, longest], zeros on the right."""
+    """Rows values[begin:end] as one array [W, longest], zeros on the right."""
     at = begin[:, None] + np.arange(int((end - begin).max(initial=0)))
     return np.where(at < end[:, None], values[np.minimum(at, len(values) - 1)], np.uint64(0))
 
 
 def places(history: History) -> NDArray[np.int64]:
-    """Place of each event, [N]; -1 for one that was not kept."""
+    """Place of each event in `history.order`, [N]; -1 for an event that was not kept."""
     place = np.full(len(history.code), -1, np.int64)
     place[history.order] = np.arange(len(history.order))
     return place
 
 
 def score_request(history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> ScoreRequest:
-    """What the stream asked when these (kept) events arrived: their users' outputs after the event before."""
+    """The request that the worker made when the (kept) events `rows` arrived, with the outputs after the event
+    before."""
     place, known = encoded.place[rows], history.history_len[rows]
     back = np.arange(RECENT, 0, -1)
     recent = np.where(back <= known[:, None], encoded.codes[np.maximum(place[:, None] - back, 0)], np.uint64(0))

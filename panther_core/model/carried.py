@@ -1,7 +1,8 @@
-"""A stretch of a log whose users have a past: what is needed of that past to encode the stretch window by window.
+"""A stretch of a log (a chunk of a replay) whose users had events before it: what encoding it needs of those events.
 
-A window begins at most L events back (panther_core.state.window), and the ring of a user's state holds those. They are
-put before the user's events as rows of their own, so that encoding and scoring know of nothing but histories. G users.
+A window begins at most L events back (panther_core.state.window), and the ring of a user's state holds the codes of
+these events. They are put before the user's own events as rows of a history, so that encoding and scoring need no case
+for users with a past. G users.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from panther_core.state.transition import code_array, context
 
 @dataclass(frozen=True)
 class ContinuedHistory:
-    """Some users' part of a stretch. Rows 0..len(rows)-1 of `history` are the stretch's, the rest is the past."""
+    """Some users' part of a stretch. Rows 0..len(rows)-1 of `history` are events of the stretch, later rows the
+    past."""
 
     history: History
-    rows: NDArray[np.int64]  # row in the stretch of each of `history`'s own rows
+    rows: NDArray[np.int64]  # row number in the stretch of each of `history`'s first len(rows) rows
     known: NDArray[np.int64]  # [G] events of each user before the stretch
-    place: NDArray[np.int64]  # [G] place of the last of them, -1 for a new user
+    place: NDArray[np.int64]  # [G] place of the last event before the stretch, -1 for a new user
 
     def put_outputs(self, encoded: EncodedHistory, cached: NDArray[np.float32], expected: NDArray[np.void]) -> None:
-        """Give the last event before the stretch the outputs [G, K] and [G, 3] that it had, in place."""
+        """Put the outputs [G, K] and [G, 3] that each user's state held into `encoded`, at the last event before the
+        stretch."""
         there = self.known > 0
         encoded.cached[self.place[there]] = cached[there]
         encoded.expected[self.place[there]] = (
@@ -41,13 +44,13 @@ class ContinuedHistory:
 
 
 def history_continued_from(history: History, low: int, high: int, before: NDArray[np.void]) -> ContinuedHistory:
-    """Users low..high-1 of `history`; `before` are their states when it began."""
+    """History of users low..high-1 of `history`, their past put in front; `before` are their states when it began."""
     rows = history.order[history.bounds[low] : history.bounds[high]]
     codes, length = context(before)
     past = np.arange(codes.shape[1]) < length[:, None]
     own = np.diff(history.bounds[low : high + 1])
     users = np.arange(high - low)
-    # stable: within a user the past (even) comes before the stretch (odd), each in its order
+    # sort by user, the past (even key) before the stretch (odd key); a stable sort keeps the order within each
     order = np.argsort(np.r_[np.repeat(2 * users + 1, own), np.repeat(2 * users, length)], kind="stable")
     bounds = np.r_[0, np.cumsum(own + length)]
     joined = replace(
@@ -66,7 +69,7 @@ def history_continued_from(history: History, low: int, high: int, before: NDArra
 
 
 def groups(history: History, before: NDArray[np.void], length: int, positions: int) -> list[tuple[int, int]]:
-    """Cut the users into stretches (low, high) of at most `positions` events, their pasts included, or one user."""
+    """Ranges of users (low, high) with at most `positions` events each, past ones included; or with one user."""
     size = np.diff(history.bounds) + np.minimum(before["n"], length)
     total = np.r_[0, np.cumsum(size)]
     out, low = [], 0

@@ -1,4 +1,4 @@
-"""CODE records on the model's device: attribute indices and token ids of packed codes."""
+"""Packed codes of events (schema.CODE) as tensors: their attributes, and their token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from panther_core.data.schema import CODE, AttributeSchema, Vocabulary
 
-#: the attributes that make up a token, then those that only accompany it; CODE order
+#: the attributes that make up a token; ATTRIBUTES adds those that do not; both in the order of CODE
 TOKEN_ATTRIBUTES = ("amount", "channel", "category", "risk")
 ATTRIBUTES = (*TOKEN_ATTRIBUTES, "gap", "hour", "flags")
 
@@ -27,19 +27,19 @@ def attributes(codes: Tensor) -> Tensor:
 
 
 def as_words() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Of each attribute, where its bits begin in a packed code, and the mask of them once there."""
+    """For each attribute: how far to shift a packed code to the right, and the mask to apply after the shift."""
     fields = [CODE.fields[name] for name in ATTRIBUTES]  # type: ignore[index]
     shifts = np.array([8 * field[1] for field in fields], np.uint64)
     return shifts, np.array([(1 << (8 * field[0].itemsize)) - 1 for field in fields], np.uint64)
 
 
 def sizes(schema: AttributeSchema) -> list[int]:
-    """Number of codes of each attribute, ATTRIBUTES order."""
+    """Number of codes of each attribute, in the order of ATTRIBUTES."""
     return [schema.sizes[name] for name in ATTRIBUTES]
 
 
 class Tokeniser(nn.Module):
-    """`Vocabulary.tokens` where the model runs; tests hold the two equal."""
+    """`Vocabulary.tokens` in torch, on the model's device. Tests compare the two."""
 
     keys: Tensor
     codes: Tensor
@@ -48,7 +48,8 @@ class Tokeniser(nn.Module):
         super().__init__()
         self.radix = vocabulary.radix
         self.size = vocabulary.size
-        # a sentinel keeps the look-up in range for an empty vocabulary, and behind the last key
+        # the sentinel keeps the index of the look-up in range when the vocabulary is empty or the number is above all
+        # keys
         keys = torch.tensor([*vocabulary.keys, torch.iinfo(torch.int64).max], dtype=torch.int64)
         self.register_buffer("keys", keys, persistent=False)
         codes = as_tensor(vocabulary.codes().view(np.uint64), torch.device("cpu"))

@@ -34,7 +34,8 @@ class DeepLayers(nn.Sequential):
 
 
 class Dcn(nn.Module):
-    """`cross_layers`, `head_hidden` and `head_dropout` of the config; starts out as the constant 0."""
+    """Cross and deep layers sized by `cross_layers`, `head_hidden` and `head_dropout`. Untrained, it gives 0 for any
+    row."""
 
     def __init__(self, width: int, config: ModelConfig) -> None:
         super().__init__()

@@ -1,17 +1,17 @@
-"""Why the fraud head gave its score: the calibrated logit as a base plus one term for each kind of reason, exactly.
+"""Why the fraud head gave its score: the calibrated logit as a base plus one term for each kind of reason.
 
 The kinds partition the head's inputs (panther_core.decide.reasons.KINDS). Starting from a base input, the kinds' inputs
-are replaced by the row's own one kind after the other; a kind's term is how far its step moved the logit, so the terms
-telescope to logit - base. What two kinds do only together goes to the later one: the steps are taken in the order of
-KINDS and in the reverse order, and averaged, which splits it evenly between any two.
+are replaced by the row's own one kind after the other. A kind's term is how far its step moved the logit, so the terms
+add up to logit - base. An effect that two kinds have only together falls to the step of the later kind; the steps are
+taken in the order of KINDS and in the reverse order, and averaged, which splits such an effect evenly between the two.
 
 The base is an average transaction of a user of whom nothing is known: dense inputs at their training mean (0 when
-standardised), e_u as a user without profile and history has it, no window of the text convolution. It is made of what
-every artifact holds already.
+standardised), e_u of a user without profile and history, no window of the text convolution. Every artifact holds the
+numbers for it.
 
-Beside the terms: the prototypes of the last layer (paper 3.3) nearest to the user's state before the transaction. What
-SPRM weighs them by are inner states that the cached outputs do not hold; their direction in the state they helped to
-make is compared instead.
+Beside the terms: the prototypes of the last layer (paper 3.3) nearest to the user's state before the transaction. The
+inner states from which SPRM weighs prototypes are not among the cached outputs. So the contribution that each prototype
+makes to a state is compared, by its direction, with the state itself.
 
 Shapes: B rows, G kinds, S = 2 G steps a row, X dense inputs, U width of e_u, P pooled features.
 """
@@ -29,17 +29,18 @@ from panther_core.model.head import FraudHead
 from panther_core.model.layers import Layer
 from panther_core.model.panther import Panther
 
-_ROWS = 256  # rows at a time: bounds memory
+_ROWS = 256  # rows explained at a time, which bounds memory
 
-# From the base every forward step adds a kind, from the row's own input every backward step takes the first one away:
-# taken[s, g] = step s has kind g as the row has it. The first half ends at the row itself, the second at the base.
+# Which inputs each step uses: taken[s, g] says that step s has the inputs of kind g from the row, not from the base.
+# Steps of the first half add one kind after the other until all are the row's; steps of the second half begin with the
+# first kind at the base and end with all of them there.
 _G = len(KINDS)
 _TAKEN = torch.from_numpy(np.concatenate([np.tri(_G), 1 - np.tri(_G)]) > 0)
 
 
 def nearest_prototypes(panther: Panther, h_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers [B, PROTOTYPES], from 1, of the prototypes whose contribution to a state points most the way h does, and
-    the cosines; zeros where the model has none."""
+    """Numbers [B, PROTOTYPES], counted from 1, of the prototypes whose contribution to a state has the direction
+    nearest to h, and the cosines; zeros where the model has too few prototypes."""
     number = torch.zeros(len(h_BD), PROTOTYPES, dtype=torch.int32, device=h_BD.device)
     cosine = h_BD.new_zeros(len(h_BD), PROTOTYPES)
     last = panther.layers[-1]

@@ -3,9 +3,9 @@
 Shapes: B rows, S events (the newest last), C width of the event embedding, P pooled features, F context features,
 W = RECENT + 1 events under the widest window.
 
-The text convolution is decomposable. A window counts only when all of its events exist, and activations are >= 0
-with 0 for "no window at all"; so the maximum over the last S events is max(cached maximum over the windows inside the
-S - 1 events before, the few windows that end at the new event), exactly.
+The text convolution can be computed in two parts. A window counts only when all of its events exist, and activations
+are >= 0, with 0 where there is no window. So the maximum over the last S events is exactly the larger of the cached
+maximum over the windows inside the S - 1 events before, and the maximum over the few windows that end at the new event.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from panther_core.model.dcn import CrossLayers, DeepLayers
 from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT
 
-CLIP = 8.0  # standard deviations
-MAX_Z, MIN_SIGMA = 1e6, 1e-9
+CLIP = 8.0  # standard deviations that a dense input is cut off at
+MAX_Z, MIN_SIGMA = 1e6, 1e-9  # bounds of z and of the sigma that it is divided by
 
 
 class TextCnn(nn.Module):
-    """Convolution windows of several widths over event embeddings, as one matrix over the newest W events."""
+    """Convolution windows of several widths over event embeddings, computed as one matrix over the newest W events."""
 
     taps_PW: Tensor
 
@@ -44,11 +44,12 @@ class TextCnn(nn.Module):
         self.bias_P = nn.Parameter(torch.zeros(config.pooled))
 
     def activations(self, codes: Tensor) -> Tensor:
-        """Activations [B, T - RECENT, P] of the windows that end at events RECENT.. of codes [B, T]; 0 = none."""
+        """Activations [B, T - RECENT, P] of the windows that end at each event from RECENT on; 0 where there is no
+        window."""
         return self.activations_of(attributes(codes))
 
     def activations_of(self, parts: Tensor) -> Tensor:
-        """The same of attribute codes [B, T, 7]."""
+        """As `activations`, of attribute codes [B, T, 7] instead of packed ones."""
         rows = parts + torch.tensor(self.offsets, device=parts.device)
         e_BTC = F.embedding_bag(rows.flatten(0, -2), self.table, mode="sum").view(*parts.shape[:-1], -1)
         there_BT = parts[..., ATTRIBUTES.index("amount")] > 0  # every real event has an amount code of 1 or more
@@ -63,7 +64,8 @@ class TextCnn(nn.Module):
         return self.activations(F.pad(codes_BT, (RECENT, 0)))
 
     def pooled(self, a_BTP: Tensor) -> Tensor:
-        """What to cache after each event, [B, T, P], from `every`: the maximum over the S - 1 events up to it."""
+        """Features to cache after each event, [B, T, P]: the maximum of what `every` gives over the S - 1 events up to
+        it."""
         widths = sorted(set(self.widths))
         parts = torch.split(a_BTP, len(self.widths) // len(widths), dim=2)
         # a window of w events that ends at t lies inside the last S - 1 events of t' when t' - t <= S - 1 - w
@@ -75,7 +77,7 @@ class TextCnn(nn.Module):
 
 
 def running_max(a_BTP: Tensor, reach: int) -> Tensor:
-    """Maximum over the newest `reach` positions up to each one, values >= 0, in log2(reach) steps."""
+    """Maximum [B, T, P] over the `reach` positions that end at each one, of values >= 0; takes log2(reach) steps."""
     if reach <= 0:
         return torch.zeros_like(a_BTP)
     done = 1
@@ -97,13 +99,14 @@ class Deviation:
 
     @property
     def z_B(self) -> Tensor:
-        """(p - mu) / sigma; bounded, since sigma can be next to nothing."""
+        """(p - mu) / sigma [B], within +-MAX_Z: sigma is almost 0 where the prediction is almost uniform."""
         z = (self.log_p_B.exp() - self.mu_B) / self.sigma_B.clamp(min=MIN_SIGMA)
         return z.clamp(-MAX_Z, MAX_Z)
 
 
 class FraudHead(nn.Module):
-    """DCN-v2 over standardised features, e_u, deviation and pooled text convolution; calibrated by scale and bias."""
+    """DCN-v2 over standardised features and deviation, e_u and the pooled text convolution. `scale` and `bias`
+    calibrate."""
 
     mean: Tensor
     std: Tensor
@@ -113,7 +116,7 @@ class FraudHead(nn.Module):
     def __init__(self, config: ModelConfig, schema: AttributeSchema, features: int) -> None:
         super().__init__()
         self.text = TextCnn(config, schema)
-        dense = features + len(SURPRISE) + 4  # log p, z, spread of the prediction, cold
+        dense = features + len(SURPRISE) + 4  # 4: log p, z, log sigma, cold (whether the user has no history)
         self.register_buffer("mean", torch.zeros(dense))
         self.register_buffer("std", torch.ones(dense))
         self.register_buffer("scale", torch.ones(()))
@@ -126,17 +129,18 @@ class FraudHead(nn.Module):
 
     @staticmethod
     def dense(features_BF: Tensor, delta: Deviation, cold_B: Tensor) -> Tensor:
-        """psi and Delta side by side, not yet standardised; z and sigma on a logarithmic scale."""
+        """psi and Delta side by side [B, X], not yet standardised; z and sigma on a logarithmic scale."""
         columns = [delta.log_p_B, torch.asinh(delta.z_B), delta.sigma_B.clamp(min=MIN_SIGMA).log(), cold_B.float()]
         return torch.cat([features_BF, torch.stack(columns, dim=1), delta.surprise_BA], dim=1)
 
     def logit(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
-        """Fraud logit [B] as trained, before calibration; `pooled_BP` includes the new event's windows."""
+        """Fraud logit [B] before calibration; `pooled_BP` is over all windows, those that end at the new event
+        included."""
         standard = ((dense_BX - self.mean) / self.std).clamp(-CLIP, CLIP)
         x0 = torch.cat([standard, self.dropout(e_BU), self.dropout(pooled_BP)], dim=1)
         out: Tensor = self.out(torch.cat([self.cross(x0), self.deep(x0)], dim=1))
         return out[:, 0]
 
     def probability(self, logit_B: Tensor) -> Tensor:
-        """Calibrated fraud probability [B] (Platt)."""
+        """Fraud probability [B] of logits before calibration (Platt scaling)."""
         return torch.sigmoid(self.scale * logit_B + self.bias)

@@ -1,8 +1,9 @@
-"""Encoding that continues where it stopped: one new event costs one position of transformer work.
+"""Encoding with a memory of each user (a slab of the pool): a new event costs one position of transformer work.
 
-For each user of a request: the slab holds the window's beginning (its hash, extended by the events it has not seen,
-gives the hash in the request) -> advance by those events; the very same window -> answer from the slab; anything
-else -> recompute, filling the slab. All three give what `PantherModel.encode` gives, to 1e-5 in float32.
+For each user of a request one of three things is done. The slab holds exactly the window asked for: answer from it. The
+slab holds the beginning of the window (its hash, extended by the newer events, gives the hash in the request): append
+these events. Anything else: compute the whole window and fill the slab. All three give what `PantherModel.encode`
+gives, to 1e-5 in float32.
 
 Shapes as in panther_core.model.kernels.pool; B rows, T window positions.
 """
@@ -34,7 +35,7 @@ from panther_core.state.transition import extend_hash, hash_codes
 from panther_core.state.waves import waves
 from panther_core.state.window import RECENT
 
-#: with more new events than this, one full forward is cheaper than as many single steps
+#: a slab that lacks more events than this is computed anew: one full forward is cheaper than as many single steps
 MAX_SUFFIX = 16
 SERVED = ("panther", "transformer")  # encoders made of panther_core.model.layers
 
@@ -49,8 +50,8 @@ class IncrementalEncoder:
         precision: Precision = "float32",
         make_step: Callable[[PantherModel, SlabPool], Step] = step_for,
     ) -> None:
-        """`precision`: of the slabs, and on a GPU of the matrix products. Raises BadInput when the budget holds not
-        one user, or the encoder keeps nothing that can be continued."""
+        """`precision`: of the slabs, and on a GPU of the matrix products too. Raises BadInput when the budget is too
+        small for one user, or the model's encoder is a baseline that has no incremental step."""
         if model.config.encoder not in SERVED:
             raise BadInput(
                 f"expected an encoder out of {', '.join(SERVED)} to encode incrementally, "
@@ -65,7 +66,8 @@ class IncrementalEncoder:
 
     @torch.inference_mode()
     def encode(self, request: EncodeRequest) -> EncodeResponse:
-        """Outputs after the newest event of each window; rows with the same user are answered one after the other."""
+        """Outputs after the newest event of each window. Rows of one user are answered one after the other, in
+        order."""
         cached = np.empty((len(request.user), cached_width(self.config)), np.float32)
         expected = np.empty((len(request.user), 3), np.uint64)
         _, rows = np.unique(request.user, return_inverse=True)
@@ -77,7 +79,8 @@ class IncrementalEncoder:
         return EncodeResponse(cached, expected)
 
     def warm_up(self) -> None:
-        """One full and one incremental step of a made-up user, who leaves no trace: compiles the kernels."""
+        """Encode a made-up user in full and then by one event, which compiles the kernels; empty the pool
+        afterwards."""
         codes = np.zeros((1, self.config.length), np.uint64)
         codes[0, :2] = 1
         user, profile = np.ones(1, np.uint64), np.zeros((1, PROFILE_FIELDS), np.uint8)
@@ -86,7 +89,7 @@ class IncrementalEncoder:
         self.pool.forget()
 
     def _bring_up(self, request: EncodeRequest, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Make every row's slab hold its window; returns the slots."""
+        """Make the slab of each row's user hold the row's window; returns the slots."""
         pool, stats = self.pool, self.pool.stats
         slots = pool.slots(request.user[rows])
         known, wanted = pool.length[slots], request.length[rows].astype(np.int64)
@@ -102,14 +105,14 @@ class IncrementalEncoder:
         stats.stale += int((~usable & (known > 0)).sum())
         stats.suffix += int(new[usable].sum())
         fresh = np.flatnonzero(~usable)
-        pool.length[slots[fresh]] = 0  # whatever happens below, a half-written slab is never taken for a good one
+        pool.length[slots[fresh]] = 0  # after an error below, a half-written slab counts as empty
         for part in chunks(wanted[fresh], POSITIONS):
             self._recompute(request, rows[fresh[part]], slots[fresh[part]])
         self._advance(request, rows[usable], slots[usable])
         return slots
 
     def _recompute(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:
-        """One full forward over the windows, keeping keys, values, convolution inputs and activations."""
+        """One full forward over the windows; keys, values, convolution inputs and activations go into the slabs."""
         model, text = self.model.panther, self.model.head.text
         slot_B, last_B = self._tensor(slots), self._tensor(request.length[rows].astype(np.int64) - 1)
         longest = int(request.length[rows].max())
@@ -122,11 +125,14 @@ class IncrementalEncoder:
         self._finish(request, rows, slots, x_BD, pooled_BTP[torch.arange(len(rows), device=last_B.device), last_B])
 
     def _fill(self, x_BTD: Tensor, slot_B: Tensor, last_B: Tensor) -> Tensor:
-        """All layers over whole slabs whose newest position is `last`; the last layer's output [B, D] there."""
+        """Run all layers over whole windows and fill the slabs; returns the last layer's output [B, D] at position
+        `last`."""
         pool, positions = self.pool, x_BTD.shape[1]
         *early, final = (cast(Layer, layer) for layer in self.model.panther.layers)
         back_R = torch.arange(RING, device=last_B.device)
-        ring_BR = last_B[:, None] - (last_B[:, None] - back_R) % RING  # position that each ring place holds
+        ring_BR = (
+            last_B[:, None] - (last_B[:, None] - back_R) % RING
+        )  # newest position that each place of the ring holds
         with self.step.computing():
             for n, layer in enumerate((*early, final)):
                 u_BTD = layer.norm(x_BTD)
@@ -142,7 +148,7 @@ class IncrementalEncoder:
         return x_BD
 
     def _advance(self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64]) -> None:
-        """Append what is new, position by position."""
+        """Append the events that the slabs lack, one position at a time for all rows."""
         behind = self.pool.length[slots] < request.length[rows]
         rows, slots = rows[behind], slots[behind]
         while len(rows):
@@ -158,8 +164,8 @@ class IncrementalEncoder:
     def _step(
         self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], at: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
-        """One event of each row, at window position `at`: the last layer's output [B, D] and the pooled text features
-        [B, P] after it."""
+        """Append one event to each row's slab, at window position `at`. Returns the last layer's output [B, D] and the
+        pooled text features [B, P] after that event."""
         model, text = self.model.panther, self.model.head.text
         back = at[:, None] + np.arange(-RECENT, 1)
         codes = np.where(back >= 0, request.codes[rows[:, None], np.maximum(back, 0)], np.uint64(0))
@@ -178,7 +184,7 @@ class IncrementalEncoder:
     def _finish(
         self, request: EncodeRequest, rows: NDArray[np.intp], slots: NDArray[np.int64], x_BD: Tensor, pooled_BP: Tensor
     ) -> None:
-        """Outputs of rows whose slab now holds their whole window."""
+        """Compute and keep the outputs of rows whose slabs now hold their whole windows."""
         if self._kernel is not None:
             self.pool.cached[slots], self.pool.expected[slots] = self._kernel.outputs(x_BD.numpy(), pooled_BP.numpy())
         else:

@@ -1,9 +1,9 @@
 """One PANTHER layer (paper 3.3): causal attention in parallel with SPRM, then feed-forward.
 
-Shapes: B rows, T positions, D width, H heads, K = D / H, M prototypes. Padding is on the right, where causality makes
-it harmless. Everything but `attend` and the taps of the convolution works on any leading shape, so that a cached
-step for one new position (keys and values, and the last REACH inputs, kept a user) shares all weights and code:
-its own attention over the slab, its own convolution over the inputs it kept, `Sprm.look_up`, `combine`.
+Shapes: B rows, T positions, D width, H heads, K = D / H, M prototypes. Padding is on the right; a causal layer computes
+nothing before the padding from it. Everything but `attend` and the taps of the convolution works on any leading shape:
+the incremental step (panther_core.model.kernels), which keeps keys, values and the last REACH inputs of each user, has
+an attention and taps of its own, and uses `Sprm.convolve`, `Sprm.look_up` and `combine` of this file for the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from panther_core.model_config import ModelConfig
 
-#: how far back the causal convolutions look: kernel 3 with dilation 2
+#: distance of the furthest input of the causal convolutions: kernel 3 with dilation 2
 REACH = 4
 TAPS = (0, 1, 2, 4)  # distances that kernel 3 reaches with dilations 1 (0, 1, 2) and 2 (0, 2, 4)
 
@@ -37,7 +37,8 @@ class Sprm(nn.Module):
         return [padded[:, REACH - tap : REACH - tap + length] for tap in TAPS]
 
     def taps_4D(self) -> Tensor:
-        """Weights at distances TAPS: two convolutions that are added are one, with the sum of their kernels."""
+        """Weights [4, D] at distances TAPS. The sum of two convolutions is one convolution with the sum of their
+        kernels."""
         near, far = self.near_3D, self.far_3D
         return torch.stack([near[0] + far[0], near[1], near[2] + far[1], far[2]])
 
@@ -49,12 +50,12 @@ class Sprm(nn.Module):
         return c
 
     def weights(self, c: Tensor) -> Tensor:
-        """How much each prototype is attended to, [..., M]; they add up to 1."""
+        """Attention weights [..., M] over the prototypes; they add up to 1."""
         return torch.softmax(c @ self.prototypes_MD.T * c.shape[-1] ** -0.5, dim=-1)
 
     def look_up(self, c: Tensor) -> Tensor:
         """Output [..., D] of attention over the prototypes."""
-        out: Tensor = self.weights(c) @ self.out(self.prototypes_MD)  # M rows are projected instead of all positions
+        out: Tensor = self.weights(c) @ self.out(self.prototypes_MD)  # projects M rows, not all positions
         return out
 
 
@@ -86,9 +87,9 @@ class Layer(nn.Module):
         return a_BHTK.transpose(1, 2).flatten(2), k_BHTK, v_BHTK
 
     def newest(self, x_BTD: Tensor, u_BTD: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer's output [B, D] at position `last` of each row alone, with keys and values of all positions.
+        """The layer's output [B, D] at position `last` of each row alone, and keys and values of all positions.
 
-        All that is asked of an encoder's last layer when only the newest event's outputs are wanted; u = LN(x).
+        For an encoder's last layer when only the newest event's outputs are wanted. u = LN(x).
         """
         d, rows = x_BTD.shape[2], torch.arange(len(last_B), device=last_B.device)
         kv_BTE = F.linear(u_BTD, self.qkv.weight[d:], self.qkv.bias[d:])
@@ -109,7 +110,7 @@ class Layer(nn.Module):
         return None if self.sprm is None else self.sprm.look_up(self.sprm.convolve(self.sprm.taps(u_BTD)))
 
     def combine(self, x: Tensor, attended: Tensor, pattern: Tensor | None) -> Tensor:
-        """Close the layer, [..., D]: residuals of attention and pattern branch, then feed-forward."""
+        """The layer's output [..., D] from its two branches: add them to x, then the feed-forward part."""
         branch = self.out(attended)
         if pattern is not None:
             branch = branch + pattern
@@ -118,8 +119,10 @@ class Layer(nn.Module):
         return out
 
     def since(self, x_BTD: Tensor, start: int) -> Tensor:
-        """What `forward` gives for positions from `start` on, [B, T - start, D]: all that is asked of an encoder's
-        last layer when the outputs of earlier events are known."""
+        """As `forward`, for positions from `start` on alone, [B, T - start, D].
+
+        For an encoder's last layer when the outputs of earlier events are not wanted.
+        """
         d, length = x_BTD.shape[2], x_BTD.shape[1]
         u_BTD = self.norm(x_BTD)
         kv_BTE = F.linear(u_BTD, self.qkv.weight[d:], self.qkv.bias[d:])

@@ -1,10 +1,10 @@
-"""What `encode` caches in a user's state, K floats, by name: h, e_u, pooled, log_z, mu, sigma (in this order).
+"""The K floats that `encode` caches in a user's state, in this order:
 
-h        d          state that predicts the next transaction
+h        d          state after the newest event, from which the next transaction is predicted
 e_u      user_dim   contrastive user embedding, unit length
 pooled   3 x 16     largest activation of each text-convolution filter within the last S - 1 events
 log_z    1          log of the softmax denominator of the next-token prediction
-mu       1          mean of the predicted probabilities over the vocabulary, 1 / V
+mu       1          mean of the predicted probabilities over the V tokens: 1 / V
 sigma    1          their standard deviation (paper 4.1.3)
 """
 
@@ -30,13 +30,13 @@ class Outputs:
     sigma_B: Tensor
 
     def pack(self) -> Tensor:
-        """[B, K] in the order above."""
+        """[B, K] in the order at the top of this file."""
         scalars = torch.stack([self.log_z_B, self.mu_B, self.sigma_B], dim=1)
         return torch.cat([self.h_BD, self.e_BU, self.pooled_BP, scalars], dim=1)
 
 
 def cached_width(config: ModelConfig) -> int:
-    """K."""
+    """K, the number of floats cached for a user."""
     return config.d + config.user_dim + config.pooled + 3
 
 

@@ -1,4 +1,4 @@
-"""The behaviour model (paper 3): embeddings, causal layers, and what is read off the state after each event.
+"""The behaviour model (paper 3): embeddings, causal layers, and the predictions made from the state after each event.
 
 Shapes: B rows, T positions (T <= L, padded on the right with zero codes), D width, V tokens, A attributes, U width of
 e_u, N rows of any origin.
@@ -21,10 +21,10 @@ _MAX_TEMPERATURE = 100.0
 
 
 class Panther(nn.Module):
-    """Pretrained without labels to predict the next transaction.
+    """The encoder, pretrained without labels to predict the next transaction.
 
-    Linear tables are one matrix: row t is token t, then come the codes of each attribute. Tokens are composed (token
-    row + rows of their attributes), on the input side and, tied, on the output side (`token_table`).
+    All embeddings of events are rows of one matrix, `table`: row t is token t, then come the codes of each attribute.
+    A token's embedding is its row plus the rows of its attributes; input and output (`token_table`) share them.
     """
 
     def __init__(self, config: ModelConfig, schema: AttributeSchema, vocabulary: Vocabulary) -> None:
@@ -57,11 +57,11 @@ class Panther(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def embed(self, codes_BT: Tensor, position: Tensor) -> Tensor:
-        """Input [B, T, D] of events at window positions `position` (broadcast to [B, T]), the profile not yet added."""
+        """Embeddings [B, T, D] of events at window positions `position` (broadcast to [B, T]), without the profile."""
         return self.embed_parts(attributes(codes_BT), position)
 
     def embed_parts(self, parts: Tensor, position: Tensor) -> Tensor:
-        """The same of attribute codes [B, T, 7]."""
+        """As `embed`, of attribute codes [B, T, 7] instead of packed ones."""
         rows = torch.cat(
             [self.tokeniser(parts)[..., None], parts[..., self._embedded] + self.offsets[self._embedded]], dim=-1
         )
@@ -69,7 +69,7 @@ class Panther(nn.Module):
         return events + self.position_TD[position]
 
     def profile_vector(self, profile_N8: Tensor) -> Tensor:
-        """[N, D] of profile codes; zeros when the model has no use for profiles."""
+        """Embedding [N, D] of profile codes; zeros when the model does not use profiles."""
         if self.config.profile == "none" or not self.profile_offsets:
             return self.position_TD.new_zeros(len(profile_N8), self.config.d)
         fields = len(self.profile_offsets)
@@ -78,7 +78,7 @@ class Panther(nn.Module):
         return out
 
     def inputs(self, codes_BT: Tensor, profile_B8: Tensor) -> Tensor:
-        """What enters the first layer, [B, T, D]; [B, T + 1, D] where the profile is a token of its own."""
+        """Input of the first layer, [B, T, D]; [B, T + 1, D] where the profile is a token of its own, in front."""
         p_BD = self.profile_vector(profile_B8)
         x_BTD = self.embed(codes_BT, torch.arange(codes_BT.shape[1], device=codes_BT.device))
         if self.config.profile == "first":
@@ -94,7 +94,7 @@ class Panther(nn.Module):
         return h_BTD[:, 1:] if self.config.profile == "first" else h_BTD
 
     def since(self, codes_BT: Tensor, profile_B8: Tensor, start: int) -> Tensor:
-        """h [B, T - start, D] after the events from position `start` on, the last layer's other positions left out."""
+        """h [B, T - start, D] after the events from position `start` on; the last layer skips earlier positions."""
         last = self.layers[-1]
         if not isinstance(last, Layer):  # a baseline
             every_BTD: Tensor = self(codes_BT, profile_B8)
@@ -106,7 +106,7 @@ class Panther(nn.Module):
         return h_BSD
 
     def newest(self, codes_BT: Tensor, profile_B8: Tensor, last_B: Tensor) -> Tensor:
-        """h [B, D] after event `last` of each window, the last layer's other positions left out."""
+        """h [B, D] after event `last` of each window; the last layer skips the other positions."""
         last = self.layers[-1]
         if not isinstance(last, Layer):  # a baseline
             every_BTD: Tensor = self(codes_BT, profile_B8)
@@ -119,12 +119,12 @@ class Panther(nn.Module):
         return h_BD
 
     def start(self, profile_N8: Tensor) -> Tensor:
-        """h [N, D] of users without a single event: what the profile alone lets expect."""
+        """h [N, D] of users without events, from which their first event is predicted by the profile alone."""
         h: Tensor = self.norm(self.start_D + self.profile_vector(profile_N8))
         return h
 
     def token_rows(self, tokens_N: Tensor) -> Tensor:
-        """Output embeddings [N, D] of tokens: composed, unit length, scaled by the temperature."""
+        """Output embeddings [N, D] of tokens: the composed embedding at unit length, times the learnt temperature."""
         e_ND = self.table[tokens_N]
         if self.config.attribute_embedding:
             at = torch.arange(len(TOKEN_ATTRIBUTES), device=self.table.device)
@@ -149,7 +149,7 @@ class Panther(nn.Module):
         return [logits.log_softmax(dim=-1) for logits in self.attribute_heads(h_ND).split(self.surprise_sizes, dim=-1)]
 
     def surprise(self, h_ND: Tensor, attributes_N7: Tensor) -> Tensor:
-        """-log p [N, A] of each attribute of the event that came, nats."""
+        """-log p [N, A] of each attribute of the event that followed state h, nats."""
         columns = [
             -log_p.gather(1, attributes_N7[:, ATTRIBUTES.index(name), None])
             for name, log_p in zip(SURPRISE, self.attribute_log_probs(h_ND), strict=True)

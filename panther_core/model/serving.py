@@ -1,4 +1,4 @@
-"""A loaded model version: numpy in, numpy out. Triton, the in-process scorer, replay and the trainer all call this.
+"""A loaded model version: numpy in, numpy out. Called by the models on Triton, by replay and by the trainer.
 
 Shapes as in panther_core.decide.scoring; N rows of any number: work is cut into chunks, so memory stays bounded.
 """
@@ -42,15 +42,17 @@ from panther_core.state.features import WIDTH
 from panther_core.state.history import History
 
 POSITIONS = 8192  # padded window positions a forward: activations stay in cache
-_POSITIONS_CPU = 2048  # of whole histories: activations stay in memory that the process has, fresh pages are dear
-_LOGITS = 8 << 20  # next-token logits held at a time
+#: the same for whole histories on a CPU: activations fit into memory that the process holds already, since allocating
+#: new memory pages is slow
+_POSITIONS_CPU = 2048
+_LOGITS = 8 << 20  # next-token logits held in memory at a time
 
 
 class PantherModel(torch.nn.Module):
     """Encoder and fraud head of one version."""
 
     def __init__(self, config: ModelConfig, schema: AttributeSchema, vocabulary: Vocabulary) -> None:
-        """With fresh weights; see `load`."""
+        """A model with random weights; `load` gives a trained version."""
         super().__init__()
         self.config = config
         self.panther = Panther(config, schema, vocabulary)
@@ -75,7 +77,8 @@ class PantherModel(torch.nn.Module):
         return model
 
     def train(self, mode: bool = True) -> PantherModel:
-        """As a module does; weights may change from now on, so scoring is done by them and no longer by copies."""
+        """As nn.Module.train. The score kernel holds copies of the weights, so it is dropped before these may
+        change."""
         self._kernel = None
         return super().train(mode)
 
@@ -88,7 +91,7 @@ class PantherModel(torch.nn.Module):
     def encode(
         self, codes: NDArray[np.uint64], length: NDArray[np.int32], profile: NDArray[np.uint8]
     ) -> EncodeResponse:
-        """Outputs after the newest event of each window, all recomputed: codes [N, <= L], length [N] >= 1."""
+        """Outputs after the newest event of each window, computed in full: codes [N, <= L], length [N] >= 1."""
         cached = np.empty((len(codes), cached_width(self.config)), np.float32)
         expected = np.empty((len(codes), EXPECTED), np.uint64)
         table = self.panther.token_table()
@@ -103,9 +106,9 @@ class PantherModel(torch.nn.Module):
 
     @torch.inference_mode()
     def encode_history(self, history: History, known: NDArray[np.int64] | None = None) -> EncodedHistory:
-        """What `encode` gave after every kept event of `history`, to 1e-5, a whole window at a time.
+        """What `encode` gives after every kept event of `history`, to 1e-5; one forward yields many events' outputs.
 
-        `known`: see bulk.plan; the outputs of those earlier events are left undefined.
+        `known`: see bulk.plan. The outputs of the events before the history are left undefined.
         """
         codes, count = history.code[history.order], len(history.order)
         cached = np.empty((count, cached_width(self.config)), np.float32)
@@ -115,10 +118,10 @@ class PantherModel(torch.nn.Module):
         for index in chunks(windows.end - windows.begin, positions, windows.first - windows.begin):
             w = windows.take(index)
             part = as_tensor(padded(codes, w.begin, w.end), self.device)
-            start = int((w.first - w.begin).min())  # of earlier events nothing is asked
-            # the profile in force at the newest event was in force when each of the counted outputs was made
+            start = int((w.first - w.begin).min())  # outputs before this position do not count in any window
+            # bulk.plan cuts windows where the profile changes: the newest event's profile holds for all that count
             h_BSD = self.panther.since(part, self._tensor(history.profile[history.order[w.end - 1]]), start)
-            low = max(0, start - self.head.text.span)  # no text window that is pooled begins earlier
+            low = max(0, start - self.head.text.span)  # earlier events are in no pooled text window
             pooled_BSP = self.head.text.pooled(self.head.text.every(part[:, low:]))[:, start - low :]
             place = w.begin[:, None] + np.arange(start, part.shape[1])
             counts = (place >= w.first[:, None]) & (place < w.end[:, None])
@@ -154,7 +157,7 @@ class PantherModel(torch.nn.Module):
 
     @torch.inference_mode()
     def explain(self, request: NewEvents) -> ExplainResponse:
-        """Why `score` answers this request as it does."""
+        """Terms of the logit that `score` computes for each row (panther_core.model.explain)."""
         _, dense, e, pooled, h = self._head_inputs(request)
         unknown = self.panther.start(torch.zeros(1, PROFILE_FIELDS, dtype=torch.uint8, device=self.device))
         parts = explain(self.head, dense, e, pooled, self.panther.user_embedding(unknown)[0])
@@ -164,7 +167,7 @@ class PantherModel(torch.nn.Module):
         return ExplainResponse(contribution, base, logit, number.cpu().numpy().astype(np.uint16), similarity)
 
     def _head_inputs(self, request: NewEvents) -> tuple[Deviation, Tensor, Tensor, Tensor, Tensor]:
-        """Delta, what FraudHead.logit takes of each row, and h before it."""
+        """Delta, the three inputs of FraudHead.logit, and h before the event, of each row."""
         known = unpack(self._tensor(request.cached), self.config)
         cold = self._tensor(request.history_len == 0)
         code = as_tensor(request.code, self.device)
@@ -175,7 +178,8 @@ class PantherModel(torch.nn.Module):
         return delta, dense, known.e_BU, torch.maximum(known.pooled_BP, newest), known.h_BD
 
     def deviation(self, known: Outputs, code_B: Tensor) -> Deviation:
-        """Delta of new events `code_B` against the outputs after the event before."""
+        """Delta of new events `code_B`: how they relate to the prediction in `known`, the outputs after the event
+        before."""
         parts = attributes(code_B)
         token = self.panther.tokeniser(parts)
         logit = (self.panther.query(known.h_BD) * self.panther.token_rows(token)).sum(dim=1)
@@ -183,7 +187,8 @@ class PantherModel(torch.nn.Module):
         return Deviation(logit - known.log_z_B, known.mu_B, known.sigma_B, surprise)
 
     def with_cold(self, known: Outputs, cold_B: Tensor, profile_B8: Tensor) -> Outputs:
-        """Rows without a history get what the profile alone lets expect."""
+        """`known` with the rows of users without a history (`cold`) replaced by the outputs that follow from the
+        profile."""
         rows = cold_B.nonzero()[:, 0]
         if not len(rows):
             return known
@@ -193,7 +198,8 @@ class PantherModel(torch.nn.Module):
         return unpack(known.pack().index_copy(0, rows, outputs), self.config)
 
     def outputs(self, h_ND: Tensor, pooled_NP: Tensor, table_DV: Tensor) -> tuple[Tensor, Tensor]:
-        """Packed cached blocks [N, K] and codes [N, 3] of the likeliest next tokens, [UNK] left out."""
+        """Blocks to cache [N, K] (panther_core.model.outputs), and codes [N, 3] of the likeliest next tokens but
+        [UNK]."""
         size = table_DV.shape[1]
         log_z, square, likely = [], [], []
         for part in torch.split(self.panther.query(h_ND), max(1, _LOGITS // size)):
@@ -216,7 +222,8 @@ class PantherModel(torch.nn.Module):
 def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log of the softmax denominator [N], sum of squared probabilities [N], the `wanted` likeliest tokens [N, wanted].
 
-    [UNK] is no behaviour to expect. On CPU by a kernel that tests hold equal to these operators.
+    Token 0, [UNK], is never among the likeliest: it stands for many behaviours. On a CPU a kernel computes this, which
+    tests compare with `plain_token_statistics`.
     """
     if logits_NV.is_cpu:
         rows = len(logits_NV)
@@ -227,7 +234,7 @@ def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Te
 
 
 def plain_token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference of `token_statistics`, on any device."""
+    """`token_statistics` in torch operators, for any device; the reference of the kernel."""
     log_z_N = logits_NV.logsumexp(dim=1)
     square_N = (logits_NV - log_z_N[:, None]).exp_().square_().sum(dim=1)
     return log_z_N, square_N, logits_NV[:, 1:].topk(wanted, dim=1).indices + 1

@@ -1,8 +1,8 @@
 """What the models on Triton's Python backend share: arrays in and out, by DLPack, and the device of an instance.
 
-Never `tensor.as_numpy()` and `Tensor(name, array)`: the stub is built against numpy 1, and with numpy 2 the first
-gives arrays in which every element equals the first, the second gives outputs of zero bytes; neither says so.
-`tests/scoring` sends random values through to hold this.
+Not by `tensor.as_numpy()` and `Tensor(name, array)`: Triton's stub is built against numpy 1. With numpy 2 the former
+gives arrays in which every element equals the first, and the latter outputs of zero bytes, both without an error.
+`tests/stream/scorer` sends random values through Triton and compares.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from panther_core.base.errors import BadInput
 
 
 def read(tensor: Any) -> NDArray[Any]:
-    """Values of a `pb_utils.Tensor`; a view that is valid while the request lives."""
+    """Values of a `pb_utils.Tensor`, as a view that is valid as long as the request is."""
     array: NDArray[Any] = torch.utils.dlpack.from_dlpack(tensor.to_dlpack()).numpy()
     return array
 
 
 def wrap(pb_utils: Any, name: str, array: NDArray[Any]) -> Any:
-    """A `pb_utils.Tensor` over `array`."""
+    """A `pb_utils.Tensor` that holds `array`."""
     return pb_utils.Tensor.from_dlpack(name, torch.from_numpy(np.ascontiguousarray(array)))
 
 

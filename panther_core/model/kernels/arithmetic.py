@@ -1,4 +1,4 @@
-"""What the CPU kernels share: types, how numba compiles them, and the functions of one row that several layers need."""
+"""What the CPU kernels share: types, the options that numba compiles them with, and functions of one row."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-jit: Any = numba.njit(fastmath=True, cache=True, nogil=True)  # without the interpreter's lock: see threads.side_by_side
+#: kernels release the interpreter's lock, so that threads.side_by_side can run several at once
+jit: Any = numba.njit(fastmath=True, cache=True, nogil=True)
 
-_EPS = 1e-5  # of the layer norms
+_EPS = 1e-5  # torch's default for layer norms
 
 
 def array(tensor: Tensor) -> F32:
-    """Contiguous copy of a parameter."""
+    """Contiguous float32 array of a parameter."""
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
 @jit
 def exp(x: F32, bits: NDArray[np.int32]) -> None:
-    """x = e^x in place for x <= 0, to 2 units in the last place: 2^n by the exponent's bits, 2^f by a polynomial."""
+    """x = e^x in place for x <= 0, to 2 units in the last place. With e^x = 2^(n + f), n integer and |f| <= 1/2: 2^n is
+    made of the exponent's bits, 2^f is a polynomial. `bits` is memory to work in."""
     power = bits.view(np.float32)
     for t in range(len(x)):
         y = max(x[t] * np.float32(1.4426950408889634), np.float32(-126))
@@ -45,7 +47,8 @@ def exp(x: F32, bits: NDArray[np.int32]) -> None:
 
 @jit
 def gelu(x: F32, e: F32, bits: NDArray[np.int32]) -> None:
-    """x = x * Phi(x) in place; erf by Abramowitz and Stegun 7.1.26, error below 1.5e-7."""
+    """GELU: x = x * Phi(x) in place; erf by Abramowitz and Stegun 7.1.26, error below 1.5e-7. `e`, `bits`: as in
+    `exp`."""
     for j in range(len(x)):
         e[j] = np.float32(-0.5) * x[j] * x[j]
     exp(e, bits)
@@ -62,7 +65,7 @@ def gelu(x: F32, e: F32, bits: NDArray[np.int32]) -> None:
 
 @jit
 def layer_norm(x: F32, scale: F32, bias: F32, out: F32) -> None:
-    """Layer norm of one row."""
+    """Layer norm of one row, written to `out`."""
     mean = np.float32(0)
     for j in range(len(x)):
         mean += x[j]

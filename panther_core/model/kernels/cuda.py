@@ -1,11 +1,12 @@
-"""GPU kernels of the incremental step, in the Triton language (no relation of the Triton server): what
-panther_core.model.kernels.plain does, with the slabs read in place.
+"""GPU kernels of the incremental step, in the Triton language (which is unrelated to the Triton server): the functions
+of panther_core.model.kernels.plain, with the slabs read in place.
 
 One program a row and head reads the row's keys and values once, a block of positions at a time, under a running
-softmax in float32. Nothing else imports this module before a model on a GPU is served, so nothing else needs the
+softmax in float32. This module is imported when a model is loaded on a GPU, so a machine without one does not need the
 package `triton` (torch for Linux brings it). With TRITON_INTERPRET=1 set before the import the kernels run on CPU
-tensors, slowly: so are they tested where there is no GPU. Block sizes are not tuned: no GPU has run them yet. Their
-arguments have no types: the compiler takes a name such as `Any` for a global variable, and refuses it.
+tensors, slowly; tests do this where there is no GPU. Block sizes are not tuned: no GPU has run the kernels yet. The
+kernels' arguments have no types, because Triton's compiler takes a name such as `Any` for a global variable and
+refuses it.
 
 Shapes as in panther_core.model.kernels.pool; B rows, E = 3 D.
 """
@@ -50,7 +51,8 @@ def _append_attend(
     v = tl.load(newest + 2 * d, mask=inside, other=0.0).to(values.dtype.element_ty)
     tl.store(keys + slab + at * width + j, k, mask=inside)
     tl.store(values + slab + at * width + j, v, mask=inside)
-    # The newest position starts the softmax out of registers: the loop never reads what this program wrote.
+    # The running softmax starts with the newest position, from registers; the loop reads earlier positions alone, so
+    # that it never reads what this program has just written.
     top = tl.sum(k.to(tl.float32) * q, 0)
     total = tl.exp(top - top)
     mixed = v.to(tl.float32)
@@ -108,7 +110,7 @@ def _pooled_maximum(
     oldest = tl.maximum(at - tl.max(reach, 0) + 1, 0)
     for first in range(oldest, at, BLOCK):
         t = first + tl.arange(0, BLOCK)
-        counts = (t < at)[:, None] & (at - t[:, None] < reach[None, :])  # reach 0 outside: nothing counts there
+        counts = (t < at)[:, None] & (at - t[:, None] < reach[None, :])  # columns beyond the filters have reach 0
         kept = tl.load(active + slab + t[:, None] * filters + p[None, :], mask=counts, other=0.0)
         best = tl.maximum(best, tl.max(kept, 0))
     tl.store(out + row * filters + p, best, mask=inside)

@@ -1,6 +1,7 @@
-"""CPU kernels of what the incremental step does before and after the layers, for the reason given in score_kernel.
+"""CPU kernels of what the incremental step does before and after the layers. One compiled call takes the place of many
+operators on few rows, as in score_kernel.
 
-`Panther.embed_parts`, `TextCnn` and `PantherModel.outputs` are the reference that tests hold them to. Shapes as in
+Tests compare them with `Panther.embed_parts`, `TextCnn` and `PantherModel.outputs`. Shapes as in
 panther_core.model.kernels.event_kernel; D width, U of the user embedding.
 """
 
@@ -27,15 +28,15 @@ _Mlp = tuple[F32, F32, F32, F32]  # weight and bias of two linear layers with a 
 class _InputWeights(NamedTuple):
     events: EventWeights
     table: F32
-    embedded: tuple[I64, I64]  # attributes with rows of their own in the table, and the first row of each
+    embedded: tuple[I64, I64]  # numbers of the attributes that have rows in the table, and the first row of each
     position_TD: F32
     profile_table: F32
-    profile_offset: I64  # of each field; none where the profile is not added to every event
+    profile_offset: I64  # first row of each field; empty where the profile is not added to every event
     profile_mlp: _Mlp
 
 
 class EncodeKernel:
-    """Copies of the weights of a model that serves: they do not follow when those change."""
+    """Holds copies of a served model's weights, which do not change with the model's own."""
 
     def __init__(self, panther: Panther, head: FraudHead) -> None:
         own = panther._embedded
@@ -55,7 +56,7 @@ class EncodeKernel:
         self._codes = panther.tokeniser.codes.numpy().view(np.uint64)
 
     def inputs(self, codes_BE: U64, at_B: I64, profile_B8: Any) -> tuple[F32, F32]:
-        """What enters the first layer for the newest of each row's events, [B, D], and its text activations [B, P].
+        """Input of the first layer for the newest of each row's events, [B, D], and its text activations [B, P].
 
         Raises ValueError for a code that the model's schema does not have.
         """
@@ -66,7 +67,8 @@ class EncodeKernel:
         return x_BD, new_BP
 
     def outputs(self, x_BD: F32, pooled_BP: F32) -> tuple[F32, U64]:
-        """Packed cached blocks [B, K] and likeliest codes, as `PantherModel.outputs`, of the last layer's output."""
+        """Blocks to cache [B, K] and codes of the likeliest tokens, as `PantherModel.outputs`, of the last layer's
+        output."""
         rows, d = x_BD.shape
         size, user = self._table_DV.shape[1], len(self._user[3])
         cached_BK = np.empty((rows, d + user + pooled_BP.shape[1] + 3), np.float32)
@@ -133,7 +135,7 @@ def _inputs(codes_BE: U64, at_B: I64, profile_B8: Any, weights: _InputWeights, x
 
 @jit
 def _states(x_BD: F32, norm: tuple[F32, F32], user: _Mlp, cached_BK: F32, query_BD: F32) -> None:
-    """h and e_u into the cached block, and h of unit length."""
+    """Write h and e_u into the block to cache, and h at unit length into `query`."""
     rows, d = x_BD.shape
     scale, bias = norm
     h_BD = np.empty((rows, d), np.float32)

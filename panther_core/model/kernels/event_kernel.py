@@ -1,7 +1,7 @@
-"""CPU kernels of what score and encode both do to the events of a micro-batch: attribute codes, token, text windows.
+"""CPU kernels that scoring and encoding both apply to events: attribute codes, token, text windows.
 
-`Tokeniser` and `TextCnn` are the reference that tests hold them to. Shapes as in panther_core.model.head; R rows of a
-block, E = RECENT + 1 events, C channels, V tokens. Matrices lie as [inputs, outputs].
+Tests compare them with `Tokeniser` and `TextCnn`. Shapes as in panther_core.model.head; R rows of a block,
+E = RECENT + 1 events, C channels, V tokens. Weight matrices are [inputs, outputs].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class EventWeights(NamedTuple):
 
     words_7: tuple[U64, U64]  # shift and mask of each attribute in a packed code
     radix_4: I64
-    keys: I64  # sorted, the last one a sentinel
+    keys: I64  # sorted; the last is a sentinel above all others
     table: F32
     offset_7: I64  # first row of each attribute in the table
     filter_XP: F32  # [E * C, P]
@@ -44,7 +44,7 @@ def event_weights(tokeniser: Tokeniser, text: TextCnn) -> EventWeights:
 
 @jit
 def token_id(parts_7: I64, weights: EventWeights) -> Any:
-    """Token of attribute codes; 0, [UNK], where there is none."""
+    """Token of attribute codes; 0, [UNK], where the vocabulary has none for them."""
     number = np.int64(0)
     for a in range(len(weights.radix_4)):
         number = number * weights.radix_4[a] + parts_7[a]
@@ -54,9 +54,8 @@ def token_id(parts_7: I64, weights: EventWeights) -> Any:
 
 @jit
 def text_window(codes_E: U64, weights: EventWeights, parts_7: I64, window_X: F32) -> int:
-    """Embed the newest E events side by side; returns which of them exist, a bit each, -1 for a bad code.
-
-    `parts` holds the newest event's attribute codes afterwards.
+    """Write the embeddings of the newest E events side by side into `window`, and the newest event's attribute codes
+    into `parts`. Returns a bit for each event that exists, or -1 for a code that is not in the schema.
     """
     shifts, masks = weights.words_7
     channels, rows, there = weights.table.shape[1], len(weights.table), 0

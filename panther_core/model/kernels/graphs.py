@@ -1,5 +1,5 @@
-"""One CUDA graph a batch size: the layers of a step are some hundred kernels of microseconds each, and a graph is
-launched at once where they are launched one by one.
+"""A CUDA graph for each batch size. The layers of a step are some hundred GPU kernels of microseconds each; without a
+graph each is launched by itself, with one all are launched at once.
 
 Shapes as in panther_core.model.kernels.pool; B rows.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from panther_core.model.kernels.step_interface import Step
 
-#: runs a function of no arguments for keeps: what repeats its work, and the output that each repetition fills
+#: records the work of a function: returns a function that repeats the work, and the output that each repetition fills
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 
 
@@ -26,7 +26,8 @@ class _Captured(NamedTuple):
 
 
 def cuda_capture(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """As torch asks for: run on a stream of its own first, so that kernels are compiled and workspaces made."""
+    """Record `work` as a CUDA graph. torch asks for a first run on another stream, which compiles kernels and
+    allocates."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -41,8 +42,8 @@ def cuda_capture(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor
 class GraphedStep:
     """A step whose `advance` is captured at the first batch of each size, sizes rounded up to powers of two.
 
-    The rows added are copies of the last one: they write what it writes, to where it writes. For the same reason it
-    does no harm that capturing runs the first batch more than once.
+    Rows that are added to fill the size are copies of the last row, and write the same values to the same places. For
+    the same reason the slabs are right after the first batch, which capturing runs more than once.
     """
 
     def __init__(self, step: Step, capture: Capture = cuda_capture) -> None:

@@ -1,14 +1,13 @@
 """CPU kernels of the incremental step: one layer's work for one new event a row, as `Layer.forward` does it for the
 last position, and the running maximum of the text convolution.
 
-Everything between two layers' inputs happens for a few rows at a time, in the cache of one core: eager operators on
-64 rows spend more on being called than on computing. The slab is read in place, where a gather would copy it first.
-numba compiles on first use (some seconds) and keeps the result on disk. The plain-torch layer is the reference that
-the tests hold it to.
+A block of a few rows passes through a whole layer before the next block begins, so its values stay in the cache of one
+core. Torch operators on 64 rows spend more time on being called than on computing. The kernels read slabs in place,
+where a gather would copy them first. numba compiles on first use (some seconds) and keeps the result on disk. Tests
+compare the kernels with `Layer`.
 
 Shapes: B rows, R rows of a block, U slots, H heads, T positions of a slab, K width of a head, D width, M prototypes,
-P places of a convolution ring (in `pooled_maximum`:
-pooled features). Weights lie as [inputs, outputs].
+P places of a convolution ring (in `pooled_maximum`: pooled features). Weight matrices are [inputs, outputs].
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from panther_core.model.layers import TAPS, Layer
 
 
 class LayerWeights(NamedTuple):
-    """A layer's parameters as the kernel takes them; without the pattern branch its arrays have no rows."""
+    """A layer's parameters as the kernel takes them. For a layer without the pattern branch, the arrays of that branch
+    are empty."""
 
     norm_scale_D: F32
     norm_bias_D: F32
@@ -44,7 +44,7 @@ class LayerWeights(NamedTuple):
 
 
 def layer_weights(layer: Layer) -> LayerWeights:
-    """Copies of a layer's parameters; the prototypes already scaled and projected."""
+    """Copies of a layer's parameters; the prototypes are scaled and projected here, once."""
     d, sprm = layer.qkv.in_features, layer.sprm
     none = np.zeros((0, d), np.float32)
     up, down = cast(Any, layer.ffn[0]), cast(Any, layer.ffn[2])
@@ -70,7 +70,7 @@ def layer_weights(layer: Layer) -> LayerWeights:
 
 @jit
 def _store(row_K: F32, out_K: Any, encode: Any) -> None:
-    """Put a key or value into its slab; `encode` (None: float32) makes 16-bit patterns."""
+    """Write a key or value into its slab; `encode` turns float32 bits into 16-bit ones, None leaves them."""
     if encode is None:
         for j in range(len(row_K)):
             out_K[j] = row_K[j]
@@ -82,7 +82,8 @@ def _store(row_K: F32, out_K: Any, encode: Any) -> None:
 
 @jit
 def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, out_K: F32) -> None:
-    """Softmax attention of one head over all positions given; `decode` turns the bits of a 16-bit slab into floats."""
+    """Softmax attention of one head over all positions given. `decode`: float32 of each bit pattern of a 16-bit slab;
+    None for a float32 slab. `buffers`: memory to work in."""
     weights, bits = buffers
     count, width = keys_TK.shape
     weight = weights[:count]
@@ -99,7 +100,7 @@ def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, o
     exp(weight, bits[:count])
     total = weight.sum()
     out_K[:] = 0
-    for t in range(0, count - count % 4, 4):  # four at a time: the sum stays in registers for longer
+    for t in range(0, count - count % 4, 4):  # four positions at a time keep the sum in registers for longer
         for j in range(width):
             for i in range(4):
                 value = values_TK[t + i, j] if decode is None else decode[values_TK[t + i, j]]
@@ -113,13 +114,13 @@ def _attend(keys_TK: Any, values_TK: Any, q_K: F32, decode: Any, buffers: Any, o
 
 @jit
 def _convolve(ring_PD: F32, at: int, u_D: F32, weights: LayerWeights, distance_4: I64, out_D: F32) -> None:
-    """Put the newest input into the ring (position modulo P), then convolve over the distances."""
+    """Put the newest input into the ring, at its position modulo P; then convolve the inputs at the distances TAPS."""
     places, width = ring_PD.shape
     for j in range(width):
         ring_PD[at % places, j] = u_D[j]
         out_D[j] = weights.taps_bias_D[j]
     for i in range(len(distance_4)):
-        # positions before the window's first hold zeros: the ring is cleared when a slab is filled
+        # a ring holds zeros for positions before the window's first one: filling a slab clears its ring
         tap, weight = ring_PD[(at - distance_4[i]) % places], weights.taps_4D[i]
         for j in range(width):
             out_D[j] += tap[j] * weight[j]
@@ -134,7 +135,7 @@ def layer_step(
     decode: Any,
     encode: Any,
 ) -> None:
-    """Advance `x` through one layer in place, and append keys, values and convolution inputs to the slabs.
+    """Replace `x` by the layer's output for it, and append keys, values and convolution inputs to the slabs.
 
     `where`: slot and position [B] of each row. `slabs`: keys and values [U, H, T, K], ring [U, P, D].
     """
@@ -144,7 +145,7 @@ def layer_step(
     heads, positions, width = keys_UHTK.shape[1:]
     distance_4 = np.array(TAPS)
     hidden, prototypes = weights.up_DF.shape[1], weights.projected_MD.shape[0]
-    # small enough for the matrix library to stay on this thread
+    # blocks are small enough for the matrix library to compute a product on this thread alone
     block = max(2, min(32, 65536 // (d * hidden) * 4))
     for number in numba.prange((rows + block - 1) // block):
         low = number * block

@@ -1,6 +1,6 @@
-"""What the kernels of the incremental step do, in plain torch operators: the reference that they are tested against.
+"""The incremental step in plain torch operators: what the kernels for CPU and GPU do, and are compared with in tests.
 
-Gathers whole slabs, so it is right on every device and quick on none.
+Works on every device, and slowly, because it gathers whole slabs.
 
 Shapes as in panther_core.model.kernels.pool; B rows, E = 3 D.
 """
@@ -14,10 +14,10 @@ Slabs = tuple[Tensor, Tensor]  # keys and values [U, H, T, K] of a layer
 
 
 def append_attend(qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) -> Tensor:
-    """Put the keys and values of position `at` into each row's slab; its attention over positions 0..at, [B, D].
+    """Put the keys and values of position `at` into each row's slab; return its attention over positions 0..at, [B, D].
 
     Keys and values are used as the slab holds them (rounded to its type), all arithmetic is float32, the result has
-    the type of `qkv`. Slots of different rows differ, or the rows are the same.
+    the type of `qkv`. Two rows may have one slot only if they are equal.
     """
     keys_UHTK, values_UHTK = slabs
     _, heads, positions, width = keys_UHTK.shape
@@ -29,7 +29,7 @@ def append_attend(qkv_BE: Tensor, slabs: Slabs, slot_B: Tensor, at_B: Tensor) ->
     # products and sums, not matmul: autocast and TF32 leave them in float32
     score_BHT = (k_BHTK * q_BHK.float()[:, :, None]).sum(-1) * width**-0.5
     weight_BHT = score_BHT.masked_fill(~seen_BT[:, None], -torch.inf).softmax(-1)
-    unwritten_B1T1 = ~seen_BT[:, None, :, None]  # may hold anything, NaN too
+    unwritten_B1T1 = ~seen_BT[:, None, :, None]  # slabs are allocated without values: NaN, for example
     out_BHK = (weight_BHT[..., None] * v_BHTK.masked_fill(unwritten_B1T1, 0)).sum(2)
     out_BD: Tensor = out_BHK.flatten(1).to(qkv_BE.dtype)
     return out_BD

@@ -1,7 +1,7 @@
-"""The server's memory of users: one slab a user within a byte budget, least recently used first to go.
+"""The model server's memory of users: a slab for each user within a byte budget; the least recently used are evicted.
 
-Only an optimisation that any request can miss. What a slab holds is named by the hash of the events it has seen
-(profile included), so a stale or foreign slab is noticed and recomputed, never used.
+A slab saves work and is never needed: a request carries all events. The hash of the events (and the profile) that a
+slab was made from is kept with it, so that a slab of other events is recognised and computed anew.
 
 Shapes: U slots, N layers, H heads, T slab positions, K head width, D width, R ring positions, P pooled features.
 """
@@ -19,13 +19,13 @@ from panther_core.base.errors import BadInput
 from panther_core.model.kernels.precision import DTYPES, Precision
 from panther_core.model_config import ModelConfig
 
-#: positions of the ring of convolution inputs: the furthest tap (4) and the newest, rounded up to a power of two
+#: places in the ring of convolution inputs: 5 (the newest input and 4 before it), rounded up to a power of two
 RING = 8
 
 
 @dataclass
 class PoolStats:
-    """Counters since the start; `bytes` is what the slabs take."""
+    """Counters since the start of the server; `bytes` is the memory of all slabs."""
 
     hits: int = 0
     misses: int = 0
@@ -36,7 +36,7 @@ class PoolStats:
 
 
 class SlabPool:
-    """Fixed arrays for as many users as the budget allows; slots are given out and taken back, never moved."""
+    """Arrays with a slot for as many users as the budget allows. A user keeps the slot until another one needs it."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SlabPool:
         precision: Precision = "float32",
         device: torch.device | str = "cpu",
     ) -> None:
-        """`outputs`: K of the cached block, kept (by the CPU) to answer a repeated request. `device`: of the slabs.
+        """`outputs`: K, floats cached for a user; kept on the CPU to answer a repeated request. `device`: of the slabs.
 
         Raises BadInput when not one slab fits into the budget.
         """
@@ -70,13 +70,13 @@ class SlabPool:
         self.cached = np.empty((self.capacity, outputs), np.float32)
         self.expected = np.empty((self.capacity, 3), np.uint64)
         self.hash = np.zeros(self.capacity, np.uint64)
-        self.length = np.zeros(self.capacity, np.int64)  # 0 = nothing usable
+        self.length = np.zeros(self.capacity, np.int64)  # events in the slab; 0: the slab holds nothing
         self.stats = PoolStats(bytes=self.capacity * self.slot_bytes)
         self._slot: OrderedDict[int, int] = OrderedDict()  # user -> slot, least recently used first
         self._free = list(range(self.capacity - 1, -1, -1))
 
     def slots(self, users: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Slot of each (distinct) user, at most `capacity` of them; newcomers evict who was not used for longest."""
+        """Slot of each user, at most `capacity` different ones; new users take the slots of the least recently used."""
         out = np.empty(len(users), np.int64)
         missing = []
         for i, user in enumerate(users.tolist()):
@@ -98,14 +98,14 @@ class SlabPool:
         return out
 
     def forget(self) -> None:
-        """Empty the pool and its counters; the memory stays."""
+        """Empty the pool and its counters; the arrays stay allocated."""
         self._slot.clear()
         self._free = list(range(self.capacity - 1, -1, -1))
         self.length[:] = 0
         self.stats = PoolStats(bytes=self.stats.bytes)
 
     def arrays(self) -> list[tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.float32]]]:
-        """Keys, values and ring of each layer as the CPU kernels take them; 16-bit types as their bits."""
+        """Keys, values and ring of each layer as numpy arrays for the CPU kernels; 16-bit types as their bits."""
         bits = self.dtype if self.dtype == torch.float32 else torch.uint16
         return [
             (keys.view(bits).numpy(), values.view(bits).numpy(), ring.numpy())

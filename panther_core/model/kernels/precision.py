@@ -1,4 +1,4 @@
-"""How a slab stores floats: as they are, or as the bits of a 16-bit type, and the way between the two."""
+"""How a slab (panther_core.model.kernels.pool) stores floats: in float32, or as the bits of a 16-bit type."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @jit
 def bfloat16_bits(bits: Any) -> Any:
-    """Bits of a float32 as bfloat16, rounded to nearest even."""
+    """Bits of a float32 as bfloat16 (its upper 16 bits), rounded to nearest even."""
     return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
 
 
 @jit
 def float16_bits(bits: Any) -> Any:
-    """Bits of a float32 as float16, rounded to nearest even; too large becomes infinite."""
+    """Bits of a float32 as float16 (IEEE 754 binary16), rounded to nearest even; values out of range become
+    infinite."""
     sign, a = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
     if a >= 0x47800000:
         return sign | (0x7E00 if a > 0x7F800000 else 0x7C00)
@@ -36,7 +37,7 @@ def float16_bits(bits: Any) -> Any:
     return sign | (half + int(rest > middle or (rest == middle and half & 1 == 1)))
 
 
-#: how a slab of each precision stores a float32; None as it is
+#: function from the bits of a float32 to those that a slab stores; None: the float32 is stored itself
 BITS: dict[str, Any] = {"float32": None, "float16": float16_bits, "bfloat16": bfloat16_bits}
 
 

@@ -1,11 +1,11 @@
-"""CPU kernel of the fraud head: what `PantherModel.score` does to a micro-batch, a block of rows at a time.
+"""CPU kernel of the fraud head: what `PantherModel.score` does to a micro-batch.
 
-As some 150 operators on a few rows, most of the time goes into calling them: 1 ms for 64 rows in a tight loop, 2.4 ms
-in a server process whose caches hold something else by the next request; 0.3 ms as a kernel. `FraudHead` and `Panther`
-are the reference that tests hold it to.
+In torch this is some 150 operators on a few rows, and most of the time goes into calling them: 1 ms for 64 rows in a
+tight loop, 2.4 ms in a server process, whose caches hold other data at the next request. The kernel takes 0.3 ms. Tests
+compare it with `FraudHead` and `Panther`.
 
 Shapes as in panther_core.model.head; R rows of a block, E events, W width of the cross layers, H hidden, V tokens,
-A attributes with a surprise, Y their codes together, L cross layers. Matrices lie as [inputs, outputs].
+A attributes with a surprise, Y number of all their codes, L cross layers. Weight matrices are [inputs, outputs].
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class _Weights(NamedTuple):
     token_VD: F32
     attribute_DY: F32
     attribute_bias_Y: F32
-    place_A: I64  # of each surprise in ATTRIBUTES
-    first_A1: I64  # first of its columns
+    place_A: I64  # index of each surprise's attribute in ATTRIBUTES
+    first_A1: I64  # first column of each attribute in Y, and the end of the last
     mean_X: F32
     std_X: F32
     cross_LWW: F32
     cross_bias_LW: F32
     deep: tuple[F32, F32, F32, F32]
-    out: F32  # of the crossed columns, then of the hidden ones
+    out: F32  # output weights of the crossed columns, then of the hidden ones
     last: F32  # bias of the logit; scale and bias of the calibration
 
 
 class ScoreKernel:
-    """Copies of the weights of a model that serves: they do not follow when those change."""
+    """Holds copies of a served model's weights, which do not change with the model's own."""
 
     def __init__(self, panther: Panther, head: FraudHead) -> None:
         one_product_thread()
@@ -67,7 +67,8 @@ class ScoreKernel:
         )
 
     def score(self, request: NewEvents, known_BK: F32) -> ScoreResponse:
-        """As `PantherModel.score`; `known`: the cached outputs, those of users without a history filled in.
+        """As `PantherModel.score`. `known`: outputs cached after the event before; for users without one, those of the
+        start.
 
         Raises ValueError for a code that the model's schema does not have.
         """
@@ -123,7 +124,8 @@ def _score(
     weights: _Weights,
     out: tuple[F32, F32, F32, F32],
 ) -> bool:
-    """`codes`: the newest known events of each row, oldest first, then the new one; False when one is out of range."""
+    """Write score, log p, z and surprises into `out`. `codes`: the newest known events of each row, oldest first, then
+    the new one. Returns False, with `out` unfinished, for a code that is not in the schema."""
     score_B, log_p_B, z_B, surprise_BA = out
     rows, features = features_BF.shape
     d, user, pooled = widths

@@ -1,4 +1,4 @@
-"""The incremental step, one new event a row: one interface, a CPU and a GPU implementation over a pool's slabs.
+"""The incremental step, one new event a row, over a pool's slabs: an implementation for the CPU, and one in torch.
 
 Shapes as in panther_core.model.kernels.pool; B rows, E = 3 D.
 """
@@ -24,7 +24,7 @@ from panther_core.model.serving import PantherModel
 
 
 class NumbaStep:
-    """On the CPU: a fused kernel a layer, float32 arithmetic whatever the slabs hold."""
+    """On the CPU: one compiled kernel a layer; arithmetic is float32 for slabs of any precision."""
 
     def __init__(self, model: PantherModel, pool: SlabPool) -> None:
         one_product_thread()
@@ -84,18 +84,19 @@ class TorchStep:
         return torch.autocast(self._taps_4.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def _pattern(self, n: int, u_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor | None:
-        """The pattern branch [B, D] of layer `n`, its new input put into the ring (position modulo RING)."""
+        """The pattern branch [B, D] of layer `n`; puts its new input into the ring, at position modulo RING."""
         sprm, ring_URD = self._layers[n].sprm, self._pool.ring_NURD[n]
         if sprm is None:
             return None
         ring_URD[slot_B, at_B % RING] = u_BD
-        # positions before the window's first hold zeros: the ring is cleared when a slab is filled
+        # a ring holds zeros for positions before the window's first one: filling a slab clears its ring
         taps_B4D = ring_URD[slot_B[:, None], (at_B[:, None] - self._taps_4) % RING]
         return sprm.look_up(sprm.convolve(list(taps_B4D.unbind(1))))
 
 
 def step_for(model: PantherModel, pool: SlabPool, graphs: bool = False) -> Step:
-    """The step of the device that the model is on. `graphs`: see panther_core.model.kernels.graphs; a GPU only."""
+    """The step for the device that the model is on. `graphs`: record CUDA graphs
+    (panther_core.model.kernels.graphs)."""
     if model.device.type == "cpu":
         return NumbaStep(model, pool)
     from panther_core.model.kernels import cuda
@@ -110,6 +111,6 @@ def _layers(model: PantherModel) -> list[Layer]:
 
 
 def _reach(model: PantherModel) -> NDArray[np.int64]:
-    """Newest positions [P] over which each text filter's maximum is taken."""
+    """Number of newest positions [P] over which each text filter's maximum is taken."""
     reach: NDArray[np.int64] = np.maximum(model.config.span - np.array(model.head.text.widths), 0).astype(np.int64)
     return reach

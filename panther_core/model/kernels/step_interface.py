@@ -1,4 +1,4 @@
-"""What one incremental step must do, on whatever device: append one new event a row to the slabs.
+"""The interface of the incremental step, which appends one new event a row to the slabs of a pool.
 
 Shapes as in panther_core.model.kernels.pool; B rows.
 """
@@ -12,16 +12,17 @@ from torch import Tensor
 
 
 class Step(Protocol):
-    """Both calls append to the slabs; no two rows have the same slot. `slot` and `at` are int64 [B]."""
+    """`advance` and `pooled` append to the slabs. Rows have different slots. `slot` and `at` are int64 [B]."""
 
     def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
-        """All layers for the one position `at` of each row's slab, from their input `x`: their output [B, D].
+        """Output [B, D] of all layers at position `at` of each row's slab, from the first layer's input `x` there.
 
-        `x` may be overwritten, and the output holds until the next call only.
+        `x` may be overwritten; the output is valid until the next call.
         """
 
     def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
-        """Text-convolution features [B, P] to cache after the event at window position `at`, given its activations."""
+        """Text features [B, P] to cache after the event at window position `at`, from the activations `new` of windows
+        that end at it."""
 
     def computing(self) -> AbstractContextManager[object]:
-        """The arithmetic of `advance`, for a full pass over the same layers."""
+        """A context in which torch computes with the precision of `advance`, for a full pass over the same layers."""

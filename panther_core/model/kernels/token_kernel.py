@@ -1,4 +1,4 @@
-"""CPU kernel of the next-token prediction: what is kept of a row of logits over the whole vocabulary.
+"""CPU kernel of the next-token prediction: the statistics that are kept of a row of logits over the whole vocabulary.
 
 Shapes: B rows, V tokens, E likeliest tokens.
 """
@@ -12,15 +12,18 @@ import numpy as np
 
 from panther_core.model.kernels.arithmetic import F32, I64, exp, jit
 
-_PIECE = 64  # logits whose maximum is taken at a time
+_PIECE = 64  # logits of a row that are looked at together
 
 
 def token_statistics(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I64) -> None:
-    """Of each row of logits: log of the softmax denominator, sum of squared probabilities, the E likeliest tokens.
+    """For each row of logits l: log_z = log sum_v e^l_v, square = sum_v p_v^2 with p_v = e^(l_v - log_z), and the
+    numbers of the E tokens with the largest logits, the largest first.
 
-    Token 0, [UNK], is no behaviour to expect. What three passes of operators give, in one over the cache.
+    Token 0, [UNK], is never among the E tokens: it stands for many behaviours. Torch operators need three passes over
+    the logits, this kernel reads each row from memory once.
     """
-    # numba's threads must not be asked from several of Python's: their simplest kind ends the process then
+    # Where several Python threads run this (threads.side_by_side), each has one numba thread and takes the serial
+    # kernel: numba's simplest threading layer ends the process when two Python threads start parallel kernels.
     run = _statistics if numba.get_num_threads() > 1 else _statistics_alone
     run(logits_BV, log_z_B, square_B, likely_BE)
 
@@ -39,6 +42,10 @@ def _statistics_alone(logits_BV: F32, log_z_B: F32, square_B: F32, likely_BE: I6
 
 @jit
 def _row_statistics(logits: F32, likely: I64) -> Any:
+    """log_z and square of one row; `likely` is filled in.
+
+    With m the largest logit and w_v = e^(l_v - m): log_z = m + log sum_v w_v, square = sum_v w_v^2 / (sum_v w_v)^2.
+    """
     size, wanted = len(logits), len(likely)
     best = np.full(wanted, -np.inf, np.float32)
     top = logits[0]
