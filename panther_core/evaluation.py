@@ -1,4 +1,4 @@
-"""Metrics of fraud scores, by name (paper 4): the same in training, replay and reports."""
+"""Metrics of fraud scores, by name (paper 4); training, replay, reports and benchmarks all use these."""
 
 from __future__ import annotations
 

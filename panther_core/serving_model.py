@@ -1,4 +1,7 @@
-"""One model version without its network: all that is needed to decide with it, read from its artifact. No torch."""
+"""A model version without its network: what a decision needs beside the model's answers, read from the artifact.
+
+Imports no torch, which the worker does not install.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from panther_core.state.record import StateCodec
 
 @dataclass(frozen=True)
 class ServingModel:
-    """One version, as the worker uses it."""
+    """A model version as the worker and the replay use it."""
 
     live: LiveModel
     schema: AttributeSchema

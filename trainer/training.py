@@ -1,4 +1,4 @@
-"""From a table of transactions to a model version on disk: the whole of training in one function."""
+"""From a table of transactions to a model version on disk: split, pretrain, fine-tune, evaluate, write."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Floats = NDArray[np.float64]
 
 
 class PretrainedElsewhere(Exception):
-    """This process has done its share of a pretraining in parallel; the first one goes on and writes the artifact."""
+    """Ends a parallel training in all processes but the first, which fine-tunes alone and writes the artifact."""
 
 
 def train(
@@ -68,9 +68,9 @@ def train(
 ) -> Manifest:
     """Train model `version` on `table` (time order, labels where known) and write the artifact into `out`.
 
-    `continue_from`: an artifact whose schema, vocabulary and weights are gone on from. `profile`: how profile facts
-    get codes; fitted on the table when not given. An interrupted run with the same arguments resumes pretraining.
-    Raises BadInput when a time slice lacks labels, or `out` is what is gone on from.
+    `continue_from`: an artifact whose schema, vocabulary, risk table and weights training starts from. `profile`: codes
+    of profile facts; fitted on the table when not given. A run with the arguments of an interrupted one resumes its
+    pretraining. Raises BadInput when a time slice lacks labels or `out` is `continue_from`.
     """
     if continue_from is not None and continue_from.resolve() == out.resolve():
         raise BadInput(f"expected another folder than {continue_from}, which is gone on from: give a new --out")
@@ -82,7 +82,7 @@ def train(
         schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
     if schema is None:
         schema = fit_log_schema(table.take(slice(0, rows.validation_from)), profile, config)
-    # a refresh keeps the risk table: codes in users' histories and the head's weights were made with it
+    # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
     risk = None if continue_from is None else artifact.load_merchant_risk(continue_from)
     history, risk = prepare_events(table, schema, rows, config.model.length, risk)
     early = before(history, rows.validation_from)
@@ -100,7 +100,8 @@ def train(
     group = join()
     out.mkdir(parents=True, exist_ok=True)
     if group.first:
-        (out / artifact.MANIFEST).unlink(missing_ok=True)  # from here on it is no version, until it is a new one
+        # without a manifest the folder is no version; the new one is written last
+        (out / artifact.MANIFEST).unlink(missing_ok=True)
         _report_tokens(out, schema, vocabulary, history, rows.validation_from)
     checkpoint = Checkpoint(out / "checkpoint", _key(history, schema, vocabulary, config, seed, continue_from))
     validation = None
@@ -144,14 +145,14 @@ def train(
     checkpoint.clear()
     from trainer.report.version_page import write_page  # here: what draws takes a second to import
 
-    write_page(out / artifact.PAGE, report)  # last: the version stands, whatever becomes of its page
+    write_page(out / artifact.PAGE, report)  # last: an error in drawing the page leaves a whole version
     return manifest
 
 
 def fit_log_schema(
     seen: TransactionTable, profile: tuple[ProfileField, ...] | None, config: TrainConfig
 ) -> AttributeSchema:
-    """Schema of the words and amounts of a training window, and of the facts of its users where `profile` is None."""
+    """Schema fitted on the words and amounts of a training window, and on its users' facts where `profile` is None."""
     if profile is None:
         profile = fit_profile(seen)
     schema = fit_schema(
@@ -162,14 +163,15 @@ def fit_log_schema(
         config.amount_buckets,
         config.amount_scale,
     )
-    # as it will be read back: an edge given as 25 becomes 25.0, which the fingerprint can tell apart
+    # encoded and decoded as by the artifact: an edge given as 25 becomes 25.0, and the fingerprints of the two differ
     return msgspec.json.decode(msgspec.json.encode(schema), type=AttributeSchema)
 
 
 def _report_tokens(
     out: Path, schema: AttributeSchema, vocabulary: Vocabulary, history: History, validation_from: int
 ) -> None:
-    """Write the tokenizer and what it covers: of the rows it was fitted on, and of those that followed."""
+    """Write the tokenizer and its coverage: of the rows before `validation_from`, which it was fitted on, and of the
+    rest."""
     early = history.order < validation_from
     fitted, later = (
         Combinations.of(history.code[history.order[part]].view(CODE), vocabulary.radix) for part in (early, ~early)
@@ -179,7 +181,7 @@ def _report_tokens(
 
 @dataclass(frozen=True)
 class _Head:
-    """What fitting the fraud head leaves: what the manifest wants, and the test rows and scores for the report."""
+    """Results of fitting the fraud head: figures for the manifest, and test rows and scores for the report."""
 
     metrics: dict[str, Any]
     threshold: float
@@ -203,7 +205,7 @@ def _fraud_head(
     kept, label = history.kept, table.label
     validation, test = rows.validation[kept[rows.validation]], rows.test[kept[rows.test]]
     chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config.negatives, seed)
-    judged = sample_negatives(label, validation, config.negatives, seed)  # enough to pick the best epoch
+    judged = sample_negatives(label, validation, config.negatives, seed)  # a sample is enough to pick the best epoch
     encoded = model.encode_history(history)
     inputs = {
         name: head_inputs(model, history, encoded, part)
@@ -226,7 +228,8 @@ def _fraud_head(
     boosted = boosted_scores(history, label, learnt, inputs, seed)
     scores = {MODEL: tested, **{name: of for name, (_, of) in boosted.items()}}
     scores[RULES] = rules.score(history.features[test]).astype(np.float64)
-    # each at its own threshold for the same budget; the rules at the model's, since they stand in for it
+    # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
+    # applies to them when they take the model's place
     own = {name: threshold_for(of, config.alert_budget) for name, (of, _) in boosted.items()}
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
@@ -251,7 +254,7 @@ def _key(
     seed: int,
     continue_from: Path | None,
 ) -> str:
-    """Names a pretraining by all that goes into it, so that only its own checkpoint is resumed."""
+    """Digest of everything that a pretraining depends on, so that it resumes from its own checkpoint only."""
     base = None if continue_from is None else artifact.load_manifest(continue_from).files
     facts = (config, seed, base, schema.fingerprint, token_report.tokenizer_version(vocabulary))
     digest = hashlib.sha256(msgspec.json.encode(facts))

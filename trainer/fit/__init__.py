@@ -1,1 +1,1 @@
-"""How a model is fitted: slices in time, pretraining, fine-tuning, calibration, and what validates each."""
+"""How a model is fitted: slices in time, pretraining, fine-tuning, calibration, and the validation of each."""

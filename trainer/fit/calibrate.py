@@ -1,4 +1,8 @@
-"""From logits to probabilities (Platt), and from an alert budget to a threshold. On validation, never sampled."""
+"""Calibration of logits (Platt scaling) and the threshold for an alert budget, both on all rows of the validation
+slice.
+
+Rows are not sampled here: the probabilities and the share of alerts must be those of the stream.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ def platt(logit: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, f
     """Scale (positive) and bias such that sigmoid(scale * logit + bias) is calibrated on these rows."""
     fit = LogisticRegression(C=1e6).fit(logit[:, None], label)
     scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    if scale <= 0:  # no better than chance here: keep the order of scores, match the rate
+    if scale <= 0:  # logits no better than chance: keep their order, and match the rate of fraud
         rate = float(np.clip(label.mean(), 1e-6, 1 - 1e-6))
         return 1.0, float(np.log(rate / (1 - rate)) - logit.mean())
     return scale, bias

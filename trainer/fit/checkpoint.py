@@ -1,4 +1,5 @@
-"""Where pretraining goes on after an interruption: weights, optimiser state and the best epoch, as safetensors."""
+"""The checkpoint from which an interrupted pretraining resumes: weights, optimiser state and best epoch,
+safetensors."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from panther_core.base.files import written_whole
 
 @dataclass
 class Best:
-    """The epoch with the best validation HR@10 so far, and its weights; epoch 0 = none."""
+    """The epoch with the best validation HR@10 so far, and its weights. Epoch 0: no epoch has been validated."""
 
     hit_rate: float = -1.0
     epoch: int = 0
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def see(self, model: torch.nn.Module, hit_rate: float, epoch: int) -> None:
-        """Keep the weights if this is the best yet."""
+        """Keep the model's weights if `hit_rate` is the best so far."""
         if hit_rate > self.hit_rate:
             self.hit_rate, self.epoch = hit_rate, epoch
             self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -35,12 +36,13 @@ class Best:
             model.load_state_dict(self.weights)
 
     def figures(self) -> dict[str, float]:
-        """For the metrics."""
+        """Number and hit rate of the best epoch, for the manifest's metrics."""
         return {"best_epoch": self.epoch, "best_hr@10": self.hit_rate} if self.epoch else {}
 
 
 class Checkpoint:
-    """One file in `folder`, for one data set and config, named by `key`; a checkpoint with another key is not used."""
+    """One file in `folder`. `key` names the data, config and seed; a checkpoint with another key is not resumed
+    from."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
@@ -49,7 +51,7 @@ class Checkpoint:
     def save(
         self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epochs: int, best: Best | None = None
     ) -> None:
-        """Replace the checkpoint, atomically."""
+        """Write the checkpoint after `epochs` epochs; a crash while it is written leaves the one before."""
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         best = best or Best()
         tensors |= {f"best.{name}": value for name, value in best.weights.items()}
@@ -61,7 +63,7 @@ class Checkpoint:
             save_file(contiguous, part, metadata=facts)
 
     def load(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, best: Best | None = None) -> int:
-        """Restore all three in place; returns the epochs done, 0 when there is nothing to go on from.
+        """Restore all three in place; returns the epochs done, 0 when there is no checkpoint for this key.
 
         Raises ArtifactError for a damaged file.
         """
@@ -93,5 +95,5 @@ class Checkpoint:
         return int(metadata["epochs"])
 
     def clear(self) -> None:
-        """Remove it: the artifact is written."""
+        """Remove the checkpoint, when the artifact is written."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One line of figures an epoch, as CSV: for the report, and for anybody's spreadsheet."""
+"""The learning curve of a pretraining: a CSV file with a line of losses and validation figures for each epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from panther_core.base.errors import InvalidFile
 
 
 class Curve:
-    """Appends to `path` (None: nowhere). Of the lines there, those of the `done` epochs that are gone on from stay."""
+    """Writes the curve to `path` (None: nowhere). When a pretraining resumes after `done` epochs, their lines are
+    kept."""
 
     def __init__(self, path: Path | None, done: int) -> None:
         self._path, self._lines = path, []
@@ -19,7 +20,7 @@ class Curve:
             path.unlink(missing_ok=True)
 
     def add(self, figures: dict[str, float]) -> None:
-        """Write the file anew with one line more."""
+        """Add an epoch's figures, and write the whole file."""
         self._lines.append(dict(figures))
         if self._path is None:
             return
@@ -31,7 +32,7 @@ class Curve:
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The lines of a curve, [] where there is none. Raises InvalidFile."""
+    """The lines of a curve; [] when the file does not exist. Raises InvalidFile."""
     if not path.exists():
         return []
     try:

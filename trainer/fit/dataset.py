@@ -1,8 +1,8 @@
-"""From a table to what training works on: the time split, events with risk codes, and their history.
+"""From a table to the data of a training: slices in time, events with risk codes, and their histories.
 
-Leak rule (see panther_core.data.merchant_risk): in each slice only labels are used that had matured, one label delay
-after the event, before the next slice began. So the risk table has seen no label of a fine-tuning event, the head none
-of a validation event, and the threshold none of a test event.
+Leak rule (see panther_core.data.merchant_risk): a label matures one label delay after its event. Each slice uses only
+the labels that had matured before the next slice began. So the risk table has seen no label of a fine-tuning event, the
+head none of a validation event, and the threshold none of a test event.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers (rows are in time order) where slices begin, and which rows' labels each may use."""
+    """Row numbers where slices begin (rows are in time order), and the rows of each slice whose labels may be used."""
 
     validation_from: int
     test_from: int
@@ -69,8 +69,8 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
 
 
 def _labelled(table: TransactionTable, label_delay_ms: int) -> int:
-    """How many rows came before labels end. In a log that is still written the newest rows have none yet, or only
-    those of payments that were looked into early: a slice of these would be no sample of anything."""
+    """Number of rows before the labels end. The newest rows of a log that is still written have no labels, or only
+    those of payments that were investigated early, which are not a sample of all payments."""
     legitimate = np.flatnonzero(table.label == 0)
     count = int(legitimate[-1]) + 1 if len(legitimate) else len(table)
     if count == len(table):
@@ -83,7 +83,7 @@ def prepare_events(
 ) -> tuple[History, MerchantRisk]:
     """History of the whole table, counterparty risk filled in, and the risk table that filled it.
 
-    `risk`: the table to use; fitted on the slice set aside for it when not given.
+    `risk`: the risk table to use. When it is not given, one is fitted on the rows `rows.risk`.
     """
     if risk is None:
         known = table.merchant_hashes()[rows.risk]
@@ -97,8 +97,8 @@ def before(history: History, row: int) -> History:
 
 
 def keep(history: History, keep_N: NDArray[np.bool_]) -> History:
-    """The same history with the events `keep_N` alone, which must be whole beginnings of users' histories (or none of
-    them): then what was known before each event still holds. Columns are shared."""
+    """The history of the events in `keep_N` alone. These must be, for each user, the first events of the history (all,
+    some or none), so that what was known before each event is unchanged. Columns are shared."""
     kept = keep_N[history.order]
     bounds = np.concatenate([[0], np.cumsum(kept)])[history.bounds]
     return replace(history, order=history.order[kept], bounds=bounds)

@@ -31,9 +31,9 @@ def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, ro
 
 
 def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Place [N] of each event's token among all tokens, 0 = best; MISS for [UNK].
+    """Rank [N] of each event's token among all tokens, 0 = best; MISS for [UNK].
 
-    Ties and logits that are no number count against the model.
+    Tokens with an equal logit, or one that is not a number, count as ranked before the event's.
     """
     table, out = panther.token_table(), []
     for low in range(0, len(code_N), _CHUNK):
@@ -46,7 +46,7 @@ def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> N
 
 
 class Validation:
-    """HR@10 on a sample of events, cheap enough for every epoch: one window an event, no bulk encoding."""
+    """HR@10 on a sample of events, one window for each, which is cheap enough to measure after every epoch."""
 
     def __init__(self, history: History, rows: Rows, sample: int, length: int, seed: int) -> None:
         rows = rows[history.kept[rows] & (history.history_len[rows] > 0)]
@@ -59,7 +59,7 @@ class Validation:
 
     @torch.inference_mode()
     def hit_rate(self, panther: Panther) -> float:
-        """HR@10 of the encoder as it stands; leaves it in the mode it was in."""
+        """HR@10 of the encoder with its present weights; afterwards it is in training or evaluation mode as before."""
         training, device = panther.training, panther.start_D.device
         panther.eval()
         h_ND = torch.empty(len(self._last), panther.config.d, device=device)

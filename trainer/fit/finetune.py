@@ -1,6 +1,6 @@
 """Fine-tuning: the fraud head on matured labels, encoder frozen (paper eq. 3).
 
-The encoder's outputs before every event are computed once (encode_history); an epoch then costs the head alone.
+The encoder's outputs before every event are computed once (encode_history), so that an epoch computes the head alone.
 N rows, X dense inputs, U width of e_u, S span of the text convolution.
 """
 
@@ -27,12 +27,12 @@ from panther_core.state.window import RECENT
 from trainer.fit.train_config import TrainConfig
 
 _CHUNK = 4096
-_WEIGHT_DECAY = 0.3  # strong: a few hundred frauds are a small data set
+_WEIGHT_DECAY = 0.3  # strong, because a few hundred frauds are a small data set
 
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What the head sees of N rows; `surprise` [N, A] only for the manifest."""
+    """Inputs of the head for N rows. `surprise` [N, A] is no input of its own: the manifest takes its mean."""
 
     dense_NX: Tensor
     e_NU: Tensor
@@ -45,7 +45,7 @@ class HeadInputs:
 
 @torch.inference_mode()
 def head_inputs(model: PantherModel, history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> HeadInputs:
-    """Inputs of kept rows."""
+    """Inputs of the rows `rows`, which must be kept ones (no redeliveries)."""
     dense, e, surprise = [], [], []
     for low in range(0, len(rows), _CHUNK):
         request = score_request(history, encoded, rows[low : low + _CHUNK])
@@ -66,14 +66,15 @@ def head_inputs(model: PantherModel, history: History, encoded: EncodedHistory, 
 
 
 def _spans(history: History, encoded: EncodedHistory, rows: NDArray[np.int64], span: int) -> NDArray[np.uint64]:
-    """CODEs [N, S] of the last S events up to and including each row's, zeros on the left."""
+    """CODEs [N, S] of the last S events of the user, each row's own event the last; zeros on the left."""
     back = np.arange(span - 1, -1, -1)
     codes = encoded.codes[np.maximum(encoded.place[rows][:, None] - back, 0)]
     return np.where(back <= history.history_len[rows][:, None], codes, np.uint64(0))
 
 
 def head_logits(head: FraudHead, inputs: HeadInputs, index: Tensor) -> Tensor:
-    """Uncalibrated logits of some rows, the text convolution computed in full."""
+    """Uncalibrated logits of the rows `index`; the text convolution runs over all S events, so that it can be
+    trained."""
     pooled = head.text.activations(F.pad(inputs.codes_NS[index], (RECENT, 0))).amax(dim=1)
     return head.logit(inputs.dense_NX[index], inputs.e_NU[index], pooled)
 
@@ -86,7 +87,7 @@ def all_logits(head: FraudHead, inputs: HeadInputs) -> NDArray[np.float64]:
 
 
 def sample_negatives(label: NDArray[np.int8], rows: NDArray[np.int64], negatives: int, seed: int) -> NDArray[np.int64]:
-    """All fraud rows and `negatives` legitimate rows for each, in order."""
+    """All fraud rows of `rows` and, for each, `negatives` legitimate ones drawn at random; ascending."""
     fraud, honest = rows[label[rows] == 1], rows[label[rows] == 0]
     count = min(len(honest), negatives * len(fraud))
     return np.sort(np.concatenate([fraud, np.random.default_rng(seed).choice(honest, count, replace=False)]))
@@ -101,7 +102,10 @@ def finetune(
     config: TrainConfig,
     seed: int,
 ) -> list[float]:
-    """Train in place and keep the epoch with the best validation average precision; returns that of each epoch."""
+    """Train in place, and keep the weights of the epoch with the best validation average precision.
+
+    Returns the validation average precision of each epoch.
+    """
     torch.manual_seed(seed)
     head.mean.copy_(train.dense_NX.mean(dim=0))
     head.std.copy_(train.dense_NX.std(dim=0).clamp(min=1e-3))

@@ -1,8 +1,8 @@
-"""AdamW for pretraining, where a step means as much to every parameter.
+"""AdamW for pretraining, with a higher learning rate for the prototypes.
 
-Adam moves each parameter by about the learning rate, whatever its size. The prototypes of SPRM (paper 3.3) begin at
-deviation 1, a linear layer's weights at .07: at the same rate they stay where chance has put them (their cosine
-with their beginning was .999 after a whole pretraining), and what is looked up in them is noise that never changes.
+Adam moves each parameter by about the learning rate, whatever the parameter's size. The prototypes of SPRM (paper 3.3)
+are initialised with standard deviation 1, a linear layer's weights with .07. At one rate for both, the prototypes stay
+near their random start: after a whole pretraining their cosine with it was .999, so SPRM looked up noise.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-PROTOTYPE_RATE = 20.0  # times the learning rate
+PROTOTYPE_RATE = 20.0  # learning rate of prototypes, in learning rates of the other parameters
 _SCALE = "rate_scale"
 
 
 def adamw(model: nn.Module, **options: Any) -> torch.optim.AdamW:
-    """AdamW over all parameters of `model`; `set_rate` before each step. Prototypes do not decay: their size is how
-    sharply they are told apart."""
+    """AdamW over all parameters of `model`; call `set_rate` before each step.
+
+    Prototypes have no weight decay: their size sets how sharply the attention over them distinguishes them.
+    """
     named = list(model.named_parameters())
     prototypes = [value for name, value in named if name.endswith("prototypes_MD")]
     others = [value for name, value in named if not name.endswith("prototypes_MD")]

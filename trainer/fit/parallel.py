@@ -2,9 +2,10 @@
 
     torchrun --standalone --nproc-per-node 2 --no-python panther models train ...
 
-Losses are means over the whole batch, and InfoNCE sees the users of all processes, so any number of processes trains
-what one does (up to the order of additions, and dropout's random numbers). gloo on CPU, nccl on GPUs. All processes
-read the log themselves; --out must be one folder for all of them (shared by all machines): the first one writes there.
+Losses are means over the whole batch, and InfoNCE sees the users of all processes, so the weights do not depend on the
+number of processes (but for the order of additions, and dropout's random numbers). Processes communicate by gloo on
+CPUs and by nccl on GPUs. Each process reads the log itself. --out must be one folder that all processes see, on all
+machines; the first process writes there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from panther_core.base.errors import BadInput
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process's place among those that train together."""
+    """The processes that train together, seen from one of them: its rank, their number, its device."""
 
     rank: int = 0
     size: int = 1
@@ -30,7 +31,7 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and goes on after pretraining."""
+        """Whether this is the first process: the one that writes files, and fine-tunes after pretraining."""
         return self.rank == 0
 
     def total(self, count: int) -> int:
@@ -42,7 +43,10 @@ class ProcessGroup:
         return int(out)
 
     def first_says(self, value: float) -> float:
-        """The first process's `value`: what ends training must be the same everywhere, or some wait forever."""
+        """The first process's `value`, in all processes.
+
+        Whatever ends training is decided by it: a process that went on alone would wait forever for the others.
+        """
         if self.size == 1:
             return value
         out = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -50,14 +54,14 @@ class ProcessGroup:
         return float(out)
 
     def add_up(self, tensor: Tensor) -> Tensor:
-        """Sum over all processes, for figures; no gradient."""
+        """Sum over all processes, without gradient: for figures."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
     def gather(self, rows: Tensor, most: int) -> Tensor:
-        """Rows of all processes, at most `most` each; gradients flow back to where the rows came from."""
+        """Rows of all processes, at most `most` of each; gradients flow back to the process that a row came from."""
         if self.size == 1:
             return rows
         padded = torch.nn.functional.pad(rows, (0, 0) * (rows.dim() - 1) + (0, most - len(rows)))
@@ -83,9 +87,9 @@ ALONE = ProcessGroup()
 
 
 def join() -> ProcessGroup:
-    """The group that torchrun's environment names, or this process alone; on a GPU where there is one.
+    """Join the group that torchrun's environment variables describe; without them the group is this process alone.
 
-    Raises BadInput where there are more processes than GPUs.
+    The device is a GPU if the machine has one. Raises BadInput for more processes than GPUs on this machine.
     """
     gpu, local = torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", "0"))
     if gpu and local >= torch.cuda.device_count():

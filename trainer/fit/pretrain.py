@@ -1,7 +1,7 @@
 """Pretraining: predict the next transaction of every user, without labels (paper 3).
 
-Batches are windows of about the same length, so that little padding is computed. Every event is predicted exactly
-once an epoch: the first of a user from the profile alone, the others from the window the stream would have had.
+A batch holds windows of about the same length, so that little padding is computed. Every event is predicted exactly
+once an epoch: a user's first event from the profile alone, any other from the window that the worker would have had.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ from trainer.fit.optimiser import adamw, set_rate
 from trainer.fit.parallel import ALONE, ProcessGroup
 from trainer.fit.train_config import TrainConfig
 
-_WARM_UP = 0.05  # share of the steps
-_FINAL = 0.05  # share of the learning rate at the end
+_WARM_UP = 0.05  # share of the steps in which the learning rate rises
+_FINAL = 0.05  # learning rate at the end, as a share of its peak
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B windows; N predictions, the first `starts` of which are of first events, from the profile alone."""
+    """B windows with N predictions: S of users' first events, from profiles alone, then those after window
+    positions."""
 
     codes_BT: Tensor
     profile_B8: Tensor
     last_B: Tensor  # position of each window's last event
-    output_BT: Tensor  # bool: positions whose next event is known
+    output_BT: Tensor  # bool: positions whose next event is predicted
     start_profile_S8: Tensor
-    target_N: Tensor  # CODE bits of the events predicted: first events, then those after `output_BT`
-    windows: int  # of the batch, those of other processes included
+    target_N: Tensor  # CODE bits of the predicted events: S first events, then those that follow `output_BT`
+    windows: int  # number of windows in the batch, those of other processes included
 
 
 class Batches:
-    """Batches over a history, in an order that depends on the seed and the epoch only."""
+    """The batches of a history, in an order that depends on the seed and the epoch alone."""
 
     def __init__(self, history: History, config: TrainConfig, seed: int, group: ProcessGroup = ALONE) -> None:
         self._codes = history.code[history.order]
@@ -61,7 +62,7 @@ class Batches:
         self._starts_user[history.bounds[:-1][np.diff(history.bounds) > 0]] = True
         self._positions, self._seed, self._group = config.batch_positions, seed, group
         rng = np.random.default_rng(seed)
-        # ties between equal lengths are broken by chance, so that a batch holds unrelated users
+        # shuffled before the stable sort by length, so that windows of equal length in a batch are of unrelated users
         self._mixed = self._windows.take(rng.permutation(len(self._windows)))
         self._groups = list(chunks(self._mixed.end - self._mixed.begin, self._positions))
 
@@ -69,7 +70,7 @@ class Batches:
         return len(self._groups)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """All batches, shuffled; of each, this process's share of the windows."""
+        """All batches of epoch `number`, shuffled; of each batch, this process's share of the windows."""
         for group in np.random.default_rng((self._seed, number)).permutation(len(self._groups)):
             mine = self._groups[group][self._group.rank :: self._group.size]
             yield self._batch(self._mixed.take(mine), len(self._groups[group]))
@@ -95,14 +96,14 @@ class Batches:
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """What goes with a pretraining run, all optional."""
+    """Optional parts of a pretraining."""
 
     checkpoint: Checkpoint | None = None
-    """Where an interrupted run goes on from."""
+    """File that an interrupted pretraining resumes from."""
     validation: Validation | None = None
     """Measures HR@10 after each epoch; the best epoch's weights are kept (see TrainConfig.patience)."""
     curve: Path | None = None
-    """CSV file with a line an epoch."""
+    """CSV file with a line of figures for each epoch."""
     group: ProcessGroup = ALONE
     """The processes that train together."""
 
@@ -110,9 +111,9 @@ class PretrainOptions:
 def pretrain(
     panther: Panther, history: History, config: TrainConfig, seed: int, run: PretrainOptions | None = None
 ) -> dict[str, float]:
-    """Train in place, resuming after the last finished epoch. Returns losses (nats) and speed of this process.
+    """Train in place, resuming after the last finished epoch. Returns losses (nats) and the speed of this process.
 
-    The weights are moved to the group's device; what a resumed run computes equals the uninterrupted one bit for bit.
+    The weights are moved to the group's device. A resumed run gives the weights of an uninterrupted one bit for bit.
     """
     run = run or PretrainOptions()
     batches = Batches(history, config, seed, run.group)
@@ -131,7 +132,7 @@ def pretrain(
         for epoch in range(done, config.epochs):
             if _out_of_patience(best, epoch, config):
                 break
-            torch.manual_seed(seed + epoch)  # dropout; with it a resumed run equals an uninterrupted one
+            torch.manual_seed(seed + epoch)  # seeds dropout by epoch: a resumed run equals an uninterrupted one
             generator.manual_seed(seed + epoch)
             losses: list[NDArray[np.float64]] = []
             for i, batch in enumerate(batches.epoch(epoch)):
@@ -159,9 +160,9 @@ def pretrain(
 
 
 def _same_everywhere(run: PretrainOptions, done: int) -> None:
-    """Raise BadInput, in every process, where one has other data, settings or epochs behind it than the first."""
+    """Raise BadInput, in every process, if the data, settings or finished epochs of one differ from the first's."""
     key = run.checkpoint.key if run.checkpoint else ""
-    data = float(int(hashlib.sha256(key.encode()).hexdigest()[:13], 16))  # 52 bits: exact
+    data = float(int(hashlib.sha256(key.encode()).hexdigest()[:13], 16))  # 52 bits, which a float64 holds exactly
     other_data, other_epoch = (run.group.total(int(run.group.first_says(mine) != mine)) for mine in (data, float(done)))
     if other_data or other_epoch:
         raise BadInput(
@@ -172,17 +173,17 @@ def _same_everywhere(run: PretrainOptions, done: int) -> None:
 
 
 def _time_is_up(config: TrainConfig, group: ProcessGroup, started: float) -> bool:
-    """Whether `minutes` are over, by the first process's clock."""
+    """Whether training has taken `config.minutes`, by the first process's clock."""
     return config.minutes > 0 and group.first_says(time.perf_counter() - started) > config.minutes * 60
 
 
 def _out_of_patience(best: Best, epoch: int, config: TrainConfig) -> bool:
-    """Whether `patience` epochs have passed since the best one."""
+    """Whether `config.patience` epochs have passed since the best one."""
     return bool(config.patience and best.epoch and epoch - best.epoch >= config.patience)
 
 
 def _share_of_peak(progress: float) -> float:
-    """Of the learning rate: warm-up, then cosine."""
+    """Learning rate as a share of its peak, at `progress` 0..1 of the steps: linear warm-up, then a cosine."""
     cosine = _FINAL + (1 - _FINAL) * (1 + math.cos(math.pi * progress)) / 2
     return min(1.0, (progress + 1e-3) / _WARM_UP) * cosine
 
@@ -194,7 +195,7 @@ def train_step(
     generator: torch.Generator,
     group: ProcessGroup = ALONE,
 ) -> NDArray[np.float64]:
-    """One update; returns the losses (next token, attributes, contrast) of the batch, the other processes' included."""
+    """One update. Returns the losses (next token, attributes, contrast) of the whole batch, over all processes."""
     config, cuda = panther.config, group.device.type == "cuda"
     count = group.total(len(batch.target_N))
     if not count:
@@ -213,7 +214,8 @@ def train_step(
 def _losses(
     panther: Panther, batch: Batch, generator: torch.Generator, group: ProcessGroup, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """This process's terms of the three losses, which sum up to those of the whole batch of `count` predictions."""
+    """This process's parts of the three losses. Summed over processes they are the losses of all `count`
+    predictions."""
     config, empty = panther.config, panther.start_D.new_zeros(0, panther.config.user_dim)
     token = attribute = panther.start_D.sum() * 0
     h_BTD = panther(batch.codes_BT, batch.profile_B8) if len(batch.last_B) else None

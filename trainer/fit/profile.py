@@ -1,4 +1,5 @@
-"""How profile facts get codes, when nobody says: quantile buckets for numbers, the most frequent words otherwise."""
+"""Codes of profile facts when the caller gives none: quantile buckets for numbers, the most frequent words
+otherwise."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ from panther_core.base.console import say
 from panther_core.data.schema import PROFILE_FIELDS, ProfileField
 from panther_core.data.table import TransactionTable
 
-_BUCKETS = 5
-_WORDS = 50
+_BUCKETS = 5  # of a numeric fact
+_WORDS = 50  # of a textual fact that get codes of their own
 
 
 def fit_profile(seen: TransactionTable) -> tuple[ProfileField, ...]:
-    """Fields for the first PROFILE_FIELDS facts of the users who have a row in `seen`: later ones are not known yet."""
+    """Fields for the first PROFILE_FIELDS facts, fitted on the users who have a row in `seen`.
+
+    Users who come later are left out, since the training window does not know them.
+    """
     users = np.unique(seen.user.index).tolist()
     facts = {name: [v[u] for u in users if v[u] is not None] for name, v in seen.profile.items()}
     if left := list(facts)[PROFILE_FIELDS:]:

@@ -1,4 +1,4 @@
-"""Metrics of full rankings, of items and of transactions alike."""
+"""Metrics of full rankings: of items in the sequence benchmark, of tokens in next-transaction prediction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 HIT_RATES, NDCGS = (1, 5, 10, 50), (5, 10)
-MISS = 1 << 40  # the place of what nobody can name, [UNK] say: no k reaches it, however few tokens there are
+MISS = 1 << 40  # rank of an event that has no token ([UNK]): beyond every k, so it counts as a miss
 
 
 def places_among(scores_NC: Tensor, own_N1: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def places_among(scores_NC: Tensor, own_N1: Tensor) -> Tensor:
 
 
 def metrics(ranks_U: NDArray[np.int64]) -> dict[str, float]:
-    """HR@k: share of users whose item is among the first k. NDCG@k: 1 / log2(place + 2) of those, else 0; mean."""
+    """HR@k: share of ranks below k (0 = best). NDCG@k: mean of 1 / log2(rank + 2) where the rank is below k, else 0."""
     gain = 1 / np.log2(ranks_U + 2.0)
     hits = {f"hr@{k}": float((ranks_U < k).mean()) for k in HIT_RATES}
     return hits | {f"ndcg@{k}": float(np.where(ranks_U < k, gain, 0).mean()) for k in NDCGS}

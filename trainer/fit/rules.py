@@ -16,7 +16,7 @@ def fit_rules(
     validation: NDArray[np.float32],
     validation_label: NDArray[np.int8],
 ) -> RuleModel:
-    """Fit on sampled rows [N, F], calibrate on unsampled validation rows."""
+    """Fit on rows [N, F] with sampled negatives, calibrate on all validation rows."""
     mean = features.mean(axis=0)
     std = np.maximum(features.std(axis=0), 1e-3).astype(np.float32)
     plain = RuleModel(mean, std, np.ones(features.shape[1], np.float32), 0.0)

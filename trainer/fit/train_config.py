@@ -1,4 +1,4 @@
-"""How a model version is trained: every knob with its check, and presets by name."""
+"""How a model version is trained: every setting with its range, and presets by name."""
 
 from __future__ import annotations
 
@@ -15,46 +15,49 @@ from panther_core.model_config import ModelConfig
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time split is by share of transactions: history | fine-tuning | validation | test. Raises BadInput."""
+    """Settings of a training. `*_from`: starts of the time slices, as shares of the transactions (fine-tuning,
+    validation, test). Raises BadInput."""
 
     model: ModelConfig = ModelConfig()
     """Shape and losses."""
     vocabulary: Annotated[int, Range(1, 1_000_000)] = 60_000
     """K, most frequent combinations that become tokens (paper 3.2)."""
     coverage: Annotated[float, Range(0.01, 1)] = 1.0
-    """No more tokens than the fewest that cover this share of the training events; 1 = as many as `vocabulary` says."""
+    """Share of the training events that tokens must cover: the vocabulary is cut to the fewest tokens that do, and to
+    `vocabulary` at most. 1 = no cut."""
     amount_buckets: Annotated[int, Range(2, 253)] = 20
-    """Buckets of the amount."""
+    """Number of buckets of the amount."""
     amount_scale: Scale = "quantile"
     """"quantile": amount buckets of equal counts; "log": of equal ratio."""
     epochs: Annotated[int, Range(0, 1000)] = 10
     """Passes of pretraining over the training events; 0 leaves the weights as they are (with continue_from)."""
     minutes: Annotated[float, Range(0, 10_000)] = 0.0
-    """Pretraining stops after so long even if epochs are left; 0 = no limit."""
+    """Minutes after which pretraining stops even if epochs are left; 0 = no limit."""
     patience: Annotated[int, Range(0, 1000)] = 0
-    """Epochs without a better HR@10 on the validation slice that end pretraining, the best one kept; 0 = run all."""
+    """Epochs without a better HR@10 on the validation slice after which pretraining ends; the best epoch's weights are
+    kept. 0 = run all epochs."""
     validation_sample: Annotated[int, Range(1, 1_000_000)] = 4000
     """Events of the validation slice whose next-token rank is taken after each epoch, with `patience`."""
     batch_positions: Annotated[int, Range(64, 1_000_000)] = 8192
     """Padded window positions of a pretraining batch."""
     learning_rate: Annotated[float, Range(1e-6, 1)] = 1e-3
-    """Peak of pretraining (AdamW, warm-up then cosine)."""
+    """Peak learning rate of pretraining (AdamW, warm-up then cosine)."""
     head_epochs: Annotated[int, Range(1, 1000)] = 10
-    """Passes of fine-tuning; the one with the best validation average precision is kept."""
+    """Passes of fine-tuning; the weights after the pass with the best validation average precision are kept."""
     head_batch: Annotated[int, Range(8, 1_000_000)] = 1024
     """Rows of a fine-tuning batch."""
     head_learning_rate: Annotated[float, Range(1e-6, 1)] = 3e-3
-    """Peak of fine-tuning."""
+    """Peak learning rate of fine-tuning."""
     negatives: Annotated[int, Range(1, 10_000)] = 40
     """Legitimate rows sampled for each fraud; calibration undoes the sampling."""
     alert_budget: Annotated[float, Range(1e-6, 0.5)] = 0.005
-    """Share of transactions the threshold lets through as alerts."""
+    """Share of transactions that become alerts, from which the threshold is set."""
     finetune_from: Annotated[float, Range(0, 0.9)] = 0.3
-    """Labels before it feed the merchant risk table, labels after it the fraud head."""
+    """Start of fine-tuning. Labels before it feed the merchant risk table, labels after it the fraud head."""
     validation_from: Annotated[float, Range(0.1, 0.98)] = 0.7
-    """Start of the slice that picks the epoch, calibrates and sets the threshold."""
+    """Start of the validation slice, which picks the epoch, calibrates and sets the threshold."""
     test_from: Annotated[float, Range(0.11, 0.99)] = 0.85
-    """Start of the slice that metrics are measured on."""
+    """Start of the test slice, on which metrics are measured."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "the training config")
@@ -92,7 +95,7 @@ PRESETS: dict[str, TrainConfig] = {
         head_learning_rate=5e-3,
     ),
     "default": TrainConfig(epochs=20, patience=3),
-    # goes on from the version in service, on what came since: few passes, small steps
+    # continues the training of the version in service on newer transactions: few passes, small steps
     "refresh": TrainConfig(
         epochs=1,
         learning_rate=3e-4,
@@ -113,15 +116,19 @@ def preset(name: str) -> TrainConfig:
 
 
 def lost(config: TrainConfig, base: TrainConfig) -> list[str]:
-    """Fields in which `config` differs from `base` to no effect: a version keeps these of the one it goes on from."""
+    """Fields of `config` that have no effect when training continues from a version trained with `base`, and that
+    differ.
+
+    A version keeps the shape of the model and the vocabulary of the one it continues from.
+    """
     kept = ("model", "vocabulary", "coverage", "amount_buckets", "amount_scale")
     return [name for name in kept if getattr(config, name) != getattr(base, name)]
 
 
 def from_file(path: Path, base: TrainConfig) -> TrainConfig:
-    """`base` with what a TOML file changes: fields of TrainConfig, and of ModelConfig under `[model]`.
+    """`base` with the changes in a TOML file: fields of TrainConfig, and of ModelConfig under `[model]`.
 
-    Raises BadInput, with the file's name, for what cannot be read, for unknown fields and values out of range.
+    Raises BadInput, with the file's name, for an unreadable file, unknown fields and values out of range.
     """
     try:
         changes = tomllib.loads(path.read_text(encoding="utf-8"))

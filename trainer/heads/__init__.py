@@ -1,1 +1,2 @@
-"""Fraud heads on columns of features, by name: gradient boosting, networks, and the columns that they are fitted on."""
+"""Fraud heads on columns of features: gradient boosting and networks, their means, and the columns they are fitted
+on."""

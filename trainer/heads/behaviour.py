@@ -1,4 +1,4 @@
-"""PANTHER's part of the benchmark: pretrain without labels, encode every history, and what heads see of a row.
+"""PANTHER's part of the fraud benchmarks: pretrain without labels, encode every history, make the inputs of heads.
 
 N rows, U width of e_u, X columns of Delta, S events of the text convolution.
 """
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from panther_core.data.schema import CODE, AttributeSchema, fit_vocabulary
 from panther_core.data.table import TransactionTable
-from panther_core.decide.scoring import SURPRISE
 from panther_core.entities.columns import Matrix
 from panther_core.entities.grouped import Ints
 from panther_core.model.serving import PantherModel
@@ -25,7 +24,6 @@ from trainer.fit.finetune import head_inputs
 from trainer.fit.pretrain import pretrain
 from trainer.fit.train_config import TrainConfig
 
-DELTA = ("log_p", "z", "log_sigma", "cold", *(f"surprise_{name}" for name in SURPRISE))
 _RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.data.merchant_risk
 
 BEHAVIOUR = TrainConfig(
@@ -41,7 +39,8 @@ BEHAVIOUR = TrainConfig(
 
 @dataclass(frozen=True)
 class BehaviourInputs:
-    """What PANTHER says of N rows, given everything before each."""
+    """Inputs of heads from PANTHER for N rows, each from the events before it: Delta, e_u, codes of the last S
+    events."""
 
     delta_NX: NDArray[np.float32]
     e_NU: NDArray[np.float32]
@@ -52,11 +51,11 @@ def histories(table: TransactionTable, schema: AttributeSchema, matrix: Matrix, 
     """History of the whole table.
 
     A row's counterparty risk level (paper 3.2) comes from the merchant's smoothed fraud rate and the base rate, both
-    as known at that row: columns of `matrix` (features.label_and_spending).
+    as known at that row: the columns seller.rate_28d and seller.base_rate of `matrix`.
     """
     risk_rate, base_rate = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
     steps = np.log(np.maximum(risk_rate, 1e-9) / np.maximum(base_rate, 1e-9)) / np.log(_RISK_STEP)
-    # the tolerance keeps a merchant without news, which sits on the base rate, in the lowest level
+    # a merchant without known labels has the base rate itself; the tolerance keeps it in the lowest level
     level = 1 + np.clip(np.ceil(steps - 1e-3), 0, schema.risk_levels - 1)
     risk = np.where(base_rate > 0, level, 0).astype(np.uint8)
     return prepare(table.events(schema, risk), schema, config.model.length)
@@ -74,7 +73,7 @@ def pretrained(
 
 
 def behaviour_inputs(model: PantherModel, history: History, rows: Ints) -> BehaviourInputs:
-    """Inputs of `rows`. Raises BadInput for rows that were redeliveries, which have none."""
+    """Inputs of `rows`, which must not be redeliveries: these have no outputs."""
     encoded = model.encode_history(history)
     inputs = head_inputs(model, history, encoded, rows)
     delta = inputs.dense_NX[:, len(NAMES) :].numpy()

@@ -1,4 +1,4 @@
-"""Gradient boosting on columns: the baseline, and one part of PANTHER's system."""
+"""Gradient boosting (LightGBM) on columns: the baseline, and one of the two heads of PANTHER's system."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-ROUNDS = 250
-_PROBE_ROUNDS = 100
-#: chosen on windows before the published test folds, for the baseline and for the head with PANTHER's columns alike
+ROUNDS = 250  # trees
+_PROBE_ROUNDS = 100  # trees that tell which columns matter
+#: chosen on windows before the published test folds; the same for the baseline and for the head with PANTHER's columns
 PARAMETERS: dict[str, Any] = {
     "objective": "binary",
     "verbosity": -1,
@@ -36,7 +36,7 @@ def boosted_logits(
 
 
 def best_columns(x_NF: NDArray[np.float32], label: NDArray[np.int8], count: int, threads: int) -> NDArray[np.intp]:
-    """The `count` columns that boosting on these rows gains most by, in column order."""
+    """Numbers of the `count` columns with the largest gain in boosting on these rows, ascending."""
     parameters = PARAMETERS | {"seed": 0, "num_threads": threads}
     booster = lightgbm.train(parameters, lightgbm.Dataset(x_NF, label), _PROBE_ROUNDS)
     return np.sort(np.argsort(-booster.feature_importance("gain"), kind="stable")[:count])

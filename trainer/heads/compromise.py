@@ -1,9 +1,10 @@
-"""Chances that a payment's merchant or payer is compromised: columns `compromise.*`, and how their numbers are fitted.
+"""Chances that a payment's merchant or payer is compromised (columns `compromise.*`), and the fit of their parameters.
 
-Two kinds of episodes (panther_core.entities.episodes). A merchant's shows in labels: almost everything it sells is
-fraud. A payer's shows in amounts before any label: a share of them is drawn from the amounts of frauds at honest
-merchants. What is fitted (hazards, lengths, shares, how likely an amount is in either state, above which amount nothing
-was honest) comes from labels known at one moment; the chances of a row come from what was known at that row.
+There are two kinds of episodes (panther_core.entities.episodes). A merchant's episode shows in labels: almost every
+payment there is fraud. A payer's episode shows in amounts, before any label: a share of the amounts is distributed like
+those of frauds at honest merchants. The parameters (hazards, lengths, shares, the distribution of amounts in either
+state, the amount above which no payment was honest) are fitted to the labels known at one moment. The chances of a row
+come from what was known at that row.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _RATIO_STEP, _RATIO_MAX = 0.25, 8.0
 
 @dataclass(frozen=True)
 class _Rows:
-    """A table's rows, and which labels may be fitted on. N rows, K known labels."""
+    """A table's N rows, and the K of them whose labels may be fitted to."""
 
     table: TransactionTable
     first_ms: int  # midnight of day 0
@@ -40,8 +41,9 @@ class _Rows:
 def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, known_at_ms: int) -> Matrix:
     """Log odds [N, 4]; fitted on the labels known at `known_at_ms`. `ratio` [N]: amount over the user's usual amount.
 
-    `seller`: the merchant is in an episode; `payer`: the user is, before this payment; `amount`: this payment is a
-    fraud of the user's episode; `any`: it is a fraud of any kind, amounts that were never honest among them.
+    `seller`: the payment is a fraud of an episode of its merchant. `payer`: the user is in an episode, as known before
+    this payment. `amount`: the payment is a fraud of the user's episode. `any`: the payment is a fraud of any kind,
+    which includes amounts that no honest payment has had.
     """
     first_ms = int(table.time_ms[0]) // DAY_MS * DAY_MS
     known = np.flatnonzero((table.label >= 0) & (table.time_ms < known_at_ms - delay_ms))
@@ -54,7 +56,10 @@ def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, kn
 
 
 def lone_frauds(merchant: Ints, fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Frauds between honest payments at their merchant, so not of an episode of it. Rows in time order."""
+    """Whether each row [N] is a fraud between honest payments at its merchant, so not of an episode of that merchant.
+
+    Rows are in time order.
+    """
     order = np.argsort(merchant, kind="stable")
     honest, same = ~fraud[order], np.diff(merchant[order]) == 0
     between = np.append(same & honest[1:], False) & np.append(False, same & honest[:-1])
@@ -94,14 +99,16 @@ def _ratio_evidence(ratio: Floats, honest: Ints, fraud: Ints) -> Floats:
 
 
 def _never_honest(rows: _Rows) -> Floats:
-    """Chance of fraud [N] of amounts above every known honest one, by the rule of succession; 0 for the others."""
+    """Chance of fraud [N] of amounts above every known honest amount, by the rule of succession; 0 for other
+    amounts."""
     amount, known, fraud = rows.table.amount, rows.known, rows.fraud
     above = amount > amount[known[~fraud[known]]].max(initial=0)
     return np.where(above, 1 - 1 / (above[known].sum() + 2), 0)
 
 
 def _seller(rows: _Rows, elsewise: Floats) -> Floats:
-    """Chance [N] that the payment is a fraud of its merchant's episode; `elsewise` [N]: that it is one without."""
+    """Chance [N] that the payment is a fraud of its merchant's episode; `elsewise` [N]: chance of fraud outside of
+    one."""
     merchant, merchants = rows.table.merchant.index.astype(np.int64), len(rows.table.merchant.words)
     known, labelled = rows.known, np.flatnonzero(rows.table.label >= 0)
     episode = fit_episode(

@@ -2,7 +2,8 @@
 Features in Tabular Deep Learning", NeurIPS 2022).
 
 Shapes: N rows, F columns, T bins. Column f of a row becomes T numbers in 0..1: how much of each bin lies below the
-value. Their mean is a monotone, bounded stand-in for the value itself, which outliers cannot stretch.
+value. The mean of the T numbers grows with the value and stays in 0..1 for outliers too; it stands for the value
+itself.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-_TINY = 1e-6
+_TINY = 1e-6  # edges closer than this, relative to the largest edge, are one
 
 
 class PiecewiseLinear(nn.Module):
-    """Bins end at quantiles of the frauds and of the legitimate rows, so that neither group falls into one bin."""
+    """The encoding. Edges of bins are quantiles of the frauds and of the legitimate rows, so that bins divide both
+    groups."""
 
     low_FT: Tensor
     width_FT: Tensor
@@ -42,16 +44,16 @@ class PiecewiseLinear(nn.Module):
 
     @property
     def size(self) -> int:
-        """Numbers a row becomes, F x T."""
+        """Numbers in a row's encoding, F x T."""
         return self.low_FT.numel()
 
     def forward(self, x_NF: Tensor) -> Tensor:
-        """[N, F, T]."""
+        """Encoding [N, F, T] of values [N, F]."""
         filled = ((x_NF[..., None] - self.low_FT) / self.width_FT).clamp(0, 1)
         return filled * self.used_FT
 
     def level(self, encoded_NFT: Tensor) -> Tensor:
-        """[N, F]: one number a column, standardised."""
+        """Mean over the bins of each column, standardised: [N, F]."""
         share = encoded_NFT.sum(dim=2) / self.used_FT.sum(dim=1)
         return (share - self.mean_F) / self.std_F
 

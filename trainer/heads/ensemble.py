@@ -67,17 +67,18 @@ class Settings:
     """Chosen on windows before the published test folds."""
 
     negatives: float = 0.1
-    """Share of the legitimate rows that heads learn from; scores are corrected for it."""
+    """Share of the legitimate rows that heads are fitted on; logits are corrected for the sampling."""
     boosted: int = 3
-    """LightGBM fits averaged, each on its own half of those rows."""
+    """Number of LightGBM fits that are averaged, each on a half of those rows."""
     neural: int = 2
-    """Neural fits averaged, likewise."""
+    """Number of neural fits that are averaged, each on a half of those rows."""
     neural_weight: float = 0.35
-    """Of the neural head in the system's mean logit; boosting has the rest."""
+    """Weight of the neural head in the system's mean logit; boosting has the rest."""
     episodes_weight: float = 0.5
-    """Of the log odds from episodes of compromise in the system's mean logit, where there are such; heads the rest."""
+    """Weight of the log odds from episodes of compromise in the system's mean logit, where they are given; the two
+    heads have the rest."""
     threads: int = 2
-    """Of LightGBM."""
+    """Threads of LightGBM."""
     ablations: bool = False
     """Whether DeepFM, and LightGBM without groups of features, are fitted too."""
     training: Training = field(default_factory=Training)
@@ -85,10 +86,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Everything heads learn from and are tested on, for the rows in use (R of the table's)."""
+    """The R rows of a table that heads are fitted and tested on, with all inputs."""
 
     rows: Ints  # [R] row numbers, ascending
-    learnable: NDArray[np.bool_]  # [R] drawn for training; the others are there to be tested
+    learnable: NDArray[np.bool_]  # [R] drawn for fitting; other rows are for testing alone
     label: NDArray[np.int8]  # [R]
     matrix: Matrix  # [R, F]
     behaviour: BehaviourInputs  # [R]
@@ -98,7 +99,7 @@ class HeadRows:
     def score(self, head: Head, matured: Ints, test: Ints, seed: int) -> Floats:
         """Fraud logits of the rows `test` by `head`, fitted on the drawn rows among `matured`; both row numbers.
 
-        The mean over a few fits; each sees all frauds and half of the drawn legitimate rows.
+        The logits are the mean of a few fits, each on all frauds and a half of the drawn legitimate rows.
         """
         learn = np.flatnonzero(np.isin(self.rows, matured) & self.learnable)
         at = np.searchsorted(self.rows, test)
@@ -110,7 +111,7 @@ class HeadRows:
             part = learn[half | (self.label[learn] == 1)]
             own = seed * 100 + member
             total += self._boosted(x_RF, part, at, own) if head.boosted else self._neural(head, x_RF, part, at, own)
-        # sampling raised the odds of fraud by 1 / share
+        # each fit has seen a share (negatives / 2) of the legitimate rows, which raised the odds of fraud by 1 / share
         return np.asarray(total / fits + np.log(self.settings.negatives / 2), np.float64)
 
     def _boosted_columns(self, head: Head) -> NDArray[np.float32]:

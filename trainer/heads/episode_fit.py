@@ -1,4 +1,5 @@
-"""Likely episodes (panther_core.entities.episodes) given labels: hazard, length and share by maximum likelihood."""
+"""Parameters of episodes (panther_core.entities.episodes) fitted to labels: hazard, length and share, by maximum
+likelihood."""
 
 from __future__ import annotations
 
@@ -12,13 +13,14 @@ from panther_core.entities.episodes import RARE, Episode, beliefs, by_day, label
 from panther_core.entities.grouped import Floats, Ints
 
 _FIRST = Episode(hazard=1e-4, length_d=14, share=0.5)
-_LENGTHS_D, _STEPS_D = range(7, 57, 7), (3, 2, 1)
-_ROUNDS = 4
+_LENGTHS_D, _STEPS_D = range(7, 57, 7), (3, 2, 1)  # lengths tried first, then steps around the best
+_ROUNDS = 4  # of re-estimating hazard and share
 
 
 @dataclass(frozen=True)
 class EpisodeLabels:
-    """Labels to fit an episode by, one key a row; `elsewise` as in `label_evidence`."""
+    """Labels that an episode is fitted to. Each row has a day and a key (merchant or user); `elsewise` as in
+    `label_evidence`."""
 
     day: Ints
     key: Ints
@@ -28,10 +30,11 @@ class EpisodeLabels:
 
 
 def fit_episode(labels: EpisodeLabels) -> Episode:
-    """Most likely episode given the labels; hazard 0 when there is no fraud."""
+    """Parameters of the most likely episode; hazard 0 when there is no fraud among the labels."""
     if not labels.fraud.any():
         return replace(_FIRST, hazard=0.0)
-    # a length that divides the true one explains it as several episodes in a row: a grid first, then finer steps
+    # A length that divides the true one fits well too, with several episodes in a row in place of one. So a grid of
+    # lengths is tried before finer steps around the best.
     best = max((_settled(labels, replace(_FIRST, length_d=length)) for length in _LENGTHS_D), key=itemgetter(0))
     for step in _STEPS_D:
         lengths = (best[1].length_d + sign * step for sign in (-1, 1))
@@ -43,7 +46,7 @@ def fit_episode(labels: EpisodeLabels) -> Episode:
 
 
 def _settled(labels: EpisodeLabels, episode: Episode) -> tuple[float, Episode]:
-    """Log likelihood, and hazard and share moved to where the filter's own beliefs confirm them."""
+    """Log likelihood, and the episode with hazard and share re-estimated from the beliefs that follow from them."""
     shape = int(labels.day.max()) + 1, labels.keys
     counts = by_day(labels.day, labels.key, np.ones(len(labels.day)), shape)
     frauds = by_day(labels.day, labels.key, labels.fraud, shape)

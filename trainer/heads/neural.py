@@ -1,4 +1,4 @@
-"""Neural heads by name, on encoded columns: `dcn` (DCN-v2) and `deepfm`; with behaviour inputs `dcn` is PANTHER's head.
+"""Neural heads on encoded columns: DCN-v2 and DeepFM. DCN-v2 with behaviour inputs is PANTHER's head (paper eq. 3).
 
 Shapes: B rows, F columns, T bins, U width of e_u, S events of the text convolution, P pooled features.
 """
@@ -26,14 +26,14 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class NeuralInputs:
-    """What a neural head sees of N rows; the behaviour inputs have width 0 for heads without PANTHER."""
+    """Inputs of a neural head for N rows; those from PANTHER (e_u, codes) have width 0 for heads without PANTHER."""
 
     x_NF: Tensor
     e_NU: Tensor
     codes_NS: Tensor
 
     def take(self, index: Tensor) -> NeuralInputs:
-        """Some of the rows."""
+        """Inputs of the rows `index`."""
         return NeuralInputs(self.x_NF[index], self.e_NU[index], self.codes_NS[index])
 
 
@@ -42,10 +42,13 @@ class Training:
     """How a neural head is trained; chosen on windows before the published test folds."""
 
     columns: int = 32
-    """Best columns by gain of boosting on the training rows; the noise of the others costs a neural head .02 AP."""
+    """Number of columns used, those with the largest gain in boosting; with all columns a neural head has .02 less
+    AP."""
     bins: int = 8
+    """Of the encoding of a column."""
     hidden: int = 128
     field: int = 8
+    """Width of a field's embedding in DeepFM."""
     cross_layers: int = 2
     dropout: float = 0.2
     epochs: int = 6
@@ -55,7 +58,7 @@ class Training:
 
 
 class DcnHead(nn.Module):
-    """DCN-v2, parallel: cross layers over [levels, e_u, text convolution], deep layers over the encoded columns too."""
+    """DCN-v2, parallel: cross layers over [levels, e_u, text convolution], deep layers over these and the encodings."""
 
     def __init__(self, encoding: PiecewiseLinear, user_dim: int, text: TextCnn | None, training: Training) -> None:
         super().__init__()
@@ -111,7 +114,10 @@ def build(
 
 
 def fit(model: nn.Module, inputs: NeuralInputs, label: NDArray[np.int8], training: Training, seed: int) -> None:
-    """Train in place: AdamW, one cycle, a fixed number of epochs (no label of the test week exists to stop by)."""
+    """Train in place: AdamW, one cycle of the learning rate, a fixed number of epochs.
+
+    No validation ends training, because labels of the test week are not known when a head is fitted.
+    """
     torch.manual_seed(seed)
     target = torch.from_numpy(label.astype(np.float32))
     batches = max(1, len(target) // training.batch)

@@ -25,10 +25,10 @@ _METRICS = {
 
 
 class TritonPythonModel:
-    """One process a version; the artifact lies beside this file."""
+    """One process for each version; the artifact lies beside this file."""
 
     def initialize(self, args):
-        """Load the version, and run it once, so that the first request is as quick as the others."""
+        """Load the version, and run it once, so that compiling does not delay the first request."""
         threads = int(os.environ.get("PANTHER_TORCH_THREADS", "1"))
         torch.set_num_threads(threads)
         numba.set_num_threads(threads)
@@ -50,18 +50,20 @@ class TritonPythonModel:
         )
         self.told = dict.fromkeys(_METRICS, 0)
         self.metrics = {name: family.Metric(labels=labels) for name, family in counters.items()}
-        self.families = (*counters.values(), gauge)  # a family that is collected takes its metrics along
+        self.families = (*counters.values(), gauge)  # kept: a family that is garbage-collected removes its metrics
         self.bytes = gauge.Metric(labels=labels)
         self.bytes.set(self.encoder.pool.stats.bytes)
-        self.encoder.warm_up()  # kernels are compiled here, not under the first request
+        self.encoder.warm_up()
 
     def execute(self, requests):
-        """One response a request, in order; a failure is that request's alone."""
+        """One response for each request, in order. A request that fails gets an error response; the others are
+        answered."""
         answers = [self._answer(request) for request in requests]
         for name, metric in self.metrics.items():
             count = getattr(self.encoder.pool.stats, name)
-            if count != self.told[name]:  # telling the server is a round trip
-                metric.increment(count - self.told[name])  # not metric.value(): its counter outlives this process
+            if count != self.told[name]:  # an increment is a round trip to the server
+                # counted from self.told, not from metric.value(): the server's counter outlives this process
+                metric.increment(count - self.told[name])
                 self.told[name] = count
         return answers
 

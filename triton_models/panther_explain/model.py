@@ -18,10 +18,10 @@ _INPUTS, _OUTPUTS = tensors(ExplainRequest), tensors(ExplainRequest.response)
 
 
 class TritonPythonModel:
-    """One process a version; the artifact lies beside this file."""
+    """One process for each version; the artifact lies beside this file."""
 
     def initialize(self, args):
-        """Load the version, and run it once, so that the first request is as quick as the others."""
+        """Load the version, and run it once, so that compiling does not delay the first request."""
         torch.set_num_threads(int(os.environ.get("PANTHER_TORCH_THREADS", "1")))
         self.model = model = PantherModel.load(Path(args["model_repository"]) / args["model_version"] / "artifact")
         features, cached = np.zeros((2, WIDTH), np.float32), np.zeros((2, cached_width(model.config)), np.float32)
@@ -29,7 +29,8 @@ class TritonPythonModel:
         model.explain(ExplainRequest(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32)))
 
     def execute(self, requests):
-        """One response a request, in order; a failure is that request's alone."""
+        """One response for each request, in order. A request that fails gets an error response; the others are
+        answered."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):

@@ -18,10 +18,10 @@ _INPUTS, _OUTPUTS = tensors(ScoreRequest), tensors(ScoreRequest.response)
 
 
 class TritonPythonModel:
-    """One process a version; the artifact lies beside this file."""
+    """One process for each version; the artifact lies beside this file."""
 
     def initialize(self, args):
-        """Load the version, and run it once, so that the first request is as quick as the others."""
+        """Load the version, and run it once, so that compiling does not delay the first request."""
         torch.set_num_threads(int(os.environ.get("PANTHER_TORCH_THREADS", "1")))
         folder = Path(args["model_repository"]) / args["model_version"] / "artifact"
         self.model = model = PantherModel.load(folder, instance_device(args, os.environ))
@@ -30,7 +30,8 @@ class TritonPythonModel:
         model.score(ScoreRequest(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32)))
 
     def execute(self, requests):
-        """One response a request, in order; a failure is that request's alone."""
+        """One response for each request, in order. A request that fails gets an error response; the others are
+        answered."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
