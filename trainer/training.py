@@ -23,7 +23,8 @@ from panther_core.base.odds import sigmoid
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data import token_report
-from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_schema, fit_vocabulary
+from panther_core.data.merchant_risk import MerchantRisk
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
 from panther_core.data.table import TransactionTable
 from panther_core.data.tokenizer import Combinations
 from panther_core.decide.rules import RuleModel
@@ -40,8 +41,8 @@ from trainer.fit.evaluate import Validation, hit_rates
 from trainer.fit.finetune import all_logits, finetune, head_inputs, sample_negatives
 from trainer.fit.parallel import join
 from trainer.fit.pretrain import PretrainOptions, pretrain
-from trainer.fit.profile import fit_profile
 from trainer.fit.rules import fit_rules
+from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
 from trainer.report.baselines import boosted_scores
 from trainer.report.fraud import ScoredRows
@@ -76,47 +77,15 @@ def train(
         raise BadInput(f"expected another folder than {continue_from}, which is gone on from: give a new --out")
     clock = StageClock()
     rows = split(table, config, label_delay_ms)
-    schema, vocabulary = None, None
-    if continue_from is not None:
-        config = msgspec.structs.replace(config, model=artifact.load_manifest(continue_from).config)
-        schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
-    if schema is None:
-        schema = fit_log_schema(table.take(slice(0, rows.validation_from)), profile, config)
-    # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
-    risk = None if continue_from is None else artifact.load_merchant_risk(continue_from)
-    history, risk = prepare_events(table, schema, rows, config.model.length, risk)
-    early = before(history, rows.validation_from)
-    codes = history.code[early.order].view(CODE)
-    if vocabulary is None:
-        vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary, config.coverage)
-    coverage = float((vocabulary.tokens(codes) > 0).mean())
-    torch.manual_seed(seed)
-    if continue_from is None:
-        model = PantherModel(config.model, schema, vocabulary)
-    else:
-        model = PantherModel.load(continue_from)
+    start = _prepare(table, rows, config, profile, seed, continue_from)
+    config, schema, vocabulary, model = start.config, start.schema, start.vocabulary, start.model
     clock.mark("prepare")
 
-    group = join()
-    out.mkdir(parents=True, exist_ok=True)
-    if group.first:
-        # without a manifest the folder is no version; the new one is written last
-        (out / artifact.MANIFEST).unlink(missing_ok=True)
-        _report_tokens(out, schema, vocabulary, history, rows.validation_from)
-    checkpoint = Checkpoint(out / "checkpoint", _key(history, schema, vocabulary, config, seed, continue_from))
-    validation = None
-    if config.patience:
-        slice_ = np.arange(rows.validation_from, rows.test_from)
-        validation = Validation(history, slice_, config.validation_sample, config.model.length, seed)
-    losses = pretrain(
-        model.panther, early, config, seed, PretrainOptions(checkpoint, validation, out / artifact.CURVE, group)
-    )
-    if not group.first:
-        raise PretrainedElsewhere
-    model.cpu()
+    checkpoint = Checkpoint(out / "checkpoint", _key(start, seed, continue_from))
+    losses = _pretrain(start, rows, out, checkpoint, seed)
     clock.mark("pretrain")
 
-    head = _fraud_head(model, history, table, rows, config, seed, clock)
+    head = _fraud_head(start, table, rows, seed, clock)
     save_file({n: t.contiguous() for n, t in model.state_dict().items()}, out / artifact.WEIGHTS)
     manifest = Manifest(
         name=NAME,
@@ -132,16 +101,16 @@ def train(
         schema_fingerprint=schema.fingerprint,
         tokenizer_version=token_report.tokenizer_version(vocabulary),
         vocabulary_size=vocabulary.size,
-        coverage=coverage,
+        coverage=start.coverage,
         metrics={**head.metrics, "pretrain": losses, "seconds": clock.seconds},
         data_window=(int(table.time_ms[0]), int(table.time_ms[-1])),
         seed=seed,
         code_version=_code_version(),
     )
-    done = Finished(model, schema, vocabulary, table, rows, history, head.encoded, head.test, head.judged)
+    done = Finished(model, schema, vocabulary, table, rows, start.history, head.encoded, head.test, head.judged)
     report = write_report(out, done, manifest, config)
     clock.mark("report")
-    manifest = artifact.save(out, manifest, schema, vocabulary, head.rules, risk)
+    manifest = artifact.save(out, manifest, schema, vocabulary, head.rules, start.risk)
     checkpoint.clear()
     from trainer.report.version_page import write_page  # here: what draws takes a second to import
 
@@ -149,22 +118,74 @@ def train(
     return manifest
 
 
-def fit_log_schema(
-    seen: TransactionTable, profile: tuple[ProfileField, ...] | None, config: TrainConfig
-) -> AttributeSchema:
-    """Schema fitted on the words and amounts of a training window, and on its users' facts where `profile` is None."""
-    if profile is None:
-        profile = fit_profile(seen)
-    schema = fit_schema(
-        seen.amount,
-        [seen.category.words[i] for i in np.unique(seen.category.index) if i >= 0],
-        [seen.channel.words[i] for i in np.unique(seen.channel.index) if i >= 0],
-        profile,
-        config.amount_buckets,
-        config.amount_scale,
-    )
-    # encoded and decoded as by the artifact: an edge given as 25 becomes 25.0, and the fingerprints of the two differ
-    return msgspec.json.decode(msgspec.json.encode(schema), type=AttributeSchema)
+@dataclass(frozen=True)
+class _Start:
+    """What a pretraining starts from."""
+
+    config: TrainConfig
+    schema: AttributeSchema
+    vocabulary: Vocabulary
+    coverage: float
+    """Share of the events of `early` whose combination is in the vocabulary."""
+    risk: MerchantRisk
+    history: History
+    early: History
+    """The history before the validation slice."""
+    model: PantherModel
+
+
+def _prepare(
+    table: TransactionTable,
+    rows: Split,
+    config: TrainConfig,
+    profile: tuple[ProfileField, ...] | None,
+    seed: int,
+    continue_from: Path | None,
+) -> _Start:
+    """Schema, risk table, vocabulary and weights, fitted and new or those of `continue_from`; and the history."""
+    vocabulary, risk = None, None
+    if continue_from is None:
+        schema = fit_log_schema(table.take(slice(0, rows.validation_from)), profile, config)
+    else:
+        config = msgspec.structs.replace(config, model=artifact.load_manifest(continue_from).config)
+        schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
+        # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
+        risk = artifact.load_merchant_risk(continue_from)
+    history, risk = prepare_events(table, schema, rows, config.model.length, risk)
+    early = before(history, rows.validation_from)
+    codes = history.code[early.order].view(CODE)
+    if vocabulary is None:
+        vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary, config.coverage)
+    coverage = float((vocabulary.tokens(codes) > 0).mean())
+    torch.manual_seed(seed)
+    if continue_from is None:
+        model = PantherModel(config.model, schema, vocabulary)
+    else:
+        model = PantherModel.load(continue_from)
+    return _Start(config, schema, vocabulary, coverage, risk, history, early, model)
+
+
+def _pretrain(start: _Start, rows: Split, out: Path, checkpoint: Checkpoint, seed: int) -> dict[str, float]:
+    """Pretrain in place, with the other processes of the group if there are any; write the tokenizer and the curve.
+
+    Returns the losses. Raises PretrainedElsewhere in all processes but the first.
+    """
+    group, config = join(), start.config
+    out.mkdir(parents=True, exist_ok=True)
+    if group.first:
+        # without a manifest the folder is no version; the new one is written last
+        (out / artifact.MANIFEST).unlink(missing_ok=True)
+        _report_tokens(out, start.schema, start.vocabulary, start.history, rows.validation_from)
+    validation = None
+    if config.patience:
+        slice_ = np.arange(rows.validation_from, rows.test_from)
+        validation = Validation(start.history, slice_, config.validation_sample, config.model.length, seed)
+    options = PretrainOptions(checkpoint, validation, out / artifact.CURVE, group)
+    losses = pretrain(start.model.panther, start.early, config, seed, options)
+    if not group.first:
+        raise PretrainedElsewhere
+    start.model.cpu()
+    return losses
 
 
 def _report_tokens(
@@ -192,16 +213,9 @@ class _Head:
     judged: ScoredRows
 
 
-def _fraud_head(
-    model: PantherModel,
-    history: History,
-    table: TransactionTable,
-    rows: Split,
-    config: TrainConfig,
-    seed: int,
-    clock: StageClock,
-) -> _Head:
+def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, clock: StageClock) -> _Head:
     """Fine-tune and calibrate the head in place, fit the rules, and measure both on the test rows."""
+    config, model, history = start.config, start.model, start.history
     kept, label = history.kept, table.label
     validation, test = rows.validation[kept[rows.validation]], rows.test[kept[rows.test]]
     chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config.negatives, seed)
@@ -246,18 +260,13 @@ def _fraud_head(
     return _Head(metrics, threshold, typical, rules, encoded, test, ScoredRows(label[test], history.user[test], scores))
 
 
-def _key(
-    history: History,
-    schema: AttributeSchema,
-    vocabulary: Vocabulary,
-    config: TrainConfig,
-    seed: int,
-    continue_from: Path | None,
-) -> str:
+def _key(start: _Start, seed: int, continue_from: Path | None) -> str:
     """Digest of everything that a pretraining depends on, so that it resumes from its own checkpoint only."""
     base = None if continue_from is None else artifact.load_manifest(continue_from).files
-    facts = (config, seed, base, schema.fingerprint, token_report.tokenizer_version(vocabulary))
+    tokenizer = token_report.tokenizer_version(start.vocabulary)
+    facts = (start.config, seed, base, start.schema.fingerprint, tokenizer)
     digest = hashlib.sha256(msgspec.json.encode(facts))
+    history = start.history
     for column in (history.code, history.profile, history.order, history.bounds):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()

@@ -19,10 +19,10 @@ from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import label_and_spending, with_context
 from panther_core.entities.grouped import Ints
 from panther_core.evaluation import fraud_metrics
+from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.heads.ensemble import DEEPFM, PARTS, HeadRows, Settings, blended
-from trainer.training import fit_log_schema
 
 _CATEGORIES = 40  # so many of the most frequent categories become columns
 

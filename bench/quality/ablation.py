@@ -28,8 +28,8 @@ from panther_core.state.history import History, prepare
 from trainer.fit.dataset import before
 from trainer.fit.evaluate import Validation, hit_rates
 from trainer.fit.pretrain import PretrainOptions, pretrain
+from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
-from trainer.training import fit_log_schema
 
 _PANTHER: dict[str, Any] = {"encoder": "panther", "sprm": True, "profile": "positional", "attribute_embedding": True}
 _ALONE: dict[str, Any] = _PANTHER | {"profile": "none", "contrastive_weight": 0.0}

@@ -23,8 +23,8 @@ from panther_core.state.history import History, prepare
 from trainer.fit.dataset import keep
 from trainer.fit.evaluate import Validation, hit_rates, token_ranks
 from trainer.fit.ranking import MISS, metrics
+from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
-from trainer.training import fit_log_schema
 
 Mask = NDArray[np.bool_]
 

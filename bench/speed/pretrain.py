@@ -27,8 +27,8 @@ from panther_core.state.history import History, prepare
 from trainer.fit.optimiser import adamw
 from trainer.fit.parallel import join
 from trainer.fit.pretrain import Batch, Batches, train_step
+from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
-from trainer.training import fit_log_schema
 
 _ROUNDS = 5
 

@@ -14,8 +14,8 @@ from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import fit_schema
 from panther_core.data.table import TransactionTable
 from trainer.fit.dataset import before, prepare_events, split
+from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import preset
-from trainer.training import fit_log_schema
 
 CONFIG = preset("tiny")
 

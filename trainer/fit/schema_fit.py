@@ -1,23 +1,43 @@
-"""Codes of profile facts when the caller gives none: quantile buckets for numbers, the most frequent words
-otherwise."""
+"""Fitting a schema to a log: buckets of amounts, words, and codes of profile facts when the caller gives none."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from panther_core.base.console import say
-from panther_core.data.schema import PROFILE_FIELDS, ProfileField
+from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, ProfileField, fit_schema
 from panther_core.data.table import TransactionTable
+from trainer.fit.train_config import TrainConfig
 
 _BUCKETS = 5  # of a numeric fact
 _WORDS = 50  # of a textual fact that get codes of their own
 
 
+def fit_log_schema(
+    seen: TransactionTable, profile: tuple[ProfileField, ...] | None, config: TrainConfig
+) -> AttributeSchema:
+    """Schema fitted on the words and amounts of a training window, and on its users' facts where `profile` is None."""
+    if profile is None:
+        profile = fit_profile(seen)
+    schema = fit_schema(
+        seen.amount,
+        [seen.category.words[i] for i in np.unique(seen.category.index) if i >= 0],
+        [seen.channel.words[i] for i in np.unique(seen.channel.index) if i >= 0],
+        profile,
+        config.amount_buckets,
+        config.amount_scale,
+    )
+    # encoded and decoded as by the artifact: an edge given as 25 becomes 25.0, and the fingerprints of the two differ
+    return msgspec.json.decode(msgspec.json.encode(schema), type=AttributeSchema)
+
+
 def fit_profile(seen: TransactionTable) -> tuple[ProfileField, ...]:
-    """Fields for the first PROFILE_FIELDS facts, fitted on the users who have a row in `seen`.
+    """Codes of the first PROFILE_FIELDS facts (quantile buckets of numbers, else the most frequent words), fitted
+    on the users who have a row in `seen`.
 
     Users who come later are left out, since the training window does not know them.
     """
