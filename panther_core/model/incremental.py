@@ -130,9 +130,8 @@ class IncrementalEncoder:
         pool, positions = self.pool, x_BTD.shape[1]
         *early, final = (cast(Layer, layer) for layer in self.model.panther.layers)
         back_R = torch.arange(RING, device=last_B.device)
-        ring_BR = (
-            last_B[:, None] - (last_B[:, None] - back_R) % RING
-        )  # newest position that each place of the ring holds
+        # newest position that each place of the ring holds
+        ring_BR = last_B[:, None] - (last_B[:, None] - back_R) % RING
         with self.step.computing():
             for n, layer in enumerate((*early, final)):
                 u_BTD = layer.norm(x_BTD)

@@ -39,9 +39,8 @@ def side_by_side(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
             for done in [pool.submit(work, part) for part in parts]:
                 done.result()
     finally:
-        torch.set_num_threads(
-            count
-        )  # the matrix library has one setting for the whole process, which _alone has changed
+        # the matrix library has one setting for the whole process, which _alone has changed
+        torch.set_num_threads(count)
 
 
 def _alone() -> None:
