@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from panther_core.base.errors import BadInput
 from panther_core.decide.scoring import EncodeRequest
 from panther_core.model.incremental import IncrementalEncoder
+from panther_core.model.kernels.layer_kernel import layer_step, layer_weights
 from panther_core.model.kernels.pool import SlabPool
 from panther_core.model.kernels.precision import BITS, Precision, decode_table
-from panther_core.model.layer_kernel import layer_step, layer_weights
 from panther_core.model.layers import Layer
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
