@@ -7,12 +7,12 @@ words. A name that a template does not get is an error (jinja2.UndefinedError), 
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from panther_core.base.files import written_whole
 from panther_core.report import words
 
 
@@ -23,13 +23,8 @@ def render(package: str, template: str, **values: object) -> str:
 
 def write_page(path: Path, text: str) -> None:
     """Write a page, its folder too if need be; after an error `path` is as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
+    with written_whole(path) as aside:
         aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @cache
