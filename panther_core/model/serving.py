@@ -40,6 +40,7 @@ from panther_core.model.panther import Panther
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
+from panther_core.state.window import RECENT
 
 POSITIONS = 8192  # padded window positions a forward: activations stay in cache
 #: the same for whole histories on a CPU: activations fit into memory that the process holds already, since allocating
@@ -142,6 +143,13 @@ class PantherModel(torch.nn.Module):
         delta, dense, e, pooled, _ = self._head_inputs(request)
         parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.surprise_BA, delta.log_p_B, delta.z_B)
         return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
+
+    def warm_up(self, kind: type[ScoreRequest] | type[ExplainRequest]) -> None:
+        """Answer two rows, one of a user without a history, so that compiling does not delay the first request."""
+        features, cached = np.zeros((2, WIDTH), np.float32), np.zeros((2, cached_width(self.config)), np.float32)
+        codes, profile = np.ones((2, RECENT), np.uint64), np.zeros((2, PROFILE_FIELDS), np.uint8)
+        events: Request[Any] = kind(features, codes[:, 0], codes, profile, cached, np.arange(2, dtype=np.int32))
+        self.answer(events)
 
     def answer(self, request: Request[R]) -> R:
         """The answer to a request of any class, by the method of its step."""

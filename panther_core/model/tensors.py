@@ -7,7 +7,7 @@ gives arrays in which every element equals the first, and the latter outputs of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch.utils.dlpack
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.decide.scoring import Request, tensors
 
 
 def read(tensor: Any) -> NDArray[Any]:
@@ -27,6 +28,20 @@ def read(tensor: Any) -> NDArray[Any]:
 def wrap(pb_utils: Any, name: str, array: NDArray[Any]) -> Any:
     """A `pb_utils.Tensor` that holds `array`."""
     return pb_utils.Tensor.from_dlpack(name, torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def respond(pb_utils: Any, request: Any, kind: type[Request[Any]], answer: Callable[[Any], Any]) -> Any:
+    """The response of Triton to its `request`, which holds the tensors of a `kind`; `answer` computes it.
+
+    A request that fails gets an error response, so that the others beside it are answered.
+    """
+    columns = [read(pb_utils.get_input_tensor_by_name(request, name)) for name in tensors(kind)]
+    try:
+        found = answer(kind(*columns))
+    except Exception as error:
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"panther_{kind.step} failed: {error!r}"))
+    outputs = [wrap(pb_utils, name, getattr(found, name)) for name in tensors(kind.response)]
+    return pb_utils.InferenceResponse(outputs)
 
 
 def instance_device(args: Mapping[str, str], environment: Mapping[str, str]) -> str:

@@ -8,13 +8,12 @@ import numba
 import torch
 import triton_python_backend_utils as pb_utils
 
-from panther_core.decide.scoring import EncodeRequest, tensors
+from panther_core.decide.scoring import EncodeRequest
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.kernels.step import step_for
 from panther_core.model.serving import PantherModel
-from panther_core.model.tensors import instance_device, read, wrap
+from panther_core.model.tensors import instance_device, respond
 
-_INPUTS, _OUTPUTS = tensors(EncodeRequest), tensors(EncodeRequest.response)
 _METRICS = {
     "hits": "Users answered by continuing from their slab",
     "misses": "Users without a slab, recomputed",
@@ -58,7 +57,7 @@ class TritonPythonModel:
     def execute(self, requests):
         """One response for each request, in order. A request that fails gets an error response; the others are
         answered."""
-        answers = [self._answer(request) for request in requests]
+        answers = [respond(pb_utils, request, EncodeRequest, self.encoder.encode) for request in requests]
         for name, metric in self.metrics.items():
             count = getattr(self.encoder.pool.stats, name)
             if count != self.told[name]:  # an increment is a round trip to the server
@@ -66,11 +65,3 @@ class TritonPythonModel:
                 metric.increment(count - self.told[name])
                 self.told[name] = count
         return answers
-
-    def _answer(self, request):
-        columns = [read(pb_utils.get_input_tensor_by_name(request, name)) for name in _INPUTS]
-        try:
-            answer = self.encoder.encode(EncodeRequest(*columns))
-        except Exception as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"panther_encode failed: {error!r}"))
-        return pb_utils.InferenceResponse([wrap(pb_utils, name, getattr(answer, name)) for name in _OUTPUTS])
