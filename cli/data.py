@@ -11,7 +11,7 @@ import typer
 
 from cli.options import Data, End, Format, Json, Limit, Start
 from panther_core.base.console import emit, progress_bar, say
-from panther_core.data.tokenizer import Scale
+from panther_core.data.schema import Scale
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: convert them, look at the tokens they make.")
 

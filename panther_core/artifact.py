@@ -25,8 +25,9 @@ from safetensors.numpy import load_file, save_file
 
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import AttributeSchema, Vocabulary
+from panther_core.data.schema import AttributeSchema
 from panther_core.data.token_report import REPORT, TOKENIZER
+from panther_core.data.vocabulary import Vocabulary
 from panther_core.decide.rules import RuleModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import NAMES

@@ -24,9 +24,9 @@ from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data import token_report
 from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField
 from panther_core.data.table import TransactionTable
-from panther_core.data.tokenizer import Combinations
+from panther_core.data.vocabulary import Combinations, Vocabulary, fit_vocabulary
 from panther_core.decide.rules import RuleModel
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.model.bulk import EncodedHistory

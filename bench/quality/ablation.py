@@ -20,8 +20,9 @@ from bench.results import FiguresRun, RunStore, data_key, key_of, over_seeds
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import GeneratorConfig
-from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_vocabulary
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField
 from panther_core.data.table import TransactionTable
+from panther_core.data.vocabulary import fit_vocabulary
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.history import History, prepare

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from bench.results import Figures
-from panther_core.data.schema import CODE, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField
 from panther_core.data.table import TransactionTable
+from panther_core.data.vocabulary import Vocabulary, fit_vocabulary
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History, prepare
 from trainer.fit.dataset import keep

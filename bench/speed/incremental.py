@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.base.console import say
-from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema, fit_vocabulary
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema
+from panther_core.data.vocabulary import fit_vocabulary
 from panther_core.decide.scoring import EncodeRequest
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel

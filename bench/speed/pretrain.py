@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
-from panther_core.data.schema import CODE, fit_vocabulary
+from panther_core.data.schema import CODE
+from panther_core.data.vocabulary import fit_vocabulary
 from panther_core.model.bulk import padded, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.serving import PantherModel

@@ -15,7 +15,8 @@ from bench.speed.incremental import appended, make_model, take_rows, windows
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core import artifact
 from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
+from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
+from panther_core.data.vocabulary import Vocabulary
 from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, ScoreRequest
 from panther_core.model.outputs import cached_width

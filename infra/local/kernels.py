@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField, fit_vocabulary
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField
+from panther_core.data.vocabulary import fit_vocabulary
 from panther_core.decide.scoring import ScoreRequest
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.kernels.step import step_for

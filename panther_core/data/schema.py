@@ -1,4 +1,4 @@
-"""The attribute schema: how a transaction becomes eight bytes, and the vocabulary built over them.
+"""The attribute schema: how a transaction becomes eight bytes (CODE), and how the schema is fitted.
 
 These two live differently long. The `AttributeSchema` (bucket edges, category and channel lists) gives the codes kept
 in every user's state, so it is fixed for the life of that state. The `Vocabulary` (which combinations of codes are
@@ -22,6 +22,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -30,7 +31,6 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.data.tokenizer import ATTRIBUTES, Combinations, Scale, bucket_edges, combination
 
 CODE = np.dtype(
     [
@@ -46,6 +46,9 @@ CODE = np.dtype(
 PROFILE_FIELDS = 8  # bytes of profile codes in the state
 NEW_MERCHANT, NEW_COUNTRY, NEW_DEVICE = 1, 2, 4
 WEEK_MS = 7 * DAY_MS
+Scale = Literal["quantile", "log"]
+SCALES: tuple[Scale, ...] = ("quantile", "log")
+_TAILS = (0.001, 0.999)  # log buckets span the quantiles between, so that one absurd amount does not stretch them all
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05 was a Monday
 
 
@@ -168,6 +171,21 @@ def _word_places(words: tuple[str, ...]) -> dict[str, int]:
     return {word: i for i, word in reversed(list(enumerate(words, 1)))}  # of equal words the first gives the code
 
 
+def bucket_edges(values: NDArray[np.float64], buckets: int, scale: Scale = "quantile") -> tuple[float, ...]:
+    """At most buckets - 1 ascending inner edges, six digits each.
+
+    "quantile": buckets of equal counts; fewer where values repeat. "log": buckets of equal ratio between the outer
+    thousandths of the positive values; what is outside falls into the first and the last bucket.
+    """
+    if scale == "quantile":
+        edges = np.quantile(values, np.linspace(0, 1, buckets + 1)[1:-1])
+    else:
+        positive = values[values > 0]
+        low, high = np.quantile(positive, _TAILS) if len(positive) else (1.0, 1.0)
+        edges = np.geomspace(low, high, buckets - 1)
+    return tuple(sorted({float(f"{edge:.6g}") for edge in edges}))
+
+
 def fit_schema(
     amounts: NDArray[np.float64],
     categories: Sequence[str],
@@ -192,54 +210,3 @@ def fit_schema(
         channels=tuple(sorted(set(channels) - {""})),
         profile=profile,
     )
-
-
-class Vocabulary(msgspec.Struct, frozen=True):
-    """The top-K combinations of (amount, channel, category, risk); token 0 is [UNK] (paper 3.2).
-
-    `keys` are sorted combination numbers; the token of keys[i] is i + 1. `radix` are the attribute sizes.
-    """
-
-    keys: tuple[int, ...]
-    radix: tuple[int, int, int, int]
-
-    @property
-    def size(self) -> int:
-        """Number of tokens, [UNK] included."""
-        return len(self.keys) + 1
-
-    def tokens(self, codes: NDArray[np.void]) -> NDArray[np.int64]:
-        """Token id of each CODE record, same shape."""
-        keys = np.asarray(self.keys, np.int64)
-        number = combination(codes, self.radix)
-        at = np.searchsorted(keys, number)
-        hit = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == number)
-        return np.where(hit, at + 1, 0)
-
-    def codes(self) -> NDArray[np.void]:
-        """CODE record of every token, shape [size]; token 0 is all zeros, and so are gap, hour and flags."""
-        out = np.zeros(self.size, CODE)
-        number = np.asarray(self.keys, np.int64)
-        for name, size in reversed(list(zip(ATTRIBUTES, self.radix, strict=True))):
-            out[name][1:] = number % size
-            number = number // size
-        return out
-
-
-def fit_vocabulary(
-    schema: AttributeSchema, codes: NDArray[np.void], top_k: int = 60_000, coverage: float = 1.0
-) -> tuple[Vocabulary, float]:
-    """The most frequent combinations in `codes` (flat CODE array); also the share of events they cover.
-
-    At most `top_k`, and no more than the fewest that cover `coverage` of the events.
-    """
-    counts = Combinations.of(codes, radix_of(schema))
-    vocabulary = Vocabulary(keys=counts.keys(top_k, coverage), radix=counts.radix)
-    kept = np.isin(counts.numbers, np.asarray(vocabulary.keys, np.int64))
-    return vocabulary, float(counts.counts[kept].sum() / max(1, counts.events))
-
-
-def radix_of(schema: AttributeSchema) -> tuple[int, int, int, int]:
-    """Sizes of the attributes that make up a token, in the order of tokenizer.ATTRIBUTES."""
-    amount, channel, category, risk = (schema.sizes[name] for name in ATTRIBUTES)
-    return amount, channel, category, risk

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import AttributeSchema, Vocabulary, fit_schema, radix_of
+from panther_core.data.schema import SCALES, AttributeSchema, Scale, fit_schema
 from panther_core.data.table import TransactionTable, Words
 from panther_core.data.token_report import TokenReport, report
-from panther_core.data.tokenizer import SCALES, Combinations, Scale
+from panther_core.data.vocabulary import Combinations, Vocabulary, radix_of
 
 T = TypeVar("T", bound=np.generic)
 Tables = Callable[[], Iterable[TransactionTable]]

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.schema import AttributeSchema, Vocabulary
-from panther_core.data.tokenizer import ATTRIBUTES, Combinations
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.vocabulary import ATTRIBUTES, Combinations, Vocabulary
 
 TOKENIZER, REPORT = "tokenizer.json", "tokenizer_report.json"
 FORMAT_VERSION = 1

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panther_core.data.schema import CODE, AttributeSchema, Vocabulary
+from panther_core.data.schema import CODE, AttributeSchema
+from panther_core.data.vocabulary import Vocabulary
 
 #: the attributes that make up a token; ATTRIBUTES adds those that do not; both in the order of CODE
 TOKEN_ATTRIBUTES = ("amount", "channel", "category", "risk")

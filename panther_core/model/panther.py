@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panther_core.data.schema import AttributeSchema, Vocabulary
+from panther_core.data.schema import AttributeSchema
+from panther_core.data.vocabulary import Vocabulary
 from panther_core.decide.scoring import SURPRISE
 from panther_core.model.baselines import encoder_layers
 from panther_core.model.codes import ATTRIBUTES, TOKEN_ATTRIBUTES, Tokeniser, attributes, sizes

@@ -17,7 +17,8 @@ from torch import Tensor
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError
 from panther_core.data.decision import EXPECTED
-from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema, Vocabulary
+from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
+from panther_core.data.vocabulary import Vocabulary
 from panther_core.decide.scoring import (
     EncodeRequest,
     EncodeResponse,

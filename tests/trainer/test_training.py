@@ -15,8 +15,9 @@ from cli.models import app
 from panther_core.artifact import load_manifest, load_schema, load_vocabulary
 from panther_core.base.errors import ArtifactError, BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.data.schema import CODE, fit_vocabulary
+from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable
+from panther_core.data.vocabulary import fit_vocabulary
 from panther_core.evaluation import fraud_metrics
 from panther_core.model.codes import as_tensor
 from panther_core.model.panther import Panther

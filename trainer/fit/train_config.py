@@ -10,7 +10,7 @@ import msgspec
 
 from panther_core.base.errors import BadInput
 from panther_core.base.ranges import Range, check_ranges
-from panther_core.data.tokenizer import SCALES, Scale
+from panther_core.data.schema import SCALES, Scale
 from panther_core.model_config import ModelConfig
 
 

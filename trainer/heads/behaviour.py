@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panther_core.data.schema import CODE, AttributeSchema, fit_vocabulary
+from panther_core.data.schema import CODE, AttributeSchema
 from panther_core.data.table import TransactionTable
+from panther_core.data.vocabulary import fit_vocabulary
 from panther_core.entities.columns import Matrix
 from panther_core.entities.grouped import Ints
 from panther_core.model.serving import PantherModel

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.artifact import CURVE, RUN_REPORT, Manifest
-from panther_core.data.schema import AttributeSchema, Vocabulary
+from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.data.token_report import REPORT, TokenReport
+from panther_core.data.vocabulary import Vocabulary
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel

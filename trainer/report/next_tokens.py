@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.schema import CODE, Vocabulary
+from panther_core.data.schema import CODE
+from panther_core.data.vocabulary import Vocabulary
 from panther_core.state.history import History
 from trainer.fit.ranking import MISS
 

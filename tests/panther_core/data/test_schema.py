@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_schema, fit_vocabulary, hour_of_week
+from panther_core.data.schema import CODE, AttributeSchema, ProfileField, fit_schema, hour_of_week
+from panther_core.data.vocabulary import fit_vocabulary
 
 SCHEMA = fit_schema(
     np.arange(1, 101, dtype=float),

@@ -9,9 +9,10 @@ import pytest
 from panther_core.base.errors import BadInput
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import fit_schema, fit_vocabulary
+from panther_core.data.schema import fit_schema
 from panther_core.data.table import TransactionTable, Words
 from panther_core.data.token_fit import TokenOptions, fit_tokens
+from panther_core.data.vocabulary import fit_vocabulary
 
 DAY_MS = 86_400_000
 OPTIONS = TokenOptions(top_k=150, label_delay_ms=DAY_MS)

@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from panther_core.data.schema import CODE, AttributeSchema, Vocabulary, radix_of
+from panther_core.data.schema import CODE, AttributeSchema
 from panther_core.data.token_report import REPORT, TOKENIZER, TokenReport, lines, report, token_names, write
-from panther_core.data.tokenizer import Combinations
+from panther_core.data.vocabulary import Combinations, Vocabulary, radix_of
 
 SCHEMA = AttributeSchema((10.0, 25.5), ("food", "fuel"), ("chip",))
 RADIX = radix_of(SCHEMA)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField, Vocabulary, fit_vocabulary
+from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField
+from panther_core.data.vocabulary import Vocabulary, fit_vocabulary
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH

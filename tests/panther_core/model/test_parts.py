@@ -25,7 +25,7 @@ def test_codes_and_tokens_equal_the_schema_s(model: PantherModel) -> None:
     for i, name in enumerate(ATTRIBUTES):
         np.testing.assert_array_equal(parts[:, i].numpy(), codes.view(CODE)[name])
     # the vocabulary that make_model fits
-    from panther_core.data.schema import fit_vocabulary
+    from panther_core.data.vocabulary import fit_vocabulary
 
     vocabulary, _ = fit_vocabulary(SCHEMA, random_codes(np.random.default_rng(0), 300).view(CODE), top_k=40)
     np.testing.assert_array_equal(model.panther.tokeniser(parts).numpy(), vocabulary.tokens(codes.view(CODE)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from panther_core.data.schema import CODE, fit_vocabulary
+from panther_core.data.schema import CODE
+from panther_core.data.vocabulary import fit_vocabulary
 from tests.panther_core.model.conftest import SCHEMA, random_history
 from trainer.report.next_tokens import fit_followers, token_pairs
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panther_core.base.errors import BadInput
-from panther_core.data.schema import CODE, AttributeSchema, Vocabulary, fit_schema, fit_vocabulary, radix_of
-from panther_core.data.tokenizer import ATTRIBUTES, Combinations, bucket_edges
+from panther_core.data.schema import CODE, AttributeSchema, bucket_edges, fit_schema
+from panther_core.data.vocabulary import ATTRIBUTES, Combinations, Vocabulary, fit_vocabulary, radix_of
 
 SCHEMA = AttributeSchema((10.0, 20.0), ("food", "fuel"), ("chip",))
 RADIX = radix_of(SCHEMA)

@@ -1,4 +1,4 @@
-"""Fitting the tokenizer: buckets of a continuous attribute, and which combinations of codes become tokens (paper 3.2).
+"""The vocabulary: which combinations of codes are tokens, and how it is fitted (paper 3.2).
 
 A token is a combination (amount, channel, category, counterparty risk) out of their Cartesian product. Nearly all of
 the product never occurs; of what occurs, the most frequent combinations are kept, a fixed number of them (top_k), or
@@ -10,30 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-Scale = Literal["quantile", "log"]
-SCALES: tuple[Scale, ...] = ("quantile", "log")
+from panther_core.data.schema import CODE, AttributeSchema
+
+#: attributes whose codes make up a token
 ATTRIBUTES = ("amount", "channel", "category", "risk")
-_TAILS = (0.001, 0.999)  # log buckets span the quantiles between, so that one absurd amount does not stretch them all
-
-
-def bucket_edges(values: NDArray[np.float64], buckets: int, scale: Scale = "quantile") -> tuple[float, ...]:
-    """At most buckets - 1 ascending inner edges, six digits each.
-
-    "quantile": buckets of equal counts; fewer where values repeat. "log": buckets of equal ratio between the outer
-    thousandths of the positive values; what is outside falls into the first and the last bucket.
-    """
-    if scale == "quantile":
-        edges = np.quantile(values, np.linspace(0, 1, buckets + 1)[1:-1])
-    else:
-        positive = values[values > 0]
-        low, high = np.quantile(positive, _TAILS) if len(positive) else (1.0, 1.0)
-        edges = np.geomspace(low, high, buckets - 1)
-    return tuple(sorted({float(f"{edge:.6g}") for edge in edges}))
 
 
 @dataclass(frozen=True)
@@ -94,3 +79,54 @@ def combination(codes: NDArray[np.void], radix: Sequence[int]) -> NDArray[np.int
     for name, size in zip(ATTRIBUTES[1:], radix[1:], strict=True):
         number = number * size + codes[name]
     return number
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """The top-K combinations of (amount, channel, category, risk); token 0 is [UNK] (paper 3.2).
+
+    `keys` are sorted combination numbers; the token of keys[i] is i + 1. `radix` are the attribute sizes.
+    """
+
+    keys: tuple[int, ...]
+    radix: tuple[int, int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, [UNK] included."""
+        return len(self.keys) + 1
+
+    def tokens(self, codes: NDArray[np.void]) -> NDArray[np.int64]:
+        """Token id of each CODE record, same shape."""
+        keys = np.asarray(self.keys, np.int64)
+        number = combination(codes, self.radix)
+        at = np.searchsorted(keys, number)
+        hit = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == number)
+        return np.where(hit, at + 1, 0)
+
+    def codes(self) -> NDArray[np.void]:
+        """CODE record of every token, shape [size]; token 0 is all zeros, and so are gap, hour and flags."""
+        out = np.zeros(self.size, CODE)
+        number = np.asarray(self.keys, np.int64)
+        for name, size in reversed(list(zip(ATTRIBUTES, self.radix, strict=True))):
+            out[name][1:] = number % size
+            number = number // size
+        return out
+
+
+def fit_vocabulary(
+    schema: AttributeSchema, codes: NDArray[np.void], top_k: int = 60_000, coverage: float = 1.0
+) -> tuple[Vocabulary, float]:
+    """The most frequent combinations in `codes` (flat CODE array); also the share of events they cover.
+
+    At most `top_k`, and no more than the fewest that cover `coverage` of the events.
+    """
+    counts = Combinations.of(codes, radix_of(schema))
+    vocabulary = Vocabulary(keys=counts.keys(top_k, coverage), radix=counts.radix)
+    kept = np.isin(counts.numbers, np.asarray(vocabulary.keys, np.int64))
+    return vocabulary, float(counts.counts[kept].sum() / max(1, counts.events))
+
+
+def radix_of(schema: AttributeSchema) -> tuple[int, int, int, int]:
+    """Sizes of the attributes that make up a token, in the order of tokenizer.ATTRIBUTES."""
+    amount, channel, category, risk = (schema.sizes[name] for name in ATTRIBUTES)
+    return amount, channel, category, risk
