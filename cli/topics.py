@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Topics of the application.")
 @app.command()
 def create(as_json: Json = False) -> None:
     """Make the topics that are missing; existing ones are checked, never changed."""
-    from infra.topics import create_topics
+    from infra.create_topics import create_topics
 
     emit(asyncio.run(create_topics(KafkaSettings(), PantherSettings())), as_json)
 

@@ -102,7 +102,7 @@ def _rate(seen: list[tuple[float, int]]) -> float:
 
 
 def _ours(stage: BenchStage, turn: int) -> tuple[ManagedProcess, str]:
-    from infra.topics import create_topics
+    from infra.create_topics import create_topics
 
     app_id = f"{stage.settings.app_id}-{turn}"
     settings = stage.settings.model_copy(update={"app_id": app_id, "data_dir": str(stage.folder / app_id)})

@@ -15,10 +15,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from infra.create_topics import create_topics
 from infra.local.kafka import KafkaBroker
 from infra.local.ports import pick_free
 from infra.local.process import ManagedProcess
-from infra.topics import create_topics
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS

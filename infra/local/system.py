@@ -17,11 +17,11 @@ from types import TracebackType
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
+from infra.create_topics import create_topics
 from infra.local.errors import StartFailed
 from infra.local.ports import pick_free
 from infra.local.process import ManagedProcess
 from infra.local.stack import LocalStack
-from infra.topics import create_topics
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.table import TransactionTable
 from panther_core.serving_model import ServingModel, load_serving_model

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.dlq import app
-from infra.topics import create_topics
+from infra.create_topics import create_topics
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
