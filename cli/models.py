@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.base.times import DAY_MS
-    from trainer.options import Period, config_for, log_for, version_for
+    from trainer.options import LogPart, config_for, log_for, version_for
     from trainer.training import PretrainedElsewhere
     from trainer.training import train as train_version
 
@@ -55,7 +55,7 @@ def train(
     tokens = {"vocabulary": top, "coverage": coverage, "amount_scale": amount_scale}
     config = config_for(preset, config_file, {"epochs": epochs, "minutes": minutes, **tokens}, continue_from)
     generated = {"users": users, "days": days, "seed": seed}
-    table, profile = log_for(data, format, Period(start, end, limit), generated)
+    table, profile = log_for(data, format, LogPart(start, end, limit), generated)
     try:
         manifest = train_version(
             table,

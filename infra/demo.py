@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from infra.demo_view import Progress, known_labels, summary
+from infra.demo_view import DemoProgress, known_labels, summary
 from infra.local.kernels import compile_kernels
 from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
@@ -50,7 +50,7 @@ class Demo:
     folder: Path
     transactions: int
     rate: float
-    progress: Progress = field(default_factory=Progress)
+    progress: DemoProgress = field(default_factory=DemoProgress)
 
 
 def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from stream.tools.ledger import Ledger
 _EVERY_S = 15.0  # between two lines where output is no terminal; a terminal's table is renewed every second
 
 
-class Progress:
+class DemoProgress:
     """Names and times the stages, and shows the stream: a live table in a terminal, elsewhere a line now and then."""
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ from trainer.fit.train_config import TrainConfig, from_file, lost, preset
 GENERATOR = "generator"
 
 
-class Period(NamedTuple):
-    """Part of a log to read; None: from its beginning, to its end, all of it."""
+class LogPart(NamedTuple):
+    """Which part of a log to read: from day `start`, to before day `end`, at most `limit` rows; None: no bound."""
 
     start: str | None = None
     end: str | None = None
@@ -50,13 +50,13 @@ def config_for(name: str, file: Path | None, changes: dict[str, Any], continue_f
 
 
 def log_for(
-    data: str, format: str, period: Period, generated: Mapping[str, Any]
+    data: str, format: str, part: LogPart, generated: Mapping[str, Any]
 ) -> tuple[TransactionTable, tuple[ProfileField, ...] | None]:
-    """The log in the files of `data`, or one generated with `generated` (fields of GeneratorConfig); its profile fields
-    where they are known. Raises BadInput for a period of a generated log, InvalidFile.
+    """The log in the files of `data`, or a log generated with `generated` (fields of GeneratorConfig), with its profile
+    fields, which are known of a generated log alone. Raises InvalidFile, and BadInput for a part of a generated log.
     """
     if data != GENERATOR:
-        return read_table(format, Path(data), start=period.start, end=period.end, limit=period.limit), None
-    if unused := [name for name, value in period._asdict().items() if value is not None]:
+        return read_table(format, Path(data), start=part.start, end=part.end, limit=part.limit), None
+    if unused := [name for name, value in part._asdict().items() if value is not None]:
         raise BadInput(f"expected --{unused[0]} with --data alone: --users and --days say what the generator makes")
     return generate(GeneratorConfig(**generated)), PROFILE

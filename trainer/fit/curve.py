@@ -8,7 +8,7 @@ from pathlib import Path
 from panther_core.base.errors import InvalidFile
 
 
-class Curve:
+class LearningCurve:
     """Writes the curve to `path` (None: nowhere). When a pretraining resumes after `done` epochs, their lines are
     kept."""
 

@@ -25,7 +25,7 @@ from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.panther import Panther
 from panther_core.state.history import History
 from trainer.fit.checkpoint import Best, Checkpoint
-from trainer.fit.curve import Curve
+from trainer.fit.curve import LearningCurve
 from trainer.fit.evaluate import Validation
 from trainer.fit.losses import next_token, profile_contrast
 from trainer.fit.optimiser import adamw, set_rate
@@ -122,7 +122,7 @@ def pretrain(
     best = Best()
     done = run.checkpoint.load(panther, optimiser, best) if run.checkpoint else 0
     _same_everywhere(run, done)
-    curve = Curve(run.curve if run.group.first else None, done)
+    curve = LearningCurve(run.curve if run.group.first else None, done)
     total = max(1, config.epochs * len(batches))
     generator, started, events = torch.Generator(), time.perf_counter(), 0
     result: dict[str, float] = {"epochs": done}
