@@ -1,4 +1,4 @@
-"""AsyncAPI document of the topics, generated from the structs: field by field, never written by hand."""
+"""AsyncAPI document of the topics, generated from the structs of the records."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ _DEAD_LETTER = {
 
 
 def document() -> dict[str, Any]:
-    """AsyncAPI 3.0 document; keys are user ids on every topic but models.* (the model's name; app_id:partition)."""
+    """AsyncAPI 3.0 document. Record keys are user ids, but on models.updates the model's name, and on models.progress
+    `app_id:partition`."""
     structs = [struct for _, struct in _RECORDS.values() if struct is not None]
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     messages: dict[str, Any] = {"DeadLetter": _DEAD_LETTER}

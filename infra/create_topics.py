@@ -1,4 +1,4 @@
-"""The operator's function that makes the topics of `panther_core.data.topics`."""
+"""Makes the topics of `panther_core.data.topics`, for `panther topics create` and the local system."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TopicMismatch(PantherError):
 
 
 async def create_topics(kafka: KafkaSettings, settings: PantherSettings) -> dict[str, str]:
-    """Make what is missing; returns name -> "created" or "exists". Existing topics are never changed.
+    """Make the topics that are missing; returns name -> "created" or "exists". Existing topics are never changed.
 
-    Raises TopicMismatch when one exists with another partition count.
+    Raises TopicMismatch when a topic exists with another partition count.
     """
     wanted = {t.name: t for t in all_topics(settings.app_id)}
     counts = {name: settings.partitions if t.by_user else 1 for name, t in wanted.items()}

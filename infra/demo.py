@@ -1,4 +1,4 @@
-"""The demo: the whole system on real parts, from nothing to explained alerts, and a summary that checks itself."""
+"""The demo: trains a model, streams transactions through the whole system on real servers, and checks the outcome."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_history, produce_labels
 
 GENERATOR = GeneratorConfig(users=5000, days=90, mean_transactions_per_day=1.3, seed=7)
-_REFRESH_AT = 0.1  # share of the transactions after which the refresh starts: it takes a while beside the stream
-_SLOWER = 4  # the stream's rate is divided by it while the refresh trains, which needs the machine
-_RESERVE_S = 300  # of transactions at the full rate are kept to stream on where the refresh outlasts those asked for
-_MOVED = 2000  # transactions that are streamed at least after the refreshed model has taken over
+_REFRESH_AT = 0.1  # share of the transactions after which the refresh starts, which takes long beside the stream
+_SLOWER = 4  # divides the stream's rate while the refresh trains, which then gets the rest of the machine
+_RESERVE_S = 300  # of transactions at the full rate are kept back, to stream while the refresh outlasts those asked for
+_MOVED = 2000  # at least so many transactions are streamed after the refreshed model has taken over
 _MALFORMED = 60
 _PATIENCE_S = 90.0  # for the worker to start, and after the last transaction for the last decision
 
 
 @dataclass
 class Demo:
-    """A run: what was asked for, and how far it is."""
+    """One run of the demo: its folder, the transactions and the rate a second asked for, and its progress."""
 
     folder: Path
     transactions: int
@@ -54,7 +54,10 @@ class Demo:
 
 
 def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
-    """Run it all below `folder`; returns the summary, whose `ok` says whether everything held."""
+    """Run the demo below `folder`, with `transactions` at `rate` a second.
+
+    Returns the summary, whose `ok` says whether every check held. Raises BadInput when the generated log is too small.
+    """
     demo = Demo(folder, transactions, rate)
     stage = demo.progress.stage
     with stage("generate"):
@@ -87,8 +90,11 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
 
 
 def _start_servers(demo: Demo, running: ExitStack, history: TransactionTable) -> System:
-    """Do beside the training what does not need the model: start Kafka and Triton, lay the log, compile the kernels."""
-    # in a process of its own: a thread would hold the interpreter's lock, for which the training then waits
+    """Do the work that needs no model, while the model trains.
+
+    Starts Kafka and Triton, sends the history and its labels to the topics, and compiles the kernels.
+    """
+    # in a process of its own, because a thread would hold the interpreter's lock and slow the training down
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         with demo.progress.stage("servers"):
             stack = LocalStack(demo.folder / "stack")
@@ -112,14 +118,15 @@ class _Stream:
         self._refreshing = False
 
     async def run(self) -> None:
-        """Stream it all, and wait for every decision."""
+        """Stream the transactions, and wait for the decision of each."""
         truth = known_labels(self._live)
         async with LedgerReader(self._system.kafka) as reader:
             self.ledger = reader.ledger
             self.malformed = await _inject_malformed(self._system.kafka)
             deadline = time.time() + _PATIENCE_S
             while self.ledger.dead.total() < self.malformed.total() and time.time() < deadline:
-                await reader.poll()  # the dead letters show that the worker is at work: from here on latency counts
+                # the dead letters show that the worker runs; the stream, whose latencies count, starts after them
+                await reader.poll()
             sending, deadline, finished = asyncio.create_task(self._send_all()), float("inf"), False
             with self._demo.progress.screen():
                 while not finished and time.time() < deadline:
@@ -149,7 +156,7 @@ class _Stream:
         await refresh
 
     async def _send(self, until: int, rate: float, stop: Callable[[], bool] | None = None) -> None:
-        """Send what is left of the first `until` transactions at `rate` a second, or less if `stop` says so."""
+        """Send the unsent ones of the first `until` transactions at `rate` a second; end early once `stop()` holds."""
         begin = self.sent
 
         def progress(count: int) -> None:
@@ -158,7 +165,7 @@ class _Stream:
         await produce(self._system.kafka, self._live.take(slice(begin, until)).rows(), rate, progress, stop)
 
     async def _refresh(self) -> None:
-        """`panther refresh --once`, as an operator would run it."""
+        """Run `panther refresh --once` as an operator would, and keep what it reports."""
         self._refreshing, started, log = True, time.time(), self._demo.folder / "logs" / "refresh.log"
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.prefix) / "bin" / "panther"), "refresh", "--once", "--json"),

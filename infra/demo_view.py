@@ -1,4 +1,4 @@
-"""What the demo shows: its figures while it streams, some alerts, and the summary with its checks."""
+"""Output of the demo: figures while it streams, three alerts, and the summary with its checks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from panther_core.data.decision import Alert
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import Ledger
 
-_EVERY_S = 15.0  # between two lines where output is no terminal; a terminal's table is renewed every second
+_EVERY_S = 15.0  # between two lines where output is no terminal; in a terminal the table is redrawn every second
 
 
 class DemoProgress:
-    """Names and times the stages, and shows the stream: a live table in a terminal, elsewhere a line now and then."""
+    """Names and times the stages, and shows the stream: a live table in a terminal, elsewhere a line every _EVERY_S."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -40,12 +40,12 @@ class DemoProgress:
 
     @contextmanager
     def screen(self) -> Iterator[None]:
-        """Where `show` draws."""
+        """Hold the part of the terminal that `show` draws in."""
         with self._live:
             yield
 
     def show(self, ledger: Ledger, sent: int, truth: Mapping[str, int], refreshing: bool, last: bool) -> None:
-        """Show the figures of this moment, unless they were shown shortly before and are not the last."""
+        """Show the present figures: once a second (each _EVERY_S where output is no terminal), and always the last."""
         now_s = time.time()
         if ledger.decisions and "first decision" not in self.seconds:
             self.seconds["first decision"] = round(now_s - self._started, 1)

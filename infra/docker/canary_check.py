@@ -1,6 +1,6 @@
-"""Exit code 0 only if Triton's canary model echoes what it is sent. Standard library alone: it runs in the image.
+"""Health check of the Triton container: exit code 0 only if the canary model echoes the values that it is sent.
 
-TRITON_HTTP_URL: where the server is, http://127.0.0.1:8000 unless told otherwise.
+The script imports the standard library alone. TRITON_HTTP_URL: the server, http://127.0.0.1:8000 by default.
 """
 
 import json
@@ -10,7 +10,8 @@ import sys
 import urllib.request
 
 base = os.environ.get("TRITON_HTTP_URL", "http://127.0.0.1:8000")
-sent = [secrets.randbits(31) for _ in range(4)]  # several: a broken numpy in the server repeats the first
+# several values, because a broken numpy in the server repeats the first value
+sent = [secrets.randbits(31) for _ in range(4)]
 request = {"inputs": [{"name": "PING", "datatype": "INT64", "shape": [4], "data": sent}]}
 try:
     # 127.0.0.1 must not go through a proxy of the environment.

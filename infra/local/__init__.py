@@ -1,1 +1,1 @@
-"""Kafka and Triton as processes of this machine, from Python packages alone: no Docker."""
+"""Kafka and Triton as processes of this machine, without Docker: Java and Triton come from Python packages."""

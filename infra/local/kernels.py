@@ -1,7 +1,7 @@
-"""Compiles the kernels that serve a model before there is one.
+"""Compiles the kernels that serve a model, before a model is trained.
 
-Numba keeps what it compiles beside the sources, where every process of this checkout finds it. On a fresh machine the
-first load of a version into Triton would otherwise compile for half a minute.
+Numba keeps compiled kernels in a cache beside the sources, which every process of this checkout uses. On a
+fresh machine the first load of a version into Triton would otherwise compile for half a minute.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POOL_BYTES = 64 << 20
 
 def compile_kernels() -> None:
     """Let an untrained model encode and score: compiled code depends on the types of arrays, not on their sizes."""
-    torch.set_num_threads(1)  # the machine has other work meanwhile
+    torch.set_num_threads(1)  # the training of the demo runs at the same time
     vocabulary, _ = fit_vocabulary(_SCHEMA, np.ones(1, CODE), 1, 1.0)
     model = PantherModel(ModelConfig(layers=1), _SCHEMA, vocabulary)
     IncrementalEncoder(model, _POOL_BYTES, "float32", step_for).warm_up()

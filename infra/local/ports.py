@@ -1,4 +1,4 @@
-"""Loopback ports: is one free, and which ones are."""
+"""Loopback ports: check that a port is free, and pick free ports."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import socket
 from infra.local.errors import PortInUse, StackError
 
 LOOPBACK = "127.0.0.1"
-# Below Linux's ephemeral range (32768 up): a port picked here cannot be taken, between the check and the
-# server's own bind, by an outgoing connection of some other process.
+# Below Linux's ephemeral range (32768 up), so that between the check and the server's own bind no outgoing connection
+# of another process takes the port.
 _PICK_FROM = range(20_000, 32_000)
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on `host:port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the servers do: a port whose old connections are in TIME_WAIT counts as free.
+        # Kafka and Triton set SO_REUSEADDR too: a port whose old connections are in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-            # A bind next to a SO_REUSEPORT listener may succeed; listening then does not.
+            # Beside a SO_REUSEPORT listener the bind may succeed, but listening fails.
             probe.listen(1)
         except OSError:
             return False

@@ -1,9 +1,10 @@
-"""Child processes that are never lost: started in a group of their own, watched, and ended as a group.
+"""Child processes that do not outlive their use: started in a group of their own, watched, and ended as a group.
 
 A server outlives the command that started it (`panther up`), so it is known by a `ProcessRef` that can be
-written to a file and read back by another process. Until `release()` a guard holds the other end of a pipe:
-when this process ends, however it ends (SIGKILL too), the guard kills the group. PR_SET_PDEATHSIG would not
-do: it fires when the starting *thread* ends, and it cannot be taken back once the start has succeeded.
+written to a file and read back by another process. Until `release()` a guard, a small shell, waits at the other end
+of a pipe: when this process ends, even by SIGKILL, the pipe closes and the guard kills the group. The kernel's
+PR_SET_PDEATHSIG is of no use here: it fires when the starting *thread* ends, and it cannot be revoked once the start
+has succeeded.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _POLL_S = 0.05
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")  # the kernel's unit of start times
 _TAIL_LINES = 25
 # $1 process group, $2 start time of its leader (field 22 of /proc/PID/stat; the names here have no blanks),
-# $3 pattern of files that a killed process would leave behind. A leader with another start time means that
-# the pid went to someone else: leave it alone. POSIX sh: dash takes a negative pid after `-s KILL --` alone.
+# $3 pattern of files that a killed process leaves behind. A leader with another start time is another process that
+# has got the pid since: it is not killed. The form `-s KILL --` is the only one in which dash takes a negative pid.
 _GUARD = """
 read -r verb
 [ "$verb" = release ] && exit 0
@@ -37,7 +38,7 @@ if [ -z "$now" ] || [ "$now" = "$2" ]; then kill -s KILL -- -$1; fi
 
 
 class ProcessRef(NamedTuple):
-    """A process named so that its pid cannot be confused with a later one's, even after a reboot."""
+    """Identity of a process: with start time and boot, a later process with the same pid is told apart."""
 
     pid: int
     start_ticks: int  # clock ticks since boot
@@ -45,10 +46,10 @@ class ProcessRef(NamedTuple):
 
 
 class ManagedProcess:
-    """One server and all its descendants that stayed in its process group."""
+    """One process, and its descendants as far as they stay in its process group."""
 
     def __init__(self, name: str, ref: ProcessRef, log_path: Path) -> None:
-        """Adopt a process that may run already (a ref read from a file); `start` makes a new one."""
+        """Manage a process that may run already (a ref read from a file); `start` makes a new process."""
         self.name, self.ref, self.log_path = name, ref, log_path
         self._child: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -92,13 +93,13 @@ class ManagedProcess:
         return process
 
     def alive(self) -> bool:
-        """Whether the very process of `ref` still runs (a zombie does not)."""
+        """Whether the process that `ref` names still runs (a zombie does not count)."""
         if self._child is not None and self._child.poll() is not None:
             return False
         return _ref(self.ref.pid) == self.ref and _runs(self.ref.pid)
 
     def wait_ready(self, probe: Callable[[], str | None], deadline_s: float) -> None:
-        """Call `probe` until it returns None (healthy); what it returns before that says what is missing.
+        """Call `probe` until it returns None (healthy); before that it returns what is missing, for the error.
 
         Raises StartFailed when the process ends first, or `deadline_s` seconds pass.
         """
@@ -115,7 +116,7 @@ class ManagedProcess:
             time.sleep(_POLL_S)
 
     def wait(self, deadline_s: float) -> int:
-        """Exit status of a process that is to end by itself; raises StartFailed when it does not in time."""
+        """Exit status of a process that ends by itself; raises StartFailed when it runs longer than `deadline_s`."""
         _wait_until(lambda: not self.alive(), deadline_s)
         if self.alive() or self._child is None:
             self.stop()
@@ -126,10 +127,10 @@ class ManagedProcess:
     def stop(self, grace_s: float = 10.0) -> bool:
         """SIGTERM to the process, then SIGKILL to what is left of the group; True if no SIGKILL was needed.
 
-        Safe to call again, and on a process that ended or whose pid went to someone else.
+        Safe to call again, and for a process that has ended or whose pid another process has by now.
         """
         if self.alive():
-            # To the leader alone: a server shuts its own helpers down in the order it needs.
+            # SIGTERM goes to the leader alone, which shuts its helpers down in the order that it needs.
             _signal(os.kill, self.ref.pid, signal.SIGTERM)
             _wait_until(lambda: not self.alive(), grace_s)
         clean = not self.alive()
@@ -143,7 +144,7 @@ class ManagedProcess:
         return clean
 
     def release(self) -> None:
-        """Let the process live on after this one has ended."""
+        """Dismiss the guard, so that the process lives on when the Python process that started it ends."""
         if self._guard is not None:
             guard, self._guard = self._guard, None
             guard.communicate(b"release\n")
@@ -177,16 +178,16 @@ def group_members(pgid: int) -> list[int]:
     """Pids of the running (not zombie) processes of process group `pgid`."""
     members = []
     for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError):  # it ended since it was listed
+        with contextlib.suppress(ProcessLookupError):  # the process has ended since it was listed
             if os.getpgid(pid) == pgid and _runs(pid):
                 members.append(pid)
     return members
 
 
 def _ref(pid: int) -> ProcessRef | None:
-    """Names the process that has `pid` now, a zombie included; None when no process has it."""
+    """The process that has `pid` now, a zombie included; None when no process has that pid."""
     try:
-        # Counted from the boot, a start time stays the same when the machine's clock is set.
+        # A start time counted from the boot stays the same when the machine's clock is set.
         started_s = psutil.Process(pid).create_time() - psutil.boot_time()
     except psutil.NoSuchProcess:
         return None
@@ -212,7 +213,7 @@ def _start_guard(ref: ProcessRef, leftovers: str) -> subprocess.Popen[bytes]:
 
 
 def _signal(send: Callable[[int, int], None], target: int, signum: int) -> None:
-    # Not there: it ended between the look and the signal, which is what was wanted.
+    # A process that has ended since it was looked at needs no signal.
     with contextlib.suppress(ProcessLookupError):
         send(target, signum)
 

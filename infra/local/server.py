@@ -1,4 +1,4 @@
-"""What Kafka and Triton have in common: each is one process of this machine, waited for, watched and stopped."""
+"""What the Kafka broker and the Triton server share: each is one process that is started, watched and stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Server(ABC):
         self.process.wait_ready(self.answer_problem, self.start_deadline_s)
 
     def start(self) -> None:
-        """spawn() and wait_ready(); whatever fails, nothing is left running."""
+        """spawn() and wait_ready(); when either fails, the server is stopped again."""
         try:
             self.spawn()
             self.wait_ready()
@@ -57,7 +57,7 @@ class Server(ABC):
         return self.answer_problem()
 
     def stop(self) -> bool:
-        """Stop the server; its files stay. True when it went without SIGKILL (or did not run)."""
+        """Stop the server; its files stay. True when it ended without SIGKILL, or did not run."""
         process, self.process = self.process, None
         return process is None or process.stop(_STOP_GRACE_S)
 

@@ -1,7 +1,7 @@
 """Kafka and Triton together: started, watched and stopped as one, by the command line and by the tests.
 
-`KAFKA_BOOTSTRAP_SERVERS` and `TRITON_URL` (gRPC, host:port) name servers that run elsewhere: such a part is
-neither started nor stopped here, only asked whether it is healthy.
+`KAFKA_BOOTSTRAP_SERVERS` and `TRITON_URL` (gRPC, host:port) name servers that run elsewhere. The stack neither starts
+nor stops such a server; it only asks whether the server is healthy.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _Part = KafkaBroker | TritonServer
 
 
 class PartStatus(NamedTuple):
-    """How one part stands; `problem` is None exactly when it is healthy."""
+    """State of one part (Kafka or Triton); `problem` is None exactly when the part is healthy."""
 
     name: str
     state: Literal["healthy", "unhealthy", "stopped"]
     address: str
     external: bool = False
-    started: bool = False  # by this very call
+    started: bool = False  # by the call of `up` that returned this status
     pid: int | None = None
     problem: str | None = None
     log: str | None = None
@@ -66,15 +66,15 @@ class LocalStack:
 
     @classmethod
     def on_free_ports(cls, folder: Path, triton_env: Mapping[str, str] | None = None) -> LocalStack:
-        """A stack for tests: any number of them can run beside each other."""
+        """A stack on ports that are free now, for tests: several such stacks can run at the same time."""
         kafka, controller, *triton = pick_free(5)
         return cls(folder, kafka, TritonPorts(*triton), controller_port=controller, triton_env=triton_env)
 
     def up(self, detach: bool = True) -> list[PartStatus]:
-        """Start what is not running and healthy yet; returns once every part is healthy.
+        """Start the parts that do not run or are not healthy; returns once every part is healthy.
 
-        detach: the servers outlive this process. Otherwise they are killed when it ends, however it ends.
-        Raises StackError (see infra.local.errors); what this call started is then stopped again.
+        detach: the servers outlive this process. Otherwise they are killed when this process ends, even by SIGKILL.
+        Raises StackError (see infra.local.errors); the parts that this call started are then stopped again.
         """
         begun: dict[str, _Part] = {}
         with self._locked():
@@ -82,7 +82,7 @@ class LocalStack:
             self._refuse_other_settings(running)
             self._sweep()
             try:
-                # Triton first: it comes up while Kafka formats its storage.
+                # Triton first, so that it starts while Kafka formats its storage.
                 for name in ("triton", "kafka"):
                     if name in self._external or (name in running and running[name].problem() is None):
                         continue
@@ -108,18 +108,21 @@ class LocalStack:
         return status
 
     def down(self) -> list[str]:
-        """Stop what runs of this folder's stack, whoever started it; the data stays. Returns the names."""
+        """Stop the parts of this folder's stack, also those that another process started; the data stays.
+
+        Returns the names of the parts that ran.
+        """
         with self._locked():
             running = self._running()
-            for part in self._saved().values():  # the dead ones too: helpers of theirs may still run
+            for part in self._saved().values():  # also a part whose server is dead: its helpers may still run
                 part.stop()
-            for part in self._wanted.values():  # reaps children of this very process
+            for part in self._wanted.values():  # takes the exit status of servers that this process started
                 part.stop()
             self._save({})
         return sorted(running)
 
     def status(self) -> list[PartStatus]:
-        """Every part's health, asked now; changes nothing."""
+        """Health of every part, asked now. Starts and stops nothing."""
         return self._status(self._running(), set())
 
     def __enter__(self) -> LocalStack:
@@ -169,11 +172,11 @@ class LocalStack:
         return self.folder / "state.json"
 
     def _running(self) -> dict[str, _Part]:
-        """The parts of state.json whose very processes still run."""
+        """The parts of state.json whose processes still run."""
         return {name: part for name, part in self._saved().items() if part.process and part.process.alive()}
 
     def _sweep(self) -> None:
-        """End what outlived a killed server: its Python models, its shared memory."""
+        """End what a killed server has left behind: its Python models and its shared memory."""
         for part in self._saved().values():
             if part.process and not part.process.alive():
                 part.stop()
@@ -203,7 +206,7 @@ class LocalStack:
             part = TritonServer(Path(settings["model_repository"]), self.folder, ports)
             part.shm_prefix = saved["shm_prefix"]
         part.process = ManagedProcess(name, ProcessRef(*saved["process"]), part.log_path)
-        # Its own child is reaped and guarded by the object that started it.
+        # For a server that this process started, the object that started it holds its guard and takes its exit status.
         mine = self._wanted[name].process
         return self._wanted[name] if mine is not None and mine.ref == part.process.ref else part
 
@@ -219,7 +222,7 @@ class LocalStack:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One `up` or `down` at a time in a folder; the lock goes with the process that holds it."""
+        """Allow one `up` or `down` at a time in a folder. The lock is released when the process that holds it ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             try:
@@ -232,13 +235,13 @@ class LocalStack:
 
 
 def external_addresses() -> dict[str, str]:
-    """Parts that run elsewhere: {"kafka": bootstrap servers, "triton": gRPC host:port}, where set."""
+    """Servers that run elsewhere, by the environment: {"kafka": bootstrap servers, "triton": gRPC host:port}."""
     named = {"kafka": os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), "triton": os.environ.get("TRITON_URL")}
     return {name: value.removeprefix("grpc://") for name, value in named.items() if value}
 
 
 def external_kafka_problem(bootstrap: str) -> str | None:
-    """As kafka_problem, with the TLS and SASL settings of the environment (KAFKA_SECURITY_PROTOCOL, ...)."""
+    """kafka_problem with the TLS and SASL settings of the environment (KAFKA_SECURITY_PROTOCOL, ...)."""
     from panther_core.base.settings import KafkaSettings
 
     return kafka_problem(bootstrap, KafkaSettings(bootstrap_servers=bootstrap).client_options())

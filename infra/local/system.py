@@ -1,6 +1,6 @@
 """A whole system on this machine: stack, deployed model, topics, seeded states, workers.
 
-For the demo, the benchmarks and the end-to-end tests, so that all three run what an operator runs.
+The demo, the benchmarks and the end-to-end tests use it, so that all three run what an operator runs.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from trainer.rollout.refresh import switch
 
 
 class System:
-    """Everything below `folder`; a context manager that leaves nothing running.
+    """The system whose files lie below `folder`. On leaving the context every process of it is stopped.
 
-    `app_id` names the consumer group and the changelog: a fresh one is a fresh application on the same brokers.
+    `app_id` names the consumer group and the changelog: a new `app_id` is a new application on the same brokers.
     """
 
     def __init__(self, folder: Path, stack: LocalStack, app_id: str, partitions: int = 8) -> None:
@@ -84,9 +84,9 @@ class System:
         return load_serving_model(Path(self.settings.models_dir) / str(version))
 
     def seed(self, log: TransactionTable, model: ServingModel) -> int:
-        """Give the users of `log` their past, and let the application begin after what Kafka holds by now.
+        """Write the states of the users of `log`, and let the application begin after the records that Kafka holds.
 
-        Before the first worker starts; returns the number of users.
+        To be called before the first worker starts. Returns the number of users.
         """
 
         async def go() -> int:
@@ -103,7 +103,7 @@ class System:
     def start_worker(self, name: str = "worker", **environment: str) -> ManagedProcess:
         """Start a worker process with its own RocksDB folder; does not wait until it has its partitions.
 
-        `environment`: variables of this one beyond those of `environment`.
+        `environment`: variables of this worker, in addition to the property `environment`.
         """
         (port,) = pick_free(1)
         self.metrics_urls[name] = f"http://127.0.0.1:{port}"
@@ -118,7 +118,7 @@ class System:
         return process
 
     def members(self) -> int:
-        """Workers that have their partitions; 0 while they are being dealt out."""
+        """Number of workers in the consumer group; 0 while its partitions are being assigned."""
 
         async def ask() -> int:
             admin = AIOKafkaAdminClient(**self.kafka.client_options())
@@ -133,29 +133,29 @@ class System:
         return asyncio.run(ask())
 
     def kill_worker(self, name: str = "worker") -> None:
-        """kill -9, for crash tests."""
+        """End a worker by SIGKILL, for crash tests."""
         process = self.workers.pop(name)
         os.killpg(process.ref.pid, signal.SIGKILL)
         process.stop()
 
     def stop_worker(self, name: str = "worker") -> bool:
-        """SIGTERM; returns whether it ended by itself within the grace period."""
+        """Send SIGTERM to a worker; returns whether the worker ended by itself within the grace period."""
         return self.workers.pop(name).stop()
 
     def check_workers(self) -> None:
-        """Raise StartFailed when a worker that should run has ended, with what its log says."""
+        """Raise StartFailed, with the end of the log, when a worker that should run has ended."""
         for name, process in self.workers.items():
             if not process.alive():
                 raise StartFailed(name, "it ended under load", process.log_path, process.log_tail())
 
     def stop_workers(self) -> None:
-        """SIGTERM to every worker, and wait."""
+        """Send SIGTERM to every worker, and wait until it has ended."""
         for process in self.workers.values():
             process.stop()
         self.workers.clear()
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU seconds used so far by each part, its children included."""
+        """CPU seconds used so far by each worker and each server of the stack, its children included."""
         pids = {name: p.ref.pid for name, p in self.workers.items()} | self._pids
         out: dict[str, float] = {}
         for name, pid in pids.items():
@@ -168,7 +168,10 @@ class System:
         return out
 
     def triton_pid(self) -> int:
-        """Process that leads the local Triton server's group; not before the start, nor where Triton runs elsewhere."""
+        """Id of the process that leads the group of the local Triton server.
+
+        Raises KeyError before the start, and where Triton runs elsewhere.
+        """
         return self._pids["triton"]
 
     def memory_mb(self, name: str = "worker") -> float:
@@ -177,5 +180,5 @@ class System:
 
 
 def fresh_app_id(prefix: str) -> str:
-    """An application id nobody has used."""
+    """An application id with the present second in it, so that no earlier run has used it."""
     return f"{prefix}-{int(time.time())}"

@@ -1,4 +1,4 @@
-"""Trains a run's first model version, or reuses the one that the same data and code made before."""
+"""Trains the first model version of a run, or reuses the version that the same data and code made before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from panther_core.data.generator import PROFILE
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable
 
-LABEL_DELAY_MS = DAY_MS  # of generated data, event time
+LABEL_DELAY_MS = DAY_MS  # of generated data, in event time
 
 
 def train_once(
@@ -23,7 +23,7 @@ def train_once(
     profile: tuple[ProfileField, ...] | None = PROFILE,
     size: str = "demo",
 ) -> None:
-    """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it; later versions go away."""
+    """Train version 1 below `folder`, or reuse it if the same data (`key`) and code made it. Deletes later versions."""
     from trainer.fit.train_config import preset
     from trainer.training import train
 

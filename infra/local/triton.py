@@ -24,7 +24,7 @@ from infra.local.triton_health import canary_problem, dead_instances
 CANARY = "canary"
 MODELS_IN_REPOSITORY = Path(__file__).resolve().parents[2] / "triton_models"
 _START_DEADLINE_S = 120.0
-# A micro-batch of 256 users with 2 KB each fits with its outputs; Triton's own 1 MB would grow under load.
+# Room for a micro-batch of 256 users with 2 KB each and its outputs; Triton's default of 1 MB would grow under load.
 _SHM_BYTES = 4 * 1024 * 1024
 _EXIT_TIMEOUT_S = 3
 
@@ -38,7 +38,7 @@ class TritonPorts(NamedTuple):
 
     @classmethod
     def free(cls) -> TritonPorts:
-        """Three ports that nobody listens on."""
+        """Three ports that are free now."""
         return cls(*pick_free(3))
 
 
@@ -66,7 +66,7 @@ class TritonServer(Server):
         self.grpc_url = f"{LOOPBACK}:{ports.grpc}"
         self.http_url = f"http://{LOOPBACK}:{ports.http}"
         self.metrics_url = f"http://{LOOPBACK}:{ports.metrics}/metrics"
-        # Names this server's shared memory, which a SIGKILL would otherwise leave in /dev/shm for ever.
+        # Prefix of this server's shared memory, to find and remove the files that a SIGKILL leaves in /dev/shm.
         self.shm_prefix = f"panther_{secrets.token_hex(4)}_"
 
     def spawn(self) -> None:
@@ -76,13 +76,13 @@ class TritonServer(Server):
         seed_model(CANARY, self.model_repository)
         package, libraries = _wheel()
         backends = _prepare_backend(package, self.folder / "triton")
-        # Threads of the models that wait must not spin: broker and worker share these cores.
+        # Waiting threads of the models must sleep, not spin, because the broker and the worker share these cores.
         env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.env}
         # The stub's interpreter ignores PYTHONPATH and finds its environment by the first python3 on PATH.
         env["PATH"] = f"{Path(sys.prefix) / 'bin'}:{env.get('PATH', os.defpath)}"
         env["LD_LIBRARY_PATH"] = f"{libraries}:{sysconfig.get_config_var('LIBDIR')}"
         argv = [str(package / "tritonserver" / "bin" / "tritonserver"), *self._options(backends)]
-        # The stub puts its working directory first on sys.path: an empty one shadows nothing.
+        # The stub puts its working directory first on sys.path, so the directory must be empty to shadow no package.
         cwd = self.folder / "triton" / "cwd"
         cwd.mkdir(exist_ok=True)
         self.process = ManagedProcess.start(
@@ -97,13 +97,13 @@ class TritonServer(Server):
         """None when the canary echoes and every loaded model has all of its Python processes, else what is wrong."""
         if problem := super().problem():
             return problem
-        assert self.process is not None  # or there had been a problem
+        assert self.process is not None  # without a process there is a problem above
         if dead := dead_instances(self.grpc_url, self.process.ref.pid):
             return f"reported ready, but with dead Python processes: {', '.join(dead)}; unload and load"
         return None
 
     def stop(self) -> bool:
-        """Stop the server and its models. True when it went without SIGKILL (or did not run)."""
+        """Stop the server and its models. True when the server ended without SIGKILL, or did not run."""
         clean = super().stop()
         for left in Path("/dev/shm").glob(f"{self.shm_prefix}*"):
             left.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class TritonServer(Server):
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",
             "--strict-readiness=false",
-            # Otherwise every Python model is started twice, the first time only to ask it for its config.
+            # Without this option every Python model is started twice, the first time only to be asked for its config.
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
             f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
@@ -124,7 +124,7 @@ class TritonServer(Server):
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
         ]
         for option, port in zip(("http", "grpc", "metrics"), self.ports, strict=True):
-            # The default address is 0.0.0.0.
+            # Triton's default address is 0.0.0.0, which other machines can reach.
             options += [f"--{option}-address={LOOPBACK}", f"--{option}-port={port}"]
         if not Path("/dev/nvidiactl").exists():
             options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
@@ -132,7 +132,7 @@ class TritonServer(Server):
 
 
 def seed_model(name: str, model_repository: Path) -> Path:
-    """Copy model `name` as it stands in `triton_models/` into a repository; returns its folder there."""
+    """Copy the folder of model `name` from `triton_models/` into a model repository; returns the copy."""
     source, target = MODELS_IN_REPOSITORY / name, model_repository / name
     if not source.is_dir():
         raise StackError(f"expected the model folder {source}, found none; is this a full checkout?")
@@ -142,7 +142,7 @@ def seed_model(name: str, model_repository: Path) -> Path:
 
 
 def versioned_models(model_repository: Path) -> list[str]:
-    """Names of the models in a repository that have a version to load, sorted."""
+    """Names of the models in a model repository that have at least one version folder, sorted."""
     configs = model_repository.glob("*/config.pbtxt")
     return sorted(c.parent.name for c in configs if any(v.name.isdigit() for v in c.parent.iterdir()))
 
@@ -160,7 +160,7 @@ def _wheel() -> tuple[Path, Path]:
 
 
 def _prepare_backend(package: Path, folder: Path) -> Path:
-    """A backend folder of our own with the stub of this Python; nothing in site-packages changes."""
+    """Make a backend folder with the stub for this version of Python; the installed package is left unchanged."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     stubs = package / "tritonserver" / "python_backend_stubs"
     stub = stubs / python / "triton_python_backend_stub"
@@ -168,12 +168,12 @@ def _prepare_backend(package: Path, folder: Path) -> Path:
         found = ", ".join(sorted(entry.name for entry in stubs.iterdir()))
         raise StackError(f"expected a Triton stub for Python {python}, found those for {found}; use one of them")
     backend = folder / "backends" / "python"
-    # Removed first: writing over a stub that still runs somewhere fails with ETXTBSY.
+    # The old folder is removed first, because writing over a stub that still runs fails with ETXTBSY.
     shutil.rmtree(backend, ignore_errors=True)
     shutil.copytree(package / "tritonserver" / "backends" / "python", backend)
     shutil.copy2(stub, backend)
-    # The stub has its backend folder on sys.path. This link makes the very panther_core of this process
-    # importable by the models, installed or not.
+    # The stub has its backend folder on sys.path. By this link the models import the panther_core that this process
+    # imports, whether it is installed or not.
     core = importlib.util.find_spec("panther_core")
     if core is None or core.origin is None:
         raise StackError("expected the package panther_core to be importable; run from the repository root")

@@ -1,4 +1,4 @@
-"""Can a Triton server infer? Its own readiness does not say: it stays ready with dead Python processes."""
+"""Whether a Triton server can infer. Its own readiness does not tell: Triton stays ready with dead Python processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def canary_problem(grpc_url: str) -> str | None:
     import tritonclient.grpc as triton
     from tritonclient.utils import InferenceServerException
 
-    # several values: a broken numpy in the server repeats the first
+    # several values, because a broken numpy in the server repeats the first value
     sent = np.array([secrets.randbits(62) for _ in range(4)], np.int64)
     ping = triton.InferInput("PING", [4], "INT64")
     ping.set_data_from_numpy(sent)
@@ -46,8 +46,8 @@ def canary_problem(grpc_url: str) -> str | None:
 def dead_instances(grpc_url: str, server_pid: int) -> list[str]:
     """Loaded `model/version`s with fewer live Python processes than instances, as `name/1 (0 of 1)`.
 
-    `server_pid` is the local server's, whose process group is searched. A server that does not answer is
-    reported as one entry.
+    `server_pid` is the process of a local server, in whose group the Python processes are counted. For a server that
+    does not answer, the list has one entry that says so.
     """
     from tritonclient.utils import InferenceServerException
 
@@ -74,7 +74,7 @@ def _live_stubs(pgid: int) -> Counter[tuple[str, str]]:
     """How many stubs of each (model, version) run: their first argument is .../MODEL/VERSION/model.py."""
     found: Counter[tuple[str, str]] = Counter()
     for pid in group_members(pgid):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+        with contextlib.suppress(psutil.NoSuchProcess):  # the process has ended since it was listed
             program, *arguments = psutil.Process(pid).cmdline() or [""]
             if program.endswith(_STUB) and arguments:
                 version = Path(arguments[0]).parent
@@ -85,5 +85,5 @@ def _live_stubs(pgid: int) -> Counter[tuple[str, str]]:
 def _client(grpc_url: str) -> Any:
     import tritonclient.grpc as triton
 
-    # With the shared pool, one refused connection makes the next probes fail for a second without trying.
+    # With gRPC's shared pool, after one refused connection the next probes fail for a second without trying to connect.
     return triton.InferenceServerClient(grpc_url, channel_args=[("grpc.use_local_subchannel_pool", 1)])

@@ -16,12 +16,12 @@ console = Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr. Long lines are left to the terminal, so that a log holds each as one line."""
+    """Print a line for people on stderr. Only a terminal wraps a long line; in a log it stays one line."""
     console.print(text, highlight=False, soft_wrap=True)
 
 
 def emit(result: Mapping[str, Any], as_json: bool) -> None:
-    """The command's result: JSON alone on stdout, or readable lines on stderr."""
+    """Print a command's result: one JSON object on stdout, or readable lines on stderr."""
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
@@ -31,7 +31,7 @@ def emit(result: Mapping[str, Any], as_json: bool) -> None:
 
 
 def progress_bar() -> Progress:
-    """A progress bar on stderr with rate-free columns; use as a context manager."""
+    """A progress bar on stderr, to be used as a context manager; each task gives its own `note`, shown at the end."""
     return Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -45,7 +45,7 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def progress(name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr. Yields the function to call with how many are done so far; their rate is shown too."""
+    """A progress bar on stderr. Yields a function that takes the number done so far; the bar shows the rate too."""
     started = time.perf_counter()
     with progress_bar() as bar:
         task = bar.add_task(name, total=total, note="")

@@ -1,9 +1,9 @@
-"""Errors of the domain, as a tree: a branch for each way in which a caller reacts.
+"""Errors of the project, as a tree with a branch for each way in which a caller reacts.
 
 PantherError
 ├── BadInput            the caller's data is wrong: fix the record, the file or the option
-│   ├── InvalidEvent    one record: goes to the dead-letter topic, the stream goes on
-│   └── InvalidFile     a file: names the place and the remedy
+│   ├── InvalidEvent    a record cannot be scored: it goes to the dead-letter topic, the stream goes on
+│   └── InvalidFile     a file cannot be read: the message names the place and the remedy
 ├── ArtifactError       a model artifact cannot be used: retrain, or point at another version
 │   └── FingerprintMismatch   artifact and state (or tokenizer) were made for different schemas
 └── ScorerUnavailable   the model server did not answer in time: degrade, retry at the next event
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 
 class PantherError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of every error that this project raises on purpose."""
 
 
 class BadInput(PantherError):

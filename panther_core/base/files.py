@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files so that no reader ever finds a part of one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; when the block ends, that file takes the place of `path` in one step.
 
     A reader, or a process that starts after a crash, finds either the old content or the new, never a part. When the
-    block raises, `path` stays as it was. Missing folders are made. Where one block holds several files, those entered
-    last are put in place first.
+    block raises, `path` stays as it was. Missing folders are made. Of several files in one
+    `with` statement the one named last is put in place first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")

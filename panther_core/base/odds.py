@@ -1,4 +1,4 @@
-"""Between logits and probabilities, in numpy."""
+"""Logits from probabilities and probabilities from logits, in numpy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: the least probability, and the least distance from 1, that log_odds tells apart
+#: log_odds treats a probability nearer to 0 or 1 than this as exactly so far away
 LEAST = 1e-6
 
 
@@ -21,7 +21,7 @@ def sigmoid(logit: NDArray[Any]) -> NDArray[Any]:
 
 
 def log_odds(chance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln(p / (1 - p)); probabilities nearer to 0 or 1 than LEAST count as LEAST away, so the result is finite."""
+    """ln(p / (1 - p)); p is clipped to [LEAST, 1 - LEAST], so that the result is finite."""
     kept = np.clip(chance, LEAST, 1 - LEAST)
     odds: NDArray[np.float64] = np.log(kept / (1 - kept))
     return odds

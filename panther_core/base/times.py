@@ -1,4 +1,4 @@
-"""Units of time, in milliseconds: every time in this project is in milliseconds since the epoch, UTC."""
+"""Units of time, in milliseconds. Every time in this project is in milliseconds since the epoch, UTC."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Records, tables and what they are made of: schemas, tokens, readers of files, generated data."""
+"""Records, tables, the schema and the tokens made of them, readers of files, and generated data."""

@@ -1,6 +1,6 @@
 """Records on the topics (docs/architecture.md), and the checks a transaction must pass before it is scored.
 
-JSON by msgspec. Unknown extra fields are ignored; a missing or wrong one is an `InvalidEvent` that names it.
+JSON by msgspec. Unknown fields are ignored; a missing or wrong field raises an `InvalidEvent` that names the field.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from panther_core.base.errors import InvalidEvent
 from panther_core.base.times import DAY_MS
 
 SCHEMA_VERSION = 1
-MAX_BYTES = 65_536  # a longer transaction is a dead letter: real ones are a few hundred bytes
+MAX_BYTES = 65_536  # a longer record becomes a dead letter; real transactions have a few hundred bytes
 MAX_AMOUNT = 1e9  # in units of the currency
-MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: earlier is a broken clock, not a late event
+MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z; an earlier time comes from a broken clock, not from a late event
 MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01T00:00:00Z
-MAX_AHEAD_MS = DAY_MS  # ahead of the broker's append time: a broken clock or time zone
+MAX_AHEAD_MS = DAY_MS  # after the broker's append time; a later event time comes from a broken clock or time zone
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Word = Annotated[str, msgspec.Meta(max_length=128)]
@@ -91,7 +91,7 @@ def decode_transaction(payload: bytes | None) -> Transaction:
         tx = _decode(payload)
     except msgspec.ValidationError as error:  # subclass of DecodeError: must come first
         raise InvalidEvent("invalid_field", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested a thousand deep
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: nested a thousand deep
         raise InvalidEvent("malformed_json", f"expected a JSON object: {error}") from None
     if not (math.isfinite(tx.amount) and 0 <= tx.amount <= MAX_AMOUNT):
         raise InvalidEvent(
@@ -101,7 +101,7 @@ def decode_transaction(payload: bytes | None) -> Transaction:
 
 
 def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
-    """Epoch milliseconds of an `event_time`; `now_ms` is the broker's append time, if it is to be checked.
+    """Epoch milliseconds of an `event_time`. `now_ms`: the broker's append time; None: do not compare with it.
 
     Raises InvalidEvent `invalid_time` (not a time) or `time_out_of_range` (before 2000, after 2100, or more than 24 h
     ahead of the append).

@@ -1,8 +1,8 @@
 """The attribute schema: how a transaction becomes eight bytes (CODE), and how the schema is fitted.
 
-These two live differently long. The `AttributeSchema` (bucket edges, category and channel lists) gives the codes kept
-in every user's state, so it is fixed for the life of that state. The `Vocabulary` (which combinations of codes are
-tokens; paper 3.2) belongs to a model version: a new one needs no rebuilt state.
+The `AttributeSchema` (bucket edges, category and channel lists) gives the codes kept in every user's state, so the
+schema is fixed for the life of that state. The vocabulary (panther_core.data.vocabulary) belongs to a model version: a
+new vocabulary needs no rebuilt states.
 
 CODE layout, 8 bytes, little endian, also readable as one uint64:
     amount u1    1 + index of the amount bucket
@@ -48,12 +48,12 @@ NEW_MERCHANT, NEW_COUNTRY, NEW_DEVICE = 1, 2, 4
 WEEK_MS = 7 * DAY_MS
 Scale = Literal["quantile", "log"]
 SCALES: tuple[Scale, ...] = ("quantile", "log")
-_TAILS = (0.001, 0.999)  # log buckets span the quantiles between, so that one absurd amount does not stretch them all
+_TAILS = (0.001, 0.999)  # log buckets lie between these quantiles, so that one absurd amount does not widen them all
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05 was a Monday
 
 
 def hash64(text: str) -> int:
-    """64-bit hash of an identifier: what state and columns hold in place of the raw one."""
+    """64-bit hash of an identifier; states and columns hold it in place of the identifier."""
     return xxhash.xxh3_64_intdigest(text.encode())
 
 
@@ -87,7 +87,7 @@ class ProfileField(msgspec.Struct, frozen=True):
         return 0 if math.isnan(number) else 1 + bisect.bisect_right(self.edges, number)
 
     def codes(self, values: list[str | float | int | None]) -> NDArray[np.uint8]:
-        """Codes of many values: as `code` gives them."""
+        """Codes of many values, each as `code` gives it."""
         if self.values:
             place = _word_places(self.values)
             return np.array([place.get(str(v), 0) if v is not None and v != "" else 0 for v in values], np.uint8)
@@ -100,7 +100,7 @@ class ProfileField(msgspec.Struct, frozen=True):
 
 
 class AttributeSchema(msgspec.Struct, frozen=True):
-    """Bucket edges and word lists. Amounts in the log's own currency unit, gaps in milliseconds."""
+    """Bucket edges and word lists. Amounts are in the log's own currency unit, gaps in milliseconds."""
 
     amount_edges: tuple[float, ...]
     categories: tuple[str, ...]
@@ -126,7 +126,7 @@ class AttributeSchema(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 of the canonical JSON; states and artifacts with another one do not fit."""
+        """Hex sha256 of the canonical JSON; states and artifacts with another fingerprint do not fit this schema."""
         stored = msgspec.json.decode(msgspec.json.encode(self), type=AttributeSchema)  # an edge of 1 is stored as 1.0
         return hashlib.sha256(msgspec.json.encode(stored, order="sorted")).hexdigest()
 
@@ -139,7 +139,7 @@ class AttributeSchema(msgspec.Struct, frozen=True):
         return (1 + np.searchsorted(self.gap_edges_ms, gap_ms, side="right")).astype(np.uint8)
 
     def category_codes(self, words: Iterable[str]) -> NDArray[np.uint16]:
-        """Code of each category word, 0 for one that was not there when the schema was fitted."""
+        """Code of each category word, 0 for a word that the data of the fit did not have."""
         place = self._places["category"]
         return np.array([place.get(word, 0) for word in words], np.uint16)
 

@@ -1,7 +1,7 @@
-"""Transactions as columns: what generators and file readers give, and what training and replay work on.
+"""Transactions as columns: generators and file readers make such tables, training and replay read them.
 
 Words (users, merchants, categories, ...) are factorised: an integer column plus the tuple of words it indexes, so
-that hashing and schema look-ups are done once a word and not once a row.
+that a word is hashed and looked up in the schema once, and not in every row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Words:
 
 @dataclass(frozen=True)
 class TransactionTable:
-    """N transactions in time order. `label`: 1 fraud, 0 not, -1 unknown. `profile`: facts by name, one a user word."""
+    """N transactions in time order. `label`: 1 fraud, 0 not, -1 unknown.
+
+    `profile`: by the name of the fact, a list with a value (None: unknown) for each of `user.words`.
+    """
 
     transaction_id: NDArray[np.str_]
     user: Words
@@ -74,7 +77,7 @@ class TransactionTable:
         return len(self.amount)
 
     def take(self, rows: NDArray[np.intp] | slice) -> TransactionTable:
-        """The given rows; word lists are shared."""
+        """A table of the given rows; it shares the word lists of this table."""
 
         def cut(column: Words | None) -> Words | None:
             return None if column is None else Words(column.index[rows], column.words)
@@ -87,7 +90,7 @@ class TransactionTable:
         return replace(self, **words, **arrays)
 
     def rows(self) -> Iterator[Transaction]:
-        """Each row as the record a producer sends; a user's profile rides on every transaction."""
+        """Each row as the record that a producer sends; every transaction carries its user's profile."""
         profiles = (
             [
                 {name: values[u] for name, values in self.profile.items() if values[u] is not None}
@@ -160,7 +163,7 @@ def assemble(
     channel: NDArray[np.uint8],
     **columns: NDArray[Any],
 ) -> NDArray[np.void]:
-    """EVENT array from columns: the one place where a transaction gets its codes, online, in replay and in training.
+    """EVENT array from columns. Online, in replay and in training, transactions get their codes here and nowhere else.
 
     `columns` are the remaining fields of EVENT by name. The engine fills in gap and flags.
     """
@@ -177,7 +180,7 @@ def assemble(
 
 
 def factorise(values: Any) -> Words:
-    """Words column of a sequence of strings (None or "" = not given), words in sorted order."""
+    """The factorised column of a sequence of strings (None or "" = not given), its words sorted."""
     array = np.asarray(["" if v is None else v for v in values], dtype=np.str_)
     words, index = np.unique(array, return_inverse=True)
     if len(words) and words[0] == "":
@@ -202,9 +205,9 @@ def from_transactions(transactions: Sequence[Transaction], label: Mapping[str, i
 
 
 def as_arrived(transactions: Sequence[Transaction]) -> TransactionTable:
-    """Table of decoded records in the order given, late ones included, each with the profile that it came with.
+    """Table of decoded records in the order given (late records are not moved), each with the profile in that record.
 
-    A user who came with several profiles stands in `user.words` once for each of them. No labels.
+    A user whose records have several profiles is in `user.words` once for each profile. All labels are -1.
     """
     facts: dict[tuple[str, bytes], int] = {}
     index = np.empty(len(transactions), np.int32)

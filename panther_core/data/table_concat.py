@@ -1,4 +1,4 @@
-"""Joining tables that a reader gave in batches."""
+"""Joins the tables that a reader gives in batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _COLUMNS = ("user", "merchant", "category", "channel", "currency", "country", "d
 
 
 def concat(tables: list[TransactionTable]) -> TransactionTable:
-    """One table in time order (stable). A user's profile facts are the first known ones. Raises BadInput for none."""
+    """One table in time order (stable). A user's profile has the first known value of each fact.
+
+    Raises BadInput where the tables hold no transaction.
+    """
     tables = [table for table in tables if len(table)]
     if not tables:
         raise BadInput("expected transactions, got none: check the path and the first and last day")

@@ -1,10 +1,10 @@
-"""What a tokenizer makes of the data, for people: which tokens there are, what they cover, what falls out as [UNK].
+"""Report on a tokenizer, for people: its tokens, the share of events that they cover, and the values lost to [UNK].
 
-tokenizer.json         the tokens by name, in the order of their ids, and the buckets and words they are made of
+tokenizer.json         names of the tokens in the order of their ids, and the buckets and words that make them up
 tokenizer_report.json  TokenReport
 
-Both lie beside a model artifact, under its checksums, and name the tokenizer's version. Nothing reads them back: what
-the code works with is schema.json and vocabulary.json.
+Both files lie in a model artifact, under its checksums, and name the tokenizer's version. Training and serving do not
+read them: they use schema.json and vocabulary.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ValueLoss(msgspec.Struct, frozen=True):
 
 
 class AttributeUse(msgspec.Struct, frozen=True):
-    """One attribute: its codes, and the share of events whose value has none (code 0: not given, or never fitted)."""
+    """One attribute: the number of its codes, and the share of events with code 0 (not given, or never fitted)."""
 
     codes: int
     not_given: float
@@ -47,7 +47,7 @@ class AttributeUse(msgspec.Struct, frozen=True):
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """A stretch of events: how many, the share that has a token, the share that is [UNK]."""
+    """Coverage of some events: their number, the share that has a token, and the share that is [UNK]."""
 
     events: int
     covered: float
@@ -55,7 +55,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 class TokenReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts are of the events the tokenizer was fitted on, but for `later`: the events that followed."""
+    """Counts are of the events that the tokenizer was fitted on; those of `later` are of the events after them."""
 
     format_version: int = FORMAT_VERSION
     tokenizer_version: str
@@ -69,7 +69,7 @@ class TokenReport(msgspec.Struct, frozen=True, kw_only=True):
     fitted: Coverage
     later: Coverage | None
     tokens_needed: dict[str, int]
-    """How many tokens would cover a share of the events."""
+    """By share of the events: the number of tokens that covers it."""
     attributes: dict[str, AttributeUse]
 
 
@@ -81,7 +81,7 @@ def tokenizer_version(vocabulary: Vocabulary) -> str:
 def report(
     schema: AttributeSchema, vocabulary: Vocabulary, fitted: Combinations, later: Combinations | None = None
 ) -> TokenReport:
-    """Measure a tokenizer on the combinations of its own events, and of later ones if there are any."""
+    """Measure a tokenizer on the combinations in the events that it was fitted on, and in later events where given."""
     names = value_names(schema)
     lost = ~_known(vocabulary, fitted)
     return TokenReport(
@@ -136,7 +136,7 @@ def token_names(schema: AttributeSchema, vocabulary: Vocabulary) -> list[str]:
 
 
 def write(folder: Path, schema: AttributeSchema, vocabulary: Vocabulary, found: TokenReport) -> None:
-    """Both files, indented."""
+    """Write tokenizer.json and tokenizer_report.json into `folder`, indented."""
     tokenizer: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "tokenizer_version": found.tokenizer_version,

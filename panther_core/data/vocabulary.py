@@ -127,6 +127,6 @@ def fit_vocabulary(
 
 
 def radix_of(schema: AttributeSchema) -> tuple[int, int, int, int]:
-    """Sizes of the attributes that make up a token, in the order of tokenizer.ATTRIBUTES."""
+    """Sizes of the attributes that make up a token, in the order of ATTRIBUTES."""
     amount, channel, category, risk = (schema.sizes[name] for name in ATTRIBUTES)
     return amount, channel, category, risk

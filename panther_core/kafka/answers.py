@@ -1,4 +1,4 @@
-"""How a published record names the transaction that it answers: headers, and the decoders of what was published."""
+"""Headers by which a published record names the transaction that it answers, and decoders of published values."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Position: TypeAlias = tuple[int, int]
 
 NOWHERE: Position = (-1, -1)
 
-# Each takes a record's value, and raises msgspec.DecodeError.
+# Each decoder takes a record's value, and raises msgspec.DecodeError.
 decode_decision = msgspec.json.Decoder(Decision).decode
 decode_alert = msgspec.json.Decoder(Alert).decode
 decode_update = msgspec.json.Decoder(ModelUpdate).decode
 
 
 def headers_of(app_id: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
-    """Headers of a decision or an alert: which transaction it answers, and which application answered."""
+    """Headers of a decision or an alert: `source`, position of its transaction; `app`, the application that decided."""
     return [("source", f"{partition}:{offset}".encode()), ("app", app_id.encode())]
 
 
 def app_of(record: KafkaRecord) -> bytes:
-    """Application id behind a decision or an alert; empty where the record does not say."""
+    """Id of the application that published a decision or an alert; empty where the record has no `app` header."""
     app: bytes = dict(record.headers).get("app", b"")
     return app
 
 
 def position_of(record: KafkaRecord) -> Position:
-    """Which transaction a decision, an alert or a dead letter answers; NOWHERE where the record does not say."""
+    """Position of the transaction that a decision, an alert or a dead letter answers; NOWHERE without such a header."""
     place, _, offset = dict(record.headers).get("source", b"").decode().rpartition(":")
     partition = place.rpartition(":")[2]
     return (int(partition), int(offset)) if partition.isdigit() and offset.isdigit() else NOWHERE

@@ -13,21 +13,21 @@ from panther_core.base.settings import KafkaSettings
 
 KafkaRecord: TypeAlias = ConsumerRecord[bytes, bytes]
 
-_AT_ONCE = 2000  # records handed over by the client in one go
+_AT_ONCE = 2000  # largest number of records that the client hands over in one call
 _POLL_MS = 500
-_FETCH_BYTES = 8 << 20  # of one partition: a whole topic takes fewer requests than with the client's 1 MiB
+_FETCH_BYTES = 8 << 20  # of one partition; a whole topic takes fewer requests than with the client's default of 1 MiB
 
 
 def make_reader(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
-    """A consumer without a group, to be entered with `async with`. `options` go before the ones chosen here."""
+    """A consumer without a group, to be entered with `async with`. `options` override the options chosen here."""
     chosen = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "fetch_max_wait_ms": 50}
     return AIOKafkaConsumer(**kafka.client_options(), **(chosen | options))
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    """Partitions of a topic in ascending order, none where there is no such topic.
+    """Partitions of a topic in ascending order; an empty list where there is no such topic.
 
-    To be called before the reader's first `assign`: from then on the client asks for assigned topics alone.
+    To be called before the reader's first `assign`: after it the client fetches metadata of assigned topics alone.
     """
     # The client starts without any topic's metadata, and aiokafka has no public call that fetches it for one topic.
     await consumer._client.force_metadata_update()
@@ -42,9 +42,9 @@ async def held(consumer: AIOKafkaConsumer, parts: Iterable[TopicPartition]) -> d
 
 
 async def read(consumer: AIOKafkaConsumer, part: TopicPartition, offsets: range) -> AsyncIterator[KafkaRecord]:
-    """The records at `offsets` of one partition, in their order. Compaction may have left gaps.
+    """The records at `offsets` of one partition, in the order of offsets. Compaction may have left gaps.
 
-    Waits for the broker as long as it takes. Assigns the partition to the reader, whose position afterwards is at or
+    Waits for the broker without a time limit. Assigns the partition to the reader, whose position afterwards is at or
     beyond `offsets.stop`.
     """
     if consumer.assignment() != {part}:
@@ -60,7 +60,7 @@ async def read(consumer: AIOKafkaConsumer, part: TopicPartition, offsets: range)
 async def chunks_from_end(
     consumer: AIOKafkaConsumer, part: TopicPartition, chunk: int
 ) -> AsyncIterator[list[KafkaRecord]]:
-    """What a partition holds as of now, the last `chunk` offsets first; within a chunk records keep their order."""
+    """The records of a partition as of now, the last `chunk` offsets first; within a chunk in the order of offsets."""
     consumer.assign([part])
     offsets = (await held(consumer, [part]))[part]
     for stop in range(offsets.stop, offsets.start, -chunk):

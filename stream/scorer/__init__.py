@@ -1,1 +1,1 @@
-"""Triton as the engine sees it: client, replicas, and what is done about a dead model."""
+"""Calls to Triton: the client, the choice of a replica, joint encode calls, and the reload of a dead model."""

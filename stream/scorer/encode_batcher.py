@@ -1,4 +1,4 @@
-"""Encode calls of several micro-batches as one: a call costs as much as the events of a small batch."""
+"""Joins encode calls of several micro-batches: a call costs as much as the events of a small batch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from panther_core.decide.scoring import EncodeRequest, EncodeResponse, R, Reques
 
 
 class EncodeBatcher:
-    """A scorer that has one encode call under way; encode requests that come meanwhile go into the next call together.
+    """A scorer with at most one encode call under way; encode requests that come meanwhile share the next call.
 
     All other requests are passed on. A user is asked for by one caller at a time (stream.worker.pipeline sees to
-    that), so requests hold no user twice. Calls must come from one event loop. What a call raises, everybody whose
-    request is in that call gets.
+    that), so requests hold no user twice. Calls must come from one event loop. When a call raises, `ask` raises that
+    error for every request in the call.
     """
 
     def __init__(self, scorer: Scorer, most: int) -> None:
-        """`most`: users of a joint call, unless a single request has more."""
+        """`most`: largest number of users of a joint call; a single request may have more."""
         self._scorer, self._most = scorer, most
         self._waiting: list[tuple[EncodeRequest, int, asyncio.Future[EncodeResponse]]] = []
         self._calling: asyncio.Task[None] | None = None
 
     async def ask(self, request: Request[R], version: int) -> R:
-        """Answer, an EncodeRequest together with others that wait for this version."""
+        """Answer a request; an EncodeRequest in one call with others that wait for the same version."""
         if not isinstance(request, EncodeRequest):
             return await self._scorer.ask(request, version)
         answer: asyncio.Future[EncodeResponse] = asyncio.get_running_loop().create_future()
@@ -46,7 +46,7 @@ class EncodeBatcher:
                 except Exception as error:
                     answers = [error] * len(together)
                 for (_, _, future), answer in zip(together, answers, strict=True):
-                    if future.done():  # whoever asked was cancelled
+                    if future.done():  # the caller was cancelled
                         continue
                     if isinstance(answer, Exception):
                         future.set_exception(answer)
@@ -56,7 +56,7 @@ class EncodeBatcher:
             self._calling = None
 
     def _next(self) -> list[tuple[EncodeRequest, int, asyncio.Future[EncodeResponse]]]:
-        """The oldest request and those behind it that go with it."""
+        """The oldest request, and those behind it that fit into the same call: same version, at most `most` users."""
         together, users = [self._waiting.pop(0)], 0
         version, users = together[0][1], len(together[0][0].user)
         while self._waiting and self._waiting[0][1] == version and users + len(self._waiting[0][0].user) <= self._most:

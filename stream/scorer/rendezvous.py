@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 def rendezvous(users: NDArray[np.uint64], seeds: Sequence[int]) -> NDArray[np.intp]:
-    """Position in `seeds` of the replica that each user goes to: the one with the highest hash of both.
+    """Position in `seeds` of the replica for each user: the seed whose hash together with the user is highest.
 
-    Taking a seed away moves its own users only, evenly over the others. The order of seeds does not matter.
+    When a seed is taken away, only the users of that seed move, evenly to the others. The order of seeds has no effect.
     """
     x = users[None, :] ^ np.asarray(seeds, np.uint64)[:, None]
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64

@@ -1,9 +1,9 @@
-"""One Triton server as its callers see it: which of its models answer, and what is done about those that do not.
+"""One Triton server: which of its models answer, and the reload of a model whose process is dead.
 
-Health is by inference, since servers and models report ready while their Python process (the stub) is dead. A canary
-model is asked all the time. A model version in use (a lane) is proven by its answers to real calls, and by one row of
-zeros where there are none. What failed is skipped until its probe answers, so calls fail at once and do not queue
-before a server that cannot answer.
+Health is tested by inference, since servers and models report ready while their Python process (the stub) is dead. A
+canary model is called all the time. A model version in use (a lane) counts as healthy while it answers real calls;
+where there are none it is probed with one row of zeros. After a failure a lane gets no calls until a probe is answered,
+so that calls fail at once and do not queue before a server that cannot answer.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from stream.scorer.triton_scorer import TritonScorer
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
-_PROBE_S = 1.3  # a dead stub takes 1.0 s to say so; with _EVERY_S this is below the 2 s of detection
-_AT_ONCE_S = 0.3  # an answer that comes so soon after the canary was sent may be from before the server hung
-DIAGNOSE_S = 10.0  # limit of a probe of what failed: a dead stub takes 1 s for each request queued before
-_FORGET_S = 10.0  # a failing lane that is not asked for any more is forgotten: its version was taken out of service
-_JITTER_S = 0.3  # several workers see the same dead stub
-_DRAIN_S = 10.0
+_PROBE_S = 1.3  # Triton reports a dead stub after 1.0 s; with _EVERY_S a failure is detected within 2 s
+_AT_ONCE_S = 0.3  # an answer this soon after the canary was sent may be from before the server hung
+DIAGNOSE_S = 10.0  # limit of a probe after a failure: a dead stub takes 1 s for each request that is queued before it
+_FORGET_S = 10.0  # a failing lane that has no calls for so long is dropped: its version was taken out of service
+_JITTER_S = 0.3  # several workers see the same dead stub, and should not reload it at the same moment
+_DRAIN_S = 10.0  # longest wait for the calls under way before a model is reloaded
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,7 +45,8 @@ class Lane:
     version: int
     ok: bool = True
     busy: int = 0  # calls under way
-    answered_s: float = dataclasses.field(default_factory=time.monotonic)  # a new lane is not probed at once
+    # the creation counts as an answer, so that a new lane is not probed at once
+    answered_s: float = dataclasses.field(default_factory=time.monotonic)
     limits: set[asyncio.Timeout] = dataclasses.field(default_factory=set)  # of the calls under way
     used_s: float = 0.0
     watch: asyncio.Task[None] | None = None
@@ -70,7 +71,7 @@ class Replica:
         self.task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """Stop watching, and disconnect."""
+        """Stop watching, and close the connections."""
         tasks = [t for t in (self.task, *(lane.watch for lane in self.lanes.values())) if t]
         for task in tasks:
             task.cancel()
@@ -80,7 +81,7 @@ class Replica:
                 await part.close()
 
     def lane(self, request: Request[Any], version: int) -> Lane:
-        """The lane of a call."""
+        """The lane of a request; made at the first request for this model and version."""
         lane = self.lanes.get((request.model, version))
         if lane is None:
             lane = self.lanes[request.model, version] = Lane(dummy_row(request), version)
@@ -92,7 +93,7 @@ class Replica:
         return self.up and lane.ok and lane.model not in self.healing
 
     async def call(self, lane: Lane, request: Request[R]) -> R:
-        """One call. Raises ScorerUnavailable, and then the lane is skipped until its probe answers."""
+        """Make one call. Raises ScorerUnavailable; the lane then gets no calls until a probe is answered."""
         if not self.takes(lane):
             raise ScorerUnavailable(
                 f"expected {lane.model} version {lane.version} in health at {self.url}, got a replica that failed and "
@@ -120,11 +121,11 @@ class Replica:
         return answer
 
     def suspect(self, lane: Lane, problem: str | None = None) -> None:
-        """Skip the lane, and see to it that it is probed."""
+        """Give the lane no calls until a probe is answered, end its calls under way, and start to probe it."""
         if lane.ok:
             lane.ok = False
             self._show()
-        for limit in lane.limits:  # a call that hangs blocks its micro-batch, and every batch behind that one
+        for limit in lane.limits:  # a hanging call blocks its micro-batch and every batch behind that batch
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
         if self.task and (lane.watch is None or lane.watch.done()):
@@ -143,7 +144,7 @@ class Replica:
             self.answered |= not ailing
             if problem and _is_dead_stub(problem):
                 await self._heal("canary", lambda: self.control.canary(DIAGNOSE_S))
-            # models that answered meanwhile prove that the server is alive, and that only its canary is not
+            # a model that answered since the canary was sent proves that the server lives and only its canary fails
             proof = any(lane.answered_s > looked_s + _AT_ONCE_S for lane in self.lanes.values())
             alive = not problem or _is_dead_stub(problem) or proof
             if alive != self.up:
@@ -175,7 +176,7 @@ class Replica:
         self._show()
 
     async def _probe(self, lane: Lane, within_s: float) -> str | None:
-        """None when the lane answered a made-up row, else what is wrong."""
+        """None when the lane answered a row of zeros, else what is wrong."""
         try:
             async with asyncio.timeout(within_s):
                 await self.prober.ask(lane.probe, lane.version)
@@ -186,18 +187,18 @@ class Replica:
         return None
 
     async def _heal(self, model: str, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
-        """Unload and load a model whose stub is dead. Triton does not; other workers may do the same at this moment."""
+        """Unload and load a model whose stub is dead: Triton does not restart a stub. `again` probes the model."""
         if not self.heal or model in self.healing:
             return
         self.healing.add(model)
         try:
-            # Probe again after a random while: another worker may have reloaded the model meanwhile, and a healthy
-            # model must not be reloaded.
+            # Probe again after a random wait: another worker may have reloaded the model by then, and a healthy model
+            # must not be reloaded.
             await asyncio.sleep(random.uniform(0, _JITTER_S))
             problem = await again()
             if problem is None or not _is_dead_stub(problem) or await self.control.loading(model):
                 return
-            # Triton can abort when a model is replaced below a request (docs/log.md)
+            # Triton can abort when a model is unloaded during a request (docs/log.md), so wait for the calls under way
             end_s = time.monotonic() + _DRAIN_S
             while any(lane.busy for lane in self.lanes.values() if lane.model == model):
                 if time.monotonic() > end_s:

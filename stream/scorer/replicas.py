@@ -1,9 +1,9 @@
-"""Several Triton servers as one scorer: who gets which rows, and where a failed call is tried again.
+"""Several Triton servers as one scorer: which replica gets which rows, and where a failed call is tried again.
 
-Every replica can answer for every user. Encode rows go by rendezvous hashing of the user: each server's cache keeps
-meeting its own users, and a replica that leaves or returns moves no others. All other requests go where the fewest
-calls are under way. A failed call is tried once more, on another replica: only once, so that a request that kills
-servers cannot walk through all of them. What a replica does about its own health: stream.scorer.replica.
+Every replica can answer for every user. Rows to encode are divided by rendezvous hashing of the user, so that a user
+stays with the replica whose cache holds them, and a replica that leaves or returns moves no other users. All other
+requests go to the replica with the fewest calls under way. A failed call is tried once more, on another replica: only
+once, so that a request that kills servers cannot reach all of them. The health of a replica: stream.scorer.replica.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stream.scorer.triton_scorer import TritonScorer
 
 logger = logging.getLogger(__name__)
 
-#: part of the deadline that the first of two attempts may use
+#: share of the deadline that the first of two attempts may use
 _FIRST = 2 / 3
 
 
@@ -45,9 +45,10 @@ class ReplicaScorer:
         client: Callable[[str, float, float], Scorer] = TritonScorer,
         control: Callable[[str], TritonControl] = TritonControl,
     ) -> None:
-        """`urls`: host:port, comma separated or a sequence; spelled alike in every worker, since they are hashed.
+        """`urls`: host:port, comma separated or a sequence; the same text in every worker, since the urls are hashed.
 
-        heal: unload and load a model whose Python process is dead. Nothing is connected yet.
+        `heal`: unload and load a model whose Python process is dead. Raises ValueError. Connections are made at the
+        first call.
         """
         names = [u.strip() for u in urls.split(",")] if isinstance(urls, str) else list(urls)
         if not all(names) or len(set(names)) != len(names) or not names:
@@ -76,12 +77,12 @@ class ReplicaScorer:
         return await self._spread(request, version, time.monotonic() + deadline_s)
 
     async def close(self) -> None:
-        """Stop watching, and drop every connection."""
+        """Stop watching the replicas, and close every connection."""
         await asyncio.gather(*(replica.stop() for replica in self._replicas))
         self._watching = False
 
     def problem(self) -> str | None:
-        """What keeps every replica from answering, None where one is well; watching begins, if it had not."""
+        """What is wrong when no replica is well, else None. Begins to watch the replicas, if that had not begun."""
         self._watch()
         if any(replica.well for replica in self._replicas):
             return None
@@ -95,7 +96,7 @@ class ReplicaScorer:
                 replica.start()
 
     async def _spread(self, request: Request[R], version: int, end_s: float, failed: Replica | None = None) -> R:
-        """A call over every replica in health but `failed`, whose rows these are."""
+        """Divide a request over the healthy replicas except `failed`, the replica that has just failed to answer it."""
         lanes = {r: r.lane(request, version) for r in self._replicas if r is not failed}
         well = [replica for replica, lane in lanes.items() if replica.takes(lane)]
         if not well:
@@ -139,7 +140,7 @@ class ReplicaScorer:
     def _groups(
         self, request: Request[Any], well: list[Replica], lanes: dict[Replica, Lane]
     ) -> list[tuple[Replica, Any]]:
-        """Replicas with the rows they get."""
+        """Replicas, each with the rows it gets (None: the whole request)."""
         if not isinstance(request, EncodeRequest):
             least = min(lanes[r].busy for r in well)
             return [(random.choice([r for r in well if lanes[r].busy == least]), None)]

@@ -1,4 +1,4 @@
-"""The canary and the repository commands of one Triton server, for the replica that watches it."""
+"""Calls to one Triton server that check and reload its models; stream.scorer.replica makes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOAD_S = 120.0
 
 
 class TritonControl:
-    """The canary and the repository commands of one server."""
+    """The canary inference and the model repository commands of one Triton server."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -31,30 +31,30 @@ class TritonControl:
 
     async def canary(self, within_s: float) -> str | None:
         """None when the canary model echoed, else what is wrong."""
-        # several values: a broken numpy in the server repeats the first
+        # several values, because a broken numpy in the server repeats the first value
         sent = np.array([secrets.randbits(62) for _ in range(4)], np.int64)
         ping = InferInput("PING", [4], "INT64")
         ping.set_data_from_numpy(sent)
         try:
             answer = await self._client.infer("canary", [ping], client_timeout=within_s)
         except (InferenceServerException, grpc.RpcError, OSError) as error:
-            # a server that does not have the canary has answered, so it is alive; its lanes are watched all the same
+            # a server without the canary model has answered, so it is alive; its lanes are probed nevertheless
             return None if "unknown model" in str(error) else str(error)
         same = b"".join(answer.get_response().raw_output_contents) == sent.tobytes()
         return None if same else "the canary answered other bytes than it was sent"
 
     async def loading(self, model: str) -> bool:
-        """Whether somebody is loading the model at this moment."""
+        """Whether the model is being loaded at this moment, by this worker or another."""
         index = await self._client.get_model_repository_index(client_timeout=_INDEX_S)
         return any(entry.name == model and entry.state == "LOADING" for entry in index.models)
 
     async def reload(self, model: str) -> None:
-        """Unload, then load: loading alone changes nothing when the folder has not."""
+        """Unload the model, then load it: while its folder is unchanged, loading alone has no effect."""
         await self._client.unload_model(model, client_timeout=_LOAD_S)
         await self._client.load_model(model, client_timeout=_LOAD_S)
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if self._made is not None:
             await self._made.close()
             self._made = None

@@ -1,4 +1,4 @@
-"""The models behind Triton, over gRPC. No torch here: tensors travel under the field names of
+"""Calls the models in Triton over gRPC, without torch: a tensor has the name of its field in
 panther_core.decide.scoring."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.decide.scoring import R, Request, tensors
 
-# gRPC's own back-off grows to two minutes: a restarted server must be found within a second
+# a restarted server is found within a second; gRPC's default back-off grows to two minutes
 CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -24,10 +24,10 @@ CHANNEL = [
 
 
 class TritonScorer:
-    """Implements scoring.Scorer. A lost connection is made again by the next calls; calls in between fail at once."""
+    """Implements scoring.Scorer. After a lost connection calls fail at once, until one of them has connected anew."""
 
     def __init__(self, url: str, score_deadline_s: float = 0.5, encode_deadline_s: float = 5.0) -> None:
-        """`url` is host:port. Nothing is connected yet; calls must come from one event loop."""
+        """`url` is host:port. The first call connects; calls must come from one event loop."""
         self._url = url
         self._score_deadline_s, self._encode_deadline_s = score_deadline_s, encode_deadline_s
         self._client: InferenceServerClient | None = None
@@ -55,7 +55,7 @@ class TritonScorer:
         return response
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if self._client is not None:
             await self._client.close()
             self._client = None

@@ -34,12 +34,12 @@ from stream.worker.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-#: how long the group waits for a worker that says nothing before others get its partitions, and how often it speaks
+#: seconds without a heartbeat after which the group gives a worker's partitions to others; seconds between heartbeats
 SESSION_S, HEARTBEAT_S = 6.0, 1.5
-#: with a static name: long enough for a restart, during which nobody else has its partitions
+#: the same limit for a worker with a static name: long enough for a restart, during which it keeps its partitions
 STATIC_SESSION_S = 30.0
 
-# RocksDB options are per partition (64 partitions: +0.34 GB instead of +2.7 GB with the defaults)
+# RocksDB options hold for each partition: 64 partitions take 0.34 GB of memory, and 2.7 GB with the defaults
 _STORE = {
     "driver": "rocksdict",
     "write_buffer_size": 8 << 20,
@@ -51,7 +51,7 @@ _STORE = {
 
 
 def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:
-    """Faust's form of the Kafka security settings."""
+    """The Kafka security settings in Faust's classes; None for PLAINTEXT."""
     if kafka.security_protocol == "PLAINTEXT":
         return None
     if kafka.security_protocol == "SSL":
@@ -81,7 +81,8 @@ def make_app(
 ) -> faust.App:
     """The Faust application; topics are expected to exist (`panther topics create`).
 
-    `health` is told once a second how the worker is; `server_problem` says what keeps the scorer from answering.
+    `health`: gets the state of the worker once a second. `server_problem`: returns what keeps the model server from
+    answering, None when nothing does.
     """
     session_s = SESSION_S if settings.group_instance_id is None else STATIC_SESSION_S
     app = DrainingApp(
@@ -93,7 +94,7 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         key_serializer="raw",
-        value_serializer="raw",  # `value_type=bytes` alone still decodes JSON
+        value_serializer="raw",  # with `value_type=bytes` alone Faust still decodes JSON
         stream_wait_empty=False,
         web_enabled=False,
         broker_commit_interval=1.0,
@@ -101,8 +102,8 @@ def make_app(
         broker_heartbeat_interval=HEARTBEAT_S,
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
-        # Faust's default is 1; a standby applies every state record one by one, which costs a share of the worker,
-        # and a bulk restore makes up for it in seconds
+        # 0 unless set, where Faust's default is 1: a standby applies every state record one by one, which takes a share
+        # of the worker's time, and without a standby a bulk restore takes seconds
         table_standby_replicas=settings.standby_replicas,
         consumer_group_instance_id=settings.group_instance_id,
     )
@@ -126,10 +127,11 @@ def make_app(
     async def decide_transactions(stream: Any) -> None:
         producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka)
         await asyncio.gather(producer.start(), changelog.start())
-        suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may be an interval old
+        suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may have been sent an interval ago
         producer.before_request = changelog.before_request = suspension.check
-        # What is loaded by now stays, and a record's many small objects hold no cycles: with Python's defaults the
-        # collector takes a fifth of the worker's time, in pauses that decisions wait for.
+        # Modules and models loaded by now stay for the life of the worker, and a record's many small objects hold no
+        # cycles. With Python's defaults the garbage collector takes a fifth of the worker's time, in pauses that delay
+        # decisions.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         batcher = EncodeBatcher(scorer, settings.batch_max)
@@ -140,7 +142,7 @@ def make_app(
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, health or Health(), server_problem)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
-        # `@app.task` would start too late: after recovery, and after the first events
+        # futures of the stream, because `@app.task` starts its tasks only after recovery and after the first events
         stream.add_future(acker.run())
         stream.add_future(models.run())
         stream.add_future(watch.run(stream.channel.queue))
@@ -152,7 +154,7 @@ def make_app(
             await acker.drained()
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # Faust would ack and commit this batch: stop instead, it is redelivered
+        except Exception as error:  # Faust would ack and commit the failed batch; a stopped worker gets it again
             logger.exception("the agent failed; stopping the worker")
             await app.crash(error)
             raise

@@ -1,4 +1,4 @@
-"""Record values to columns: decode, check, hash. What cannot be scored becomes a dead letter with its reason."""
+"""From record values to columns: decode, check, hash. A record that cannot be scored becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from panther_core.data.table import assemble, hash_words
 
 
 class Record(Protocol):
-    """What intake needs of a consumed record; `timestamp` in seconds, as Faust gives it."""
+    """The fields of a consumed record that intake reads; `timestamp`: append time in seconds, as Faust gives it."""
 
     key: bytes | None
     value: bytes | None
@@ -36,7 +36,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Intake:
-    """The valid part of a micro-batch, row by row the same order, and the rest."""
+    """A micro-batch: its valid records, each column in the same order, and its dead letters."""
 
     records: list[Record]
     transactions: list[Transaction]
@@ -46,7 +46,7 @@ class Intake:
 
 
 def read_batch(records: list[Record], schema: AttributeSchema, risk: MerchantRisk) -> Intake:
-    """Decode and check a micro-batch; never raises for what a record holds."""
+    """Decode and check a micro-batch. No content of a record raises: a wrong record is put among the dead letters."""
     kept: list[Record] = []
     transactions: list[Transaction] = []
     times: list[int] = []

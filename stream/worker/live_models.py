@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 
 class LiveModels:
-    """Follows `models.updates` from its beginning, without a group: every worker sees every update."""
+    """Follows `models.updates` from its beginning, without a consumer group, so that every worker sees every update."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
-        self._artifacts: dict[int, str] = {}  # of every version that was announced
+        self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
         self._ready = asyncio.Event()
 
     async def current(self) -> ServingModel:
-        """The live version; waits for the first one."""
+        """The live version; waits where no version has gone live yet."""
         if not self._ready.is_set():
             logger.warning("no model is live yet: waiting for an update on topic %s (panther models promote)", MODELS)
             await self._ready.wait()
@@ -40,14 +40,14 @@ class LiveModels:
 
     @property
     def now(self) -> ServingModel | None:
-        """The live version, None before the first one."""
+        """The live version; None where no version has gone live yet."""
         return self._current
 
     def version(self, number: int) -> ServingModel:
-        """The version a decision came from; the live version for decisions by rules, or if that one is unreadable.
+        """The version that a decision came from; the live version for decisions by rules, and if that is unreadable.
 
-        A version from before this worker's start is read now, so that a decision that is published again is published
-        as it was.
+        A version that was live before this worker's start is read from its artifact when it is asked for, so that a
+        decision that is published again is published as it was.
         """
         assert self._current is not None
         if number not in self._versions and number in self._artifacts:
@@ -74,14 +74,14 @@ class LiveModels:
                 self._apply(record.value)
 
     def _begin(self, updates: list[bytes | None]) -> None:
-        """On start the newest update counts, or the newest before it that can be served, as in workers that run."""
+        """Make live, at the start, the newest update that can be served: the version that running workers have."""
         for value in reversed(updates):
             self._apply(value)
             if self._current is not None:
                 return
 
     def _note(self, value: bytes | None) -> None:
-        with contextlib.suppress(msgspec.DecodeError):  # `_apply` says so
+        with contextlib.suppress(msgspec.DecodeError):  # `_apply` logs the error
             update = decode_update(value or b"")
             self._artifacts[update.version] = update.artifact
 
@@ -101,10 +101,10 @@ class LiveModels:
                     "the stored states have; deploy it under a new PANTHER_APP_ID"
                 )
         except (msgspec.DecodeError, ArtifactError, OSError) as error:
-            # a bad update must not take the stream down: the version in service stays
+            # a bad update must not stop the worker, so the live version stays
             logger.error("model update refused, staying on the current version: %s", error)
             return
-        except Exception:  # an artifact of another release can be unreadable in any way
+        except Exception:  # reading an artifact of another release can raise anything
             logger.exception("model update refused, staying on the current version")
             return
         self._versions[update.version] = self._current = model

@@ -1,5 +1,5 @@
-"""The report of a model version: `measure` while training still has the data, `version_page` from what was measured.
+"""The report of a model version: `measure` makes it while training has the data, `version_page` draws it.
 
 Training writes two files into the artifact: report.json (facts.VersionReport; under the artifact's checksums) and
-report.html, which is a pure function of report.json and can be drawn again at any time (`panther models report`).
+report.html, which depends on report.json alone and can be drawn again at any time (`panther models report`).
 """

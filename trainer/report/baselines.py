@@ -1,7 +1,7 @@
 """Baselines of a version's report: gradient boosting on the rows that the fraud head is trained on.
 
-One baseline has the context features alone, the other also PANTHER's outputs (Delta and e_u): the two together tell
-what the encoder adds from what the head adds. Both are calibrated like the head.
+One baseline has the context features alone, the other also PANTHER's outputs (Delta and e_u), so that the gain by the
+encoder and the gain by the head can be told apart. Both are calibrated like the head.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def boosted_scores(
     inputs: Mapping[str, HeadInputs],
     seed: int,
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Chances of fraud of the rows "validation" and "test", by scorer: fitted on "chosen", calibrated on the first."""
+    """By scorer: probabilities of fraud of the rows "validation" and "test"; fitted on the rows "chosen", calibrated on
+    "validation"."""
     plain = {name: history.features[part] for name, part in rows.items()}
     panther = {name: torch.cat([inputs[name].dense_NX, inputs[name].e_NU], dim=1).numpy() for name in rows}
     label = {name: label_N[part] for name, part in rows.items()}
@@ -39,7 +40,7 @@ def _scores(
     x: Mapping[str, NDArray[np.float32]], label: Mapping[str, NDArray[np.int8]], seed: int
 ) -> tuple[Floats, Floats]:
     asked = np.concatenate([x["validation"], x["test"]])
-    # LightGBM's number of threads becomes OpenMP's for the whole process: another one would change what torch computes
+    # LightGBM sets OpenMP's number of threads for the whole process; another number would change torch's results
     logit = boosted_logits(x["chosen"], label["chosen"], asked, torch.get_num_threads(), seed)
     count = len(x["validation"])
     scale, bias = platt(logit[:count], label["validation"])

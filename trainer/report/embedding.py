@@ -1,4 +1,4 @@
-"""The map of users: e_u on two principal components, coloured by what is known of them."""
+"""The map of users: e_u on two principal components, coloured by a field of their profiles."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from trainer.report.facts import Embedding
 
 Floats = NDArray[np.float64]
 USERS = 1500
-_GROUPS = 7  # colours that can be told apart; the rest is "other"
+_GROUPS = 7  # so many colours can be told apart; the rarer values are joined as "other"
 
 
 def last_places(history: History, seed: int) -> NDArray[np.int64]:
-    """Places (in History.order) of the last events of sampled users."""
+    """Places (in History.order) of the last events of USERS users drawn at random, or of all if they are fewer."""
     last = (history.bounds[1:] - 1)[np.diff(history.bounds) > 0]
     return np.sort(np.random.default_rng(seed).permutation(last)[:USERS])
 
 
 def measure_embedding(e_NU: Floats, profile_N8: NDArray[np.uint8], schema: AttributeSchema) -> Embedding:
-    """Of N users: e_u [N, U] and profile codes [N, 8]. The map is coloured by the field that e_u tells apart best."""
+    """Measure the map of N users from e_u [N, U] and profile codes [N, 8].
+
+    The colouring field is the one whose values e_u tells apart best: the largest share of variance between them, less
+    the share expected by chance.
+    """
     fit = PCA(n_components=2, svd_solver="full").fit(e_NU)
     xy_N2 = fit.transform(e_NU)
     between, by_chance = {}, {}
@@ -77,7 +81,7 @@ def code_names(field: ProfileField) -> list[str]:
 
 
 def _grouped(field: ProfileField, code_N: NDArray[np.uint8]) -> tuple[list[str], NDArray[np.int64]]:
-    """Names and numbers of the most frequent values, in the order of their codes; what is rarer is "other"."""
+    """Group names, and the group of each user: the most frequent values in the order of codes, then "other"."""
     names, count = code_names(field), np.bincount(code_N, minlength=field.size)
     kept = sorted(np.argsort(-count, kind="stable")[:_GROUPS].tolist())
     kept = [code for code in kept if count[code]]

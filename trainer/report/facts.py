@@ -1,4 +1,4 @@
-"""report.json of a version: everything its page shows, and nothing that names a user. Shares are 0..1, losses nats.
+"""report.json of a version: all that its page shows, without names of users. Shares are 0..1, losses in nats.
 
 Times of day and speeds are left out, so that two trainings with the same seed write the same bytes.
 """
@@ -19,7 +19,7 @@ FORMAT_VERSION = 2
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """Which run this is."""
+    """Identity of the training: version, data, seed, code and settings."""
 
     name: str
     version: int
@@ -41,23 +41,23 @@ class NextTokens(msgspec.Struct, frozen=True):
     events: int
     vocabulary: int
     ranked: dict[str, dict[str, float]]
-    """HR@k and NDCG@k by who predicts; the model comes first."""
+    """HR@k and NDCG@k by predictor; the model comes first."""
 
 
 class ScorerFigures(msgspec.Struct, frozen=True):
-    """Test scores of one scorer. The curve is thinned: precision and recall at falling thresholds."""
+    """Figures of one scorer on the test rows. `recall` and `precision`: a thinned curve, at falling thresholds."""
 
     name: str
     metrics: dict[str, float]
-    """As in the manifest: evaluation.fraud_metrics, alert_metrics."""
+    """The manifest's figures, from evaluation.fraud_metrics and alert_metrics."""
     interval: tuple[float, float]
-    """95 % of the resampled average precision."""
+    """95 % interval of the average precision, by resampling."""
     recall: list[float]
     precision: list[float]
 
 
 class TopShare(msgspec.Struct, frozen=True):
-    """The highest scores: how many rows that is, and the largest recall so many rows can have."""
+    """The rows with the highest scores: share and number of rows, and the largest recall that so many rows can have."""
 
     share: float
     rows: int
@@ -79,7 +79,8 @@ class Fraud(msgspec.Struct, frozen=True, kw_only=True):
     scorers: list[ScorerFigures]
     """The model first."""
     gains: dict[str, tuple[float, float, float]]
-    """Average precision of the model less that of each other scorer, with 95 % of the same resamples."""
+    """By other scorer: average precision of the model less that of the scorer, with its 95 % interval (both on the same
+    resamples)."""
     resamples: int
     top: list[TopShare]
     bins: list[Bin]
@@ -87,7 +88,10 @@ class Fraud(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Motif(msgspec.Struct, frozen=True):
-    """Three events in a row, oldest first, in words; mean weight of each prototype after the third."""
+    """Three events in a row, oldest first, in words.
+
+    `measured`: occurrences among the sampled events. `weight`: mean weight of each prototype after the third event.
+    """
 
     events: tuple[str, str, str]
     count: int
@@ -97,13 +101,14 @@ class Motif(msgspec.Struct, frozen=True):
 
 
 class Motifs(msgspec.Struct, frozen=True, kw_only=True):
-    """The most frequent motifs and what the SPRM look-up of one layer makes of them (paper 3.3, figure 3)."""
+    """The most frequent motifs, and the prototypes that the SPRM look-up of one layer weighs after them (paper 3.3,
+    figure 3)."""
 
     attributes: list[str]
     layer: int
-    """From 1, the first."""
+    """Number of the layer, from 1."""
     told_apart: list[float]
-    """By layer: share of the variance of the weights that lies between motifs, not within."""
+    """By layer: share of the weights' variance that lies between the motifs' means."""
     sampled_users: int
     sampled_events: int
     rows: list[Motif]
@@ -120,7 +125,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     between: dict[str, float]
     """By profile field: share of the variance of e_u (all its dimensions) that lies between the field's values."""
     by_chance: dict[str, float]
-    """The same to be expected of values dealt out at random."""
+    """By profile field: the share to be expected if its values were assigned to users at random."""
     field: str
     """The field that colours the map; "" without a profile."""
     groups: list[str]
@@ -130,7 +135,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole file."""
+    """The whole of report.json."""
 
     format_version: int = FORMAT_VERSION
     about: About
@@ -147,7 +152,7 @@ class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(report: VersionReport) -> bytes:
-    """JSON, a line a field."""
+    """The report as JSON, each field on a line of its own."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 

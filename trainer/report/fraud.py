@@ -1,4 +1,4 @@
-"""What a training's report says of its fraud scores. N rows, in any order."""
+"""Figures of the fraud scores in the report of a version. N rows, in any order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class ScoredRows:
 def measure_fraud(
     tested: ScoredRows, metrics: dict[str, dict[str, float]], threshold: float, alert_budget: float, seed: int
 ) -> Fraud:
-    """`metrics`: of each scorer on the test rows, and "validation"."""
+    """Measure the scorers on the test rows.
+
+    `metrics`: figures of each scorer on the test rows, and under "validation" the model's on the validation rows.
+    """
     label, scores = tested.label, list(tested.scores.values())
     frauds, model = int(label.sum()), scores[0]
     rows = JudgedRows.of(label, tested.user, seed)

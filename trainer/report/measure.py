@@ -1,4 +1,4 @@
-"""From what training holds at its end to a VersionReport: all that needs the data, the model or the labels."""
+"""Measures a VersionReport at the end of a training: every figure that needs the data, the model or the labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainer.report.motifs import measure_motifs
 from trainer.report.next_tokens import fit_followers, token_pairs
 
 MODEL, BOOSTING, BOOSTING_PANTHER, RULES = "model", "gradient boosting", "gradient boosting + PANTHER", "rules"
-#: where the manifest's metrics have each scorer's test rows; the model first, then what is most like it without PANTHER
+#: key of each scorer's test figures in the manifest's metrics; the model first
 TESTED = {
     MODEL: "test",
     BOOSTING: "test_boosting",
@@ -41,7 +41,7 @@ TESTED = {
 
 @dataclass(frozen=True)
 class Finished:
-    """A trained model, the events it was made of, and its scores of the test rows (`judged`, at rows `test`)."""
+    """A trained model, its training events, and each scorer's scores of the test rows (`judged`; rows `test`)."""
 
     model: PantherModel
     schema: AttributeSchema
@@ -55,7 +55,7 @@ class Finished:
 
 
 def write_report(folder: Path, done: Finished, manifest: Manifest, config: TrainConfig) -> VersionReport:
-    """Measure, and write report.json beside the curve and the tokenizer's report, which must lie in `folder`."""
+    """Measure, and write report.json into `folder`, where the learning curve and the tokenizer's report must lie."""
     history = done.history
     place = last_places(history, manifest.seed)
     e_NU = unpack(torch.from_numpy(done.encoded.cached[place]), done.model.config).e_BU.double().numpy()
@@ -74,7 +74,8 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
     )
     stored = encode(report)
     (folder / RUN_REPORT).write_bytes(stored)
-    return msgspec.json.decode(stored, type=VersionReport)  # as the page will find it: a knob set to 1 is stored as 1.0
+    # decoded again, since a setting of 1 is stored as 1.0, and a page drawn later must be the same
+    return msgspec.json.decode(stored, type=VersionReport)
 
 
 def _about(done: Finished, manifest: Manifest, config: TrainConfig) -> About:
@@ -93,7 +94,7 @@ def _about(done: Finished, manifest: Manifest, config: TrainConfig) -> About:
 
 
 def _next_tokens(done: Finished, of_model: dict[str, float]) -> NextTokens:
-    """The model beside two predictors counted on the events it was pretrained on."""
+    """Figures of the model and of two predictors that are counted on the events of its pretraining."""
     last, target, row = token_pairs(done.history, done.vocabulary)
     early, tested = row < done.rows.validation_from, np.isin(row, done.test)
     counted = fit_followers(last[early], target[early], done.vocabulary.size)

@@ -1,7 +1,8 @@
-"""Recurring three-event motifs, and which prototypes of a layer's pattern branch they call up (paper 3.3, figure 3).
+"""Frequent motifs (three events in a row), and the weights that a layer's pattern branch then gives its prototypes.
 
-Counting needs the codes alone; weights come from the very windows the stream would have had. E events in the order of
-`History.order` (user by user), K motifs, M prototypes, N layers.
+Paper 3.3, figure 3. Motifs are counted on the codes alone; the weights are computed on the same windows that the stream
+would encode. Shapes: E events in the order of `History.order` (user by user), S sampled events, K motifs, M prototypes,
+N layers.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from trainer.report.facts import Motif, Motifs
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 MOTIFS = 12
-_EVENTS = 12_000  # positions encoded: under two seconds on one core
-_WORDS = 8  # an event is named by so many attributes that at least so many names occur
+_EVENTS = 12_000  # number of events that are encoded: under two seconds on one core
+_WORDS = 8  # attributes are added to the names of events until at least so many different names occur
 
 
 @dataclass(frozen=True)
 class Named:
-    """An event's behaviour in a few words: the attributes that make it up, a number for each event, their names."""
+    """Events named by their behaviour: attributes that make up a name, index of each event's name, the names."""
 
     attributes: list[str]
     number_E: Ints
@@ -42,7 +43,7 @@ class Named:
 
 
 def name_events(code_E: NDArray[np.uint64], schema: AttributeSchema) -> Named:
-    """By category; with the channel, then the amount, where that tells too few behaviours apart."""
+    """Name events by category; add the channel, then the amount, while fewer than _WORDS different names occur."""
     columns, known = code_E.view(CODE), value_names(schema)
     attributes: list[str] = []
     names, number_E = [""], np.zeros(len(code_E), np.int64)
@@ -61,7 +62,7 @@ def name_events(code_E: NDArray[np.uint64], schema: AttributeSchema) -> Named:
 
 
 def triples(number_E: Ints, bounds: Ints, kinds: int) -> Ints:
-    """Number [E] of the motif that ends at each event; -1 where the user has fewer than three by then."""
+    """Number [E] of the motif that ends at each event; -1 where the user has fewer than three events by then."""
     out = np.full(len(number_E), -1, np.int64)
     out[2:] = (number_E[:-2] * kinds + number_E[1:-1]) * kinds + number_E[2:]
     starts = bounds[:-1][np.diff(bounds) > 0]
@@ -71,7 +72,8 @@ def triples(number_E: Ints, bounds: Ints, kinds: int) -> Ints:
 
 
 def measure_motifs(panther: Panther, schema: AttributeSchema, history: History, seed: int) -> Motifs | None:
-    """None for an encoder without prototypes. Needs no labels. Raises nothing of its own."""
+    """Count motifs and measure the prototypes' weights after them. No labels are read. None for an encoder without
+    prototypes."""
     depth = [i for i, layer in enumerate(panther.layers) if isinstance(layer, Layer) and layer.sprm is not None]
     if not depth:
         return None
@@ -108,7 +110,7 @@ def measure_motifs(panther: Panther, schema: AttributeSchema, history: History, 
 def prototype_weights(panther: Panther, history: History, place_S: Ints) -> list[Floats]:
     """Softmax weights [S, M] over the prototypes of each layer, first layer first, after the events at `place_S`.
 
-    `place_S`: ascending, all places of whole users.
+    `place_S`: places in `History.order`, ascending, and for each user either all or none.
     """
     row_E = history.order[place_S]
     user_E = history.user[row_E]
@@ -131,7 +133,7 @@ def prototype_weights(panther: Panther, history: History, place_S: Ints) -> list
 
 def _by_layer(panther: Panther, codes_BT: Tensor, profile_B8: Tensor) -> Iterator[Tensor]:
     x_BTD = panther.inputs(codes_BT, profile_B8)
-    skipped = x_BTD.shape[1] - codes_BT.shape[1]  # the profile, where it is a token of its own
+    skipped = x_BTD.shape[1] - codes_BT.shape[1]  # 1 where the profile is a token of its own at the front
     for layer in panther.layers:
         if isinstance(layer, Layer) and layer.sprm is not None:
             yield layer.sprm.weights(layer.sprm.convolve(layer.sprm.taps(layer.norm(x_BTD))))[:, skipped:]
@@ -139,7 +141,7 @@ def _by_layer(panther: Panther, codes_BT: Tensor, profile_B8: Tensor) -> Iterato
 
 
 def _sample(history: History, seed: int) -> tuple[Ints, int]:
-    """Places of all events of users drawn at random until there are about _EVENTS, and how many users that is."""
+    """Places of all events of users drawn at random, about _EVENTS of them, and the number of these users."""
     size_U = np.diff(history.bounds)
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(size_U))
     drawn = np.sort(drawn[: 1 + int(np.searchsorted(np.cumsum(size_U[drawn]), _EVENTS))])
@@ -147,7 +149,7 @@ def _sample(history: History, seed: int) -> tuple[Ints, int]:
 
 
 def _rows(motif_E: Ints, top_K: Ints) -> Ints:
-    """Place of each event's motif in `top_K`, -1 for the others."""
+    """Index in `top_K` of each event's motif, -1 where the motif is not among them."""
     order = np.argsort(top_K)
     at = np.minimum(np.searchsorted(top_K[order], motif_E), len(top_K) - 1)
     return np.where(top_K[order][at] == motif_E, order[at], -1) if len(top_K) else np.full(len(motif_E), -1)

@@ -1,6 +1,7 @@
-"""Simple predictors of the next token, counted on the training events: what a model must beat to have learnt anything.
+"""Simple predictors of the next token, counted on the training events, as baselines for the model.
 
-P pairs (token, the token after it) of the same user; V tokens, 0 = [UNK], which nobody gets right.
+P distinct pairs (token, next token) of one user; V tokens, 0 = [UNK]. A target that is [UNK] is a miss for every
+predictor.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Followers:
-    """What follows what: pairs as token * V + follower, sorted; the follower's place among those of its token."""
+    """Which tokens follow each token. `pair_P`: pairs as token * V + follower, sorted.
+
+    `place_P`: place of the pair's follower among all followers of its token, the most frequent first.
+    """
 
     pair_P: Ints
     place_P: Ints
@@ -28,8 +32,8 @@ class Followers:
     rank_V: Ints  # place of each token in the order of frequency; V for tokens never seen
 
     def ranks(self, last: Ints, target: Ints) -> Ints:
-        """Place of each target among all tokens: followers of the last token, most frequent first, then the rest by
-        frequency."""
+        """Rank of each target among all tokens: first the followers of the last token, the most frequent ahead, then the
+        other tokens by frequency."""
         size = len(self.rank_V)
         low, high = (np.searchsorted(self.pair_P, (last + step) * size) for step in (0, 1))
         at = np.minimum(np.searchsorted(self.pair_P, last * size + target), len(self.pair_P) - 1)
@@ -41,14 +45,14 @@ class Followers:
 
 
 def token_pairs(history: History, vocabulary: Vocabulary) -> tuple[Ints, Ints, Ints]:
-    """Token before, token, and row, of all events that have a history."""
+    """Token before, token, and row, of all events that have an event of the same user before them."""
     token = vocabulary.tokens(history.code[history.order].view(CODE))
     follows = np.flatnonzero(history.history_len[history.order] > 0)
     return token[follows - 1], token[follows], history.order[follows]
 
 
 def fit_followers(last: Ints, target: Ints, size: int) -> Followers:
-    """Count pairs. `size` is V."""
+    """Count the pairs of `last` and `target`, without targets that are [UNK]. `size` is V."""
     known = target > 0
     count_V = np.bincount(target[known], minlength=size)
     rank_V = np.full(size, size)

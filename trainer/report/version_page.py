@@ -26,12 +26,12 @@ SECTIONS = {
 
 
 def write_page(path: Path, report: VersionReport) -> None:
-    """Draw the page into `path`, whose folder is made if need be."""
+    """Write the page to `path`; a missing folder is made."""
     pages.write_page(path, render(report))
 
 
 def render(report: VersionReport) -> str:
-    """The page as text."""
+    """The page as HTML text."""
     fraud, about, motifs = report.fraud, report.about, report.motifs
     images = {
         "fraud": plots_fraud.precision_recall(fraud),
