@@ -1,4 +1,4 @@
-"""The report of a replay: `log` reads decisions, `build` measures them into `facts`, `replay_page` draws these.
+"""The report of a replay: `log` reads decisions, `build` measures them (`facts`), `replay_page` draws the page.
 
-A replay's folder gets two files: report.json (facts.ReplayReport), and report.html, which is a pure function of it.
+The report is two files: report.json (facts.ReplayReport), and report.html, which depends on report.json alone.
 """

@@ -1,4 +1,4 @@
-"""From the folders of finished replays to a ReplayReport, and to the two files people get."""
+"""Measures finished replays into a ReplayReport, and writes report.json and report.html."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def write_report(
 ) -> ReplayReport:
     """Measure the replays in `folders`, compare their variants, and write report.json and report.html into `out`.
 
-    `since`: first day measured, YYYY-MM-DD. `thresholds`: further variants of each version. Raises BadInput. Both
-    files are whole or, after an error, as they were.
+    `since`: first day measured, YYYY-MM-DD. `thresholds`: each adds a variant of every version, with the same scores.
+    Raises BadInput. After an error both files are as they were before.
     """
-    from offline.report.replay_page import render  # here: what draws takes a second to import
+    from offline.report.replay_page import render  # imported here, because matplotlib takes a second to import
 
     report = build(folders, since, thresholds, title or folders[0].resolve().name)
     report = msgspec.structs.replace(report, notes=list(notes))
@@ -45,7 +45,7 @@ def write_report(
 
 
 def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float], title: str) -> ReplayReport:
-    """Measure. Raises BadInput."""
+    """Measure the replays in `folders` into a report. Raises BadInput."""
     runs = [read_manifest(folder) for folder in folders]
     log, decided = load(folders, None if since is None else day_ms(since))
     for threshold in thresholds:
@@ -108,7 +108,7 @@ def _variant(
 
 
 def day_ms(day: str) -> int:
-    """Epoch ms of a day's beginning, UTC. Raises BadInput."""
+    """Epoch ms of the beginning of the day `day` (YYYY-MM-DD), UTC. Raises BadInput."""
     try:
         return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:

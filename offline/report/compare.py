@@ -1,4 +1,4 @@
-"""Two variants side by side: whose alerts change, and how."""
+"""Compares two variants: which alerts and which users change, and how."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = NDArray[np.intp]
 def compare(
     log: DecidedLog, first: VariantDecisions, second: VariantDecisions, sampled: tuple[Resampled, Resampled] | None
 ) -> VariantComparison:
-    """`sampled`: figures of both on the same draws; None without labels."""
+    """Compare two variants. `sampled`: figures of both on the same resamples; None without labels."""
     one, other = first.alert & log.measured, second.alert & log.measured
     names = (f"only {first.name}", f"only {second.name}", "both")
     groups = [
@@ -51,7 +51,7 @@ def _group(log: DecidedLog, name: str, rows: Rows) -> AlertGroup:
 def _users(
     log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64]
 ) -> list[ChangedUser]:
-    """Those with the most alerts that one variant gives and the other does not; ties: the largest change."""
+    """Users with the most alerts that only one of the variants gives; ties go to the largest change of score."""
     rows = np.flatnonzero(log.measured & (first.alert != second.alert))
     count = np.bincount(log.user.index[rows], minlength=len(log.user.words))
     largest = np.zeros(len(count))
@@ -78,9 +78,9 @@ def _user(
 def _timelines(
     log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64]
 ) -> list[Timeline]:
-    """Alerts that only one variant gives, those with the largest change of score, one a user, with the events before.
+    """Alerts that only one variant gives, with the user's events before: the largest changes of score, one a user.
 
-    At most half of the timelines are of alerts that only the first variant gives, half of those of the second.
+    At most half of the timelines are of alerts that only the first variant gives, at most half of the second's.
     """
     out = []
     for mine, theirs in ((first, second), (second, first)):

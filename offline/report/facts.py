@@ -1,7 +1,7 @@
-"""report.json of a replay: everything its page shows. Shares are 0..1, money in the log's own unit, times epoch ms.
+"""report.json of a replay: all that its page shows. Shares are 0..1, money in the log's own unit, times epoch ms.
 
-Unlike the report of a version it names users and transactions, only in `comparisons`: an analyst has to look them up.
-The speed of the machine is left out, so that the same decisions give the same bytes.
+Unlike the report of a version, this report names users and transactions, in `comparisons` alone, because an analyst
+looks them up. The speed of the machine is left out, so that the same decisions give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ FORMAT_VERSION = 1
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """A figure of merit: its name in `Savings.metrics`, how people call it, and what it is."""
+    """A figure of merit: its name in `Savings.metrics`, its title on the page, and its definition (`what`)."""
 
     name: str
     title: str
     what: str
     share: bool = True
-    """Shown in per cent."""
+    """Whether the figure is shown in per cent."""
 
 
 #: every figure with an interval, in the order of the page
@@ -48,7 +48,7 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Day(msgspec.Struct, frozen=True):
-    """One UTC day; `frauds` and `caught` of labelled transactions; `cards` is CP@100, null without labels."""
+    """One UTC day. `frauds` and `caught` count labelled transactions; `cards` is CP@100, null without labels."""
 
     time: int
     transactions: int
@@ -59,7 +59,8 @@ class Day(msgspec.Struct, frozen=True):
 
 
 class Week(msgspec.Struct, frozen=True):
-    """Seven days from the first measured one on; `psi` of the scores against the first week."""
+    """Seven days; the first week begins with the first measured day. `psi`: stability index of the scores against the
+    first week."""
 
     time: int
     transactions: int
@@ -69,7 +70,10 @@ class Week(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """Part of the transactions. `frauds`, `caught` and the rest are of the labelled ones; null: nothing to divide."""
+    """The transactions whose property `by` has the value `value`.
+
+    `frauds`, `caught` and the shares are of the labelled transactions; null where the labels do not allow one.
+    """
 
     by: str
     value: str
@@ -85,7 +89,10 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class ReasonUse(msgspec.Struct, frozen=True):
-    """How often a reason stands in alerts: first, or anywhere; `precision` of the labelled alerts it is first of."""
+    """Number of alerts with a reason in first place, and in any place.
+
+    `precision`: of the labelled alerts with the reason in first place.
+    """
 
     code: str
     first: int
@@ -94,23 +101,23 @@ class ReasonUse(msgspec.Struct, frozen=True):
 
 
 class Detection(msgspec.Struct, frozen=True):
-    """From a user's first fraud in the window to the first of their frauds that alerted."""
+    """Time to detection: from a user's first fraud in the window to the first of their frauds that alerted."""
 
     users: int
     detected: int
     median_ms: float | None
-    """Of the users detected."""
+    """Median time to detection of the users detected; None where there are none."""
     within: dict[str, float]
-    """Share of all defrauded users by when: at once, 1 hour, 1 day, 7 days, ever."""
+    """Share of all defrauded users detected within a time: at once, 1 hour, 1 day, 7 days, ever."""
     hours: list[float]
     share: list[float]
-    """Share of the users detected by so many hours."""
+    """Share of all defrauded users detected within each of `hours`."""
     lost_before: float
-    """Money of the frauds before detection (all of a user's where there was none)."""
+    """Amount of the frauds before detection; of a user who was not detected, of all their frauds."""
 
 
 class Savings(msgspec.Struct, frozen=True, kw_only=True):
-    """What labels say of a variant's decisions: `worth` in report.json."""
+    """Figures of a variant that need labels; the field `worth` in report.json."""
 
     metrics: dict[str, Estimate]
     recall: list[float]
@@ -129,7 +136,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     scores_of: str
-    """The variant whose scores these are: itself, or the one that differs in the threshold alone."""
+    """Variant with the same scores at its own threshold; this variant's name unless only its threshold was changed."""
     model_versions: list[int]
     thresholds: list[float]
     alerts: int
@@ -139,11 +146,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     slices: list[Slice]
     reasons: list[ReasonUse]
     worth: Savings | None
-    """None where fraud and legitimate labels are not both there."""
+    """None where the labels do not have both fraud and legitimate transactions."""
 
 
 class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A transaction as both variants of a comparison saw it. `label` -1 unknown."""
+    """A transaction with the scores, alerts and reasons of both variants of a comparison. `label`: -1 unknown."""
 
     transaction_id: str
     time: int
@@ -158,16 +165,16 @@ class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """A user's events up to the one that changed, oldest first."""
+    """A user's events up to the transaction whose alert changed, oldest first."""
 
     user_id: str
     changed: str
-    """Transaction id."""
+    """Id of the transaction whose alert changed."""
     events: list[TimelineEvent]
 
 
 class AlertGroup(msgspec.Struct, frozen=True):
-    """Alerts of one kind."""
+    """Alerts of one group: given by the first variant only, by the second only, or by both."""
 
     name: str
     alerts: int
@@ -178,7 +185,7 @@ class AlertGroup(msgspec.Struct, frozen=True):
 
 
 class ChangedUser(msgspec.Struct, frozen=True):
-    """Whose alerts changed most."""
+    """A user with many changed alerts. Pairs hold the first and the second variant's number."""
 
     user_id: str
     transactions: int
@@ -190,43 +197,43 @@ class ChangedUser(msgspec.Struct, frozen=True):
 
 
 class VariantComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """`second` against `first`."""
+    """Comparison of the variant `second` with the variant `first`."""
 
     first: str
     second: str
     differences: dict[str, Estimate]
-    """Second less first, both on the same resamples; empty without labels."""
+    """By metric: `second` less `first`, both on the same resamples; empty without labels."""
     groups: list[AlertGroup]
-    """Alerts of the first only, the second only, both."""
+    """Alerts of `first` only, of `second` only, and of both."""
     users: list[ChangedUser]
     timelines: list[Timeline]
 
 
 class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole file."""
+    """The whole of report.json."""
 
     format_version: int = FORMAT_VERSION
     title: str
     window: tuple[int, int]
-    """First and last event time that is measured."""
+    """First and last event time of the measured transactions."""
     warm_up: int
-    """Transactions before it, which only gave users their past."""
+    """Number of transactions before the window, which only gave users their past."""
     transactions: int
     users: int
     labelled: int
     frauds: int
     fraud_amount: float
     not_arrived: int
-    """Labels that count here and would not have arrived by the end of the log."""
+    """Number of labels that the figures use although they arrive after the end of the log."""
     resamples: int
     seed: int
     variants: list[Variant]
     comparisons: list[VariantComparison]
     runs: list[dict[str, Any]]
-    """What each replay depended on (replay.json, its speed left out)."""
+    """Of each replay: the data, model and settings it depended on (replay.json without the speed)."""
     notes: list[str] = []
 
 
 def encode(report: ReplayReport) -> bytes:
-    """JSON, a line a field."""
+    """The report as JSON, each field on a line of its own."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"

@@ -1,4 +1,4 @@
-"""What a variant's decisions look like by day, week, slice and reason; works without labels too."""
+"""Counts and figures of a variant's decisions by day, week, slice and reason. Labels are used where there are any."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.table import Words
 from panther_core.report.curves import Floats
 
-_BINS, _LEAST = 10, 1e-4  # of the stability index: tenths of the first week; a share below is taken for this
+_BINS, _LEAST = 10, 1e-4  # of the stability index: bins (tenths of the first week); a smaller share counts as _LEAST
 _LENGTHS = (0, 1, 10, 50, 256)
-_SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles of the amount between slices
-_MOST = 12  # values of a slice that are shown, the most frequent
+_SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles of the amount at which its slices are cut
+_MOST = 12  # so many values of a property get a slice, the most frequent
 
 
 def days(log: DecidedLog, decided: VariantDecisions, cards: dict[int, float]) -> list[Day]:
-    """One line a day with measured transactions."""
+    """A Day for each day that has measured transactions. `cards`: CP@100 by epoch day."""
     rows = np.flatnonzero(log.measured)
     names, day = np.unique(log.time_ms[rows] // DAY_MS, return_inverse=True)
     fraud, alert = log.label[rows] == 1, decided.alert[rows]
@@ -37,7 +37,7 @@ def days(log: DecidedLog, decided: VariantDecisions, cards: dict[int, float]) ->
 
 
 def weeks(log: DecidedLog, decided: VariantDecisions) -> list[Week]:
-    """Drift of the scores by week, against the first one."""
+    """Drift of the scores: each week against the first week."""
     rows = np.flatnonzero(log.measured)
     start = log.time_ms[rows[0]] // DAY_MS * DAY_MS
     week = (log.time_ms[rows] - start) // (7 * DAY_MS)
@@ -65,7 +65,7 @@ def _shares(score: Floats, edges: Floats) -> Floats:
 
 
 def slices(log: DecidedLog, decided: VariantDecisions) -> list[Slice]:
-    """Every part of the measured transactions, by each property."""
+    """A slice for each value of each property that a measured transaction has."""
     out = []
     for by, (names, index) in _properties(log, decided).items():
         for value, name in enumerate(names):
@@ -76,7 +76,7 @@ def slices(log: DecidedLog, decided: VariantDecisions) -> list[Slice]:
 
 
 def _properties(log: DecidedLog, decided: VariantDecisions) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
-    """Names of the values, and which one each row has (-1: not shown)."""
+    """By property: names of its values, and the index of each row's value (-1: the value gets no slice)."""
     lengths = [f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in pairwise(_LENGTHS)]
     cuts = np.unique(np.quantile(log.amount[log.measured], _SHARES))
     ends = ["", *(f"{cut:,.2f}" for cut in cuts.tolist()), ""]
@@ -121,7 +121,8 @@ def _slice(log: DecidedLog, decided: VariantDecisions, rows: NDArray[np.intp], b
         labelled=len(known),
         frauds=frauds,
         caught=caught,
-        precision=caught / alerts if alerts and ranks else None,  # of frauds alone it would be 100 %
+        # None also where all labels are fraud: any alerts would have a precision of 100 %
+        precision=caught / alerts if alerts and ranks else None,
         recall=caught / frauds if frauds else None,
         average_precision=float(average_precision_score(fraud, decided.score[known])) if ranks else None,
         value_caught=float(log.amount[known[alert & fraud]].sum() / log.amount[known[fraud]].sum()) if frauds else None,
@@ -129,7 +130,7 @@ def _slice(log: DecidedLog, decided: VariantDecisions, rows: NDArray[np.intp], b
 
 
 def reasons(log: DecidedLog, decided: VariantDecisions) -> list[ReasonUse]:
-    """By how often a reason is the first one of an alert."""
+    """Use of each reason in alerts; the reason that is most often an alert's first one comes first."""
     rows = np.flatnonzero(log.measured & decided.alert)
     first, anywhere, caught, known = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for row in rows.tolist():

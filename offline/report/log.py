@@ -1,4 +1,4 @@
-"""Reads the decisions of finished replays: what all variants share once, and each one's scores, alerts and reasons."""
+"""Reads the decisions of finished replays: the transactions once, and scores, alerts and reasons of each variant."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DecidedLog:
     label: NDArray[np.int8]  # -1 unknown
     label_time_ms: NDArray[np.int64]  # -1 unknown
     history_len: NDArray[np.int32]
-    measured: NDArray[np.bool_]  # False: before the window, only gave users their past
+    measured: NDArray[np.bool_]  # False: before the window, where transactions only give users their past
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -47,10 +47,10 @@ class DecidedLog:
 
 @dataclass(frozen=True)
 class VariantDecisions:
-    """What one variant made of the log."""
+    """Decisions of one variant on the transactions of the log, in the same order."""
 
     name: str
-    scores_of: str  # the variant of these scores at its own threshold
+    scores_of: str  # name of the variant with these scores at its own threshold
     score: NDArray[np.float64]
     threshold: NDArray[np.float64]
     alert: NDArray[np.bool_]
@@ -60,7 +60,7 @@ class VariantDecisions:
     reasons: tuple[Words, ...]
 
     def at(self, threshold: float) -> VariantDecisions:
-        """The same scores with alerts from another threshold on."""
+        """A variant with the same scores that alerts from another threshold on."""
         return replace(
             self,
             name=f"{self.name} at {threshold:g}",
@@ -69,12 +69,12 @@ class VariantDecisions:
         )
 
     def reasons_of(self, row: int) -> list[str]:
-        """Codes, the strongest first."""
+        """Codes of the reasons of a row, the strongest first."""
         return [code for code in (words[row] for words in self.reasons) if code]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a finished replay depended on, its speed and the machine's folders left out. Raises BadInput."""
+    """replay.json of a finished replay, without its speed and without the machine's folders. Raises BadInput."""
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         data, labels = found["data"], found.get("labels")
@@ -90,7 +90,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load(folders: Sequence[Path], since_ms: int | None) -> tuple[DecidedLog, list[VariantDecisions]]:
-    """The log and every variant in `folders`. Raises BadInput: no decisions, other columns, other transactions."""
+    """The log and every variant in `folders`. Raises BadInput for no decisions,
+    other columns, and folders whose transactions or labels differ."""
     log: DecidedLog | None = None
     decided: list[VariantDecisions] = []
     for folder in folders:
@@ -111,7 +112,7 @@ def load(folders: Sequence[Path], since_ms: int | None) -> tuple[DecidedLog, lis
 
 
 def _name(path: Path, files: int, folders: int) -> str:
-    """By version, by folder, or by both: what tells the variants apart."""
+    """Name of a variant: the version, the folder or both, as far as they tell the variants apart."""
     version, folder = path.stem.removeprefix("decisions-"), path.parent.name
     return version if folders == 1 else folder if files == 1 else f"{folder} {version}"
 
@@ -127,7 +128,7 @@ def _table(path: Path) -> pa.Table:
             f"{path}: expected the columns of offline/replay/columns.py, lacks {', '.join(missing)}: replay anew"
         )
     time_ms = table["event_time"].to_numpy()
-    if (np.diff(time_ms) < 0).any():  # decided in order of arrival, late events among them
+    if (np.diff(time_ms) < 0).any():  # the file is in order of arrival, so a late event stands after later events
         table = table.take(np.argsort(time_ms, kind="stable"))
     return table
 
@@ -183,7 +184,7 @@ def _numbers(table: pa.Table, name: str, missing: int | None = None) -> NDArray[
 
 
 def _words(table: pa.Table, name: str) -> Words:
-    """Numbered in the order of the alphabet, so that draws of users do not depend on how a file came to be."""
+    """A column of words. They are numbered alphabetically: the order in a file must not change the resamples."""
     column = table[name].unify_dictionaries().combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # no rows
         return Words(np.zeros(0, np.int32), ())

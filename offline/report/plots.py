@@ -1,4 +1,4 @@
-"""Figures of a replay's report; each takes what was measured and gives a data URI."""
+"""Figures of a replay's report; each function draws a part of the report and returns a data URI."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _PLOTS = {
 
 
 def render(report: ReplayReport) -> str:
-    """The page as text."""
+    """The page as HTML text."""
     judged = [variant for variant in report.variants if variant.worth]
     there = ((LABELLED, judged), (ALWAYS, True), (COMPARED, report.comparisons), (RUN, True))
     sections = {name: title for part, wanted in there if wanted for name, title in part.items()}

@@ -1,6 +1,6 @@
-"""Intervals of a replay's figures: users (for CP@100 days) are drawn with replacement, the same for every variant.
+"""Intervals of a replay's figures, by drawing users (for CP@100: days) with replacement.
 
-Because the draws are the same, differences of two variants pair.
+Every variant has the same draws, so that the difference of two variants is taken draw by draw.
 Shapes: N labelled measured rows, U their users, R resamples, D days.
 """
 
@@ -21,7 +21,7 @@ from panther_core.report.intervals import JudgedRows, draws, interval
 
 @dataclass(frozen=True)
 class ReplayedRows(JudgedRows):
-    """The rows of a log that are measured and have a label."""
+    """The rows of a log that are measured and have a label, with the draws of their users."""
 
     rows: NDArray[np.intp]  # [N], their places in the log
     amount_N: Floats
@@ -48,11 +48,11 @@ class Resampled:
     drawn: dict[str, Floats]
 
     def figures(self) -> dict[str, Estimate]:
-        """With 95 % intervals."""
+        """Each figure with its 95 % interval."""
         return {name: Estimate(value, *interval(self.drawn[name])) for name, value in self.value.items()}
 
     def less(self, first: Resampled) -> dict[str, Estimate]:
-        """Differences to `first`, draw by draw."""
+        """These figures less those of `first`, draw by draw, with 95 % intervals."""
         return {
             name: Estimate(value - first.value[name], *interval(self.drawn[name] - first.drawn[name]))
             for name, value in self.value.items()
@@ -60,7 +60,7 @@ class Resampled:
 
 
 def resample(judged: ReplayedRows, decided: VariantDecisions, cards: dict[int, float]) -> Resampled:
-    """`cards`: CP@100 by day."""
+    """The figures of a variant, and their values under each draw. `cards`: CP@100 by day."""
     score, alert = decided.score[judged.rows], decided.alert[judged.rows]
     ranking, alerting = fraud_metrics(score, judged.label_N), alert_metrics(alert, judged.label_N)
     value = {name: ranking[name] for name in ranking if name != "auc"}
@@ -92,7 +92,7 @@ def _recall_at_top(judged: ReplayedRows, score: Floats) -> dict[str, Floats]:
 
 
 def _of_alerts(judged: ReplayedRows, alert: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Figures of the alerts: sums by user, weighted by how often the user is drawn."""
+    """Figures of the alerts under each draw, from sums by user that are weighted by how often the user is drawn."""
     fraud, times_RU = judged.label_N == 1, np.stack(judged.times_RU)
 
     def drawn(weight_N: NDArray[np.generic]) -> Floats:
@@ -101,7 +101,7 @@ def _of_alerts(judged: ReplayedRows, alert: NDArray[np.bool_]) -> dict[str, Floa
 
     alerts, caught, frauds = drawn(alert), drawn(alert & fraud), drawn(fraud)
     money = drawn(judged.amount_N * fraud)
-    with np.errstate(invalid="ignore"):  # a draw without fraud says nothing of what is found of it: NaN, left out
+    with np.errstate(invalid="ignore"):  # in a draw without fraud recall is 0 / 0: NaN, which the interval leaves out
         return {
             "precision": caught / np.maximum(alerts, 1),
             "recall": caught / frauds,

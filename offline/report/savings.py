@@ -1,7 +1,7 @@
-"""What a variant's decisions were worth: every figure that needs labels.
+"""Figures of a variant's decisions that need labels.
 
-Labels count in hindsight, as they stand at the log's end. CP@100 is the exception: it passes over a user whose fraud is
-known, and a fraud is known on a day if its label had arrived by that morning.
+The figures use every label of the log, also those that arrived long after the decision. CP@100 alone looks at arrival
+too: on each day it leaves out the users with a known fraud, whose label had arrived by that morning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WITHIN = {"at once": 0, "1 hour": HOUR_MS, "1 day": DAY_MS, "7 days": 7 * DAY_M
 
 
 def measure_savings(log: DecidedLog, decided: VariantDecisions, judged: ReplayedRows, sampled: Resampled) -> Savings:
-    """Everything in the report that needs labels, for one variant."""
+    """Every figure of one variant that needs labels."""
     rows, label = judged.rows, judged.label_N
     score, alert = decided.score[rows], decided.alert[rows]
     caught = alert & (label == 1)
@@ -43,13 +43,13 @@ def measure_savings(log: DecidedLog, decided: VariantDecisions, judged: Replayed
 def cards_by_day(log: DecidedLog, decided: VariantDecisions, judged: ReplayedRows) -> dict[int, float]:
     """CP@100 by day (epoch days), after the Fraud Detection Handbook, week by week from the first measured day on.
 
-    Out of a day go users with a fraud that had become known by its morning, as far as it happened a label delay and
-    a week before the week's beginning or later (the handbook's training week; cards are not blocked for ever); within
-    a week also those who were found.
+    A day leaves out the users with a fraud whose label had arrived by its morning, in this week or up to a week before
+    its beginning (the handbook's training week): users are not left out for ever. A day also leaves out the users whose
+    fraud was found on an earlier day of the week.
     """
     day = log.time_ms // DAY_MS
     first = int(day[judged.rows[0]])
-    fraud = np.flatnonzero(log.label == 1)  # those before the window are known too
+    fraud = np.flatnonzero(log.label == 1)  # frauds before the window included
     user, known_day = log.user.index[fraud], -(-log.label_time_ms[fraud] // DAY_MS)
     shares: dict[int, float] = {}
     for start in range(first, int(day[judged.rows[-1]]) + 1, _WEEK):
@@ -57,7 +57,7 @@ def cards_by_day(log: DecidedLog, decided: VariantDecisions, judged: ReplayedRow
         out_from = np.full(len(log.user.words), np.iinfo(np.int64).max)
         np.minimum.at(out_from, user[recent], known_day[recent])
         week = judged.rows[(day[judged.rows] >= start) & (day[judged.rows] < start + _WEEK)]
-        shares |= dict.fromkeys(day[week].tolist(), 0.0)  # 0 for a day on which every user is passed over
+        shares |= dict.fromkeys(day[week].tolist(), 0.0)  # 0 for a day on which every user is left out
         week = week[out_from[log.user.index[week]] > day[week]]
         shares |= card_precision_by_day(day[week], log.user.index[week], log.label[week], decided.score[week])
     return shares
@@ -70,7 +70,7 @@ def detection(
     alert: NDArray[np.bool_],
     amount: NDArray[np.float64],
 ) -> Detection:
-    """From a user's first fraud to the first of their frauds that alerted; rows in time order."""
+    """Time to detection: from a user's first fraud to the first of their frauds that alerted; rows in time order."""
     rows = np.flatnonzero(fraud)
     who, first = np.unique(user[rows], return_index=True)
     found, at = np.unique(user[rows[alert[rows]]], return_index=True)

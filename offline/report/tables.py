@@ -1,4 +1,4 @@
-"""Rows of the page's tables that have the variants side by side."""
+"""Tables of the page, most of them with a column for each variant."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Rows = list[list[str]]
 
 
 class Table(NamedTuple):
-    """Column heads, and rows of as many cells."""
+    """Column heads, and rows with a cell for each head."""
 
     head: list[str]
     rows: Rows
 
 
 def figures(judged: Sequence[Variant]) -> Rows:
-    """A row a metric: each variant's value with its interval."""
+    """A row for each metric: every variant's value with its interval."""
     return [
         [metric.title, *(_with_interval(metric, v.worth.metrics[metric.name]) for v in judged if v.worth)]
         for metric in METRICS
@@ -33,14 +33,14 @@ def _with_interval(metric: Metric, found: Estimate) -> str:
 
 
 def differences(comparison: VariantComparison) -> Rows:
-    """A row a metric: the second variant less the first, with its interval and what that says; none without labels."""
+    """A row for each metric: second variant less first, interval, verdict. No rows without labels."""
     return [_difference(metric, comparison.differences[metric.name]) for metric in METRICS if comparison.differences]
 
 
 def _difference(metric: Metric, found: Estimate) -> list[str]:
     def shown(value: float) -> str:
         if metric.share:
-            return f"{round(100 * value, 1) + 0.0:+.1f} points"  # never -0.0
+            return f"{round(100 * value, 1) + 0.0:+.1f} points"  # + 0.0 turns -0.0 into 0.0
         digits = 1 if metric.name == "alerts_per_day" else 3
         return f"{round(value, digits) + 0.0:+,.{digits}f}"
 
@@ -51,7 +51,7 @@ def _difference(metric: Metric, found: Estimate) -> list[str]:
 
 
 def drift(variants: Sequence[Variant]) -> Table:
-    """A row a week, of the variants that have scores of their own."""
+    """A row for each week, with the variants that have scores of their own."""
     own = [variant for variant in variants if variant.scores_of == variant.name]
     columns = {"PSI": ("psi", ".3f"), "mean score": ("mean_score", ".3%"), "alerted": ("alert_rate", ".2%")}
     rows = [
@@ -66,7 +66,7 @@ def drift(variants: Sequence[Variant]) -> Table:
 
 
 def _side_by_side(variants: Sequence[Variant], heads: Sequence[str]) -> list[str]:
-    """Each head once for every variant; without the variant's name where there is only one."""
+    """Each head once for every variant, with the variant's name; where there is one variant, the heads alone."""
     if len(variants) == 1:
         return list(heads)
     return [f"{head}, {variant.name}" for head in heads for variant in variants]
@@ -100,7 +100,7 @@ def _slice(variant: Variant, by: str, value: str) -> dict[str, str]:
 
 
 def manifest(found: dict[str, Any]) -> Rows:
-    """What a replay depended on: a row a fact, of a list of objects one each."""
+    """replay.json as a table: a row for each fact, and for each object of a list of objects."""
     rows = []
     for name, value in found.items():
         for part in value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]:
@@ -109,7 +109,7 @@ def manifest(found: dict[str, Any]) -> Rows:
 
 
 def _fact(found: Any) -> str:
-    """A value of the manifest; of checksums the beginning, report.json has the whole."""
+    """A value of the manifest as text. A checksum is cut to its first 12 digits; report.json has all of them."""
     if isinstance(found, dict):
         return ", ".join(f"{name} {_fact(value)}" for name, value in found.items())
     text = found if isinstance(found, str) else json.dumps(found)

@@ -32,8 +32,8 @@ class Followers:
     rank_V: Ints  # place of each token in the order of frequency; V for tokens never seen
 
     def ranks(self, last: Ints, target: Ints) -> Ints:
-        """Rank of each target among all tokens: first the followers of the last token, the most frequent ahead, then the
-        other tokens by frequency."""
+        """Rank of each target among all tokens: first the followers of the last token, the most frequent ahead, then
+        the other tokens by frequency."""
         size = len(self.rank_V)
         low, high = (np.searchsorted(self.pair_P, (last + step) * size) for step in (0, 1))
         at = np.minimum(np.searchsorted(self.pair_P, last * size + target), len(self.pair_P) - 1)
