@@ -76,8 +76,11 @@ class DcnHead(nn.Module):
         if self.text is not None:
             learnt.append(self.text.activations(F.pad(inputs.codes_NS, (RECENT, 0))).amax(dim=1))
         x0 = torch.cat([self.encoding.level(encoded), self.dropout(torch.cat(learnt, dim=1))], dim=1)
+        crossed = self.cross(
+            x0
+        )  # before the deep part: the order of the two sets the order in which gradients are summed
         deep = self.deep(torch.cat([x0, encoded.flatten(1)], dim=1))
-        out: Tensor = self.out(torch.cat([self.cross(x0), deep], dim=1))
+        out: Tensor = self.out(torch.cat([crossed, deep], dim=1))
         return out[:, 0]
 
 
