@@ -1,4 +1,4 @@
-"""The `panther` command, one file a noun. `panther --help` groups the commands by who needs them (cli.options)."""
+"""The `panther` command. Each noun (models, dlq, ...) has a file; cli.options names the groups that --help shows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The `panther` command: every role's commands under one name.",
 )
-# a part without a name has its commands at the top level, and each of them names its panel
+# the commands of an app added without a name are at the top level, and each command names its panel of --help
 app.add_typer(run.app)  # up, down, status, worker, demo
 app.add_typer(produce.app)
 app.add_typer(topics.app, name="topics", rich_help_panel=RUN_IT)
@@ -56,8 +56,9 @@ app.add_typer(chaos.app)
 
 
 def main() -> None:
-    """Entry point: errors raised on purpose are one readable line and exit code 1, without a traceback."""
-    # Threads that wait must not spin: beside another busy process that costs a factor of ten (docs/log.md).
+    """Entry point. A PantherError is printed as one readable line, without a traceback, and ends with exit code 1."""
+    # Waiting OpenMP threads sleep instead of spinning, which beside another busy process costs a factor of ten
+    # (docs/log.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -1,4 +1,4 @@
-"""`panther backtest`: what a refresh policy would have earned against the model that is never refreshed."""
+"""`panther backtest`: compares a policy of refreshing the model with a model that is never refreshed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`panther bench`, how good the models are: beside baselines, on public data or the generator's."""
+"""`panther bench`, quality of the models: compared with baselines, on public or generated data."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ RunsAndCheckpoints = Annotated[
 
 
 def words(text: str, separator: str = ",") -> list[str]:
-    """Words between separators."""
+    """The words of a text between separators, without blanks around them; empty words are left out."""
     return [word.strip() for word in text.split(separator) if word.strip()]
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers between commas."""
+    """The whole numbers of a text between commas. Raises typer.BadParameter."""
     found = words(text)
     if not all(word.isdecimal() for word in found):
         raise typer.BadParameter(f"expected whole numbers with commas, like 0,1,2, got {text!r}")

@@ -1,4 +1,4 @@
-"""`panther bench`, one part alone: the model's encoder and its pretraining, and a worker without Triton."""
+"""`panther bench`, speed of one part alone: the encoder, its pretraining, or a worker without Triton."""
 
 from __future__ import annotations
 

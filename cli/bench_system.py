@@ -1,4 +1,4 @@
-"""`panther bench`, the whole system: through Kafka, a worker and Triton, or a log through the worker's code."""
+"""`panther bench`, the whole system: Kafka, a worker and Triton, or the replay of a log by the worker's code."""
 
 from __future__ import annotations
 

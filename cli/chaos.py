@@ -1,4 +1,4 @@
-"""`panther chaos`: does the system keep its word while its parts die?"""
+"""`panther chaos`: checks the system's guarantees while its parts are killed."""
 
 from __future__ import annotations
 

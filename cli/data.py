@@ -1,4 +1,4 @@
-"""`panther data`: convert a data set, and see what a tokenizer makes of one."""
+"""`panther data`: convert a data set, and measure a tokenizer on a data set."""
 
 from __future__ import annotations
 

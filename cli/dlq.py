@@ -1,4 +1,4 @@
-"""`panther dlq`: list, show and send again what could not be scored."""
+"""`panther dlq`: list, show and send again the dead letters, records that could not be scored."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def train(
             continue_from=continue_from,
             profile=profile,
         )
-    except PretrainedElsewhere:  # under torchrun
+    except PretrainedElsewhere:  # not the first process of torchrun: only the first writes the artifact
         return
     emit({"artifact": str(out), "version": number, "transactions": len(table), **manifest.metrics}, as_json)
 

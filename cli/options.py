@@ -1,6 +1,6 @@
-"""What several commands share: the panels of `panther --help`, and options of one name, type and meaning.
+"""Panels of `panther --help`, and the options that several commands have with the same name, type and meaning.
 
-A command gives the default: `limit: Limit = None`.
+Each command sets its own default for such an option: `limit: Limit = None`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`panther parity`: what the stream decided against a replay of the same transactions."""
+"""`panther parity`: compares the decisions of the stream with those of a replay of the same transactions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`panther produce`: a data set onto the `transactions` topic."""
+"""`panther produce`: sends a data set to the `transactions` topic."""
 
 from __future__ import annotations
 

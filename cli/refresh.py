@@ -1,4 +1,4 @@
-"""`panther refresh`: keeps a running system's model fresh."""
+"""`panther refresh`: trains a running system's model on newer records, and switches to the new version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=TRAIN_AND_DEPLOY, short_help="Continue training on what Kafka holds, and switch to it.")
 def refresh(
-    # a refresh is one turn with the flag and without it
+    # the flag has no effect: every refresh is one turn
     once: Annotated[bool, typer.Option("--once", help="One turn; the service that repeats it comes later.")] = False,
     repository: Repository = REPOSITORY,
     label_delay_days: Annotated[float, typer.Option(help="How late labels come, in event time.", min=0, max=3650)] = 7,

@@ -1,4 +1,4 @@
-"""`panther replay`: a data set or a topic through the worker's own code, without the stream."""
+"""`panther replay`: runs a data set or a topic through the worker's own code, without the stream."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def replay(
 
         if not out:
             raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
-        day_ms(since)  # now, not after the replay
+        day_ms(since)  # a wrong day is refused now, before the replay
     log = asyncio.run(read_log(KafkaSettings(), topic)).merged() if topic else None
     request = ReplayRequest(
         path=data or Path(str(topic)),
@@ -84,7 +84,7 @@ def replay(
 
 
 def _pace(speed: str) -> float:
-    """Event time over real time; 0 = as fast as it goes."""
+    """Seconds of event time in a second of real time; 0 for `max`, as fast as possible. Raises typer.BadParameter."""
     if speed == "max":
         return 0
     try:

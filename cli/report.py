@@ -1,4 +1,4 @@
-"""`panther report`: what finished replays decided, as one page."""
+"""`panther report`: makes one page of the decisions of finished replays."""
 
 from __future__ import annotations
 

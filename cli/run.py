@@ -72,7 +72,7 @@ def status(folder: StackFolder = _STACK, as_json: Json = False) -> None:
 
 @contextmanager
 def _stack_errors(as_json: bool) -> Iterator[None]:
-    """With --json, an error of the stack is JSON on stdout too, with exit code 1."""
+    """With --json, print a StackError as JSON on stdout, and end with exit code 1."""
     from infra.local.errors import StackError
 
     try:
@@ -85,7 +85,7 @@ def _stack_errors(as_json: bool) -> Iterator[None]:
 
 
 def _show(stack: LocalStack, parts: list[PartStatus], as_json: bool) -> None:
-    """Print how each part stands; exit code 1 unless all are healthy."""
+    """Print the state of each part; exit code 1 unless all parts are healthy."""
     healthy = all(part.problem is None for part in parts)
     if as_json:
         emit({"ok": healthy, "folder": str(stack.folder), "parts": [part._asdict() for part in parts]}, True)

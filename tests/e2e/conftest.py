@@ -1,4 +1,4 @@
-"""One real system (Kafka, Triton, RocksDB, worker processes) with a tiny model trained on the spot."""
+"""The system that the end-to-end tests share: real Kafka, Triton, RocksDB and workers, and a tiny model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LABEL_DELAY_MS = 86_400_000
 
 @dataclass
 class Stage:
-    """A running system, the past its users were given, and what is left to stream."""
+    """A running system, the history that its users' states were seeded with, and the transactions left to stream."""
 
     system: System
     history: TransactionTable
@@ -57,7 +57,7 @@ class Stage:
         asyncio.run(go())
 
     def ask(self, path: str, worker: str = "worker") -> tuple[int, str]:
-        """Status and body of an end point of a worker."""
+        """Status and body of an answer from a worker's HTTP server."""
         try:
             with urllib.request.urlopen(self.system.metrics_urls[worker] + path, timeout=10) as reply:
                 return reply.status, reply.read().decode()
@@ -66,13 +66,13 @@ class Stage:
                 return error.code, error.read().decode()
 
     def metric(self, name: str, worker: str = "worker", **labels: str) -> float:
-        """Sum over the samples of this name that have these labels."""
+        """Sum over the samples of a worker's metric `name` that have these labels."""
         families = text_string_to_metric_families(self.ask("/metrics", worker)[1])
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
     def wait_ready(self, *workers: str, patience_s: float = 60) -> None:
-        """Until these workers' /readyz answer 200; raises AssertionError with what was missing."""
+        """Wait until /readyz of each worker answers 200; raises AssertionError with its last answer."""
         deadline = time.monotonic() + patience_s
         for worker in workers:
             status, said = 0, "not asked"
@@ -81,7 +81,7 @@ class Stage:
                 time.sleep(0.2)
                 try:
                     status, said = self.ask("/readyz", worker)
-                except OSError as error:  # it does not listen yet
+                except OSError as error:  # the worker does not listen yet
                     said = str(error)
 
     def states(self) -> dict[str, np.void]:
@@ -93,7 +93,7 @@ class Stage:
         return dict(zip(newest, states, strict=True))
 
     def collect(self, decisions: set[str], dead: int = 0, patience_s: float = 30) -> Ledger:
-        """Everything published so far, once these transactions are decided and as many dead letters are there."""
+        """Every record published until these transactions are decided and `dead` dead letters exist, or time is up."""
 
         async def go() -> Ledger:
             async with LedgerReader(self.system.kafka, from_beginning=True) as reader:
@@ -124,7 +124,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         profile=PROFILE,
     )
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("test"), partitions=4) as system:
-        # a busy machine must not look like an outage
+        # a long deadline, so that a busy machine is not taken for an outage
         system.settings = system.settings.model_copy(update={"score_deadline_s": 5.0, "log_format": "json"})
         model = system.deploy(1)
         asyncio.run(produce(system.kafka, history.rows(), rate=0))

@@ -1,4 +1,4 @@
-"""The small version of `panther chaos`."""
+"""A short run of `panther chaos`, with three kills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream with every trouble at once, and its replay: nothing differs."""
+"""Replays give the decisions of the stream: after many troubles at once, and as a shadow on the live topics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ LIVE = ("transactions", "fraud.scores", "fraud.alerts", "fraud.labels", "transac
 
 def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
     system, models = stage.system, Path(stage.system.settings.models_dir)
-    relabelled = replace(stage.history, label=np.roll(stage.history.label, 11))  # merchants' risks differ
+    # other labels, so that the two versions have different risks of merchants
+    relabelled = replace(stage.history, label=np.roll(stage.history.label, 11))
     config = msgspec.structs.replace(preset("tiny"), epochs=0)
     train(
         relabelled,
@@ -62,7 +63,7 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
 
 
 def ends_and_commits(stage: Stage) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """End offsets of the live topics, commits of the live group, and all topics."""
+    """End offsets of the live topics, committed offsets of the live consumer group, and names of all topics."""
     system = stage.system
 
     async def ask() -> tuple[dict[str, Any], dict[str, Any], list[str]]:

@@ -1,4 +1,4 @@
-"""The path of a transaction on real parts; the tests share one stream and run in the order of the file."""
+"""A transaction's way through the real system. The tests share one stream, so they run in the order of the file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from trainer.rollout.retire import retire
 
 
 def record(user: str = "trouble", **changes: Any) -> tuple[bytes, bytes]:
-    """A valid record of one user, with changes."""
+    """Key and value of a valid record of one user, with `changes` to its fields."""
     value = {
         "transaction_id": "trouble-1",
         "user_id": user,
@@ -157,7 +157,7 @@ def test_every_trouble_has_its_outcome(stage: Stage) -> None:
 
 
 def test_dead_letters_that_are_sent_again_are_decided_once(stage: Stage) -> None:
-    """As after a release that reads what an older one had refused; the second time they get the decision they have."""
+    """As with a release that reads records which an older release refused. A second replay repeats their decisions."""
     kafka, ids = stage.system.kafka, [f"again-{i}" for i in range(3)]
 
     async def refuse() -> None:
@@ -186,7 +186,7 @@ def test_dead_letters_that_are_sent_again_are_decided_once(stage: Stage) -> None
 def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
     part = stage.live.take(slice(1500, 3500))
     stage.produce(part.take(slice(0, 1000)))
-    time.sleep(1.0)  # in the middle of the backlog
+    time.sleep(1.0)  # so that the worker is killed in the middle of the backlog
     stage.system.kill_worker()
     stage.produce(part.take(slice(1000, None)))
     stage.system.start_worker()
@@ -194,7 +194,7 @@ def test_kill_9_loses_and_contradicts_nothing(stage: Stage) -> None:
     ledger = stage.collect(ids, patience_s=90)
     assert ids <= ledger.decisions.keys()
     assert not ledger.contradicted
-    # every state went on exactly once per event: history lengths count up without gap or repeat
+    # each event changed its user's state exactly once: history lengths count up without gap or repeat
     lengths: dict[str, list[int]] = {}
     for i, t in enumerate(part.transaction_id.tolist()):
         lengths.setdefault(part.user[i] or "", []).append(ledger.decisions[t].history_len)
@@ -232,7 +232,8 @@ def test_a_state_folder_that_is_lost_damaged_or_foreign_is_restored(stage: Stage
 
 
 def test_what_was_published_before_a_crash_is_published_again(stage: Stage) -> None:
-    """As after a kill -9 between a decision and its state: another model, or none, may answer by now."""
+    """As after a kill -9 between a decision and its state. The published decision is repeated, not made anew, because
+    another model, or none, may answer by then."""
     system = stage.system
     system.kill_worker()
     user = "half-done-user"
@@ -275,7 +276,7 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
             refresh_once, system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS
         )
         sent = 0
-        while not refreshing.done() and sent < len(during) - 100:  # traffic all the time that it takes
+        while not refreshing.done() and sent < len(during) - 100:  # transactions arrive during the whole refresh
             stage.produce(during.take(slice(sent, sent + 20)), 20)
             sent += 20
         done = refreshing.result()
@@ -291,7 +292,7 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
     log = (system.stack.folder / "logs" / "triton.log").read_text()
     assert log.count("ModelInstanceInitialize: panther_encode") == 2, "a version in service was reloaded"
 
-    # users without an event are moved by the sweep, and lose nothing by it
+    # the sweep moves users without an event to the new version, and keeps their whole window
     deadline, states = time.time() + 30, stage.states()
     while any(s["model_version"] != 2 for s in states.values()) and time.time() < deadline:
         time.sleep(0.5)
@@ -303,7 +304,7 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
 
 
 def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage) -> None:
-    """After kill -9, redeliveries, a refresh and a sweep: every user's history is what the log says, exactly."""
+    """After kill -9, redeliveries, a refresh and a sweep, every user's state has exactly the history of the log."""
     part = stage.live.take(slice(0, 4200))
     stage.collect(set(part.transaction_id.tolist()))
     model = load_serving_model(Path(stage.system.settings.models_dir) / "2")
@@ -342,7 +343,7 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
     assert stage.ask("/healthz")[0] == 200, "restarting the worker would not help"
     system.stack.up(detach=False)
     deadline = time.time() + 30
-    while time.time() < deadline:  # the worker finds it by itself
+    while time.time() < deadline:  # until the worker has found the new server by itself
         probe = record("trouble-probe", transaction_id=f"probe-{time.time_ns()}")
         stage.send([probe])
         name = json.loads(probe[1])["transaction_id"]
@@ -357,7 +358,7 @@ def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> No
 
 
 def test_a_worker_that_is_asked_to_stop_finishes_what_it_has_taken_in(stage: Stage) -> None:
-    """SIGTERM under load, then a restart: no decision is made twice, none is missing."""
+    """After SIGTERM under load and a restart, no decision was made twice and none is missing."""
     system, users = stage.system, 40
     records = [record(f"stopper-{i % users}", transaction_id=f"stop-{i}") for i in range(3500)]
     before, count = stage.collect(set()).repeated, stage.metric("panther_transactions_total")
@@ -376,7 +377,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_has_taken_in(stage: Sta
 
 
 def test_workers_come_and_go_under_load(stage: Stage) -> None:
-    """Partitions move to a second worker, and back when it is killed: nobody decides twice, or on an old state."""
+    """Partitions move to a second worker, and back when it is killed. No event is decided twice, or on an old state."""
     system, users = stage.system, 30
     records = [record(f"mover-{i % users}", transaction_id=f"move-{i}") for i in range(6000)]
 
@@ -411,7 +412,7 @@ def test_workers_come_and_go_under_load(stage: Stage) -> None:
 
 
 def test_a_standby_takes_over_from_its_copy(stage: Stage) -> None:
-    """With a standby each, a worker that is killed leaves users whose states the other one has, up to the last."""
+    """With standby copies, when a worker is killed the other worker has the newest state of each of its users."""
     system, users = stage.system, 20
     records = [record(f"kept-{i % users}", transaction_id=f"keep-{i}") for i in range(800)]
     ids = [f"keep-{i}" for i in range(len(records))]
@@ -441,7 +442,7 @@ def test_a_standby_takes_over_from_its_copy(stage: Stage) -> None:
 
 
 def test_a_worker_that_restarts_under_its_name_moves_no_partition(stage: Stage) -> None:
-    """Static membership: the other worker does not even notice."""
+    """With static membership the other worker sees no rebalance."""
     system, names = stage.system, ("worker", "second")
     for name in (*system.workers,):
         system.stop_worker(name)
@@ -452,7 +453,7 @@ def test_a_worker_that_restarts_under_its_name_moves_no_partition(stage: Stage) 
     deadline = time.monotonic() + 30
     while stage.metric("panther_partitions", state="assigned") == system.settings.partitions:
         assert time.monotonic() < deadline, "the second worker has joined, and the first still counts all partitions"
-        time.sleep(0.2)  # gauges and counters are set together, now and then
+        time.sleep(0.2)  # the gauge and the counter of rebalances are updated together, once a second
     before = stage.metric("panther_rebalances_total")
     system.stop_worker("second")
     system.start_worker("second", PANTHER_GROUP_INSTANCE_ID="second")
@@ -466,12 +467,12 @@ def test_a_worker_that_restarts_under_its_name_moves_no_partition(stage: Stage) 
 
 
 def test_no_log_line_names_a_user_or_a_transaction(stage: Stage) -> None:
-    """After everything above: kill -9, dead letters, an outage, a rebalance."""
+    """The logs after all tests above: kill -9, dead letters, an outage, a rebalance."""
     logs = list((stage.system.folder / "logs").iterdir())
     text = "\n".join(path.read_text(errors="replace") for path in logs)
     lines = text.splitlines()
     assert any(json.loads(line)["message"].startswith("model version") for line in lines if line.startswith("{"))
-    # 150 users and some thousand transactions: looked for as words
+    # compared as words, since there are 150 users and some thousand transactions
     words = set(re.findall(r"[\w-]+", text))
     identifiers = set(stage.live.user.words) | set(stage.live.transaction_id.tolist())
     assert not words & identifiers
