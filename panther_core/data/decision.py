@@ -18,7 +18,7 @@ from panther_core.data.events import SCHEMA_VERSION
 from panther_core.data.schema import CODE
 
 MODEL_NAME = "panther"
-#: reasons, expected behaviours and nearest behaviour patterns that are kept of a decision
+#: number of reasons, of expected behaviours and of nearest behaviour patterns kept with a decision
 REASONS, EXPECTED, PROTOTYPES = 3, 3, 3
 ALERT, COLD, LATE = 1, 2, 4  # bits of a row's `flags`
 
@@ -102,16 +102,16 @@ class Alert(Decision, kw_only=True):
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a decision that its row holds."""
+    """One field of a decision that a row of DECISION holds."""
 
     name: str
-    """Its name in the record."""
+    """Name of the field in the record."""
     stored: str = ""
     """numpy type in the row; empty for a flag."""
     parquet: str = ""
-    """Arrow type in a replay's Parquet file; empty for clock fields, of which a replay has none of its own."""
+    """Arrow type in a replay's Parquet file; empty for wall-clock fields, which a replay does not measure."""
     column: str = ""
-    """Its name in the row and the Parquet file, if that differs from the name in the record."""
+    """Name of the field in the row and the Parquet file, if it differs from the name in the record."""
     flag: int = 0
     """Bit of the row's `flags`."""
     words: tuple[str | None, ...] = ()
@@ -119,7 +119,7 @@ class Field:
 
     @property
     def place(self) -> str:
-        """Field of DECISION that holds this one."""
+        """Name of the field of DECISION that holds this field."""
         return "flags" if self.flag else self.column or self.name
 
     def array(self, rows: NDArray[np.void]) -> NDArray[Any]:
@@ -128,7 +128,7 @@ class Field:
         return (held & self.flag) > 0 if self.flag else held
 
     def values(self, rows: NDArray[np.void]) -> list[Any]:
-        """Values [B] as the record has them. One list a column: a field of a single row costs ten times as much."""
+        """Values [B] as the record has them. The column is read at once; row by row takes ten times as long."""
         held: list[Any] = self.array(rows).tolist()
         if self.words:
             return [self.words[code] for code in held]
@@ -147,7 +147,7 @@ class Field:
             row[self.place] = value.version if isinstance(value, ModelRef) else value
 
 
-#: in the order of Decision, behind what only its transaction knows (transaction_id, user_id, event_time)
+#: in the order of Decision, after the fields that come from the transaction (transaction_id, user_id, event_time)
 FIELDS = (
     Field("scored_at", "i8"),
     Field("latency_ms", "i4"),
@@ -160,7 +160,7 @@ FIELDS = (
     Field("degraded", "u1", "string", words=tuple(step.word for step in Degraded)),
     Field("model", "u4", "int32", column="model_version"),
 )
-#: a row's fields of an alert's explanation
+#: fields of a row that hold the explanation of an alert
 EXPLAINED = ("reason", "contribution", "prototype", "similarity")
 
 #: the row. Stored in states: the order of its fields never changes within a state layout
@@ -177,7 +177,7 @@ DECISION = np.dtype(
         ("similarity", "f4", PROTOTYPES),
     ]
 )
-#: a row's fields that hold FIELDS
+#: names of the fields of a row that hold FIELDS
 PLACES = tuple(dict.fromkeys(field.place for field in FIELDS))
 
 

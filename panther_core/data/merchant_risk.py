@@ -1,4 +1,4 @@
-"""Counterparty risk: which of a few levels each merchant's smoothed fraud rate falls into.
+"""Counterparty risk: the level of each merchant, by the merchant's smoothed fraud rate.
 
 The level is part of the token (paper 3.2), so it must not know the future. The rule: a table that gives codes to
 fine-tuning or evaluation events is fitted only on labels that had matured (event time + label delay) before the
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_STEP = 3.0  # each level starts at 3 times the fraud rate of the one before
+_STEP = 3.0  # each level starts at 3 times the fraud rate of the level before
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MerchantRisk:
     rate: NDArray[np.float32]  # [M]
 
     def level(self, merchant: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        """Level of each hash, same shape; 0 for a merchant that was not there when the table was fitted."""
+        """Level of each hash, same shape; 0 for a merchant that the data of the fit did not have."""
         if not len(self.merchant):
             return np.zeros(merchant.shape, np.uint8)
         at = np.minimum(np.searchsorted(self.merchant, merchant), len(self.merchant) - 1)
@@ -46,12 +46,12 @@ class MerchantRisk:
         strength = _prior_strength(fraud, count, base)
         rate = (fraud + strength * base) / (count + strength)
         edges = base * _STEP ** np.arange(risk_levels - 1)
-        # the tolerance keeps a merchant whose rate is the average (nothing is known of it) in the lowest level
+        # the tolerance keeps a merchant whose rate is the average, but for rounding, in the lowest level
         levels = 1 + np.searchsorted(edges * (1 + 1e-9), rate, side="left")
         return cls(names, levels.astype(np.uint8), rate.astype(np.float32))
 
 
-#: where events get their risk levels from: a fitted table, levels given row by row, or nowhere (all unknown)
+#: source of the events' risk levels: a fitted table, a level for each row, or None (all levels unknown)
 Risk = MerchantRisk | NDArray[np.uint8] | None
 
 

@@ -29,7 +29,7 @@ Tables = Callable[[], Iterable[TransactionTable]]
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """How to fit. Raises BadInput."""
+    """Settings of a fit. Raises BadInput."""
 
     top_k: int = 60_000
     coverage: float = 1.0
@@ -55,7 +55,7 @@ class TokenOptions:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A tokenizer and what it makes of the data."""
+    """A fitted tokenizer and the report on it."""
 
     schema: AttributeSchema
     vocabulary: Vocabulary
@@ -63,7 +63,10 @@ class Fitted:
 
 
 def fit_tokens(tables: Tables, options: TokenOptions) -> Fitted:
-    """Fit on the tables that `tables()` gives, in time order; it is called twice. Raises BadInput for none."""
+    """Fit on the tables that `tables()` gives, in time order; `tables` is called twice.
+
+    Raises BadInput where the tables hold no transaction.
+    """
     first = _Pass()
     for table in tables():
         first.add(table)
@@ -94,7 +97,7 @@ def _codes(table: TransactionTable, schema: AttributeSchema, risk: MerchantRisk)
 
 @dataclass
 class _Pass:
-    """What the first pass keeps: some columns of each row, and the row at which each word was first seen."""
+    """Data that the first pass keeps: some columns of each row, and the row at which each word was first seen."""
 
     rows: int = 0
     amounts: list[NDArray[np.float64]] = field(default_factory=list)
@@ -105,7 +108,7 @@ class _Pass:
     channels: dict[str, int] = field(default_factory=dict)
 
     def add(self, table: TransactionTable) -> None:
-        """Take in one table."""
+        """Keep the columns and the new words of one table."""
         self.amounts.append(table.amount)
         self.times.append(table.time_ms)
         self.labels.append(table.label)
@@ -123,7 +126,7 @@ class _Pass:
         return fit_schema(amounts, categories, channels, (), options.amount_buckets, options.amount_scale)
 
     def risk(self, schema: AttributeSchema, options: TokenOptions) -> MerchantRisk:
-        """Risk levels, fitted on labels that had matured before the first row that they are not fitted on."""
+        """Risk levels, fitted on the labels that had matured by the first row after `risk_share` of the rows."""
         known = end = int(self.rows * options.risk_share)
         times = _first(self.times, end + 1)
         if end < self.rows:

@@ -1,4 +1,4 @@
-"""The topics: names, and how each is configured.
+"""The topics: their names and their configuration.
 
 User-keyed topics share one partition count: a user's transactions, decisions and state meet in one partition, and
 that count can never change later, since state is kept by partition.
@@ -21,9 +21,9 @@ DEAD_LETTERS = f"{PREFIX}transactions.dlq"
 MODELS = f"{PREFIX}models.updates"
 PROGRESS = f"{PREFIX}models.progress"
 
-_APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured against the append
-_LARGE = {"max.message.bytes": str(4 << 20)}  # an oversized transaction must arrive, to become a dead letter
-_FOREVER = {"retention.ms": "-1"}  # few records, and a roll back finds every earlier version in them
+_APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured from the append
+_LARGE = {"max.message.bytes": str(4 << 20)}  # so that an oversized transaction arrives and becomes a dead letter
+_FOREVER = {"retention.ms": "-1"}  # there are few records, and a roll back reads every earlier version in them
 _COMPACT = {"cleanup.policy": "compact"}
 
 

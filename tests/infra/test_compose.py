@@ -61,7 +61,7 @@ def test_every_lasting_service_has_a_health_check_and_starts_in_order() -> None:
         for other, how in service.get("depends_on", {}).items():
             wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
             assert how["condition"] == wanted
-            # A service of another profile would otherwise be an error.
+            # Compose refuses to start a service that requires a service of a profile that is not chosen.
             in_all_profiles = set(service["profiles"]) <= set(SERVICES[other]["profiles"])
             assert in_all_profiles or how["required"] is False
 
@@ -125,7 +125,7 @@ def test_the_containers_health_check_works_on_a_real_server(triton: TritonUnderT
 
 
 def test_the_container_starts_triton_with_the_options_of_the_local_one(tmp_path: Path) -> None:
-    """serve.sh runs here with a stand-in for tritonserver that prints its arguments."""
+    """Run serve.sh with a program in place of tritonserver that prints its arguments."""
     models, bin_folder = tmp_path / "models", tmp_path / "bin"
     for name, version in (("deployed", "3"), ("not_yet", "assets")):
         (models / name / version).mkdir(parents=True)

@@ -12,7 +12,7 @@ from infra.local.jars import LOCK_PATH, default_cache_dir, locked_jars, read_loc
 
 
 def _one_jar_cache(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """(cache, lock, jar): a cache and a lock of one small real jar."""
+    """(cache, lock, jar): the paths of a cache, and of a lock that names one small real jar."""
     jar = next(j for j in read_lock() if j.artifact == "slf4j-api")
     real = next(path for path in locked_jars() if path.name == jar.path.name)
     copy = tmp_path / "cache" / jar.path
@@ -32,7 +32,7 @@ def test_the_lock_names_each_jar_once_with_a_sha256_and_no_host() -> None:
     assert all(len(jar.sha256) == 64 for jar in jars)
     assert "://" not in LOCK_PATH.read_text()
     versions = {jar.artifact: jar.version for jar in jars}
-    # The binding must not have pulled the client down to an older Kafka.
+    # The SLF4J binding must not have pulled kafka-clients down to an older version.
     assert versions["kafka_2.13"] == versions["kafka-clients"] == "4.2.0"
     assert versions["log4j-slf4j-impl"] == versions["log4j-core"]
 

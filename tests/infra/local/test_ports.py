@@ -13,7 +13,7 @@ from infra.local.ports import is_free, pick_free, require_free
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port with a listener."""
+    """A port on which this test listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

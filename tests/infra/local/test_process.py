@@ -14,7 +14,7 @@ import pytest
 from infra.local.errors import StartFailed
 from infra.local.process import ManagedProcess, ProcessRef, group_members
 
-# A parent that ignores SIGTERM, with a child of its own: what a hung server looks like.
+# A parent that ignores SIGTERM and has a child, like a hung server with a helper.
 STUBBORN = "trap '' TERM; sleep 300 & echo ready; while :; do wait; done"
 
 

@@ -39,7 +39,7 @@ def _states(answer: dict[str, Any]) -> dict[str, tuple[str, bool]]:
 
 
 def _kill(pid: int) -> None:
-    """SIGKILL, and wait until it has taken effect: a large process takes a while to go."""
+    """Send SIGKILL, and wait until the process is gone, which takes a while for a large process."""
     os.kill(pid, signal.SIGKILL)
     end_s = time.monotonic() + 5
     while pid in group_members(pid) and time.monotonic() < end_s:
@@ -47,7 +47,7 @@ def _kill(pid: int) -> None:
 
 
 def test_up_status_kill_up_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mark = uuid.uuid4().hex  # other servers of this machine have shared memory too
+    mark = uuid.uuid4().hex  # to tell this server's shared memory from that of other servers
     monkeypatch.setattr("infra.local.triton.secrets.token_hex", lambda _: mark)
 
     def shared_memory() -> list[Path]:
@@ -71,7 +71,7 @@ def test_up_status_kill_up_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert code == 1
         assert "run `panther down` first" in answer["error"]["message"]
 
-        _kill(groups["triton"])  # its Python model may live on; up must end it
+        _kill(groups["triton"])  # its Python model may outlive it, and `up` must end that model
         code, answer = _cli("status", *here)
         assert (code, _states(answer)) == (1, {"kafka": ("healthy", False), "triton": ("stopped", False)})
         code, answer = _cli("up", *here, *ports)

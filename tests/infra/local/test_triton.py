@@ -41,7 +41,7 @@ def _add_model(repository: Path, name: str, code: str) -> Path:
 
 
 def _stubs(server: TritonServer) -> dict[str, int]:
-    """Model name -> pid of its Python process."""
+    """Process id of each model's Python process, by the model's name."""
     assert server.process is not None
     found = {}
     for pid in group_members(server.process.ref.pid):
@@ -62,7 +62,8 @@ def test_the_canary_answers_and_only_loopback_listens(triton: TritonUnderTest) -
     assert canary_problem(triton.grpc_url) is None
     assert server.problem() is None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing; asks which address of ours would be used
+        # sends nothing; the kernel chooses the address of this machine for such a connection
+        probe.connect(("192.0.2.1", 9))
         own = probe.getsockname()[0]
     for port in server.ports:
         with pytest.raises(OSError, match="refused"):

@@ -14,7 +14,7 @@ from stream.scorer.encode_batcher import EncodeBatcher
 
 
 class Slow:
-    """Answers with each user's own number, after a moment; notes what it was asked."""
+    """A scorer that answers, after a moment, with each user's number, and records its requests."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, list[int]]] = []
@@ -46,7 +46,7 @@ def test_what_comes_while_a_call_is_under_way_goes_with_the_next() -> None:
     slow = Slow()
     asked = [(request(1, 2), 7), (request(3), 7), (request(4, 5, 6), 7), (request(7), 8), (request(8), 7)]
     answers = together(EncodeBatcher(slow, most=512), *asked)  # type: ignore[arg-type]
-    # versions are not mixed, nor does one overtake another
+    # a call has one version, and the calls keep the order of the requests
     assert slow.calls == [(7, [1, 2, 3, 4, 5, 6]), (8, [7]), (7, [8])]
     for (one, _), answer in zip(asked, answers, strict=True):
         assert (answer.cached[:, 0] == one.user).all()

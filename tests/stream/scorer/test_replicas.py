@@ -55,11 +55,11 @@ def test_a_list_that_makes_no_sense_is_refused(urls: str) -> None:
         ReplicaScorer(urls)
 
 
-# ---- made-up replicas ----
+# ---- replicas with fake clients ----
 
 
 class Fake:
-    """Answers with what it was asked; in `down`, not at all; in `hung`, never."""
+    """A client that answers with the users of the request; raises if its url is in `down`, hangs if in `hung`."""
 
     down: set[str] = set()  # noqa: RUF012 - set by each test
     hung: set[str] = set()  # noqa: RUF012
@@ -87,7 +87,7 @@ class Fake:
 
 
 class FakeControl:
-    """A server whose canary says what Fake.down says."""
+    """A server whose canary fails if its url is in Fake.down or Fake.hung."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -165,7 +165,8 @@ def test_rows_of_a_failed_replica_are_answered_by_another(fakes: type[Fake], how
             await scorer.ask(made_up_score(3), 1)
 
     run_faked(calls)
-    assert len([url for url, n in fakes.seen if url == "b:1" and n > 1]) <= 2  # once each step, then it is skipped
+    # one failed call for each step, and none after it
+    assert len([url for url, n in fakes.seen if url == "b:1" and n > 1]) <= 2
 
 
 def test_nobody_left_is_unavailable_within_the_deadline(fakes: type[Fake]) -> None:
@@ -225,7 +226,7 @@ def test_a_version_that_nobody_serves_stops_no_other(fakes: type[Fake]) -> None:
 
 
 class Pair:
-    """Two servers over one repository, and the model they serve."""
+    """Two Triton servers over one model repository, and the model that they serve."""
 
     def __init__(self, servers: list[TritonServer], model: PantherModel) -> None:
         self.servers, self.model = servers, model
@@ -260,7 +261,7 @@ def pair(artifact_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_commands_reach_every_server_and_name_the_one_that_fails(pair: Pair, artifact_folder: Path) -> None:
     both = ", ".join(server.grpc_url for server in pair.servers)
     manifest = load_manifest(artifact_folder)
-    load(both, manifest)  # there already: stays as it is
+    load(both, manifest)  # the version is loaded already and must not be reloaded
     check_serves(both, manifest)
     assert set(map(tuple, served(both).values())) == {(1,)}
     with pytest.raises(DeployError, match=r"127\.0\.0\.1:1,.*server's log"):
@@ -289,7 +290,7 @@ def test_a_dead_model_process_is_noticed_and_loaded_again(pair: Pair, step: str)
 
     async def calls(scorer: ReplicaScorer) -> tuple[float, float]:
         before = await scorer.ask(request, 1)
-        await asyncio.sleep(0.6)  # nothing under way: the probe has to find it
+        await asyncio.sleep(0.6)  # no call is under way, so the probe must detect the failure
         kill_stub(pair.servers[0], request.model)
         killed = time.perf_counter()
         lane = scorer._replicas[0].lanes[request.model, 1]
@@ -298,7 +299,7 @@ def test_a_dead_model_process_is_noticed_and_loaded_again(pair: Pair, step: str)
         detected = time.perf_counter() - killed
         with pytest.raises(ScorerUnavailable):
             await scorer.ask(request, 1)
-        assert time.perf_counter() - killed - detected < 0.1  # at once, not at the deadline
+        assert time.perf_counter() - killed - detected < 0.1  # the call fails at detection, not at its deadline
         while not scorer._replicas[0].takes(lane):
             assert time.perf_counter() - killed < 12
             await asyncio.sleep(0.01)
