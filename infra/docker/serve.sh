@@ -15,7 +15,7 @@ for config in "$repository"/*/config.pbtxt; do
         fi
     done
 done
-# As in infra/local/triton.py, which says why.
+# Waiting threads of the models must sleep, not spin: other processes share these cores (infra/local/triton.py).
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 exec tritonserver \
     --model-repository="$repository" \

@@ -1,8 +1,8 @@
-# NVIDIA's server with what the Python models import. One image for CPU and GPU: the torch of the lock is the
-# CUDA build (Linux x86 has no other in the lock) and runs on the CPU where there is no GPU.
+# NVIDIA's Triton server with the packages that the Python models import. One image serves CPU and GPU: the lock has
+# only the CUDA build of torch for Linux x86, which runs on the CPU where there is no GPU.
 #
-# 24.12 is server 2.53 on Python 3.12. The local stack's wheel is 2.51; panther_core needs Python 3.11 or newer,
-# which the wheel has stubs for and an image must bring itself.
+# Image 24.12 is server 2.53 with Python 3.12; the local stack's wheel is server 2.51. panther_core needs Python 3.11 or
+# newer: the wheel has stubs for several versions of Python, an image has its own version alone.
 FROM nvcr.io/nvidia/tritonserver:24.12-py3
 
 ARG UV_VERSION=0.13.9
@@ -22,6 +22,6 @@ RUN uv pip install --system --break-system-packages --no-cache --constraint requ
 
 COPY triton_models/canary /opt/panther/seed/canary
 COPY infra/docker/canary_check.py infra/docker/serve.sh /opt/panther/
-# The stub puts its working directory first on sys.path: an empty one shadows nothing.
+# The stub puts its working directory first on sys.path, so the directory must be empty to shadow no package.
 WORKDIR /opt/panther/empty
 CMD ["/bin/sh", "/opt/panther/serve.sh"]

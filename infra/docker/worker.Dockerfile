@@ -13,7 +13,8 @@ COPY offline offline
 COPY infra infra
 COPY bench bench
 COPY cli cli
-# The lock as constraints: exactly its versions, each checked against its hashes, but only what is needed.
+# With the lock as constraints only the packages of the extra are installed, each in the version of the lock and checked
+# against its hashes.
 RUN uv pip install --system --no-cache --constraint requirements.lock ".[stream]"
 
 RUN useradd --create-home panther && mkdir /data && chown panther /data
