@@ -1,1 +1,1 @@
-"""The local stack (Kafka and Triton without Docker), images, dashboards, topics, and the demo that runs it all."""
+"""The local stack (Kafka and Triton without Docker), images, dashboards, topics, and the demo of the whole system."""

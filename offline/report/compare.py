@@ -78,7 +78,7 @@ def _user(
 def _timelines(
     log: DecidedLog, first: VariantDecisions, second: VariantDecisions, change: NDArray[np.float64]
 ) -> list[Timeline]:
-    """Alerts that only one variant gives, with the user's events before: the largest changes of score, one a user.
+    """Alerts that only one variant gives, with the user's events before: the largest change of each user.
 
     At most half of the timelines are of alerts that only the first variant gives, at most half of the second's.
     """

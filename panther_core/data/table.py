@@ -46,7 +46,7 @@ class Words:
         return None if at < 0 else self.words[at]
 
     def map(self, values: NDArray[Any], missing: Any = 0) -> NDArray[Any]:
-        """`values` (one a word) spread over the rows; `missing` where no word is given."""
+        """`values` (one for each word) spread over the rows; `missing` where no word is given."""
         if not len(self.words):
             return np.full(len(self.index), missing, values.dtype)
         return np.where(self.index < 0, np.asarray(missing, values.dtype), values[self.index])

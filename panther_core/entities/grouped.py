@@ -16,7 +16,7 @@ from panther_core.base.times import DAY_MS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_MARGIN_MS = 1000 * DAY_MS  # how far before the first row or behind the last one a query's time may lie
+_MARGIN_MS = 1000 * DAY_MS  # a query's time may lie so far before the first row or after the last row
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class VersionSweep:
         if self._cursor:
             return
         self._left.pop(0)
-        # after the states, through the same producer: whoever reads the report finds the states durable
+        # sent after the states through the same producer, so that the states are durable once the report can be read
         await self._store.report(
             ModelProgress(app_id=self._app_id, partition=partition, version=model.live.version, moved_at=now_ms())
         )
