@@ -34,10 +34,10 @@ from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_history, produce_labels
 
-GENERATOR = GeneratorConfig(users=5000, days=90, mean_transactions_per_day=1.3, seed=7)
+GENERATOR = GeneratorConfig(users=3000, days=90, mean_transactions_per_day=1.3, seed=7)
 _REFRESH_AT = 0.1  # share of the transactions after which the refresh starts, which takes long beside the stream
 _SLOWER = 4  # divides the stream's rate while the refresh trains, which then gets the rest of the machine
-_RESERVE_S = 300  # of transactions at the full rate are kept back, to stream while the refresh outlasts those asked for
+_RESERVE_S = 120  # of transactions at the full rate are kept back, to stream while the refresh outlasts those asked for
 _MOVED = 2000  # at least so many transactions are streamed after the refreshed model has taken over
 _MALFORMED = 60
 _PATIENCE_S = 90.0  # for the worker to start, and after the last transaction for the last decision
