@@ -13,7 +13,6 @@ needs a new fact of the user also needs a field in panther_core.state.record and
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +38,8 @@ class _Batch:
         self.counts, self.sums = states["counts"] * factor, states["sums"] * factor
         self.filled = np.arange(self.ring.shape[1]) < self.n[:, None]
         self.held = np.maximum(self.filled.sum(axis=1), 1)
+        self.day = (self.time % DAY_MS) / DAY_MS * _TWO_PI  # angle of the time of day
+        self.week = self.code["hour"] / 168 * _TWO_PI  # angle of the hour of the week
 
     def of_known(self, column: Column) -> Column:
         """0 for users without a history."""
@@ -60,16 +61,6 @@ class _Batch:
         """Deviations of log_amount from the user's own running mean, within 8."""
         spread = np.sqrt(np.maximum(self.states["amount_var"], 0.05))
         return self.of_known(np.clip((self.log_amount - self.states["amount_mean"]) / spread, -8, 8))
-
-    @cached_property
-    def day(self) -> Column:
-        """Angle of the time of day."""
-        return (self.time % DAY_MS) / DAY_MS * _TWO_PI
-
-    @cached_property
-    def week(self) -> Column:
-        """Angle of the hour of the week."""
-        return self.code["hour"] / 168 * _TWO_PI
 
     def merchant_share(self) -> Column:
         """Share of the user's last 16 merchants that are this one."""
