@@ -13,7 +13,6 @@ G kinds of reasons (panther_core.decide.reasons.KINDS).
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -112,7 +111,6 @@ class EncodeRequest(Request[EncodeResponse]):
     profile: NDArray[np.uint8]  # [B, 8]
 
 
-@cache
 def tensors(kind: type[Any]) -> tuple[str, ...]:
     """Names of the arrays of a request or response class that travel: its fields without a default."""
     return tuple(field.name for field in fields(kind) if field.default is MISSING)
