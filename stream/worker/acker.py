@@ -29,7 +29,7 @@ class _UnbrokenRun:
         self._ahead: set[int] = set()
 
     def add(self, offsets: range) -> None:
-        """Add offsets that were batch."""
+        """Add offsets that were written."""
         if offsets.start == self.last + 1:
             self.last = offsets.stop - 1
         else:
