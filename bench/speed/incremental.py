@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from panther_core.base.console import say
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, fit_schema
 from panther_core.data.vocabulary import fit_vocabulary
+from panther_core.decide.rows import take
 from panther_core.decide.scoring import EncodeRequest
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.serving import PantherModel
@@ -78,9 +79,9 @@ def compare(events: int, batch: int = _BATCH, users: int = 1024) -> dict[str, An
     before = windows(rng, schema, users, events - 1, events + 2)
     encoder = IncrementalEncoder(model, 4 << 30)
     for start in range(0, users, batch):
-        encoder.encode(take_rows(before, slice(start, start + batch)))
+        encoder.encode(take(before, slice(start, start + batch)))
     after = appended(before, rng, schema)
-    parts = [take_rows(after, slice(start, start + batch)) for start in range(0, users, batch)]
+    parts = [take(after, slice(start, start + batch)) for start in range(0, users, batch)]
     times, error = [], 0.0
     for part in parts:
         started = time.perf_counter()
@@ -145,13 +146,6 @@ def _step(request: EncodeRequest, new: NDArray[np.uint64], length: int) -> Encod
     codes[:, length - 1] = new
     lengths = np.full(len(codes), length, np.int32)
     return EncodeRequest(request.user, codes, lengths, hash_codes(codes, lengths, request.profile), request.profile)
-
-
-def take_rows(request: EncodeRequest, at: slice) -> EncodeRequest:
-    """The rows `at` of a request."""
-    return EncodeRequest(
-        request.user[at], request.codes[at], request.length[at], request.window_hash[at], request.profile[at]
-    )
 
 
 def appended(request: EncodeRequest, rng: np.random.Generator, schema: AttributeSchema) -> EncodeRequest:

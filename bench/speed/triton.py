@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from bench.speed.incremental import appended, make_model, take_rows, windows
+from bench.speed.incremental import appended, make_model, windows
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core import artifact
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.data.vocabulary import Vocabulary
+from panther_core.decide.rows import take
 from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, ScoreRequest
 from panther_core.model.outputs import cached_width
@@ -83,7 +84,7 @@ async def _measure(url: str, schema: AttributeSchema) -> dict[str, Any]:
 
 
 def _parts(request: EncodeRequest) -> list[EncodeRequest]:
-    return [take_rows(request, slice(low, low + _BATCH)) for low in range(0, _USERS, _BATCH)]
+    return [take(request, slice(low, low + _BATCH)) for low in range(0, _USERS, _BATCH)]
 
 
 def _score_request(part: EncodeRequest, cached: np.ndarray[Any, Any], rng: np.random.Generator) -> ScoreRequest:
