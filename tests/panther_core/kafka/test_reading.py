@@ -50,6 +50,30 @@ def test_a_topic_that_is_not_there_is_named(settings: KafkaSettings) -> None:
         asyncio.run(read_topic(settings, "no-such-topic"))
 
 
+def test_records_of_every_codec_are_read(settings: KafkaSettings) -> None:
+    codecs = ("uncompressed", "gzip", "snappy", "lz4", "zstd")
+    names = {codec: f"codec-{codec}-{uuid.uuid4().hex}" for codec in codecs}
+    value = b"a payment " * 100
+
+    async def write() -> None:
+        admin = AIOKafkaAdminClient(**settings.client_options())
+        await admin.start()
+        try:
+            # the broker packs records anew where the topic has another codec than their producer
+            await admin.create_topics(
+                [NewTopic(name, 1, 1, topic_configs={"compression.type": codec}) for codec, name in names.items()]
+            )
+        finally:
+            await admin.close()
+        async with AIOKafkaProducer(**settings.client_options()) as producer:
+            for name in names.values():
+                await producer.send_and_wait(name, value)
+
+    asyncio.run(write())
+    for codec, name in names.items():
+        assert [record.value for record in asyncio.run(read_topic(settings, name))] == [value], codec
+
+
 def test_a_stretch_ends_where_it_is_asked_to_end(settings: KafkaSettings, topic: str) -> None:
     async def go() -> None:
         async with make_reader(settings) as consumer:
