@@ -62,6 +62,14 @@ class PantherSettings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what exported models are to be run on")
     partitions: int = Field(default=8, description="of every user-keyed topic; can never change later", ge=1)
     replication: int = Field(default=1, description="copies of every topic; 3 in production", ge=1)
+    partitioner: Literal["murmur2", "crc32", "none"] = Field(
+        default="murmur2",
+        description="how producers choose a transaction's partition from its key: murmur2 (Java, `panther produce`), "
+        "crc32 (librdkafka unless told); none: not checked",
+    )
+    recall_hours: float = Field(
+        default=6, description="a copy of a transaction within so many hours gets the stored decision again", ge=0
+    )
     triton_url: str = Field(
         default="127.0.0.1:18001",
         validation_alias=AliasChoices("TRITON_URL", "PANTHER_TRITON_URL"),
