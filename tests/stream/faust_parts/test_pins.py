@@ -20,7 +20,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
-from stream.faust_parts.internals import LowLatencyTransport
+from stream.faust_parts.internals import LowLatencyTransport, _ConsumerThread
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
@@ -34,6 +34,12 @@ def test_the_long_poll_can_be_shortened() -> None:
     assert "_create_worker_consumer" in vars(driver.AIOKafkaConsumerThread)
     assert "_new_consumer_thread" in vars(driver.Consumer)
     assert issubclass(LowLatencyTransport.Consumer, driver.Consumer)
+
+
+def test_fausts_check_of_its_own_intake_is_off() -> None:
+    assert "self._thread.verify_event_path(now, tp)" in inspect.getsource(driver.Consumer.verify_event_path)
+    assert "verify_event_path" in vars(driver.AIOKafkaConsumerThread)
+    assert "verify_event_path" in vars(_ConsumerThread)
 
 
 def test_micro_batches_and_acks() -> None:
