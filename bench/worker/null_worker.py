@@ -41,12 +41,16 @@ def main() -> None:
     import mode.loop
 
     mode.loop.use("uvloop")
+    from stream.faust_parts.worker import EndingWorker
+    from stream.ops.ending import Ending
+    from stream.ops.health import Health
     from stream.worker.app import make_app
 
     settings = PantherSettings()
     manifest = load_manifest(Path(settings.models_dir) / "1")
     scorer = NullScorer(manifest.cached_width, len(manifest.typical_surprise))
-    raise SystemExit(make_app(KafkaSettings(), settings, scorer).Worker(loglevel="info").execute_from_commandline())
+    ending = Ending(Health())
+    EndingWorker(make_app(KafkaSettings(), settings, scorer, ending=ending), ending, loglevel="info").run()
 
 
 if __name__ == "__main__":

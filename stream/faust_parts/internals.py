@@ -196,12 +196,15 @@ class DrainingApp(faust.App):
     Faust's own setting for this (`stream_wait_empty`) waits without limit, and in every rebalance too.
     """
 
+    #: set when the agent has failed, which finishes nothing any more
+    failed = False
+
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
         """Called when no more records are taken in and the agents still run."""
         if not self.should_stop:
             return  # a rebalance: events that are not acked are redelivered, and answered from the state
         end_s = time.monotonic() + DRAIN_S
-        while consumer._unacked_messages and time.monotonic() < end_s:
+        while consumer._unacked_messages and not self.failed and time.monotonic() < end_s:
             await asyncio.sleep(0.02)
             consumer._clean_unacked_messages()
         left = len(consumer._unacked_messages)

@@ -28,14 +28,22 @@ class Health:
         self._clock = clock
         self._beat_s: float | None = None
         self._missing = ["the agent has not started"]
+        self._failed: str | None = None
 
     def beat(self, missing: list[str]) -> None:
         """Called by the event loop. `missing`: what keeps the worker from serving, empty where nothing does."""
         self._beat_s, self._missing = self._clock(), missing
-        metrics.READY.set(not missing)
+        metrics.READY.set(not missing and self._failed is None)
+
+    def fail(self, why: str) -> None:
+        """The worker ends for this reason: from now on it is neither alive nor ready, whatever still beats."""
+        self._failed = self._failed or why
+        metrics.READY.set(0)
 
     def not_alive(self) -> list[str]:
         """Why the process should be restarted; empty where it is alive, even if it is still restoring."""
+        if self._failed is not None:
+            return [self._failed]
         if self._beat_s is None:
             return self._missing
         silent_s = self._clock() - self._beat_s

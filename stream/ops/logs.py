@@ -1,4 +1,4 @@
-"""Logs of a worker as one JSON object a line, for a log store that indexes fields.
+"""A worker's log: as text or as one JSON object a line, with repeated lines held back.
 
 No line names a user or a transaction, neither as JSON nor as text; tests/e2e/test_stream.py checks that.
 """
@@ -7,8 +7,67 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+#: Loggers of others, by their first name. A broker that is gone makes aiokafka's retries write 120 lines a second.
+_HELD = ("aiokafka", "faust", "mode")
+_EVERY_S = 10.0
+_FORGET_S = 60.0  # a line that has not come for so long is news
+
+
+class HoldBack(logging.Filter):
+    """Lets one repeated warning or error of each library through every ten seconds, with the count of the others.
+
+    What a library has not said within the last minute passes at once. Two lines are the same if their templates are;
+    arguments do not matter. `now_s`: a clock that does not go back.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now_s = now_s
+        self._said_s: dict[tuple[str, str], float] = {}  # by logger and template: when it last came
+        self._passed_s: dict[str, float] = {}  # by library: when a repeated line last passed
+        self._held: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written; the first one after others were held back says how many."""
+        library = record.name.partition(".")[0]
+        if library not in _HELD or record.levelno < logging.WARNING:
+            return True
+        now_s, line = self._now_s(), (record.name, str(record.msg))
+        last_s, self._said_s[line] = self._said_s.get(line), now_s
+        if last_s is None or now_s - last_s > _FORGET_S:
+            self._passed_s.setdefault(library, now_s)
+            return True
+        if now_s - self._passed_s.setdefault(library, now_s) < _EVERY_S:
+            self._held[library] = self._held.get(library, 0) + 1
+            return False
+        self._passed_s[library] = now_s
+        if held := self._held.pop(library, 0):
+            record.msg = f"{record.getMessage()} (and {held} lines like this or others of {library} before it)"
+            record.args = ()
+        return True
+
+
+class CrashLines(logging.Filter):
+    """Hands what Faust says of a crash, each service with a traceback of its own, to `fail`, which says it once."""
+
+    def __init__(self, fail: Callable[[BaseException], object]) -> None:
+        super().__init__()
+        self._fail = fail
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        template = str(record.msg)
+        if template.endswith(("Crashed reason=%r", "]: Error: %r")) and isinstance(record.args, tuple):
+            self._fail(next(arg for arg in record.args if isinstance(arg, BaseException)))
+            return False
+        if template.endswith("Error while stopping child %r: %r"):
+            record.exc_info = None  # what fails while a worker stops is one line
+        return not template.endswith("Reraising original exception...")
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,3 +95,10 @@ def json_logging(level: str) -> dict[str, Any]:
         "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
         "root": {"level": level, "handlers": ["stdout"]},
     }
+
+
+def filter_handlers(fail: Callable[[BaseException], object]) -> None:
+    """Hold back repeats in what every handler of the root logger writes, and hand crashes of Faust's to `fail`."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(CrashLines(fail))
+        handler.addFilter(HoldBack())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,19 +19,19 @@ from panther_core.decide.scoring import Scorer
 from stream.faust_parts.internals import Arrivals, DrainingApp, LowLatencyTransport
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
+from stream.ops.ending import Ending
 from stream.ops.health import Health
 from stream.scorer.encode_batcher import EncodeBatcher
 from stream.worker.acker import Acker
+from stream.worker.beside import run_beside
 from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
 from stream.worker.processor import Processor
 from stream.worker.published import Published
 from stream.worker.state_store import StateStore
-from stream.worker.suspension import Suspended, Suspension
+from stream.worker.suspension import Suspension
 from stream.worker.sweep import VersionSweep
 from stream.worker.watch import Watch
-
-logger = logging.getLogger(__name__)
 
 #: seconds without a heartbeat after which the group gives a worker's partitions to others; seconds between heartbeats
 SESSION_S, HEARTBEAT_S = 6.0, 1.5
@@ -64,26 +63,21 @@ def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:
     )
 
 
-async def _stop_if_suspended(app: faust.App, suspension: Suspension) -> None:
-    try:
-        await suspension.run()
-    except Suspended as error:
-        logger.error("stopping the worker: %s", error)
-        await app.crash(error)
-
-
 def make_app(
     kafka: KafkaSettings,
     settings: PantherSettings,
     scorer: Scorer,
     health: Health | None = None,
+    ending: Ending | None = None,
     server_problem: Callable[[], str | None] = lambda: None,
 ) -> faust.App:
     """The Faust application; topics are expected to exist (`panther topics create`).
 
-    `health`: gets the state of the worker once a second. `server_problem`: returns what keeps the model server from
-    answering, None when nothing does.
+    `health`: gets the state of the worker once a second. `ending`: is told what the worker failed of. `server_problem`:
+    returns what keeps the model server from answering, None when nothing does.
     """
+    health = health or Health()
+    ending = ending or Ending(health)
     session_s = SESSION_S if settings.group_instance_id is None else STATIC_SESSION_S
     app = DrainingApp(
         settings.app_id,
@@ -123,8 +117,7 @@ def make_app(
     guard_applying(table)
     app.tables._recovery = BulkRecovery(app, table, kafka)
 
-    @app.agent(transactions, name="decide")
-    async def decide_transactions(stream: Any) -> None:
+    async def decide(stream: Any) -> None:
         producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka)
         await asyncio.gather(producer.start(), changelog.start())
         suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may have been sent an interval ago
@@ -140,25 +133,39 @@ def make_app(
         processor = Processor(app, models, batcher, producer, store, published)
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
-        watch = Watch(app, table, models, acker, health or Health(), server_problem)
+        watch = Watch(app, table, models, acker, health, server_problem)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
-        # futures of the stream, because `@app.task` starts its tasks only after recovery and after the first events
-        stream.add_future(acker.run())
-        stream.add_future(models.run())
-        stream.add_future(watch.run(stream.channel.queue))
-        stream.add_future(_stop_if_suspended(app, suspension))
+        # tasks of the agent, because `@app.task` starts its tasks only after recovery and after the first events
+        tasks = {
+            "acker": acker.run(),
+            "live models": models.run(),
+            "watch": watch.run(stream.channel.queue),
+            "suspension": suspension.run(),
+        }
         if settings.sweep_users_per_s:
-            stream.add_future(sweep.run())
-        try:
+            tasks["sweep"] = sweep.run()
+
+        async def work() -> None:
             await pipeline.run(Arrivals(stream, settings.batch_within_s))
             await acker.drained()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # Faust would ack and commit the failed batch; a stopped worker gets it again
-            logger.exception("the agent failed; stopping the worker")
-            await app.crash(error)
+
+        try:
+            await run_beside(work(), tasks)
+        except Exception as error:
+            ending.fail(error)  # before the producers stop, which may take long
             raise
         finally:
             await asyncio.gather(producer.stop(), changelog.stop())
+
+    @app.agent(transactions, name="decide")
+    async def decide_transactions(stream: Any) -> None:
+        try:
+            await decide(stream)
+        except Exception as error:
+            app.failed = True
+            ending.fail(error)
+            # Faust would ack and commit the failed batch, and begin the agent anew beside what is left of this one. A
+            # worker that is started again gets the batch again.
+            await asyncio.Event().wait()
 
     return app

@@ -28,6 +28,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from stream.worker.acker import Acker
+from stream.worker.beside import naming_records
 from stream.worker.processor import Processor
 
 #: batches' worth of events that may wait for their users
@@ -76,7 +77,8 @@ class Pipeline:
                     ended, arrival = not arrival.result(), None
                     batch = [] if ended else source.take(self._batch_max)
                     self._acker.expect(batch)
-                    await self._processor.prepare(batch)
+                    with naming_records(batch):
+                        await self._processor.prepare(batch)
                     waiting += batch
                 waiting = self._begin(waiting)
         finally:
@@ -130,7 +132,8 @@ class Pipeline:
                 self._news.set()
 
         try:
-            batch = await self._processor.process(events, on_decided)
+            with naming_records(events):
+                batch = await self._processor.process(events, on_decided)
         finally:
             on_decided()  # a batch of dead letters alone decides nothing
             self.release(users)

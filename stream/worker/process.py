@@ -13,18 +13,22 @@ def run_worker(kafka: KafkaSettings, settings: PantherSettings, metrics_host: st
     import mode.loop
 
     mode.loop.use("uvloop")  # before Faust is imported
+    from stream.faust_parts.worker import EndingWorker
+    from stream.ops.ending import Ending
     from stream.ops.health import Health, make_http_server
     from stream.ops.logs import json_logging
     from stream.scorer.replicas import ReplicaScorer
     from stream.worker.app import make_app
 
     health = Health()
+    ending = Ending(health)
+    ending.start()
     if metrics_port:
         server = make_http_server(health, metrics_host, metrics_port)
         threading.Thread(target=server.serve_forever, daemon=True).start()
     scorer = ReplicaScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
-    app = make_app(kafka, settings, scorer, health, scorer.problem)
+    app = make_app(kafka, settings, scorer, health, ending, scorer.problem)
     log: dict[str, Any] = {"loglevel": "info"}
     if settings.log_format == "json":
         log |= {"logging_config": json_logging("INFO"), "quiet": True}  # quiet: Faust's banner is no log line
-    raise SystemExit(app.Worker(**log).execute_from_commandline())
+    EndingWorker(app, ending, **log).run()

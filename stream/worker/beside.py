@@ -1,0 +1,53 @@
+"""The agent's work and the tasks that run beside it: what happens to one of them happens to all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from panther_core.base.errors import PantherError
+from panther_core.data.topics import TRANSACTIONS
+
+
+class TaskEnded(PantherError):
+    """A task that runs for the life of the worker has ended without an error of its own."""
+
+
+async def run_beside(work: Coroutine[Any, Any, None], tasks: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Run `work` to its end beside `tasks`, which have none; then, or when any of them fails, stop all.
+
+    `tasks`: by name. An error of a task is raised with a note that names the task.
+    """
+    main = asyncio.ensure_future(work)
+    beside = {asyncio.ensure_future(task): name for name, task in tasks.items()}
+    try:
+        await asyncio.wait([main, *beside], return_when=asyncio.FIRST_COMPLETED)
+        for task, name in beside.items():
+            if task.done():
+                try:
+                    task.result()
+                except Exception as error:
+                    error.add_note(f"in the task {name}")
+                    raise
+                raise TaskEnded(f"expected the task {name} to run as long as the worker, but it has ended")
+        main.result()
+    finally:
+        for task in (main, *beside):
+            task.cancel()
+        await asyncio.gather(main, *beside, return_exceptions=True)
+
+
+@contextmanager
+def naming_records(events: Iterable[Any]) -> Iterator[None]:
+    """An error that comes from work on these events gets a note that names the ranges of their records."""
+    try:
+        yield
+    except Exception as error:
+        offsets: dict[int, list[int]] = {}
+        for event in events:
+            offsets.setdefault(event.message.partition, []).append(event.message.offset)
+        ranges = (f"{p}:{min(found)}-{max(found)} ({len(found)})" for p, found in sorted(offsets.items()))
+        error.add_note(f"at the records {TRANSACTIONS} {', '.join(ranges)}")
+        raise
