@@ -96,18 +96,21 @@ def patterns_of(prototypes: NDArray[np.uint16], similarity: NDArray[np.float32])
 
 
 def expected_of(codes: NDArray[np.void], schema: AttributeSchema) -> list[Expected]:
-    """The behaviours that were likeliest, in words; empty for a cold user. Amounts in the log's currency unit."""
+    """The behaviours that were likeliest, in words; empty for a cold user. Amounts in the log's currency unit.
+
+    The codes are a model's answer: one that the schema does not know is left out, or is "unknown".
+    """
     edges = (0.0, *schema.amount_edges, float("inf"))
     out = []
     for code in codes:
         amount, channel, category = int(code["amount"]), int(code["channel"]), int(code["category"])
-        if not amount:
+        if not 0 < amount < len(edges):
             continue
-        top = edges[min(amount, len(edges) - 1)]
+        top = edges[amount]
         out.append(
             Expected(
-                category=schema.categories[category - 1] if category else "unknown",
-                channel=schema.channels[channel - 1] if channel else "unknown",
+                category=schema.categories[category - 1] if 0 < category <= len(schema.categories) else "unknown",
+                channel=schema.channels[channel - 1] if 0 < channel <= len(schema.channels) else "unknown",
                 amount_from=edges[amount - 1],
                 amount_to=None if top == float("inf") else top,
             )
