@@ -4,6 +4,10 @@ Health is tested by inference, since servers and models report ready while their
 canary model is called all the time. A model version in use (a lane) counts as healthy while it answers real calls;
 where there are none it is probed with one row of zeros. After a failure a lane gets no calls until a probe is answered,
 so that calls fail at once and do not queue before a server that cannot answer.
+
+A model whose process is dead is unloaded and loaded. A model that calls ask for and that is not loaded is loaded: the
+load after an unload has failed (memory was short), or the worker that had unloaded it has died in between. Loads that
+fail are tried again, at growing intervals.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ DIAGNOSE_S = 10.0  # limit of a probe after a failure: a dead stub takes 1 s for
 _FORGET_S = 10.0  # a failing lane that has no calls for so long is dropped: its version was taken out of service
 _JITTER_S = 0.3  # several workers see the same dead stub, and should not reload it at the same moment
 _DRAIN_S = 10.0  # longest wait for the calls under way before a model is reloaded
+_AGAIN_S, _AGAIN_MOST_S = 1.0, 30.0  # first and longest wait after a load that failed; each is twice the one before
 
 
 @dataclasses.dataclass(eq=False)
@@ -62,7 +67,8 @@ class Replica:
     def __init__(self, url: str, client: Scorer, prober: Scorer, control: TritonControl, heal: bool) -> None:
         self.url, self.client, self.prober, self.control, self.heal = url, client, prober, control, heal
         self.up, self.lanes, self.healing = True, dict[tuple[str, int], Lane](), set[str]()
-        self.answered = False  # whether its canary has ever answered
+        self.answered = self._echoed = False  # whether it has ever answered its canary; whether the canary has echoed
+        self._again: dict[str, tuple[float, float]] = {}  # model not to be loaded before (s), after a wait of (s)
         self.task: asyncio.Task[None] | None = None
         metrics.REPLICA_UP.labels(url).set(1)
 
@@ -140,10 +146,16 @@ class Replica:
                     lane.watch = asyncio.create_task(self._probe_until_well(lane))
             looked_s = time.monotonic()
             problem = await self.control.canary(DIAGNOSE_S if ailing else _PROBE_S)
+            self._echoed |= problem is None
+            not_loaded = problem is not None and _is_not_loaded(problem)
+            if problem and (_is_dead_stub(problem) or (not_loaded and self._echoed)):
+                await self._heal("canary", 1, lambda: self.control.canary(DIAGNOSE_S))
+            elif problem is None:
+                self._again.pop("canary", None)
+            if not_loaded:  # the server has answered, so it is alive; its lanes are probed all the same
+                problem = None
             ailing = problem is not None
             self.answered |= not ailing
-            if problem and _is_dead_stub(problem):
-                await self._heal("canary", lambda: self.control.canary(DIAGNOSE_S))
             # a model that answered since the canary was sent proves that the server lives and only its canary fails
             proof = any(lane.answered_s > looked_s + _AT_ONCE_S for lane in self.lanes.values())
             alive = not problem or _is_dead_stub(problem) or proof
@@ -163,16 +175,18 @@ class Replica:
             if lane.ok:
                 lane.ok = False
                 self._show()
-            if _is_dead_stub(problem):
-                await self._heal(lane.model, lambda: self._probe(lane, DIAGNOSE_S))
-            else:
-                if time.monotonic() - lane.used_s > _FORGET_S and self.up:
+            in_use = time.monotonic() - lane.used_s <= _FORGET_S
+            if _is_dead_stub(problem) or (_is_not_loaded(problem) and in_use):
+                await self._heal(lane.model, lane.version, lambda: self._probe(lane, DIAGNOSE_S))
+            if not _is_dead_stub(problem):
+                if not in_use and self.up:
                     self.lanes.pop((lane.model, lane.version), None)
                     break
                 await asyncio.sleep(_EVERY_S)
             problem = await self._probe(lane, DIAGNOSE_S)
         else:
             lane.ok, lane.answered_s = True, time.monotonic()
+            self._again.pop(lane.model, None)
         self._show()
 
     async def _probe(self, lane: Lane, within_s: float) -> str | None:
@@ -186,17 +200,28 @@ class Replica:
             return str(error)
         return None
 
-    async def _heal(self, model: str, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
-        """Unload and load a model whose stub is dead: Triton does not restart a stub. `again` probes the model."""
-        if not self.heal or model in self.healing:
+    async def _heal(self, model: str, version: int, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
+        """Load a model that is not loaded; unload it first if its stub is dead, which Triton does not restart.
+
+        `again` probes the model.
+        """
+        not_before_s, waited_s = self._again.get(model, (0.0, _AGAIN_S / 2))
+        if not self.heal or model in self.healing or time.monotonic() < not_before_s:
             return
+        wait_s = min(2 * waited_s, _AGAIN_MOST_S)
         self.healing.add(model)
         try:
             # Probe again after a random wait: another worker may have reloaded the model by then, and a healthy model
             # must not be reloaded.
             await asyncio.sleep(random.uniform(0, _JITTER_S))
             problem = await again()
-            if problem is None or not _is_dead_stub(problem) or await self.control.loading(model):
+            if problem is None or not _can_be_loaded(problem):
+                return
+            dead, states = _is_dead_stub(problem), await self.control.states(model)
+            if {"LOADING", "UNLOADING"} & set(states.values()):
+                return  # another worker, or an operator, is at it
+            # a repository that has other versions alone, or no such model, has nothing to load
+            if not states or (not dead and str(version) not in states and "READY" in states.values()):
                 return
             # Triton can abort when a model is unloaded during a request (docs/log.md), so wait for the calls under way
             end_s = time.monotonic() + _DRAIN_S
@@ -204,14 +229,17 @@ class Replica:
                 if time.monotonic() > end_s:
                     return
                 await asyncio.sleep(0.02)
-            logger.error("the Python process of %s at %s is dead: unloading and loading the model", model, self.url)
+            what = "has a dead Python process: unloading and loading it" if dead else "is not loaded: loading it"
+            logger.error("%s at %s %s", model, self.url, what)
             started_s = time.monotonic()
-            await asyncio.shield(self.control.reload(model))  # a worker that stops must not leave the model unloaded
+            # shielded, because a worker that stops must not leave the model unloaded
+            await asyncio.shield(self.control.reload(model) if dead else self.control.load(model))
             metrics.REPLICA_HEALS.labels(self.url, model).inc()
             logger.warning("%s at %s is loaded again after %.1f s", model, self.url, time.monotonic() - started_s)
         except (InferenceServerException, grpc.RpcError, OSError) as error:
-            logger.error("%s at %s could not be loaded again, next try follows: %s", model, self.url, error)
+            logger.error("%s at %s could not be loaded, next try in %.0f s: %s", model, self.url, wait_s, error)
         finally:
+            self._again[model] = time.monotonic() + wait_s, wait_s
             self.healing.discard(model)
 
     @property
@@ -225,3 +253,11 @@ class Replica:
 
 def _is_dead_stub(problem: str) -> bool:
     return "Stub process" in problem and "not healthy" in problem
+
+
+def _is_not_loaded(problem: str) -> bool:
+    return "unknown model" in problem
+
+
+def _can_be_loaded(problem: str) -> bool:
+    return _is_dead_stub(problem) or _is_not_loaded(problem)

@@ -72,10 +72,10 @@ def subject(request: pytest.FixtureRequest, artifact_folder: Path, tmp_path_fact
     (second / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     for folder in (artifact_folder, second):
         export(folder, triton.model_repository)
-        load(triton.grpc_url, load_manifest(folder))
+        load(triton.grpc_url, load_manifest(folder), triton.headers)
     yield Subject(lambda: TritonScorer(triton.grpc_url, 5, 20), model)
     for version in (1, 2):
-        unload(triton.grpc_url, triton.model_repository, version)
+        unload(triton.grpc_url, triton.model_repository, version, triton.headers)
 
 
 def encode_request(model: PantherModel, rows: int, seed: int = 0) -> EncodeRequest:

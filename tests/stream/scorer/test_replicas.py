@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ from infra.local.process import group_members
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import ScorerUnavailable
+from panther_core.base.settings import triton_headers
 from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreResponse
 from panther_core.model.serving import PantherModel
 from stream.scorer.rendezvous import rendezvous
 from stream.scorer.replicas import ReplicaScorer
+from stream.scorer.triton_control import TritonControl
 from tests.stream.scorer.test_contract import assert_same, encode_request, score_request
 from tests.stream.scorer.test_triton_scorer import request as made_up_score
 from trainer.rollout.deploy import DeployError, check_serves, export, load, served
@@ -225,6 +229,9 @@ def test_a_version_that_nobody_serves_stops_no_other(fakes: type[Fake]) -> None:
 # ---- real servers ----
 
 
+_KEY = triton_headers("k" * 16)
+
+
 class Pair:
     """Two Triton servers over one model repository, and the model that they serve."""
 
@@ -233,7 +240,8 @@ class Pair:
 
     def run(self, call: Callable[[ReplicaScorer], Coroutine[Any, Any, Any]], which: slice = slice(None)) -> Any:
         async def go() -> Any:
-            scorer = ReplicaScorer(",".join(s.grpc_url for s in self.servers[which]), 1.0, 5.0)
+            urls = ",".join(s.grpc_url for s in self.servers[which])
+            scorer = ReplicaScorer(urls, 1.0, 5.0, control=partial(TritonControl, headers=_KEY))
             try:
                 return await call(scorer)
             finally:
@@ -246,7 +254,7 @@ class Pair:
 def pair(artifact_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("replicas")
     export(artifact_folder, folder / "models")
-    servers = [TritonServer(folder / "models", folder / str(i), TritonPorts.free()) for i in range(2)]
+    servers = [TritonServer(folder / "models", folder / str(i), TritonPorts.free(), key="k" * 16) for i in range(2)]
     try:
         for server in servers:
             server.spawn()
@@ -261,11 +269,13 @@ def pair(artifact_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_commands_reach_every_server_and_name_the_one_that_fails(pair: Pair, artifact_folder: Path) -> None:
     both = ", ".join(server.grpc_url for server in pair.servers)
     manifest = load_manifest(artifact_folder)
-    load(both, manifest)  # the version is loaded already and must not be reloaded
+    load(both, manifest, _KEY)  # the version is loaded already and must not be reloaded
     check_serves(both, manifest)
-    assert set(map(tuple, served(both).values())) == {(1,)}
+    assert set(map(tuple, served(both, _KEY).values())) == {(1,)}
     with pytest.raises(DeployError, match=r"127\.0\.0\.1:1,.*server's log"):
-        served(f"{both},127.0.0.1:1")
+        served(f"{both},127.0.0.1:1", _KEY)
+    with pytest.raises(DeployError, match="PANTHER_TRITON_KEY"):
+        served(both)
 
 
 def kill_stub(server: TritonServer, model: str) -> None:
@@ -311,6 +321,64 @@ def test_a_dead_model_process_is_noticed_and_loaded_again(pair: Pair, step: str)
     assert detected < 2
     assert pair.servers[0].process is not None
     assert pair.servers[0].process.alive()
+
+
+def test_a_reload_that_fails_is_tried_again(pair: Pair) -> None:
+    """As when the memory that killed the process is still short at the load."""
+    request, home = score_request(pair.model, 8), pair.servers[0].model_repository / "panther_score"
+
+    async def calls(scorer: ReplicaScorer) -> None:
+        before = await scorer.ask(request, 1)
+        replica = scorer._replicas[0]
+        lane = replica.lanes[request.model, 1]
+        (home / "9").mkdir()  # a version that cannot be loaded keeps all of them from being loaded
+        (home / "9" / "model.py").write_text("raise MemoryError")
+        kill_stub(pair.servers[0], request.model)
+        async with asyncio.timeout(30):
+            while await replica.control.states(request.model) != {"1": "UNAVAILABLE", "9": "UNAVAILABLE"}:
+                lane.used_s = time.monotonic()
+                await asyncio.sleep(0.1)
+            shutil.rmtree(home / "9")
+            while not replica.takes(lane):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert_same(await scorer.ask(request, 1), before)
+
+    pair.run(calls, slice(1))
+
+
+def test_a_model_that_a_worker_left_unloaded_is_loaded_by_another(pair: Pair) -> None:
+    """As after a kill -9 of the worker between unload and load. The other worker begins afterwards."""
+    request = encode_request(pair.model, 8)
+
+    async def calls(scorer: ReplicaScorer) -> None:
+        control = scorer._replicas[0].control
+        await control._client.unload_model(request.model, headers=_KEY)
+        async with asyncio.timeout(30):
+            while "READY" in (await control.states(request.model)).values():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while True:
+                try:
+                    answer = await scorer.ask(request, 1)
+                    break
+                except ScorerUnavailable:
+                    await asyncio.sleep(0.1)
+        assert_same(answer, pair.model.encode(request.codes, request.length, request.profile))
+        assert (await control.states(request.model))["1"] == "READY"
+
+    pair.run(calls, slice(1))
+
+
+def test_a_version_that_the_repository_lacks_is_not_loaded_for_ever(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def calls(scorer: ReplicaScorer) -> None:
+        for _ in range(8):
+            with pytest.raises(ScorerUnavailable):
+                await scorer.ask(score_request(pair.model, 1), 99)
+            await asyncio.sleep(0.2)
+
+    pair.run(calls, slice(1))
+    assert not [record for record in caplog.records if "loading it" in record.message]
 
 
 def test_no_call_fails_when_a_server_is_killed(pair: Pair) -> None:
