@@ -97,7 +97,8 @@ def list_versions(as_json: Json = False) -> None:
     from trainer.rollout.deploy import served
 
     history = asyncio.run(updates(KafkaSettings()))
-    loaded = served(PantherSettings().triton_url)
+    settings = PantherSettings()
+    loaded = served(settings.triton_url, settings.triton_headers)
     emit({"live": history[-1].version if history else None, "loaded": loaded}, as_json)
 
 
@@ -114,7 +115,7 @@ def load(
     manifest = load_manifest(artifact)
     settings = PantherSettings()
     deploy.export(artifact, repository, settings.device)
-    seconds = deploy.load(settings.triton_url, manifest)
+    seconds = deploy.load(settings.triton_url, manifest, settings.triton_headers)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
 
 
@@ -181,5 +182,6 @@ def unload(
     """Take a version out of service and out of the model repository."""
     from trainer.rollout import deploy
 
-    deploy.unload(PantherSettings().triton_url, repository, version)
+    settings = PantherSettings()
+    deploy.unload(settings.triton_url, repository, version, settings.triton_headers)
     emit({"unloaded": version}, as_json)

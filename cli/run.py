@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import RUN_IT, Json, RunFolder
-from panther_core.base.console import emit
+from panther_core.base.console import emit, say
 from panther_core.base.settings import KafkaSettings, PantherSettings
 
 if TYPE_CHECKING:
@@ -88,9 +88,12 @@ def _show(stack: LocalStack, parts: list[PartStatus], as_json: bool) -> None:
     """Print the state of each part; exit code 1 unless all parts are healthy."""
     healthy = all(part.problem is None for part in parts)
     if as_json:
-        emit({"ok": healthy, "folder": str(stack.folder), "parts": [part._asdict() for part in parts]}, True)
+        said = {"ok": healthy, "folder": str(stack.folder), "parts": [part._asdict() for part in parts]}
+        emit(said | {"triton_key_file": str(stack.key_file)}, True)
     else:
         emit({f"{part.name:7}": escape(_in_words(part)) for part in parts}, False)
+        if stack.key and stack.key_file != Path(PantherSettings().triton_key_file).resolve():
+            say(f"Other commands need PANTHER_TRITON_KEY_FILE={stack.key_file} to load and unload models.")
     if not healthy:
         raise typer.Exit(1)
 

@@ -18,6 +18,7 @@ from infra.local.ports import pick_free
 from infra.local.stack import external_addresses, external_kafka_problem
 from infra.local.triton import TritonPorts, TritonServer
 from infra.local.triton_health import canary_problem
+from panther_core.base.settings import PantherSettings, triton_headers
 
 
 class TritonUnderTest(NamedTuple):
@@ -26,6 +27,11 @@ class TritonUnderTest(NamedTuple):
     grpc_url: str
     model_repository: Path | None
     server: TritonServer | None
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """What the server asks of whoever loads and unloads models."""
+        return triton_headers(self.server.key) if self.server else PantherSettings().triton_headers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,7 +63,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonUnderTest
         yield TritonUnderTest(external, None, None)
         return
     folder = tmp_path_factory.mktemp("triton")
-    with TritonServer(folder / "models", folder, TritonPorts.free()) as server:
+    with TritonServer(folder / "models", folder, TritonPorts.free(), key="key-of-the-tests") as server:
         yield TritonUnderTest(server.grpc_url, server.model_repository, server)
 
 

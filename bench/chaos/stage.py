@@ -177,7 +177,8 @@ async def running_stage(folder: Path, workers: int, replicas: int, partitions: i
         leave.push_async_callback(asyncio.to_thread, system.__exit__, None, None, None)
         await asyncio.to_thread(system.deploy, 1)
         more = [
-            TritonServer(stack.model_repository, folder / f"more-{i}", TritonPorts.free()) for i in range(1, replicas)
+            TritonServer(stack.model_repository, folder / f"more-{i}", TritonPorts.free(), key=stack.key)
+            for i in range(1, replicas)
         ]
         for server in more:
             leave.push_async_callback(asyncio.to_thread, server.stop)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class PartStatus(NamedTuple):
 
 
 class LocalStack:
-    """The stack of one run folder: state.json, logs/, kafka/ (data), models/ (the model repository)."""
+    """The stack of one run folder: state.json, logs/, kafka/ (data), models/ (the model repository), triton.key."""
 
     def __init__(
         self,
@@ -88,8 +89,11 @@ class LocalStack:
                         continue
                     if name in running:
                         running.pop(name).stop()
-                    begun[name] = self._wanted[name]
-                    self._wanted[name].spawn()
+                    part = begun[name] = self._wanted[name]
+                    if isinstance(part, TritonServer):
+                        self._make_key()
+                        part.key = self.key
+                    part.spawn()
                 for part in begun.values():
                     part.wait_ready()
                 status = self._status({**running, **begun}, set(begun))
@@ -168,6 +172,23 @@ class LocalStack:
     # ---- state.json ----
 
     @property
+    def key_file(self) -> Path:
+        """File with the key of this folder's Triton, for PANTHER_TRITON_KEY_FILE; made by the first `up`."""
+        return self.folder / "triton.key"
+
+    @property
+    def key(self) -> str | None:
+        """The key of this folder's Triton; None before the first `up`."""
+        return self.key_file.read_text() if self.key_file.exists() else None
+
+    def _make_key(self) -> None:
+        """Make the key if there is none. It stays the same from start to start, since running workers know it."""
+        if not self.key:
+            with written_whole(self.key_file) as fresh:
+                fresh.touch(0o600)
+                fresh.write_text(secrets.token_urlsafe(24))
+
+    @property
     def _state_path(self) -> Path:
         return self.folder / "state.json"
 
@@ -203,7 +224,7 @@ class LocalStack:
             part = KafkaBroker(self.folder, settings["port"], settings["controller_port"])
         else:
             ports = TritonPorts(*settings["ports"])
-            part = TritonServer(Path(settings["model_repository"]), self.folder, ports)
+            part = TritonServer(Path(settings["model_repository"]), self.folder, ports, key=self.key)
             part.shm_prefix = saved["shm_prefix"]
         part.process = ManagedProcess(name, ProcessRef(*saved["process"]), part.log_path)
         # For a server that this process started, the object that started it holds its guard and takes its exit status.

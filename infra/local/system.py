@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +27,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.table import TransactionTable
 from panther_core.serving_model import ServingModel, load_serving_model
 from stream.scorer.replicas import ReplicaScorer
+from stream.scorer.triton_control import TritonControl
 from stream.tools.seed import seed_states, start_after_log
 from trainer.rollout.refresh import switch
 
@@ -52,7 +54,10 @@ class System:
             parts = {part.name: part for part in self.stack.status()}
             self._pids = {name: part.pid for name, part in parts.items() if part.pid}
             self.kafka = KafkaSettings(bootstrap_servers=parts["kafka"].address)
-            self.settings = self.settings.model_copy(update={"triton_url": parts["triton"].address})
+            update: dict[str, str | None] = {"triton_url": parts["triton"].address}
+            if not parts["triton"].external:
+                update |= {"triton_key": None, "triton_key_file": str(self.stack.key_file)}
+            self.settings = self.settings.model_copy(update=update)
             asyncio.run(create_topics(self.kafka, self.settings))
         except BaseException:
             self._exit.close()
@@ -67,9 +72,11 @@ class System:
     @property
     def environment(self) -> dict[str, str]:
         """Environment of a command that should act on this system."""
-        return os.environ | {
+        keys = () if self.settings.triton_key else ("TRITON_KEY", "PANTHER_TRITON_KEY")  # those are another server's
+        return {name: value for name, value in os.environ.items() if name not in keys} | {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "TRITON_URL": self.settings.triton_url,
+            "PANTHER_TRITON_KEY_FILE": self.settings.triton_key_file,
             "PANTHER_APP_ID": self.settings.app_id,
             "PANTHER_MODELS_DIR": self.settings.models_dir,
             "PANTHER_PARTITIONS": str(self.settings.partitions),
@@ -90,7 +97,8 @@ class System:
         """
 
         async def go() -> int:
-            scorer = ReplicaScorer(self.settings.triton_url, encode_deadline_s=60)
+            control = partial(TritonControl, headers=self.settings.triton_headers)
+            scorer = ReplicaScorer(self.settings.triton_url, encode_deadline_s=60, control=control)
             try:
                 users = await seed_states(self.kafka, self.settings, log, model, scorer)
             finally:

@@ -5,6 +5,7 @@ The wheel's `tritonserver` is used as it is; pytriton's own Python layer is neve
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -20,6 +21,7 @@ from infra.local.ports import LOOPBACK, pick_free, require_free
 from infra.local.process import ManagedProcess
 from infra.local.server import Server
 from infra.local.triton_health import canary_problem, dead_instances
+from panther_core.base.settings import TRITON_KEY_NAME, triton_headers
 
 CANARY = "canary"
 MODELS_IN_REPOSITORY = Path(__file__).resolve().parents[2] / "triton_models"
@@ -27,6 +29,10 @@ _START_DEADLINE_S = 120.0
 # Room for a micro-batch of 256 users with 2 KB each and its outputs; Triton's default of 1 MB would grow under load.
 _SHM_BYTES = 4 * 1024 * 1024
 _EXIT_TIMEOUT_S = 3
+# What a server with a key answers for its holders alone. Over gRPC whoever reaches the server may ask for inference,
+# health and metadata; over HTTP for health (HTTP is there for probes).
+_RESTRICTED_GRPC = "model-repository,model-config,shared-memory,statistics,trace,logging"
+_RESTRICTED_HTTP = f"metadata,inference,{_RESTRICTED_GRPC}"
 
 
 class TritonPorts(NamedTuple):
@@ -54,13 +60,16 @@ class TritonServer(Server):
         ports: TritonPorts = TritonPorts(),  # noqa: B008 - immutable
         load_models: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> None:
         """Nothing is started here.
 
         load_models: names to load at the start; None loads every model that has a version folder.
         env: variables for the server and its models, on top of this process's own.
+        key: asked of everybody who loads, unloads or configures anything; None lets everybody do it.
         """
         super().__init__(folder)
+        self.key = key
         self.model_repository, self.ports = model_repository.resolve(), ports
         self.load_models, self.env = load_models, dict(env or {})
         self.grpc_url = f"{LOOPBACK}:{ports.grpc}"
@@ -89,6 +98,12 @@ class TritonServer(Server):
             self.name, argv, self.log_path, env, cwd, leftovers=f"/dev/shm/{self.shm_prefix}*"
         )
 
+    def wait_ready(self) -> None:
+        """Return once the server answers; raises StartFailed. From then on `ps` does not show the key."""
+        super().wait_ready()
+        if self.key and self.process is not None:
+            hide_argument(self.process.ref.pid, self.key)
+
     def answer_problem(self) -> str | None:
         """None when the canary echoes, else what is wrong."""
         return canary_problem(self.grpc_url)
@@ -98,7 +113,7 @@ class TritonServer(Server):
         if problem := super().problem():
             return problem
         assert self.process is not None  # without a process there is a problem above
-        if dead := dead_instances(self.grpc_url, self.process.ref.pid):
+        if dead := dead_instances(self.grpc_url, self.process.ref.pid, triton_headers(self.key)):
             return f"reported ready, but with dead Python processes: {', '.join(dead)}; unload and load"
         return None
 
@@ -126,6 +141,11 @@ class TritonServer(Server):
         for option, port in zip(("http", "grpc", "metrics"), self.ports, strict=True):
             # Triton's default address is 0.0.0.0, which other machines can reach.
             options += [f"--{option}-address={LOOPBACK}", f"--{option}-port={port}"]
+        if self.key:
+            options += [
+                f"--grpc-restricted-protocol={_RESTRICTED_GRPC}:{TRITON_KEY_NAME}={self.key}",
+                f"--http-restricted-api={_RESTRICTED_HTTP}:{TRITON_KEY_NAME}={self.key}",
+            ]
         if not Path("/dev/nvidiactl").exists():
             options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         return options + [f"--load-model={name}" for name in dict.fromkeys((CANARY, *names))]
@@ -139,6 +159,21 @@ def seed_model(name: str, model_repository: Path) -> Path:
     if source.resolve() != target.resolve():
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     return target
+
+
+def hide_argument(pid: int, secret: str) -> None:
+    """Overwrite `secret` in the arguments of a process of ours, which every user of the machine can read.
+
+    Triton takes its key from an argument alone: not from the environment, not from a file. It keeps a copy of what it
+    has read, so its arguments may be changed. Does nothing where the kernel does not let a parent write to its child.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
+    with contextlib.suppress(OSError), Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        memory.seek(start)
+        arguments = memory.read(end - start)
+        memory.seek(start)
+        memory.write(arguments.replace(secret.encode(), b"*" * len(secret.encode())))
 
 
 def versioned_models(model_repository: Path) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def canary_problem(grpc_url: str) -> str | None:
     return None
 
 
-def dead_instances(grpc_url: str, server_pid: int) -> list[str]:
+def dead_instances(grpc_url: str, server_pid: int, headers: Mapping[str, str] | None = None) -> list[str]:
     """Loaded `model/version`s with fewer live Python processes than instances, as `name/1 (0 of 1)`.
 
-    `server_pid` is the process of a local server, in whose group the Python processes are counted. For a server that
-    does not answer, the list has one entry that says so.
+    `server_pid` is the process of a local server, in whose group the Python processes are counted; `headers` hold the
+    server's key, if it asks for one. For a server that does not answer, the list has one entry that says so.
     """
     from tritonclient.utils import InferenceServerException
 
@@ -55,10 +56,12 @@ def dead_instances(grpc_url: str, server_pid: int) -> list[str]:
     dead = []
     try:
         with _client(grpc_url) as client:
-            for model in client.get_model_repository_index(client_timeout=_TIMEOUT_S).models:
+            for model in client.get_model_repository_index(headers=headers, client_timeout=_TIMEOUT_S).models:
                 if model.state != "READY":
                     continue
-                config = client.get_model_config(model.name, model.version, client_timeout=_TIMEOUT_S).config
+                config = client.get_model_config(
+                    model.name, model.version, headers=headers, client_timeout=_TIMEOUT_S
+                ).config
                 if config.backend != "python":
                     continue
                 wanted = sum(g.count * max(1, len(g.gpus)) for g in config.instance_group)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ssl
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from panther_core.base.errors import BadInput
+
+#: name under which a Triton server of ours asks for its key (`--grpc-restricted-protocol`, `--http-restricted-api`)
+TRITON_KEY_NAME = "panther-key"
 
 
 class KafkaSettings(BaseSettings):
@@ -75,6 +81,16 @@ class PantherSettings(BaseSettings):
         validation_alias=AliasChoices("TRITON_URL", "PANTHER_TRITON_URL"),
         description="host:port of Triton's gRPC end point; several replicas comma separated",
     )
+    triton_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TRITON_KEY", "PANTHER_TRITON_KEY"),
+        description="what Triton asks of whoever loads and unloads models; not sent where not given",
+    )
+    triton_key_file: str = Field(
+        default="build/stack/triton.key",
+        validation_alias=AliasChoices("TRITON_KEY_FILE", "PANTHER_TRITON_KEY_FILE"),
+        description="file that holds the key, where `triton_key` is not given; `panther up` makes this one",
+    )
     standby_replicas: int = Field(
         default=0,
         description="workers that keep a copy of each partition's states, beside its own; the same for all workers",
@@ -94,3 +110,26 @@ class PantherSettings(BaseSettings):
     sweep_users_per_s: float = Field(
         default=200, description="users a worker moves to a new model version in the background; 0 = none", ge=0
     )
+
+    @property
+    def triton_headers(self) -> dict[str, str] | None:
+        """Header of the gRPC calls that Triton answers for holders of its key alone; None where no key is known.
+
+        Raises BadInput where the file of the key cannot be read.
+        """
+        if self.triton_key is not None:
+            return triton_headers(self.triton_key.get_secret_value())
+        try:
+            return triton_headers(Path(self.triton_key_file).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"expected Triton's key in {self.triton_key_file}, got {error}: run as the user who started Triton, or "
+                "set PANTHER_TRITON_KEY"
+            ) from None
+
+
+def triton_headers(key: str | None) -> dict[str, str] | None:
+    """The gRPC header that carries Triton's key; None without a key."""
+    return {f"triton-grpc-protocol-{TRITON_KEY_NAME}": key.strip()} if key and key.strip() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any, NoReturn
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -18,6 +19,7 @@ def run_worker(kafka: KafkaSettings, settings: PantherSettings, metrics_host: st
     from stream.ops.health import Health, make_http_server
     from stream.ops.logs import json_logging
     from stream.scorer.replicas import ReplicaScorer
+    from stream.scorer.triton_control import TritonControl
     from stream.worker.app import make_app
 
     health = Health()
@@ -26,7 +28,8 @@ def run_worker(kafka: KafkaSettings, settings: PantherSettings, metrics_host: st
     if metrics_port:
         server = make_http_server(health, metrics_host, metrics_port)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    scorer = ReplicaScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s)
+    control = partial(TritonControl, headers=settings.triton_headers)
+    scorer = ReplicaScorer(settings.triton_url, settings.score_deadline_s, settings.encode_deadline_s, control=control)
     app = make_app(kafka, settings, scorer, health, ending, scorer.problem)
     log: dict[str, Any] = {"loglevel": "info"}
     if settings.log_format == "json":

@@ -318,7 +318,7 @@ def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage)
 
 def test_roll_back_loads_a_retired_version_again(stage: Stage) -> None:
     system = stage.system
-    assert served(system.settings.triton_url)["panther_score"] == [2]
+    assert served(system.settings.triton_url, system.settings.triton_headers)["panther_score"] == [2]
     assert roll_back(system.kafka, system.settings, system.stack.model_repository) == 1
     part = stage.live.take(slice(4200, 4300))
     stage.produce(part)

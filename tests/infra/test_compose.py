@@ -44,12 +44,15 @@ def test_everything_is_published_on_loopback_alone() -> None:
 
 def test_images_are_pinned_and_what_is_built_exists() -> None:
     images = [service["image"] for service in SERVICES.values() if "image" in service]
-    assert images == ["apache/kafka:4.2.0"]
+    assert [re.fullmatch(r"apache/kafka:4\.2\.0@sha256:[0-9a-f]{64}", image) is not None for image in images] == [True]
     for path in _dockerfiles():
         text = path.read_text()
         bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
         assert bases
-        assert all(re.search(r":[0-9][\w.-]*$", base) for base in bases), bases
+        assert all(re.search(r":[0-9][\w.-]*@sha256:[0-9a-f]{64}$", base) for base in bases), bases
+        users = re.findall(r"^USER (\S+)", text, re.MULTILINE)
+        assert users == ["panther"], "nothing runs as root"
+        assert text.index("USER panther") > text.rindex("RUN "), "and nothing is installed as the one who runs it"
         for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE):
             for source in line.split()[:-1]:
                 assert (ROOT / source).exists(), f"{path.name} copies {source}"
@@ -71,6 +74,14 @@ def test_the_worker_is_asked_whether_it_is_alive_where_it_listens() -> None:
     port = worker["command"][worker["command"].index("--metrics-port") + 1]
     assert f"http://127.0.0.1:{port}/healthz" in worker["healthcheck"]["test"][-1]
     assert f"127.0.0.1:{port}:{port}" in worker["ports"], "Prometheus on the host reaches it, nobody else"
+
+
+def test_the_key_reaches_whom_it_must_and_is_in_no_environment() -> None:
+    assert COMPOSE["secrets"] == {"triton_key": {"environment": "PANTHER_TRITON_KEY"}}
+    with_key = {name for name, service in SERVICES.items() if "triton_key" in service.get("secrets", [])}
+    assert with_key == {"triton", "triton-gpu", "worker"}
+    assert SERVICES["worker"]["environment"]["PANTHER_TRITON_KEY_FILE"] == "/run/secrets/triton_key"
+    assert not any("TRITON_KEY" in service.get("environment", {}) for service in SERVICES.values())
 
 
 def test_named_volumes_are_declared() -> None:
@@ -118,10 +129,17 @@ def test_the_containers_health_check_works_on_a_real_server(triton: TritonUnderT
     if triton.server is None:
         return
     script = ROOT / "infra" / "docker" / "canary_check.py"
-    for url, code in ((triton.server.http_url, 0), ("http://127.0.0.1:1", 1)):
-        environment = {**os.environ, "TRITON_HTTP_URL": url}
+    (tmp_path / "key").write_text(str(triton.server.key))
+    (tmp_path / "other").write_text("another key")
+    for url, key, code in (
+        (triton.server.http_url, "key", 0),
+        (triton.server.http_url, "other", 1),
+        (triton.server.http_url, "none", 1),
+        ("http://127.0.0.1:1", "key", 1),
+    ):
+        environment = {**os.environ, "TRITON_HTTP_URL": url, "TRITON_KEY_FILE": str(tmp_path / key)}
         done = subprocess.run([sys.executable, str(script)], env=environment, cwd=tmp_path, check=False)
-        assert done.returncode == code
+        assert done.returncode == code, (url, key)
 
 
 def test_the_container_starts_triton_with_the_options_of_the_local_one(tmp_path: Path) -> None:
@@ -138,14 +156,20 @@ def test_the_container_starts_triton_with_the_options_of_the_local_one(tmp_path:
         **os.environ,
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "MODEL_REPOSITORY": str(models),
+        "TRITON_KEY_FILE": str(tmp_path / "key"),
     }
+    (tmp_path / "key").write_text("")
+    refused = subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode
+    assert "PANTHER_TRITON_KEY" in refused.stderr
+    (tmp_path / "key").write_text("secret\n")
     done = subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     given = set(done.stdout.split())
     assert {o for o in given if "load-model" in o} == {"--load-model=canary", "--load-model=deployed"}
     from infra.local.triton import TritonServer
 
-    local = TritonServer(models, tmp_path, TritonPorts.free())._options(tmp_path)
+    local = TritonServer(models, tmp_path, TritonPorts.free(), key="secret")._options(tmp_path)
     own_to_the_local_one = re.compile(
         r"backend-directory|shm-region|-(address|port)=|gpu-metrics|pinned-memory|model-repository"
     )

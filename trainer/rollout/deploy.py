@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from panther_core.base.odds import sigmoid
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
 GPU_MODELS = ("panther_encode", "panther_score")  # panther_explain runs for alerts only, which a CPU can do
+#: the header with Triton's key (PantherSettings.triton_headers); None for a server that asks for none
+Key = Mapping[str, str] | None
 TEMPLATES = Path(__file__).resolve().parents[2] / "triton_models"
 _LOAD_S, _CANARY_S = 120.0, 30.0
 
@@ -62,7 +64,7 @@ def export(artifact: Path, repository: Path, device: str = "cpu") -> int:
     return manifest.version
 
 
-def load(triton_url: str, manifest: Manifest, deadline_s: float = _LOAD_S) -> float:
+def load(triton_url: str, manifest: Manifest, key: Key = None, deadline_s: float = _LOAD_S) -> float:
     """Load the exported version beside those that serve; returns the seconds it took. Raises DeployError.
 
     `triton_url`: host:port of every server over the repository, comma separated, here and below. A server warms the
@@ -73,7 +75,7 @@ def load(triton_url: str, manifest: Manifest, deadline_s: float = _LOAD_S) -> fl
         wanted = f"version {manifest.version} to load and answer (if not, the versions before it go on serving)"
         with _client(url, wanted) as client:
             for model in MODELS:
-                client.load_model(model, client_timeout=deadline_s)
+                client.load_model(model, headers=key, client_timeout=deadline_s)
             _canary(client, manifest)
     return time.perf_counter() - started
 
@@ -104,18 +106,18 @@ def warm(triton_url: str, manifest: Manifest, seconds: float = 5.0) -> dict[str,
     return out
 
 
-def served(triton_url: str) -> dict[str, list[int]]:
+def served(triton_url: str, key: Key = None) -> dict[str, list[int]]:
     """Versions that every server has in service, by model. Raises DeployError."""
     found: list[set[tuple[str, int]]] = []
     for url in _each(triton_url):
         with _client(url, "a list of models") as client:
-            index = client.get_model_repository_index().models
+            index = client.get_model_repository_index(headers=key).models
             found.append({(e.name, int(e.version)) for e in index if e.name in MODELS and e.state == "READY"})
     common = set.intersection(*found)
     return {model: sorted(version for name, version in common if name == model) for model in MODELS}
 
 
-def unload(triton_url: str, repository: Path, version: int) -> None:
+def unload(triton_url: str, repository: Path, version: int, key: Key = None) -> None:
     """Take a version out of the repository and out of service; others go on serving. Raises DeployError."""
     for model in MODELS:
         folder = repository / model / str(version)
@@ -129,9 +131,9 @@ def unload(triton_url: str, repository: Path, version: int) -> None:
                 home = repository / model
                 if home.is_dir() and any(path.name.isdigit() for path in home.iterdir()):
                     # on a load the server compares the folder with what it serves, and drops versions that are gone
-                    client.load_model(model, client_timeout=_LOAD_S)
+                    client.load_model(model, headers=key, client_timeout=_LOAD_S)
                 else:
-                    client.unload_model(model)
+                    client.unload_model(model, headers=key)
 
 
 def _each(triton_url: str) -> list[str]:
@@ -144,7 +146,9 @@ def _client(url: str, wanted: str) -> Iterator[triton.InferenceServerClient]:
         try:
             yield client
         except InferenceServerException as error:
-            raise DeployError(f"expected {wanted} at {url}, got {error}: see the server's log") from None
+            locked = "is restricted" in str(error)
+            hint = "set PANTHER_TRITON_KEY or PANTHER_TRITON_KEY_FILE" if locked else "see the server's log"
+            raise DeployError(f"expected {wanted} at {url}, got {error}: {hint}") from None
 
 
 def _canary(client: triton.InferenceServerClient, manifest: Manifest, rows: int = 1) -> None:

@@ -98,7 +98,7 @@ def install(settings: PantherSettings, triton_repository: Path, artifact: Path) 
     manifest = load_manifest(artifact)
     deploy.export(artifact, triton_repository, settings.device)
     try:
-        deploy.load(settings.triton_url, manifest)
+        deploy.load(settings.triton_url, manifest, settings.triton_headers)
     except BaseException:
         for name in deploy.MODELS:  # or the next load finds the version that cannot be loaded
             shutil.rmtree(triton_repository / name / str(manifest.version), ignore_errors=True)

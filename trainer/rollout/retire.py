@@ -56,8 +56,9 @@ def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, pa
                 "reported: are all workers up, and PANTHER_SWEEP_USERS_PER_S above 0? Nothing was unloaded"
             )
         time.sleep(_EVERY_S)
-    old = sorted({v for found in deploy.served(settings.triton_url).values() for v in found} - {live})
+    key = settings.triton_headers
+    old = sorted({v for found in deploy.served(settings.triton_url, key).values() for v in found} - {live})
     for version in old:
-        deploy.unload(settings.triton_url, repository, version)
+        deploy.unload(settings.triton_url, repository, version, key)
         say(f"  version {version} is unloaded: every user is on version {live}")
     return old

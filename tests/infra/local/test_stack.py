@@ -65,6 +65,10 @@ def test_up_status_kill_up_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         code, answer = _cli("up", *here, *ports)
         assert (code, set(_states(answer).values())) == (0, {("healthy", True)}), answer
         groups = {part["name"]: part["pid"] for part in answer["parts"]}
+        key_file = Path(answer["triton_key_file"])
+        key = key_file.read_text()
+        assert len(key) >= 32
+        assert key_file.stat().st_mode & 0o777 == 0o600
         code, answer = _cli("up", *here, *ports)
         assert (code, set(_states(answer).values())) == (0, {("healthy", False)}), "up again starts nothing"
         code, answer = _cli("up", *here, *ports, "--kafka-port", kafka + 2)
@@ -79,6 +83,8 @@ def test_up_status_kill_up_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert group_members(groups["triton"]) == []
         groups |= {part["name"]: part["pid"] for part in answer["parts"]}
         assert shared_memory()
+        assert key_file.read_text() == key, "workers that run know it"
+        assert key not in (tmp_path / "run" / "state.json").read_text()
 
         _kill(groups["kafka"])
         code, answer = _cli("status", *here)

@@ -6,6 +6,9 @@ import os
 import signal
 import socket
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from infra.local.errors import PortInUse, StartFailed
 from infra.local.process import group_members
 from infra.local.triton import TritonPorts, TritonServer, versioned_models
 from infra.local.triton_health import canary_problem
+from panther_core.base.settings import triton_headers
 from tests.fixtures_stack import TritonUnderTest
 
 _CONFIG = """
@@ -70,6 +74,57 @@ def test_the_canary_answers_and_only_loopback_listens(triton: TritonUnderTest) -
             socket.create_connection((own, port), 1)
 
 
+def test_only_who_has_the_key_may_change_anything(triton: TritonUnderTest) -> None:
+    import tritonclient.grpc as client_module
+    from tritonclient.utils import InferenceServerException
+
+    server = _local(triton)
+    with client_module.InferenceServerClient(server.grpc_url) as client:
+        closed: list[Callable[..., object]] = [
+            client.get_model_repository_index,
+            lambda **k: client.load_model("canary", **k),
+            lambda **k: client.load_model("canary", config="{}", files={"file:1/model.py": b""}, **k),
+            lambda **k: client.unload_model("nobody", **k),
+            lambda **k: client.get_model_config("canary", **k),
+            lambda **k: client.get_inference_statistics("canary", **k),
+            lambda **k: client.register_system_shared_memory("x", "/x", 8, **k),
+            client.get_system_shared_memory_status,
+            client.get_cuda_shared_memory_status,
+            lambda **k: client.update_trace_settings(settings={"trace_level": "OFF"}, **k),
+            lambda **k: client.update_log_settings({"log_verbose_level": 0}, **k),
+        ]
+        for call in closed:
+            for headers in (None, triton_headers("another key")):
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    call(headers=headers)
+        assert client.get_model_repository_index(headers=triton.headers).models
+        assert client.is_server_ready()
+        assert client.get_model_metadata("canary").name == "canary"
+
+
+def test_http_answers_health_and_nothing_else(triton: TritonUnderTest) -> None:
+    server = _local(triton)
+    for path in ("", "/models/canary", "/models/canary/config", "/models/stats", "/logging", "/trace/setting"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{server.http_url}/v2{path}", timeout=5)
+    for path in ("/models/canary/infer", "/repository/index", "/repository/models/canary/load"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{server.http_url}/v2{path}", data=b"{}", timeout=5)
+    with urllib.request.urlopen(f"{server.http_url}/v2/health/ready", timeout=5) as reply:
+        assert reply.status == 200
+
+
+def test_the_key_is_in_no_process_list_and_no_log(triton: TritonUnderTest) -> None:
+    server = _local(triton)
+    assert server.process is not None
+    assert server.key
+    for pid in group_members(server.process.ref.pid):
+        assert server.key not in Path(f"/proc/{pid}/cmdline").read_text()
+        assert server.key not in Path(f"/proc/{pid}/environ").read_text()
+    assert "--grpc-restricted-protocol=" in Path(f"/proc/{server.process.ref.pid}/cmdline").read_text()
+    assert server.key not in server.log_path.read_text()
+
+
 def test_a_model_imports_the_very_panther_core_of_this_checkout(triton: TritonUnderTest) -> None:
     import tritonclient.grpc as client_module
 
@@ -78,9 +133,9 @@ def test_a_model_imports_the_very_panther_core_of_this_checkout(triton: TritonUn
     server = _local(triton)
     version = _add_model(server.model_repository, "imports_core", _MODEL)
     with client_module.InferenceServerClient(server.grpc_url) as client:
-        client.load_model("imports_core")
+        client.load_model("imports_core", headers=triton.headers)
         imported = (version / "imported").read_text()
-        client.unload_model("imports_core")
+        client.unload_model("imports_core", headers=triton.headers)
     assert Path(imported).resolve() == Path(str(panther_core.__file__)).resolve()
 
 
@@ -92,7 +147,7 @@ def test_a_killed_python_process_is_noticed_and_a_reload_heals_it(triton: Triton
     with client_module.InferenceServerClient(server.grpc_url) as client:
         if name not in _stubs(server):
             _add_model(server.model_repository, name, _MODEL)
-            client.load_model(name)
+            client.load_model(name, headers=triton.headers)
         os.kill(_stubs(server)[name], signal.SIGKILL)
         end_s = time.monotonic() + 5
         while name in _stubs(server) and time.monotonic() < end_s:
@@ -102,8 +157,8 @@ def test_a_killed_python_process_is_noticed_and_a_reload_heals_it(triton: Triton
         problem = server.problem()
         assert problem is not None
         assert ("not healthy" if name == "canary" else "other/1 (0 of 1)") in problem
-        client.unload_model(name)
-        client.load_model(name)
+        client.unload_model(name, headers=triton.headers)
+        client.load_model(name, headers=triton.headers)
     assert server.problem() is None
 
 
