@@ -22,7 +22,8 @@ class HoldBack(logging.Filter):
     """Lets one repeated warning or error of each library through every ten seconds, with the count of the others.
 
     What a library has not said within the last minute passes at once. Two lines are the same if their templates are;
-    arguments do not matter. `now_s`: a clock that does not go back.
+    arguments do not matter. Errors of aiokafka become warnings, since it tries all of them again by itself; what it
+    gives up raises, and is said as the error that stops the worker. `now_s`: a clock that does not go back.
     """
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -37,6 +38,8 @@ class HoldBack(logging.Filter):
         library = record.name.partition(".")[0]
         if library not in _HELD or record.levelno < logging.WARNING:
             return True
+        if library == "aiokafka":
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         now_s, line = self._now_s(), (record.name, str(record.msg))
         last_s, self._said_s[line] = self._said_s.get(line), now_s
         if last_s is None or now_s - last_s > _FORGET_S:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -34,6 +34,15 @@ class BatchHistogram(Collector):
         values = np.asarray(values, np.float64)
         counts = np.bincount(np.searchsorted(self._edges, values), minlength=len(self._counts))
         self._counts, self._sum = self._counts + counts, self._sum + float(values.sum())
+
+    def counts(self) -> NDArray[np.int64]:
+        """Values counted so far in each bucket, the last one above all edges."""
+        return self._counts.copy()
+
+    def edge_above(self, share: float, counts: NDArray[np.int64]) -> str:
+        """The edge, as text with its unit, below which at least `share` of `counts` lie."""
+        place = int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
+        return f"{self._edges[place] * 1000:g} ms" if place < len(self._edges) else f"over {self._edges[-1]:g} s"
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What the library asks for at each scrape."""

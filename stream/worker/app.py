@@ -20,6 +20,7 @@ from stream.faust_parts.internals import Arrivals, DrainingApp, LowLatencyTransp
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
 from stream.ops.ending import Ending
+from stream.ops.flood import DeadLetterNotice
 from stream.ops.health import Health
 from stream.scorer.encode_batcher import EncodeBatcher
 from stream.worker.acker import Acker
@@ -133,7 +134,8 @@ def make_app(
         processor = Processor(app, models, batcher, producer, store, published)
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
-        watch = Watch(app, table, models, acker, health, server_problem)
+        notice = DeadLetterNotice()
+        watch = Watch(app, table, models, acker, health, server_problem, notice)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
         # tasks of the agent, because `@app.task` starts its tasks only after recovery and after the first events
         tasks = {

@@ -57,6 +57,7 @@ def test_an_outage_writes_a_line_every_ten_seconds_with_the_count_of_the_others(
             record = line("aiokafka.client", template, tick)
             if held.filter(record):
                 written.append((clock.now_s, record.getMessage()))
+                assert record.levelname == "WARNING", "aiokafka tries again by itself"
     assert [at_s for at_s, _ in written] == pytest.approx([0, 0, 10, 20, 30, 40, 50], abs=0.11)
     assert written[0][1] == "Unable connect to node with id 0"
     assert written[2][1].startswith("Unable connect to node with id 100 (and 198 lines like this or others of aiokafka")
