@@ -126,6 +126,33 @@ def fuzz(
 
 
 @app.command()
+def hotkey(
+    folder: RunFolder = Path("build/bench-hotkey"),
+    users: Users = 2000,
+    seconds: Annotated[float, typer.Option(min=5, help="Length of each row.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Others at 500/s beside a hot user, a hot merchant, a producer of garbage: what it costs the others."""
+    from bench.system.hotkey import run_hotkey
+
+    emit(run_hotkey(folder, users, seconds), as_json)
+
+
+@app.command()
+def cases(
+    folder: RunFolder = Path("build/cases"),
+    only: Annotated[list[str] | None, typer.Option(help="Name of a case; may be repeated. All if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What people's clusters, producers and peers do to the stream; exit code 0 only if each case is ok."""
+    from bench.cases.suite import run_cases
+
+    result = run_cases(folder, only or ())
+    emit(result, as_json)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+@app.command()
 def replay(
     folder: RunFolder = Path("build/bench-replay"),
     users: Users = 2000,

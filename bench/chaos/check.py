@@ -21,7 +21,7 @@ from bench.chaos.offline_run import OfflineRun, as_consumed, run_offline
 from panther_core.data.decision import Alert, Decision, Degraded, values_of
 from panther_core.data.schema import hash64
 from panther_core.decide.records import alert_id
-from panther_core.kafka.answers import Position, decode_alert, decode_decision, position_of
+from panther_core.kafka.answers import Position, decode_alert, decode_decision
 from panther_core.kafka.reading import KafkaRecord
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
@@ -58,8 +58,8 @@ def conserved(evidence: ChaosEvidence, serving: ServingModel) -> dict[str, Any]:
     """Verdict on outcomes alone: every record must have a decision or a dead letter. For records of any kind."""
     wrong = Findings()
     intake = read_batch(as_consumed(evidence.inputs), serving.schema, serving.risk)
-    _check_dead(intake, evidence.dead, wrong)
-    answered, valid = set(_by_position(evidence.decisions)), {(r.partition, r.offset) for r in intake.records}
+    _check_dead(intake, evidence, wrong)
+    answered, valid = set(_by_position(evidence, evidence.decisions)), {(r.partition, r.offset) for r in intake.records}
     for at in valid - answered:
         wrong.add("lost", at)
     for at in answered - valid:
@@ -77,13 +77,15 @@ def conserved(evidence: ChaosEvidence, serving: ServingModel) -> dict[str, Any]:
 def check(evidence: ChaosEvidence, serving: ServingModel, model: PantherModel) -> dict[str, Any]:
     """The full verdict as JSON: `ok`, counts, and `wrong` with examples; docs/chaos.md describes each kind."""
     offline, wrong = run_offline(evidence.inputs, serving, model), Findings()
-    answers = _by_position(evidence.decisions)
+    answers = _by_position(evidence, evidence.decisions)
     decisions = _check_decisions(offline, answers, wrong)
-    _check_alerts(offline, decisions, _by_position(evidence.alerts), wrong)
-    _check_dead(offline.intake, evidence.dead, wrong)
+    _check_alerts(offline, decisions, _by_position(evidence, evidence.alerts), wrong)
+    _check_dead(offline.intake, evidence, wrong)
     newest = _newest(evidence.changelog)
     behind, apart = _check_states(offline, newest, decisions, serving, wrong)
     _check_stores(newest, evidence, wrong)
+    if evidence.counted_trimmed != len(evidence.trimmed):
+        wrong.add("trimmed_uncounted", f"{len(evidence.trimmed)} deleted, {evidence.counted_trimmed} counted")
     kept = int(offline.replayed.kept.sum())
     return {
         "ok": not wrong.count.total(),
@@ -100,8 +102,10 @@ def check(evidence: ChaosEvidence, serving: ServingModel, model: PantherModel) -
         "states_behind": behind,
         "cached_apart": apart,
         "not_identical": wrong.not_identical,
+        "trimmed": len(evidence.trimmed),
         "lost": wrong.count["lost"],
         "contradicted": wrong.count["contradicted"],
+        "somebody_elses": wrong.count["wrong_transaction"] + wrong.count["decision_of_nothing"],
         "states_wrong": wrong.count["state"] + wrong.count["state_missing"],
         "wrong": dict(wrong.count),
         "examples": dict(wrong.examples),
@@ -119,10 +123,10 @@ def _newest(changelog: Records) -> dict[bytes, bytes]:
     return out
 
 
-def _by_position(records: Records) -> dict[Position, list[bytes]]:
+def _by_position(evidence: ChaosEvidence, records: Records) -> dict[Position, list[bytes]]:
     out: dict[Position, list[bytes]] = defaultdict(list)
     for record in records:
-        out[position_of(record)].append(record.value or b"")
+        out[evidence.position(record)].append(record.value or b"")
     return out
 
 
@@ -165,7 +169,8 @@ def _facts_of(decision: Decision) -> tuple[Any, ...]:
 
 def _check_decision(offline: OfflineRun, row: int, decision: Decision, wrong: Findings) -> None:
     expected, at = values_of(offline.replayed.decision[row]), offline.position(row)
-    if decision.transaction_id != offline.intake.transactions[row].transaction_id:
+    transaction = offline.intake.transactions[row]
+    if (decision.transaction_id, decision.user_id) != (transaction.transaction_id, transaction.user_id):
         wrong.add("wrong_transaction", at)
     told = {name: getattr(decision, name) for name in ("history_len", "cold_start", "late")}
     if wanted := {name: expected[name] for name, value in told.items() if expected[name] != value}:
@@ -200,12 +205,12 @@ def _check_alerts(
             wrong.add("decision_without_alert", at)
 
 
-def _check_dead(intake: Intake, dead: Records, wrong: Findings) -> None:
+def _check_dead(intake: Intake, evidence: ChaosEvidence, wrong: Findings) -> None:
     """Every record that intake refuses needs a dead letter with its code and bytes; no other record may have one."""
     expected = {(d.record.partition, d.record.offset): d for d in intake.dead}
     found = set()
-    for record in dead:
-        at, code = position_of(record), dict(record.headers).get("code", b"").decode()
+    for record in evidence.dead:
+        at, code = evidence.position(record), dict(record.headers).get("code", b"").decode()
         found.add(at)
         if at not in expected:
             wrong.add("dead_letter_of_a_good_record", (at, code))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from rocksdict import AccessType, Options, Rdict
 
+from bench.chaos.inputs import EPOCH, Cut, InputLog
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS, changelog_of
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, changelog_of
 from panther_core.kafka.answers import Position, position_of
 from panther_core.kafka.reading import KafkaRecord, read_topic
 
 Records = list[KafkaRecord]
+Place = tuple[str, int, int]
+"""Topic, partition and offset of a record on an output topic."""
 
 
 @dataclass(frozen=True)
 class ChaosEvidence:
-    """Records of each topic, by partition and offset; `stores` maps user to state, once for each store folder."""
+    """Records of each topic, by partition and offset; `stores` maps user to state, once for each store folder.
+
+    Positions are those of bench.chaos.inputs: offsets of a topic made anew are shifted.
+    """
 
     inputs: Records
     decisions: Records
@@ -26,26 +33,50 @@ class ChaosEvidence:
     dead: Records
     changelog: Records
     stores: list[dict[bytes, bytes]]
+    trimmed: frozenset[Position] = frozenset()
+    """Inputs that were deleted before they were read; not among `inputs`."""
+    counted_trimmed: int = 0
+    """How many of those the workers counted."""
+    cuts: tuple[Cut, ...] = ()
+
+    def position(self, record: KafkaRecord) -> Position:
+        """Position of the input that a decision, an alert or a dead letter answers."""
+        partition, offset = position_of(record)
+        place = record.topic, record.partition
+        return partition, offset + EPOCH * sum(record.offset >= cut.get(place, 0) for cut in self.cuts)
 
     def appended_ms(self) -> dict[Position, int]:
         """Time at which the first decision of each input was appended, by the broker's clock."""
         first: dict[Position, int] = {}
         for record in self.decisions:
-            at = position_of(record)
+            at = self.position(record)
             first[at] = min(record.timestamp, first.get(at, record.timestamp))
         return first
 
 
-async def read_evidence(kafka: KafkaSettings, app_id: str, folders: list[Path]) -> ChaosEvidence:
-    """Read all topics, and the stores in `folders`, whose workers must have stopped."""
+async def read_evidence(
+    kafka: KafkaSettings, app_id: str, folders: list[Path], inputs: InputLog, forged: Set[Place] = frozenset()
+) -> ChaosEvidence:
+    """Read all topics, and the stores in `folders`, whose workers must have stopped.
+
+    `inputs`: what has been noted so far; the rest is read. `forged`: records that no worker has written.
+    """
     stores = await asyncio.to_thread(lambda: [read_store(path) for f in folders for path in sorted(f.glob("**/*.db"))])
+    await inputs.collect()
+
+    async def own(topic: str) -> Records:
+        return [r for r in await read_topic(kafka, topic) if (r.topic, r.partition, r.offset) not in forged]
+
     return ChaosEvidence(
-        inputs=await read_topic(kafka, TRANSACTIONS),
-        decisions=await read_topic(kafka, SCORES),
-        alerts=await read_topic(kafka, ALERTS),
-        dead=await read_topic(kafka, DEAD_LETTERS),
-        changelog=await read_topic(kafka, changelog_of(app_id)),
+        inputs=inputs.records,
+        decisions=await own(SCORES),
+        alerts=await own(ALERTS),
+        dead=await own(DEAD_LETTERS),
+        changelog=await own(changelog_of(app_id)),
         stores=stores,
+        trimmed=inputs.trimmed,
+        counted_trimmed=inputs.counted_trimmed,
+        cuts=tuple(inputs.cuts),
     )
 
 

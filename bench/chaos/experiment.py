@@ -19,14 +19,16 @@ from bench.chaos.stage import ChaosStage, running_stage
 from bench.chaos.traffic import send, traffic_of
 from bench.chaos.troubles import TROUBLES, schedule
 from bench.load import Disturbance, Load, label_delay_ms, long_table
+from bench.waits import Stuck, end, within
 from infra.local.training import train_once
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable
-from panther_core.kafka.answers import position_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
 
+_CLOSING_S, _READING_S = 120.0, 300.0
+_LIMIT_S, _TROUBLE_S = 600.0, 60.0  # of the load in all, beside its own length: at most so much, and for each trouble
 _BEFORE_S, _AFTER_S = 8.0, 5.0  # load without trouble: while workers start, and after the last trouble
 
 
@@ -58,6 +60,7 @@ def run_chaos(folder: Path, plan: ChaosPlan) -> dict[str, Any]:
     verdict = check(evidence, load_serving_model(version), PantherModel.load(version))
     return {
         **verdict,
+        "ok": verdict["ok"] and not seen["stuck"],
         "troubles": _troubles(evidence, disturbances, began_s),
         **seen,
         "seed": plan.seed,
@@ -70,28 +73,49 @@ def run_chaos(folder: Path, plan: ChaosPlan) -> dict[str, Any]:
 async def _run(
     folder: Path, plan: ChaosPlan, table: TransactionTable
 ) -> tuple[ChaosEvidence, list[Disturbance], dict[str, Any]]:
-    over = asyncio.Event()
     async with running_stage(folder, plan.workers, plan.replicas, plan.partitions) as stage:
         system = stage.system
         watchers = [asyncio.create_task(stage.supervise()), asyncio.create_task(stage.watch_owners())]
+        load = asyncio.create_task(_load(stage, plan, table))
+        limit_s = plan.seconds + _LIMIT_S + plan.kills * _TROUBLE_S
         try:
-            async with asyncio.TaskGroup() as tasks:
-                sender = tasks.create_task(send(system.kafka, traffic_of(table, plan.seed), plan.rate, over.is_set))
-                disturbances = await _trouble(stage, plan)
-                over.set()
-            say(f"  {sender.result()} records sent; waiting for their decisions")
-            await stage.wait_until_decided()
+            await asyncio.wait([load, *watchers], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for watcher in watchers:
-                watcher.cancel()
-            ended = await asyncio.gather(*watchers, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception):  # without its supervisor a run proves nothing
+            # Not `cancel` and `gather`: a client of aiokafka that is being closed swallows a cancellation of its caller
+            # (AIOKafkaClient.close), and a watcher would go on, and be waited for, for ever.
+            await end(load, *watchers)
+        for task in (*watchers, load):
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if error is not None:  # without its supervisor a run proves nothing
                 raise error
-        seen = {"restarts": stage.restarts, "moved": stage.moved, "caches": await asyncio.to_thread(stage.caches)}
-        await asyncio.to_thread(system.stop_workers)
+        if load.cancelled():
+            raise Stuck(f"expected the load and its troubles to end within {limit_s:.0f} s, waited in vain")
+        disturbances = load.result()
+        say("  stopping the workers")
+        caches = await within(_CLOSING_S, "Triton's metrics", asyncio.to_thread(stage.caches))
+        await within(_CLOSING_S, "the workers to stop", asyncio.to_thread(system.stop_workers))
+        say("  reading what they left behind")
         folders = [folder / name for name in stage.names]
-        return await read_evidence(system.kafka, system.settings.app_id, folders), disturbances, seen
+        reading = read_evidence(system.kafka, system.settings.app_id, folders, stage.inputs, stage.forged)
+        evidence = await within(_READING_S, "all topics to be read", reading)
+        seen = {"restarts": stage.restarts, "moved": stage.moved, "caches": caches, "stuck": stage.stuck}
+        return evidence, disturbances, seen
+
+
+async def _load(stage: ChaosStage, plan: ChaosPlan, table: TransactionTable) -> list[Disturbance]:
+    """Send the traffic, make the troubles, and wait for the last decision."""
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        records = traffic_of(table, plan.seed)
+        sender = tasks.create_task(send(stage.system.kafka, records, plan.rate, over.is_set, stage.flow))
+        disturbances = await _trouble(stage, plan)
+        over.set()
+    say(f"  {sender.result()} records sent; waiting for their decisions")
+    try:
+        await stage.wait_until_decided()
+    except Stuck as error:
+        stage.note_stuck(f"in the end: {error}")
+    return disturbances
 
 
 async def _trouble(stage: ChaosStage, plan: ChaosPlan) -> list[Disturbance]:
@@ -101,7 +125,11 @@ async def _trouble(stage: ChaosStage, plan: ChaosPlan) -> list[Disturbance]:
     for at_s, name in zip(times, schedule(plan.kills, plan.kinds, plan.seed), strict=True):
         await asyncio.sleep(began_s + at_s - time.monotonic())
         begin_s = time.time()
-        what = await TROUBLES[name](stage, rng)
+        try:
+            what = await TROUBLES[name](stage, rng)
+        except Stuck as error:
+            what = f"stuck: {error}"
+            stage.note_stuck(f"{name}: {error}")
         disturbances.append(Disturbance(name, begin_s, time.time(), what))
         say(f"  {time.monotonic() - began_s:5.1f} s  {name}: {what} (from {begin_s:.1f})")
     await asyncio.sleep(max(began_s + plan.seconds - time.monotonic(), _AFTER_S))
@@ -116,14 +144,15 @@ def _troubles(evidence: ChaosEvidence, disturbances: list[Disturbance], began_s:
     that did not happen.
     """
     appended, out = evidence.appended_ms(), []
-    live = {position_of(r) for r in evidence.decisions if is_live(r)}
+    live = {evidence.position(r) for r in evidence.decisions if is_live(r)}
     partitions = {r.partition for r in evidence.inputs}
     for disturbance in disturbances:
         first: dict[int, int] = {}
         alive: list[int] = []
         for record in evidence.inputs:
             at = record.partition, record.offset
-            if record.timestamp >= disturbance.begin_s * 1000 and at in appended:
+            # at a foolish timestamp the decision comes before the record
+            if disturbance.begin_s * 1000 <= record.timestamp <= appended.get(at, 0):
                 first[at[0]] = min(appended[at], first.get(at[0], appended[at]))
                 if at in live:
                     alive.append(appended[at])

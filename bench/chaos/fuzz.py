@@ -157,11 +157,11 @@ def fuzz_intake(records: Iterator[KeyedRecord], serving: ServingModel) -> dict[s
 async def _through_kafka(folder: Path, version: Path, messages: int, seed: int) -> dict[str, Any]:
     async with running_stage(folder, workers=1, replicas=1, partitions=8) as stage:
         (worker,) = stage.system.workers.values()
-        sent = await send(stage.system.kafka, damaged_records(messages, seed), 2000, lambda: False)
+        sent = await send(stage.system.kafka, damaged_records(messages, seed), 2000, lambda: False, stage.flow)
         await stage.wait_until_decided()
         crashes = 0 if worker.alive() else 1
         await asyncio.to_thread(stage.system.stop_workers)
         folders = [folder / name for name in stage.names]
-        evidence = await read_evidence(stage.system.kafka, stage.system.settings.app_id, folders)
+        evidence = await read_evidence(stage.system.kafka, stage.system.settings.app_id, folders, stage.inputs)
     verdict = await asyncio.to_thread(conserved, evidence, load_serving_model(version))
     return verdict | {"ok": verdict["ok"] and not crashes and sent == verdict["inputs"], "crashes": crashes}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.chaos.evidence import Records
+from bench.chaos.inputs import EPOCH
 from offline.replay.replayer import Replayed, Replayer
 from panther_core.data.events import Transaction, event_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
@@ -56,7 +57,7 @@ def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> 
     replayed = replayer.decide(_table(intake.transactions))
     memory = replayer.memory()
     offsets = np.array([record.offset for record in intake.records], np.int64)
-    memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]]
+    memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]] % EPOCH
     users = memory["users"].tolist()
     newest: dict[tuple[int, int], int] = {}
     first = []

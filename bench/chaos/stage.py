@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import psutil
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
+from bench.chaos.evidence import Place
+from bench.chaos.inputs import InputLog
 from bench.chaos.proxy import Proxy
+from bench.chaos.traffic import Flow
+from bench.topics import admin_of, unread
+from bench.waits import Stuck, within
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK, pick_free
 from infra.local.process import ManagedProcess
@@ -27,11 +31,14 @@ from infra.local.system import System, fresh_app_id
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core.base.console import say
 from panther_core.data.topics import TRANSACTIONS
+from stream.faust_parts.producer import Outgoing, make_producer
 
 _SUPERVISE_S = 0.2
 _OWNERS_S = 1.0
 _TRIES = 3  # starts of the stack: a server may be killed again while it starts
 _PATIENCE_S = 90.0
+_ANSWER_S = 30.0  # for one question to Kafka
+_STORED_S = 120.0  # longer than any trouble keeps Kafka down
 
 
 class ChaosStage:
@@ -44,7 +51,15 @@ class ChaosStage:
         self.down: set[str] = set()  # parts that a trouble keeps down
         self.restarts: list[str] = []
         self.moved = 0  # partitions that went to another worker
+        self.stuck: list[str] = []  # what was waited for in vain
+        self.flow, self.inputs = Flow(), InputLog(system.kafka)
+        self.forged: set[Place] = set()  # records on output topics that no worker has written
         self._starting = asyncio.Lock()
+
+    def note_stuck(self, what: str) -> None:
+        """Something was waited for in vain: the run goes on, and is not ok."""
+        self.stuck.append(what)
+        say(f"  stuck: {what}")
 
     def start_workers(self, count: int) -> None:
         """Start `count` workers, named worker-0 and up."""
@@ -89,31 +104,24 @@ class ChaosStage:
                     return
 
     async def lag(self) -> int:
-        """Records that the group has not committed yet. Raises OSError, KafkaError where Kafka does not say."""
+        """Records that the group has not committed yet. Raises OSError, KafkaError, Stuck where Kafka does not say."""
         kafka, group = self.system.kafka, self.system.settings.app_id
-        async with AIOKafkaConsumer(**kafka.client_options(), group_id=group, enable_auto_commit=False) as consumer:
-            parts = [TopicPartition(TRANSACTIONS, p) for p in range(self.system.settings.partitions)]
-            ends = await consumer.end_offsets(parts)
-            return sum([ends[part] - (await consumer.committed(part) or 0) for part in parts])
+        return await within(_ANSWER_S, "Kafka to say the group's lag", unread(kafka, group))
 
     async def watch_owners(self) -> None:
         """Count the partitions that move from one worker to another; runs until it is cancelled."""
         owners: dict[int, str] = {}
         while True:
             await asyncio.sleep(_OWNERS_S)
-            with contextlib.suppress(OSError, KafkaError):
-                for partition, owner in (await self._owners()).items():
+            with contextlib.suppress(OSError, KafkaError, Stuck):
+                for partition, owner in (await within(_ANSWER_S, "Kafka to name the owners", self._owners())).items():
                     self.moved += owners.get(partition, owner) != owner
                     owners[partition] = owner
 
     async def _owners(self) -> dict[int, str]:
-        admin = AIOKafkaAdminClient(**self.system.kafka.client_options())
-        await admin.start()
-        try:
+        async with admin_of(self.system.kafka) as admin:
             (reply,) = await admin.describe_consumer_groups([self.system.settings.app_id])
-            members = reply.groups[0][5]
-        finally:
-            await admin.close()
+        members = reply.groups[0][5]
         owners: dict[int, str] = {}
         for member, _, _, _, assignment in members:
             if assignment:
@@ -125,24 +133,72 @@ class ChaosStage:
         """Counters of each Triton replica's cache of users, since that server started."""
         out = []
         for url in self._metrics_urls:
-            with urllib.request.urlopen(url, timeout=5) as page:
-                lines = page.read().decode().splitlines()
-            values = [line.rpartition(" ") for line in lines if line.startswith("panther_cache_")]
+            values = [line.rpartition(" ") for line in _fetch(url) if line.startswith("panther_cache_")]
             out.append({name.partition("{")[0].removeprefix("panther_cache_"): int(float(v)) for name, _, v in values})
         return out
 
     async def wait_until_decided(self) -> None:
-        """Wait until the group has committed everything, or its lag has not changed for `_PATIENCE_S`."""
-        last, heard_s = -1, time.monotonic()
+        """Wait until the group has committed everything. Raises Stuck when its lag stays as it is."""
+        last, why, heard_s = -1, "", time.monotonic()
         while time.monotonic() < heard_s + _PATIENCE_S:
-            with contextlib.suppress(OSError, KafkaError):
+            try:
                 lag = await self.lag()
+            except (OSError, KafkaError, Stuck) as error:
+                why = f" ({error})"
+            else:
                 if lag == 0:
                     return
                 if lag != last:
-                    last, heard_s = lag, time.monotonic()
+                    last, why, heard_s = lag, "", time.monotonic()
             await asyncio.sleep(0.5)
-        say(f"  gave up: {last} records are still uncommitted, and nothing has moved for {_PATIENCE_S:.0f} s")
+        raise Stuck(f"expected all records decided and committed, {last} are not, for {_PATIENCE_S:.0f} s{why}")
+
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """While the context is open, nothing is sent, and all that was sent is decided. Raises Stuck if it is not."""
+        async with self.flow.held():
+            await self.wait_until_decided()
+            yield
+
+    @contextlib.asynccontextmanager
+    async def workers_down(self, signum: signal.Signals) -> AsyncIterator[None]:
+        """While the context is open, no worker runs; they end by this signal, SIGTERM or SIGKILL."""
+        with contextlib.ExitStack() as down:
+            for name in self.names:
+                down.enter_context(self.kept_down(name))
+            for name in self.names:
+                if signum == signal.SIGKILL:
+                    self.kill(name)
+                elif name in self.system.workers:
+                    await asyncio.to_thread(self.system.stop_worker, name)
+            yield
+
+    async def store(
+        self,
+        records: Iterable[tuple[str, Outgoing]],
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> list[Place]:
+        """Write records to topics as any producer may; where each is stored. Raises Stuck where Kafka is not there."""
+
+        async def go() -> list[Place]:
+            async with make_producer(self.system.kafka) as producer:
+                sent = [
+                    (topic, await producer.send(topic, value, key, partition, timestamp_ms, headers))
+                    for topic, (key, value, headers) in records
+                ]
+                return [(topic, at.partition, at.offset) for topic, at in [(t, await done) for t, done in sent]]
+
+        return await within(_STORED_S, "records to be stored", go())
+
+    async def metric(self, name: str) -> float:
+        """Sum of a metric over all workers that answer."""
+        total = 0.0
+        for worker in self.names:
+            with contextlib.suppress(OSError):
+                page = await asyncio.to_thread(_fetch, self.system.metrics_urls[worker] + "/metrics")
+                total += sum(float(line.rpartition(" ")[2]) for line in page if re.match(rf"{name}[ {{]", line))
+        return total
 
     def kill(self, name: str, signum: signal.Signals = signal.SIGKILL) -> None:
         """Signal a part of the stack and its helpers, or a worker."""
@@ -191,6 +247,11 @@ async def running_stage(folder: Path, workers: int, replicas: int, partitions: i
         stage = ChaosStage(system, proxies, [first, *(server.metrics_url for server in more)])
         stage.start_workers(workers)
         yield stage
+
+
+def _fetch(url: str) -> list[str]:
+    with urllib.request.urlopen(url, timeout=5) as page:
+        return page.read().decode().splitlines()  # type: ignore[no-any-return]
 
 
 def _is_running(pid: int) -> bool:

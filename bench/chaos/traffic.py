@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 
+from bench.waits import within
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.generator.malformed import malformed
@@ -22,6 +24,7 @@ KeyedRecord = tuple[bytes | None, bytes]
 _COPIES, _LATE, _BAD = 0.02, 0.02, 0.01  # shares of the records that are sent twice, are late, are malformed
 _LATE_MS = 3 * DAY_MS
 _TICK_S = 0.01
+_STORED_S = 120.0  # longer than any trouble keeps Kafka down
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,17 +58,56 @@ def key_of(payload: bytes) -> bytes | None:
         return b"unreadable"
 
 
-async def send(kafka: KafkaSettings, records: Iterator[KeyedRecord], rate: float, stop: Callable[[], bool]) -> int:
+class Flow:
+    """Lets a trouble hold the sender back for a while: the sender waits, and its schedule moves on by that time."""
+
+    def __init__(self) -> None:
+        self._open, self._quiet, self._ended = asyncio.Event(), asyncio.Event(), False
+        self._open.set()
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """While the context is open, nothing is sent. Raises Stuck when what is under way is not stored in time."""
+        self._quiet.clear()
+        self._open.clear()
+        try:
+            if not self._ended:
+                await within(_STORED_S, "the sender's records to be stored", self._quiet.wait())
+            yield
+        finally:
+            self._open.set()
+
+    async def wait(self, pending: set[asyncio.Future[object]]) -> float:
+        """The sender's part: where it is held, wait until it may go on; returns how many seconds that took."""
+        if self._open.is_set():
+            return 0.0
+        held_s = time.monotonic()
+        await asyncio.gather(*pending)
+        self._quiet.set()
+        await self._open.wait()
+        return time.monotonic() - held_s
+
+    def end(self) -> None:
+        """Nothing will be sent any more: whoever holds the flow need not wait for it."""
+        self._ended = True
+        self._quiet.set()
+
+
+async def send(
+    kafka: KafkaSettings, records: Iterator[KeyedRecord], rate: float, stop: Callable[[], bool], flow: Flow
+) -> int:
     """Send at `rate` a second until `stop`, even while the broker is down; returns how many records are stored.
 
-    Open loop: a record that could not be sent on time is sent as soon as possible.
+    Open loop: a record that could not be sent on time is sent as soon as possible. Raises Stuck where Kafka does not
+    take the last records in time.
     """
     producer = make_producer(kafka)
-    await producer.start()
+    await within(_STORED_S, "the sender to reach Kafka", producer.start())
     started, sent = time.monotonic(), 0
     pending: set[asyncio.Future[object]] = set()
     try:
         for key, value in records:
+            started += await flow.wait(pending)
             ahead = started + sent / rate - time.monotonic()
             if ahead > 0:
                 await asyncio.sleep(max(ahead, _TICK_S))
@@ -75,7 +117,8 @@ async def send(kafka: KafkaSettings, records: Iterator[KeyedRecord], rate: float
             pending.add(future)
             future.add_done_callback(lambda f: None if f.cancelled() or f.exception() else pending.discard(f))
             sent += 1
-        await asyncio.gather(*pending)
+        await within(_STORED_S, f"the last {len(pending)} records to be stored", asyncio.gather(*pending))
     finally:
-        await producer.stop()
+        flow.end()
+        await within(_STORED_S, "the sender to end", producer.stop())
     return sent

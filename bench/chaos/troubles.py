@@ -1,5 +1,7 @@
 """The troubles of `panther chaos`, one function each; it returns when the cause is gone, while effects may last.
 
+Here are those of processes, disks and networks; log_troubles.py has those that come through Kafka.
+
 None needs root: they signal processes of this user, cut connections in a proxy on loopback, and stand in for a full
 disk with a file size limit on the running worker (prlimit). RocksDB's write fails in the same call as on a full disk,
 with EFBIG in place of ENOSPC.
@@ -17,6 +19,7 @@ from typing import Protocol
 
 import psutil
 
+from bench.chaos.log_troubles import LOG_TROUBLES
 from bench.chaos.proxy import Cut
 from bench.chaos.stage import ChaosStage
 
@@ -129,6 +132,7 @@ async def worker_paused(stage: ChaosStage, rng: random.Random) -> str:
 _ALL: tuple[Trouble, ...] = (
     *(worker_killed, state_deleted, worker_paused, disk_full, broker_killed),
     *(triton_killed, stub_killed, triton_slow, network_cut),
+    *LOG_TROUBLES,
 )
 TROUBLES: dict[str, Trouble] = {trouble.__name__: trouble for trouble in _ALL}
 

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra.local.errors import StackError
 from panther_core.base.errors import PantherError
+from panther_core.data.events import Transaction
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from stream.tools.produce import Produced
@@ -31,13 +32,22 @@ _FLUSH_S = 30.0
 SPAWN = multiprocessing.get_context("spawn")
 
 
+Encode = Callable[[Transaction], bytes]
+
+
 def send_at_rate(
-    bootstrap: str, table: TransactionTable, rate: float, stop: Callable[[], bool], topic: str = TRANSACTIONS
+    bootstrap: str,
+    table: TransactionTable,
+    rate: float,
+    stop: Callable[[], bool],
+    topic: str = TRANSACTIONS,
+    encode: Encode | None = None,
 ) -> Produced:
     """Send the rows of `table` in order, `rate` a second, until all are durable or `stop` returns true.
 
     `bootstrap` is the local broker. Keys, partitions and timestamps (the time each row was due) are those of
-    `stream.tools.produce`. Raises StackError when records could not be stored.
+    `stream.tools.produce`; so are values, but where `encode` makes others. Raises StackError when records could not be
+    stored.
     """
     failed: list[str] = []
 
@@ -62,7 +72,7 @@ def send_at_rate(
         problem = error.args[0]
     if problem is not None:
         raise StackError(f"expected topic {topic} at {bootstrap}, got {problem}: is the broker up?")
-    encode, rows = msgspec.json.Encoder().encode, table.rows()
+    encode, rows = encode or msgspec.json.Encoder().encode, table.rows()
     started_s, sent, late_s = time.time(), 0, 0.0
     while sent < len(table) and not failed and not stop():
         ahead_s = started_s + sent / rate - time.time()
@@ -86,14 +96,19 @@ def send_at_rate(
 
 
 async def send_from_a_process(
-    bootstrap: str, table: TransactionTable, rate: float, stop: Event, topic: str = TRANSACTIONS
+    bootstrap: str,
+    table: TransactionTable,
+    rate: float,
+    stop: Event,
+    topic: str = TRANSACTIONS,
+    encode: Encode | None = None,
 ) -> Produced:
     """`send_at_rate` in a process of its own: in the observer's process the sender would be late whenever it works.
 
     This module imports neither torch nor the stack, so that the process starts quickly.
     """
     receiver, answer = SPAWN.Pipe(duplex=False)
-    sender = SPAWN.Process(target=_send, args=(answer, stop, bootstrap, table, rate, topic))
+    sender = SPAWN.Process(target=_send, args=(answer, stop, bootstrap, table, rate, topic, encode))
     await asyncio.to_thread(sender.start)
     answer.close()  # the sender's copy is now the only one: if the sender dies, the receiver sees the end of the pipe
     try:
@@ -108,10 +123,18 @@ async def send_from_a_process(
     return result
 
 
-def _send(answer: Connection, stop: Event, bootstrap: str, table: TransactionTable, rate: float, topic: str) -> None:
+def _send(
+    answer: Connection,
+    stop: Event,
+    bootstrap: str,
+    table: TransactionTable,
+    rate: float,
+    topic: str,
+    encode: Encode | None,
+) -> None:
     """Runs in the sender's process; the answer is what was sent, or the error."""
     gc.disable()
     try:
-        answer.send(send_at_rate(bootstrap, table, rate, stop.is_set, topic))
+        answer.send(send_at_rate(bootstrap, table, rate, stop.is_set, topic, encode))
     except PantherError as error:
         answer.send(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from aiokafka.structs import ConsumerRecord
 
 from bench.chaos.check import check
 from bench.chaos.evidence import ChaosEvidence, Records
+from bench.chaos.inputs import EPOCH, Cut
 from bench.chaos.offline_run import InputRecord
 from bench.chaos.traffic import traffic_of
 from panther_core.data.decision import ALERT, Decision
 from panther_core.data.table import TransactionTable
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES
 from panther_core.decide.engine import decide
 from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.kafka.answers import headers_of
@@ -30,30 +32,40 @@ Books = tuple[ChaosEvidence, ServingModel, PantherModel]
 _BATCH = 64
 
 
-def kafka_record(offset: int, key: bytes | None, value: bytes, headers: Any = ()) -> Any:
-    return ConsumerRecord("topic", 0, offset, 1_750_000_000_000, 0, key, value, None, 0, 0, headers)
+def kafka_record(offset: int, key: bytes | None, value: bytes, headers: Any = (), topic: str = "topic") -> Any:
+    return ConsumerRecord(topic, 0, offset, 1_750_000_000_000, 0, key, value, None, 0, 0, headers)
 
 
 @pytest.fixture(scope="module")
 def books(log: TransactionTable, artifact_folder: Path) -> Books:
     """What a worker without any trouble would leave behind."""
+    return books_of(
+        [kafka_record(i, *r) for i, r in enumerate(traffic_of(log.take(slice(0, 700)), seed=1))], artifact_folder
+    )
+
+
+def books_of(inputs: Records, artifact_folder: Path) -> Books:
+    """What a worker leaves behind that decides these inputs; offsets as in bench.chaos.inputs."""
     serving, model = load_serving_model(artifact_folder), PantherModel.load(artifact_folder)
     floor = replace(serving.live, threshold=0.001)  # many alerts
     serving = replace(serving, live=floor)
-    inputs = [kafka_record(i, *r) for i, r in enumerate(traffic_of(log.take(slice(0, 700)), seed=1))]
     intake = read_batch(
         [InputRecord(r.key, r.value, r.offset, 0, 1.75e9) for r in inputs], serving.schema, serving.risk
     )
     users, rows = np.unique(intake.events["user"], return_inverse=True)
     states, decisions, alerts = serving.codec.fresh(len(users)), list[Any](), list[Any]()
-    for low in range(0, len(rows), _BATCH):
-        part = slice(low, low + _BATCH)
+    epochs = np.array([record.offset // EPOCH for record in intake.records])
+    cuts: list[Cut] = []
+    for part in _batches(epochs):
+        if epochs[part.start] > len(cuts):
+            dead = sum(letter.record.offset < EPOCH for letter in intake.dead)
+            cuts.append({(SCORES, 0): len(decisions), (ALERTS, 0): len(alerts), (DEAD_LETTERS, 0): dead})
         steps = decide(
             states, rows[part], intake.events[part], serving.schema, serving.live, lambda: 7, intake.received_ms[part]
         )
         for need in decided(steps, asking(model)):
-            for i, row in zip((low + need.event).tolist(), need.decision, strict=True):
-                transaction, at = intake.transactions[i], intake.records[i].offset
+            for i, row in zip((part.start + need.event).tolist(), need.decision, strict=True):
+                transaction, at = intake.transactions[i], intake.records[i].offset % EPOCH
                 (decision,) = decisions_of(
                     np.array([row]),
                     [transaction.transaction_id],
@@ -61,20 +73,33 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
                     [int(intake.events["time_ms"][i])],
                 )
                 headers = headers_of("app", 0, at)
-                decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers))
+                decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers, SCORES))
                 if row["flags"] & ALERT:
                     alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version)
-                    alerts.append(kafka_record(len(alerts), b"", to_json(alert), headers))
-    dead = [kafka_record(i, d.record.key, d.record.value or b"", _dead_headers(d)) for i, d in enumerate(intake.dead)]
+                    alerts.append(kafka_record(len(alerts), b"", to_json(alert), headers, ALERTS))
+    dead_letters = [
+        kafka_record(i, d.record.key, d.record.value or b"", _dead_headers(d), DEAD_LETTERS)
+        for i, d in enumerate(intake.dead)
+    ]
     names = {int(e["user"]): t.user_id.encode() for e, t in zip(intake.events, intake.transactions, strict=True)}
+    states["last_offset"] %= EPOCH
     values = serving.codec.encode(states)
     stored = {names[int(user)]: value for user, value in zip(users, values, strict=True)}
     changelog = [kafka_record(i, key, value) for i, (key, value) in enumerate(stored.items())]
-    return ChaosEvidence(inputs, decisions, alerts, dead, changelog, [stored]), serving, model
+    evidence = ChaosEvidence(inputs, decisions, alerts, dead_letters, changelog, [stored], cuts=tuple(cuts))
+    return evidence, serving, model
+
+
+def _batches(epochs: Any) -> Iterator[slice]:
+    """Micro-batches of the rows; none holds rows of two epochs."""
+    for epoch in np.unique(epochs):
+        first, last = np.flatnonzero(epochs == epoch)[[0, -1]]
+        for low in range(first, last + 1, _BATCH):
+            yield slice(low, min(low + _BATCH, last + 1))
 
 
 def _dead_headers(dead: Any) -> list[tuple[str, bytes]]:
-    return [("code", dead.code.encode()), ("source", f"transactions:0:{dead.record.offset}".encode())]
+    return [("code", dead.code.encode()), ("source", f"transactions:0:{dead.record.offset % EPOCH}".encode())]
 
 
 def test_honest_books_are_in_order(books: Books) -> None:

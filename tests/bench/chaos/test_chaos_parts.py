@@ -91,6 +91,6 @@ def test_a_refusing_network_takes_no_connection_until_it_is_back() -> None:
 def test_every_trouble_comes_up_before_one_comes_again() -> None:
     names = schedule(30, tuple(TROUBLES), seed=1)
     assert names == schedule(30, tuple(TROUBLES), seed=1)
-    for low in range(0, 27, len(TROUBLES)):
+    for low in range(0, 30 - len(TROUBLES) + 1, len(TROUBLES)):
         assert set(names[low : low + len(TROUBLES)]) == set(TROUBLES)
     assert names != schedule(30, tuple(TROUBLES), seed=2)
