@@ -108,14 +108,15 @@ class System:
 
         return asyncio.run(go())
 
-    def start_worker(self, name: str = "worker", **environment: str) -> ManagedProcess:
+    def start_worker(self, name: str = "worker", folder: str = "", **environment: str) -> ManagedProcess:
         """Start a worker process with its own RocksDB folder; does not wait until it has its partitions.
 
-        `environment`: variables of this worker, in addition to the property `environment`.
+        `folder`: name of that folder if it is not the worker's. `environment`: variables of this worker, in addition
+        to the property `environment`.
         """
         (port,) = pick_free(1)
         self.metrics_urls[name] = f"http://127.0.0.1:{port}"
-        options = ["--data-dir", str(self.folder / name), "--metrics-port", str(port)]
+        options = ["--data-dir", str(self.folder / (folder or name)), "--metrics-port", str(port)]
         process = ManagedProcess.start(
             name,
             [str(Path(sys.prefix) / "bin" / "panther"), "worker", *options],
