@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.fuzz import damaged_records, fuzz_intake
+from bench.chaos.own_words import own_records, own_words
 from panther_core.base.errors import InvalidEvent
 from panther_core.data.events import decode_transaction
+from panther_core.data.topics import SCORES, TRANSACTIONS
 from panther_core.serving_model import load_serving_model
+from stream.faust_parts.recovery import OWNER
 
 
 def test_every_odd_record_is_an_event_or_a_dead_letter(artifact_folder: Path) -> None:
@@ -23,6 +27,31 @@ def test_every_odd_record_is_an_event_or_a_dead_letter(artifact_folder: Path) ->
         *("amount_out_of_range", "too_large", "empty"),
     }
     assert result["codes"].keys() == wanted
+
+
+def test_the_program_is_fuzzed_in_its_own_words() -> None:
+    words = set(own_words())
+    stored = {OWNER.decode(), "__faust\0offset__"}
+    assert words >= {TRANSACTIONS, SCORES, "source", "app", "code", "wrong_key", "rules", "panther_score", *stored}
+    assert all(len(word) <= 128 for word in words)
+
+
+def test_records_of_the_program_are_no_payments() -> None:
+    assert {outcome(record) for record in own_records()} == {"invalid_field"}
+
+
+def test_the_fuzzer_sends_own_words_as_keys_users_and_profiles() -> None:
+    words, records = set(own_words()), list(damaged_records(20_000, seed=5))
+    users = [payment.get("user_id") for _, payload in records if isinstance(payment := parsed(payload), dict)]
+    assert len({key.decode() for key, _ in records if key} & words) > 200
+    assert sum(user in words for user in users if isinstance(user, str)) > 200
+
+
+def parsed(payload: bytes) -> object:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
 
 
 def outcome(payload: bytes) -> str:
