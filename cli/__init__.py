@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from typing import NoReturn
 
 import typer
+from rich.markup import escape
 
 from cli import (
     backtest,
@@ -28,6 +31,7 @@ from cli import (
 from cli.options import MEASURE, RUN_IT, TRAIN_AND_DEPLOY
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks; each prints its figures as one JSON object with --json.")
 for part in (bench_system, bench_speed, bench_quality):
@@ -56,12 +60,40 @@ app.add_typer(chaos.app)
 
 
 def main() -> None:
-    """Entry point. A PantherError is printed as one readable line, without a traceback, and ends with exit code 1."""
+    """Entry point. A PantherError is printed as one readable line, without a traceback, and ends with exit code 1.
+
+    So is an error of a client of Kafka or Triton: a server that goes away in the middle of a command.
+    """
     # Waiting OpenMP threads sleep instead of spinning, which beside another busy process costs a factor of ten
     # (docs/log.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The error that a command ends with says all; a worker's log has handlers of its own.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    logging.getLogger("asyncio").addFilter(lambda record: "Unclosed AIOKafka" not in record.getMessage())
     try:
         app()
     except PantherError as error:
-        say(f"[bold red]error[/] {error}")
-        sys.exit(1)
+        _end(str(error))
+    except Exception as error:
+        if (text := outage(error)) is None:
+            raise
+        _end(text)
+
+
+def outage(error: Exception) -> str | None:
+    """What to say of an error that a client of Kafka or Triton raised; None for any other error."""
+    library = type(error).__module__.partition(".")[0]
+    text = " ".join(str(error).split()) or type(error).__name__
+    if library == "aiokafka":
+        where = f"Kafka at {KafkaSettings().bootstrap_servers}"
+        remedy = "look at the broker, and at the KAFKA_* settings"
+    elif library in ("tritonclient", "grpc"):
+        where, remedy = f"Triton at {PantherSettings().triton_url}", "look at the server, and at TRITON_URL"
+    else:
+        return None
+    return f"expected {where} to answer, but it did not: {text}: {remedy}"
+
+
+def _end(text: str) -> NoReturn:
+    say(f"[bold red]error[/] {escape(text)}")
+    sys.exit(1)

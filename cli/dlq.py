@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from cli.options import Json
+from cli.options import Json, answering_kafka
 from panther_core.base.console import emit, say
 from panther_core.base.errors import BadInput
-from panther_core.base.settings import KafkaSettings
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be scored, and why (docs/dead_letters.md).")
 
@@ -29,7 +28,7 @@ def list_letters(
     """The newest dead letters, without their bytes, and how many there are of each code."""
     from stream.tools.dlq import newest
 
-    found, count = asyncio.run(newest(KafkaSettings(), limit, code))
+    found, count = asyncio.run(newest(answering_kafka(), limit, code))
     if as_json:
         emit({"codes": dict(count), "letters": [letter.summary() for letter in found]}, as_json)
         return
@@ -48,7 +47,7 @@ def show(
     """One dead letter whole. Bytes that a terminal would obey are escaped; base64 has them exactly."""
     from stream.tools.dlq import letter_at, parse_place
 
-    whole = asyncio.run(letter_at(KafkaSettings(), *parse_place(place))).whole()
+    whole = asyncio.run(letter_at(answering_kafka(), *parse_place(place))).whole()
     emit(whole if as_json else {name: escape(str(value)) for name, value in whole.items()}, as_json)
 
 
@@ -65,7 +64,7 @@ def replay(
 
     if (code is None) is (not at):
         raise typer.BadParameter("expected either --code or --at: which dead letters are to be sent again?")
-    kafka = KafkaSettings()
+    kafka = answering_kafka()
     chosen = asyncio.run(letters_at(kafka, at) if at else letters_of(kafka, code))
     result: dict[str, Any] = {"found": len(chosen), "sent": 0, "codes": dict(Counter(x.code for x in chosen))}
     if chosen and not dry_run:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DATA, WORK_ALERTS, Format, Json
+from cli.options import DATA, WORK_ALERTS, Format, Json, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 
 app = typer.Typer()
 
@@ -42,7 +42,7 @@ def explain(
 
         if at is not None:
             raise typer.BadParameter("expected no --at with --live: the state is what is known now")
-        view = asyncio.run(view_of_live(KafkaSettings(), PantherSettings(), user, events))
+        view = asyncio.run(view_of_live(answering_kafka(), PantherSettings(), user, events))
     else:
         from offline.explain.replayed import view_of_log
         from offline.replay.request import ReplayRequest, load_replayer

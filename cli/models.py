@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cli.options import REPOSITORY, End, Json, LabelDelayDays, Limit, Repository, Start
+from cli.options import REPOSITORY, End, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 from panther_core.data.formats import FORMATS
 
 app = typer.Typer(help="Train, deploy and retire model versions.")
@@ -96,7 +96,7 @@ def list_versions(as_json: Json = False) -> None:
     from trainer.rollout.announce import updates
     from trainer.rollout.deploy import served
 
-    history = asyncio.run(updates(KafkaSettings()))
+    history = asyncio.run(updates(answering_kafka()))
     settings = PantherSettings()
     loaded = served(settings.triton_url, settings.triton_headers)
     emit({"live": history[-1].version if history else None, "loaded": loaded}, as_json)
@@ -134,7 +134,7 @@ def promote(
 
     manifest = load_manifest(artifact)
     check_serves(PantherSettings().triton_url, manifest)
-    asyncio.run(announce(KafkaSettings(), manifest, str(artifact.resolve()), new_states))
+    asyncio.run(announce(answering_kafka(), manifest, str(artifact.resolve()), new_states))
     emit({"live": manifest.version}, as_json)
 
 
@@ -158,7 +158,7 @@ def rollback(repository: Repository = REPOSITORY, as_json: Json = False) -> None
     """Make the version that was live before the present one live again."""
     from trainer.rollout.refresh import roll_back
 
-    emit({"live": roll_back(KafkaSettings(), PantherSettings(), repository)}, as_json)
+    emit({"live": roll_back(answering_kafka(), PantherSettings(), repository)}, as_json)
 
 
 @app.command()
@@ -170,7 +170,7 @@ def retire(
     """Unload every version but the live one, once no user is left on them."""
     from trainer.rollout.retire import retire as run
 
-    emit({"unloaded": run(KafkaSettings(), PantherSettings(), repository, patience_s)}, as_json)
+    emit({"unloaded": run(answering_kafka(), PantherSettings(), repository, patience_s)}, as_json)
 
 
 @app.command()

@@ -5,11 +5,13 @@ Each command sets its own default for such an option: `limit: Limit = None`.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from panther_core.base.settings import KafkaSettings
 from panther_core.data.formats import FORMATS
 
 # panels of `panther --help`, by who needs the command
@@ -33,3 +35,12 @@ LabelDelayDays = Annotated[float, typer.Option(help="How late labels come.", min
 Since = Annotated[
     str | None, typer.Option(help="First day the report measures, YYYY-MM-DD; earlier events only give users a past.")
 ]
+
+
+def answering_kafka() -> KafkaSettings:
+    """How to reach Kafka, for a command that is about to. Raises KafkaUnavailable within ten seconds."""
+    from panther_core.kafka.reading import require_kafka
+
+    kafka = KafkaSettings()
+    asyncio.run(require_kafka(kafka))
+    return kafka

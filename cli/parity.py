@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import LOOK_BACK, Json
+from cli.options import LOOK_BACK, Json, answering_kafka
 from panther_core.base.console import emit, say
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 from panther_core.data.formats import FORMATS
 from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS
 
@@ -50,7 +50,7 @@ def parity(
         limit=limit,
         tolerance=tolerance,
     )
-    report = run_parity(KafkaSettings(), request, out)
+    report = run_parity(answering_kafka(), request, out)
     if not as_json and "first_mismatch" in report:
         say(in_words(report["first_mismatch"]))
     emit(report, as_json)

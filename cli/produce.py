@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.options import RUN_IT, Data, End, Format, Json, Limit, Start
+from cli.options import RUN_IT, Data, End, Format, Json, Limit, Start, answering_kafka
 from panther_core.base.console import emit, progress
-from panther_core.base.settings import KafkaSettings
 
 app = typer.Typer()
 
@@ -29,6 +28,7 @@ def produce(
     from stream.tools import produce as tool
 
     rows = (row for table in read(format, data, start=start, end=end, limit=limit) for row in table.rows())
+    kafka = answering_kafka()
     with progress("produce", limit) as done:
-        sent = asyncio.run(tool.produce(KafkaSettings(), rows, rate, done))
+        sent = asyncio.run(tool.produce(kafka, rows, rate, done))
     emit({"produced": sent.count, "seconds": round(sent.seconds, 2), "late_ms": round(sent.late_ms, 1)}, as_json)

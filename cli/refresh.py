@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cli.options import REPOSITORY, TRAIN_AND_DEPLOY, Json, Repository, Seed
+from cli.options import REPOSITORY, TRAIN_AND_DEPLOY, Json, Repository, Seed, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 
 app = typer.Typer()
@@ -26,5 +26,5 @@ def refresh(
     """Continue training on what Kafka holds, load the next version into the running Triton, and switch to it."""
     from trainer.rollout.refresh import refresh_once
 
-    done = refresh_once(KafkaSettings(), PantherSettings(), repository, round(label_delay_days * DAY_MS), seed)
+    done = refresh_once(answering_kafka(), PantherSettings(), repository, round(label_delay_days * DAY_MS), seed)
     emit(done.as_dict(), as_json)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DATA, LOOK_BACK, End, Format, Json, LabelDelay, Limit, Since, Start
+from cli.options import DATA, LOOK_BACK, End, Format, Json, LabelDelay, Limit, Since, Start, answering_kafka
 from panther_core.base.console import emit, progress
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 
 app = typer.Typer()
@@ -51,7 +51,7 @@ def replay(
         if not out:
             raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
         day_ms(since)  # a wrong day is refused now, before the replay
-    log = asyncio.run(read_log(KafkaSettings(), topic)).merged() if topic else None
+    log = asyncio.run(read_log(answering_kafka(), topic)).merged() if topic else None
     request = ReplayRequest(
         path=data or Path(str(topic)),
         log=log,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cli.options import RUN_IT, Json, RunFolder
+from cli.options import RUN_IT, Json, RunFolder, answering_kafka
 from panther_core.base.console import emit, say
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 
 if TYPE_CHECKING:
     from infra.local.stack import LocalStack, PartStatus
@@ -117,7 +117,7 @@ def worker(
     settings = PantherSettings()
     if data_dir:
         settings = settings.model_copy(update={"data_dir": data_dir})
-    run_worker(KafkaSettings(), settings, metrics_host, metrics_port)
+    run_worker(answering_kafka(), settings, metrics_host, metrics_port)
 
 
 @app.command(rich_help_panel=RUN_IT, short_help="Train, stream, alert, refresh in mid-stream, and check everything.")

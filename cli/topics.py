@@ -8,9 +8,9 @@ import sys
 
 import typer
 
-from cli.options import Json
+from cli.options import Json, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 
 app = typer.Typer(no_args_is_help=True, help="Topics of the application.")
 
@@ -20,7 +20,7 @@ def create(as_json: Json = False) -> None:
     """Make the topics that are missing; existing ones are checked, never changed."""
     from infra.create_topics import create_topics
 
-    emit(asyncio.run(create_topics(KafkaSettings(), PantherSettings())), as_json)
+    emit(asyncio.run(create_topics(answering_kafka(), PantherSettings())), as_json)
 
 
 @app.command()

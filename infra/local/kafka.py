@@ -16,6 +16,7 @@ from infra.local.errors import StartFailed
 from infra.local.ports import LOOPBACK, require_free
 from infra.local.process import ManagedProcess
 from infra.local.server import Server
+from panther_core.kafka.reading import broker_problem
 
 MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 _START_DEADLINE_S = 60.0
@@ -154,21 +155,7 @@ def kafka_problem(bootstrap: str, client_options: Mapping[str, Any] | None = Non
     """
     # In a thread of its own, because asyncio.run is refused where the caller is inside a running event loop.
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, _metadata_problem(bootstrap, client_options or {})).result()
-
-
-async def _metadata_problem(bootstrap: str, options: Mapping[str, Any]) -> str | None:
-    from aiokafka.client import AIOKafkaClient
-    from aiokafka.errors import KafkaError
-
-    # A refused connection is a result of this probe, so aiokafka need not log it to the terminal.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    timeout_ms = int(_PROBE_TIMEOUT_S * 1000)
-    client = AIOKafkaClient(**{**options, "bootstrap_servers": bootstrap, "request_timeout_ms": timeout_ms})
-    try:
-        await asyncio.wait_for(client.bootstrap(), _PROBE_TIMEOUT_S)
-        return None if client.cluster.brokers() else f"{bootstrap} answers but names no broker"
-    except (KafkaError, OSError, TimeoutError) as error:
-        return f"no Kafka answers at {bootstrap} ({type(error).__name__})"
-    finally:
-        await client.close()
+        options = {**(client_options or {}), "bootstrap_servers": bootstrap}
+        # A refused connection is a result of this probe, so aiokafka need not log it to the terminal.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        return pool.submit(asyncio.run, broker_problem(options, _PROBE_TIMEOUT_S)).result()

@@ -6,6 +6,7 @@ PantherError
 │   └── InvalidFile     a file cannot be read: the message names the place and the remedy
 ├── ArtifactError       a model artifact cannot be used: retrain, or point at another version
 │   └── FingerprintMismatch   artifact and state (or tokenizer) were made for different schemas
+├── KafkaUnavailable    no broker answers: start it or correct the address, then try again
 └── ScorerUnavailable   the model server did not answer in time: degrade, retry at the next event
 """
 
@@ -38,6 +39,10 @@ class ArtifactError(PantherError):
 
 class FingerprintMismatch(ArtifactError):
     """Two artifacts, or an artifact and the stored state, were made for different schemas."""
+
+
+class KafkaUnavailable(PantherError):
+    """No broker answered; the message names the bootstrap servers that were asked."""
 
 
 class ScorerUnavailable(PantherError):

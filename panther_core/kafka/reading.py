@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from panther_core.base.errors import BadInput
+from panther_core.base.errors import BadInput, KafkaUnavailable
 from panther_core.base.settings import KafkaSettings
 
 KafkaRecord: TypeAlias = ConsumerRecord[bytes, bytes]
 
 _AT_ONCE = 2000  # largest number of records that the client hands over in one call
 _POLL_MS = 500
+#: patience of a command that reads: a broker that gives nothing for so long is gone
+PATIENCE_S = 15.0
+_ANSWER_S = 10.0
 _FETCH_BYTES = 8 << 20  # of one partition; a whole topic takes fewer requests than with the client's default of 1 MiB
+
+
+async def broker_problem(options: Mapping[str, Any], within_s: float = _ANSWER_S) -> str | None:
+    """None where a broker answers a metadata request within `within_s`, else what is wrong.
+
+    `options`: of an aiokafka client (KafkaSettings.client_options). Each address gets its share of the time.
+    """
+    servers = options["bootstrap_servers"]
+    share_ms = int(within_s * 1000 / (servers.count(",") + 1))
+    client = AIOKafkaClient(**{**options, "request_timeout_ms": share_ms})
+    try:
+        await asyncio.wait_for(client.bootstrap(), within_s)
+        return None if client.cluster.brokers() else f"{servers} answers but names no broker"
+    except (KafkaError, OSError, TimeoutError) as error:
+        return f"no Kafka answers at {servers} ({type(error).__name__})"
+    finally:
+        await client.close()
+
+
+async def require_kafka(kafka: KafkaSettings) -> None:
+    """Raises KafkaUnavailable where no broker answers within ten seconds; what is done next may wait for longer."""
+    if problem := await broker_problem(kafka.client_options()):
+        raise kafka_unavailable(kafka, problem)
+
+
+def kafka_unavailable(kafka: KafkaSettings, problem: str) -> KafkaUnavailable:
+    """The error that says what was expected where, and what to do."""
+    return KafkaUnavailable(
+        f"expected a broker to answer ({kafka.security_protocol}), but {problem}: start it (on this machine: "
+        "`panther up`), or correct KAFKA_BOOTSTRAP_SERVERS and the other KAFKA_* settings"
+    )
 
 
 def make_reader(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
@@ -41,16 +79,26 @@ async def held(consumer: AIOKafkaConsumer, parts: Iterable[TopicPartition]) -> d
     return {part: range(low[part], end[part]) for part in parts}
 
 
-async def read(consumer: AIOKafkaConsumer, part: TopicPartition, offsets: range) -> AsyncIterator[KafkaRecord]:
+async def read(
+    consumer: AIOKafkaConsumer, part: TopicPartition, offsets: range, patience_s: float | None = None
+) -> AsyncIterator[KafkaRecord]:
     """The records at `offsets` of one partition, in the order of offsets. Compaction may have left gaps.
 
-    Waits for the broker without a time limit. Assigns the partition to the reader, whose position afterwards is at or
-    beyond `offsets.stop`.
+    Assigns the partition to the reader, whose position afterwards is at or beyond `offsets.stop`. Waits for the broker
+    without a time limit, or raises KafkaUnavailable after `patience_s` without news of it.
     """
     if consumer.assignment() != {part}:
         consumer.assign([part])
     consumer.seek(part, offsets.start)
-    while await consumer.position(part) < offsets.stop:
+    seen, seen_s = offsets.start, time.monotonic()
+    while (position := await consumer.position(part)) < offsets.stop:
+        if position > seen:
+            seen, seen_s = position, time.monotonic()
+        elif patience_s is not None and time.monotonic() - seen_s > patience_s:
+            raise KafkaUnavailable(
+                f"expected the records of {part.topic} {part.partition}:{position} to {offsets.stop - 1}, got none for "
+                f"{patience_s:.0f} s: the broker has gone or its disk does not answer; try again when it is back"
+            )
         for records in (await consumer.getmany(part, timeout_ms=_POLL_MS, max_records=_AT_ONCE)).values():
             for record in records:
                 if record.offset < offsets.stop:
@@ -80,4 +128,4 @@ async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = N
                 "KAFKA_BOOTSTRAP_SERVERS, or make the topics with `panther topics create`"
             )
         offsets = await held(consumer, [part for part in parts if partition in (None, part.partition)])
-        return [record for part, own in offsets.items() async for record in read(consumer, part, own)]
+        return [record for part, own in offsets.items() async for record in read(consumer, part, own, PATIENCE_S)]

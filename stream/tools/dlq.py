@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
-from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
+from panther_core.kafka.reading import PATIENCE_S, KafkaRecord, held, make_reader, partitions_of, read
 from stream.faust_parts.producer import make_producer
 from stream.worker.letters import KEPT_BYTES
 
@@ -83,7 +83,7 @@ async def letters(kafka: KafkaSettings, code: str | None = None) -> AsyncIterato
     """
     async with make_reader(kafka) as consumer:
         for part, offsets in (await _held(consumer)).items():
-            async for record in read(consumer, part, offsets):
+            async for record in read(consumer, part, offsets, PATIENCE_S):
                 letter = _letter(record)
                 if code in (None, letter.code):
                     yield letter
@@ -116,7 +116,7 @@ async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter
     async with make_reader(kafka) as consumer:
         part = TopicPartition(DEAD_LETTERS, partition)
         if offset in (await _held(consumer)).get(part, ()):
-            async for record in read(consumer, part, range(offset, offset + 1)):
+            async for record in read(consumer, part, range(offset, offset + 1), PATIENCE_S):
                 return _letter(record)
     raise BadInput(
         f"expected a dead letter at {partition}:{offset}, there is none (any more): `panther dlq list` says which are"
