@@ -73,7 +73,7 @@ async def configure(kafka: KafkaSettings, topic: Topic, **config: str) -> None:
 
 async def take_any_timestamp(kafka: KafkaSettings) -> None:
     """Let `transactions` take timestamps of the far future, as brokers before Kafka 4 do."""
-    (topic,) = (topic for topic in all_topics("") if topic.name == TRANSACTIONS)
+    (topic,) = (topic for topic in all_topics(PantherSettings()) if topic.name == TRANSACTIONS)
     await configure(kafka, topic, message_timestamp_after_max_ms=str(2**63 - 1))
 
 

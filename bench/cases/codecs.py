@@ -27,7 +27,7 @@ async def compressed_by_the_producer(stage: CaseStage, seen: Seen) -> None:
 
 async def compressed_by_the_broker(stage: CaseStage, seen: Seen) -> None:
     """Transactions, decisions and states lie compressed on the broker; the states are restored from there."""
-    for topic in all_topics(stage.settings.app_id):
+    for topic in all_topics(stage.settings):
         await configure(stage.kafka, topic, compression_type="zstd")
     seen.decided(await stage.pay(*[stage.payment(f"broker-{i}", "broker") for i in range(3)]), "zstd on every topic")
     await stage.stop_worker()

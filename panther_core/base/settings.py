@@ -68,6 +68,20 @@ class PantherSettings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what exported models are to be run on")
     partitions: int = Field(default=8, description="of every user-keyed topic; can never change later", ge=1)
     replication: int = Field(default=1, description="copies of every topic; 3 in production", ge=1)
+    min_insync: int | None = Field(
+        default=None,
+        description="copies that must hold a record before it counts as durable (min.insync.replicas); 2 where "
+        "replication is 3 or more, else 1",
+        ge=1,
+    )
+    retention_days: float = Field(
+        default=90,
+        description="transactions and labels are kept so long: the time that labels take, and the training window",
+        gt=0,
+    )
+    decisions_days: float = Field(
+        default=30, description="decisions, alerts and dead letters are kept so long, and at least recall_hours", gt=0
+    )
     partitioner: Literal["murmur2", "crc32", "none"] = Field(
         default="murmur2",
         description="how producers choose a transaction's partition from its key: murmur2 (Java, `panther produce`), "

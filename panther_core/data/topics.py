@@ -10,7 +10,9 @@ first but the servers (a shadow replay; see offline.shadow.all_versions). It nee
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from panther_core.base.settings import PantherSettings
 
 PREFIX = os.environ.get("PANTHER_TOPIC_PREFIX", "")
 TRANSACTIONS = f"{PREFIX}transactions"
@@ -25,6 +27,7 @@ _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is m
 _LARGE = {"max.message.bytes": str(4 << 20)}  # so that an oversized transaction arrives and becomes a dead letter
 _FOREVER = {"retention.ms": "-1"}  # there are few records, and a roll back reads every earlier version in them
 _COMPACT = {"cleanup.policy": "compact"}
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,27 @@ def changelog_of(app_id: str, table: str = "state") -> str:
     return f"{app_id}-{table}-changelog"
 
 
-def all_topics(app_id: str) -> list[Topic]:
-    """Every topic of one application."""
-    return [
-        Topic(TRANSACTIONS, config=_LARGE),
-        Topic(SCORES, config=_APPENDED),
-        Topic(ALERTS, config=_APPENDED),
-        Topic(LABELS),
-        Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)}),
+def all_topics(settings: PantherSettings) -> list[Topic]:
+    """Every topic of one application, with every setting that the system relies on, so that no broker's default counts.
+
+    min.insync.replicas: with `acks=all` alone a leader that has lost its followers acknowledges by itself, and what it
+    then loses with its disk was called durable.
+    """
+    min_insync = settings.min_insync or (2 if settings.replication >= 3 else 1)
+    kept = {"retention.ms": str(round(settings.retention_days * _DAY_MS))}
+    recall_days = (settings.recall_hours + 1) / 24
+    decided = {"retention.ms": str(round(max(settings.decisions_days, recall_days) * _DAY_MS))}
+    topics = [
+        Topic(TRANSACTIONS, config=_LARGE | kept),
+        Topic(SCORES, config=_APPENDED | decided),
+        Topic(ALERTS, config=_APPENDED | decided),
+        Topic(LABELS, config=kept),
+        Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)} | decided),
         Topic(MODELS, by_user=False, config=_FOREVER),
         Topic(PROGRESS, by_user=False, config=_COMPACT),
-        Topic(changelog_of(app_id), config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}),
+        Topic(
+            changelog_of(settings.app_id),
+            config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"},
+        ),
     ]
+    return [replace(t, config=t.config | {"min.insync.replicas": str(min_insync)}) for t in topics]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from functools import partial
 from typing import Any, NoReturn
@@ -10,7 +11,13 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 
 
 def run_worker(kafka: KafkaSettings, settings: PantherSettings, metrics_host: str, metrics_port: int) -> NoReturn:
-    """Work until the process is told to stop, then exit. `metrics_port`: of /metrics, /healthz, /readyz; 0 = none."""
+    """Work until the process is told to stop, then exit. `metrics_port`: of /metrics, /healthz, /readyz; 0 = none.
+
+    Raises KafkaUnavailable or TopicMismatch before anything is begun.
+    """
+    from stream.worker.topic_check import require_topics
+
+    asyncio.run(require_topics(kafka, settings))
     import mode.loop
 
     mode.loop.use("uvloop")  # before Faust is imported

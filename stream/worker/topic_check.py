@@ -1,0 +1,63 @@
+"""The check that a worker makes before it joins its group: are the topics there, with one partition count?
+
+A worker that starts on other counts would join, and then crash, or keep users of a partition without a state of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import for_code
+
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.topics import all_topics
+from panther_core.kafka.reading import require_kafka
+
+
+class TopicMismatch(PantherError):
+    """A topic is missing, or has another partition count than the one asked for."""
+
+
+async def partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int | str]:
+    """Partitions of each topic, or the name of the broker's error where it does not describe the topic."""
+    described = await admin.describe_topics(list(names))
+    return {
+        topic["topic"]: for_code(topic["error_code"]).__name__ if topic["error_code"] else len(topic["partitions"])
+        for topic in described
+    }
+
+
+def wrong_counts(found: Mapping[str, int | str], settings: PantherSettings) -> list[str]:
+    """One line for each topic of `found` that has not the partitions that the application needs."""
+    lines = []
+    for topic in all_topics(settings):
+        if topic.name not in found:
+            continue
+        count, wanted = found[topic.name], settings.partitions if topic.by_user else 1
+        if isinstance(count, str):
+            lines.append(
+                f"topic {topic.name}: expected {wanted} partitions, got {count}: make it with `panther topics create`, "
+                "or let this user describe it"
+            )
+        elif count != wanted:
+            lines.append(
+                f"topic {topic.name}: expected {wanted} partitions, found {count}: set PANTHER_PARTITIONS to the count "
+                "that all topics by user have, or use new topics (PANTHER_TOPIC_PREFIX, PANTHER_APP_ID): states are "
+                "kept by partition, so a topic cannot grow"
+            )
+    return lines
+
+
+async def require_topics(kafka: KafkaSettings, settings: PantherSettings) -> None:
+    """Raises KafkaUnavailable, or TopicMismatch with all that is wrong in one line."""
+    await require_kafka(kafka)
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    await admin.start()
+    try:
+        wrong = wrong_counts(await partition_counts(admin, [t.name for t in all_topics(settings)]), settings)
+    finally:
+        await admin.close()
+    if wrong:
+        raise TopicMismatch("; ".join(wrong))
