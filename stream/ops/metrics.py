@@ -90,6 +90,9 @@ EVENTS_WAITING = Gauge(
 CONSUMER_LAG = Gauge(
     "panther_consumer_lag", "Transactions in Kafka that the worker has not taken in. partition", ["partition"]
 )
+TRIMMED = Counter("panther_records_trimmed", "Transactions that retention deleted before they were read")
+LOG_EPOCHS = Counter("panther_log_changed", "Partitions of transactions found to be another log than the states knew")
+HOT_USERS = Gauge("panther_hot_users", "Users who send faster than one event a micro-batch, so that theirs wait")
 
 # The models
 MODEL_VERSION = Gauge("panther_model_version", "Model version that is live; 0 before the first")
