@@ -1,9 +1,8 @@
 """Encoding with a memory of each user (a slab of the pool): a new event costs one position of transformer work.
 
 For each user of a request one of three things is done. The slab holds exactly the window asked for: answer from it. The
-slab holds the beginning of the window (its hash, extended by the newer events, gives the hash in the request): append
-these events. Anything else: compute the whole window and fill the slab. All three give what `PantherModel.encode`
-gives, to 1e-5 in float32.
+slab holds the beginning of the window: append the newer events. Anything else: compute the whole window and fill the
+slab. All three give what `PantherModel.encode` gives, to 1e-5 in float32.
 
 Shapes as in panther_core.model.kernels.pool; B rows, T window positions.
 """
@@ -31,7 +30,7 @@ from panther_core.model.kernels.step_interface import Step
 from panther_core.model.layers import Layer
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import POSITIONS, PantherModel
-from panther_core.state.transition import extend_hash, hash_codes
+from panther_core.state.transition import hash_codes
 from panther_core.state.waves import waves
 from panther_core.state.window import RECENT
 
@@ -67,7 +66,16 @@ class IncrementalEncoder:
     @torch.inference_mode()
     def encode(self, request: EncodeRequest) -> EncodeResponse:
         """Outputs after the newest event of each window. Rows of one user are answered one after the other, in
-        order."""
+        order.
+
+        Raises BadInput for windows of another length than the model's, and for lengths beyond them.
+        """
+        wanted, size = (len(request.user), self.config.length), request.length
+        if request.codes.shape != wanted or ((size < 1) | (size > self.config.length)).any():
+            raise BadInput(
+                f"expected windows {wanted} of 1 to {self.config.length} events, got {request.codes.shape} and lengths "
+                f"of {size.min(initial=0)} to {size.max(initial=0)}: encode with the model that made them"
+            )
         cached = np.empty((len(request.user), cached_width(self.config)), np.float32)
         expected = np.empty((len(request.user), 3), np.uint64)
         _, rows = np.unique(request.user, return_inverse=True)
@@ -95,17 +103,17 @@ class IncrementalEncoder:
         known, wanted = pool.length[slots], request.length[rows].astype(np.int64)
         new = wanted - known
         usable = (known > 0) & (new >= 0) & (new <= MAX_SUFFIX)
-        hashes = pool.hash[slots]
-        for step in range(int(new[usable].max(initial=0))):
-            at = np.flatnonzero(usable & (step < new))
-            hashes[at] = extend_hash(hashes[at], request.codes[rows[at], known[at] + step])
-        usable &= hashes == request.window_hash[rows]
+        codes, profile = request.codes[rows], request.profile[rows]
+        beyond = np.arange(self.config.length) >= known[:, None]
+        usable &= ((pool.codes_UL[slots] == codes) | beyond).all(axis=1)
+        usable &= (pool.profile_U8[slots] == profile).all(axis=1)
         stats.hits += int(usable.sum())
         stats.misses += int((known == 0).sum())
         stats.stale += int((~usable & (known > 0)).sum())
         stats.suffix += int(new[usable].sum())
         fresh = np.flatnonzero(~usable)
         pool.length[slots[fresh]] = 0  # after an error below, a half-written slab counts as empty
+        pool.codes_UL[slots], pool.profile_U8[slots] = codes, profile
         for part in chunks(wanted[fresh], POSITIONS):
             self._recompute(request, rows[fresh[part]], slots[fresh[part]])
         self._advance(request, rows[usable], slots[usable])
@@ -190,7 +198,6 @@ class IncrementalEncoder:
             outputs, likely = self.model.outputs(self.model.panther.norm(x_BD), pooled_BP, self._table_DV)
             self.pool.cached[slots] = outputs.cpu().numpy()
             self.pool.expected[slots] = likely.cpu().numpy().view(np.uint64)
-        self.pool.hash[slots] = request.window_hash[rows]
         self.pool.length[slots] = request.length[rows]
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:

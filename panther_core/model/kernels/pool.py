@@ -1,7 +1,9 @@
 """The model server's memory of users: a slab for each user within a byte budget; the least recently used are evicted.
 
-A slab saves work and is never needed: a request carries all events. The hash of the events (and the profile) that a
-slab was made from is kept with it, so that a slab of other events is recognised and computed anew.
+A slab saves work and is never needed: a request carries all events. The events and the profile that a slab was made
+from are kept with it, so that a slab of other events is recognised and computed anew. They are compared themselves, not
+by the hash in the request: whoever may ask for an encoding could send the hash of another user's window with events of
+their choice, and that user's next request would continue from them.
 
 Shapes: U slots, N layers, H heads, T slab positions, K head width, D width, R ring positions, P pooled features.
 """
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.data.schema import PROFILE_FIELDS
 from panther_core.model.kernels.precision import DTYPES, Precision
 from panther_core.model_config import ModelConfig
 
@@ -54,7 +57,8 @@ class SlabPool:
         width = config.d // config.heads
         self.precision, self.dtype = precision, DTYPES[precision]
         slab = 2 * config.layers * positions * config.d * self.dtype.itemsize
-        rest = 4 * (config.layers * RING * config.d + config.length * config.pooled + outputs) + 3 * 8 + 24
+        rest = 4 * (config.layers * RING * config.d + config.length * config.pooled + outputs) + 8 + 24
+        rest += 8 * config.length + PROFILE_FIELDS
         self.slot_bytes = slab + rest
         self.capacity = budget_bytes // self.slot_bytes
         if not self.capacity:
@@ -69,7 +73,8 @@ class SlabPool:
         self.active_UTP = torch.empty(self.capacity, config.length, config.pooled, device=device)
         self.cached = np.empty((self.capacity, outputs), np.float32)
         self.expected = np.empty((self.capacity, 3), np.uint64)
-        self.hash = np.zeros(self.capacity, np.uint64)
+        self.codes_UL = np.zeros((self.capacity, config.length), np.uint64)
+        self.profile_U8 = np.zeros((self.capacity, PROFILE_FIELDS), np.uint8)
         self.length = np.zeros(self.capacity, np.int64)  # events in the slab; 0: the slab holds nothing
         self.stats = PoolStats(bytes=self.capacity * self.slot_bytes)
         self._slot: OrderedDict[int, int] = OrderedDict()  # user -> slot, least recently used first

@@ -19,7 +19,7 @@ from panther_core.model.kernels.precision import BITS, Precision, decode_table
 from panther_core.model.layers import Layer
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
-from panther_core.state.transition import hash_codes
+from panther_core.state.transition import _MIX, _SHIFT, hash_codes
 from panther_core.state.window import window_start
 from tests.panther_core.model.conftest import CONFIG, LENGTH, make_model, random_codes, random_profiles
 
@@ -105,6 +105,54 @@ def test_a_foreign_slab_is_recomputed_and_counted_stale(model: PantherModel) -> 
     users.n[:] = 7
     assert largest_error(encoder, model, users.request(np.zeros(1, np.int64))) < 1e-5
     assert encoder.pool.stats.stale == 1
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_forged_window_serves_no_true_request(model: PantherModel, ahead: int) -> None:
+    """Somebody plants events of their own under a victim's user and true hash, then the victim's request comes.
+
+    `ahead`: events that the victim has had since.
+    """
+    victim, encoder, only = Users(1, 2), IncrementalEncoder(model, ENOUGH), np.zeros(1, np.int64)
+    victim.n[:] = 6
+    true = victim.request(only)
+    codes = random_codes(victim.rng, LENGTH)[None] * (true.codes > 0)
+    # the last event is chosen so that even the hash of the forged window is the true one
+    forged = np.where(np.arange(LENGTH) == 5, solve_last(codes, true.window_hash, true.profile, 5), codes)
+    assert (hash_codes(forged, true.length, true.profile) == true.window_hash).all()
+    for planted in (codes, forged):
+        encoder.encode(EncodeRequest(true.user, codes, true.length, true.window_hash, true.profile))
+        # put there by hand, since an event with such codes is in no schema and would be refused
+        encoder.pool.codes_UL[encoder.pool.slots(true.user)] = planted
+        victim.n[:] = 6 + ahead
+        assert largest_error(encoder, model, victim.request(only)) < 1e-5
+        assert encoder.pool.stats.hits == 0
+        encoder.pool.forget()
+
+
+def solve_last(
+    codes: NDArray[np.uint64], wanted: NDArray[np.uint64], profile: NDArray[np.uint8], at: int
+) -> NDArray[np.uint64]:
+    """The code at place `at` that gives the window of at + 1 events the hash `wanted`: a step of the hash is undone."""
+    before = hash_codes(codes, np.array([at], np.int32), profile)
+    mixed = wanted.copy()
+    for _ in range(64):  # x ^ (x >> s) is undone by repeating it
+        mixed = wanted ^ (mixed >> _SHIFT)
+    return (mixed * np.uint64(pow(int(_MIX), -1, 2**64))) ^ before
+
+
+@pytest.mark.parametrize("length", [-1, 0, LENGTH + 1])
+def test_a_length_beyond_the_window_is_refused(model: PantherModel, length: int) -> None:
+    users, encoder, only = Users(1, 2), IncrementalEncoder(model, ENOUGH), np.zeros(1, np.int64)
+    users.n[:] = LENGTH - 1
+    good = users.request(only)
+    encoder.encode(good)
+    wide = np.pad(good.codes, ((0, 0), (0, 8)), mode="edge")
+    for codes in (good.codes, wide):
+        bad = EncodeRequest(good.user, codes, np.full(1, length, np.int32), good.window_hash, good.profile)
+        with pytest.raises(BadInput, match="lengths"):
+            encoder.encode(bad)
+    assert largest_error(encoder, model, good) < 1e-5
 
 
 def test_least_recently_used_goes_first(model: PantherModel) -> None:
