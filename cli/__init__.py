@@ -27,6 +27,7 @@ from cli import (
     report,
     run,
     topics,
+    user,
 )
 from cli.options import MEASURE, RUN_IT, TRAIN_AND_DEPLOY
 from panther_core.base.console import say
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.add_typer(run.app)  # up, down, status, worker, demo
 app.add_typer(produce.app)
 app.add_typer(topics.app, name="topics", rich_help_panel=RUN_IT)
+app.add_typer(user.app, name="user", rich_help_panel=RUN_IT)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=RUN_IT)
 app.add_typer(explain.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)

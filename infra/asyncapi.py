@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from panther_core.data.commands import UserCommand
 from panther_core.data.decision import Alert, Decision
 from panther_core.data.events import SCHEMA_VERSION, Label, ModelProgress, ModelUpdate, Transaction
-from panther_core.data.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, PROGRESS, SCORES, TRANSACTIONS
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, PROGRESS, SCORES, TRANSACTIONS, USER_COMMANDS
 
 _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     TRANSACTIONS: ("receive", Transaction),
@@ -17,6 +18,7 @@ _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     LABELS: ("receive", Label),
     MODELS: ("receive", ModelUpdate),
     PROGRESS: ("send", ModelProgress),
+    USER_COMMANDS: ("receive", UserCommand),
     DEAD_LETTERS: ("send", None),
 }
 _DEAD_LETTER = {

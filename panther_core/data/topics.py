@@ -22,12 +22,14 @@ LABELS = f"{PREFIX}fraud.labels"
 DEAD_LETTERS = f"{PREFIX}transactions.dlq"
 MODELS = f"{PREFIX}models.updates"
 PROGRESS = f"{PREFIX}models.progress"
+USER_COMMANDS = f"{PREFIX}users.commands"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured from the append
 _LARGE = {"max.message.bytes": str(4 << 20)}  # so that an oversized transaction arrives and becomes a dead letter
 _FOREVER = {"retention.ms": "-1"}  # there are few records, and a roll back reads every earlier version in them
 _COMPACT = {"cleanup.policy": "compact"}
 _DAY_MS = 86_400_000
+_COMMANDS_DAYS = 7  # they are carried out within seconds, or when workers are up again
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def all_topics(settings: PantherSettings) -> list[Topic]:
         Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)} | decided),
         Topic(MODELS, by_user=False, config=_FOREVER),
         Topic(PROGRESS, by_user=False, config=_COMPACT),
+        Topic(USER_COMMANDS, config={"retention.ms": str(_COMMANDS_DAYS * _DAY_MS)}),
         Topic(
             changelog_of(settings.app_id),
             config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"},

@@ -87,14 +87,18 @@ async def _read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sto
 
 
 def newest(store: Rdict, records: Iterable[Any]) -> WriteBatch:
-    """What changelog records bring to a store: of each user the state with the most events, the later of equal ones.
+    """What changelog records bring to a store: of each user the state with the most events, the later of equal ones,
+    since the user was last deleted.
 
     The last record of a user need not be the newest state: a worker that lost its partition while it was suspended
     still sends the states that it had made, and they land after the records of the new owner.
     """
     found: dict[bytes, bytes | None] = {}
+    deleted: set[bytes] = set()
     for record in records:
         before = found.get(record.key)
+        if record.value is None:
+            deleted.add(record.key)
         if record.value is None or before is None or events_applied(record.value) >= events_applied(before):
             found[record.key] = record.value
     keys, batch = list(found), WriteBatch(raw_mode=True)
@@ -102,7 +106,7 @@ def newest(store: Rdict, records: Iterable[Any]) -> WriteBatch:
         value = found[key]
         if value is None:
             batch.delete(key)
-        elif stored is None or events_applied(value) >= events_applied(stored):
+        elif stored is None or key in deleted or events_applied(value) >= events_applied(stored):
             batch.put(key, value)
     return batch
 

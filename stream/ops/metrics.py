@@ -66,6 +66,11 @@ ALERTS = Counter("panther_alerts", "Alerts published, repeated ones included")
 DEAD_LETTERS = Counter(
     "panther_dead_letters", "Records sent to the dead-letter topic. code: docs/outcomes.md", ["code"]
 )
+USER_COMMANDS = Counter(
+    "panther_user_commands",
+    "Commands about one user, once for each partition. command: reset, forget, unreadable (skipped)",
+    ["command"],
+)
 SWEPT = Counter("panther_users_swept", "Users moved to the live model version without an event of theirs")
 
 # How long it takes, and how much at once

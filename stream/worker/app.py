@@ -32,6 +32,7 @@ from stream.worker.published import Published
 from stream.worker.state_store import StateStore
 from stream.worker.suspension import Suspension
 from stream.worker.sweep import VersionSweep
+from stream.worker.user_commands import UserCommands
 from stream.worker.watch import Watch
 
 #: seconds without a heartbeat after which the group gives a worker's partitions to others; seconds between heartbeats
@@ -143,6 +144,7 @@ def make_app(
             "live models": models.run(),
             "watch": watch.run(stream.channel.queue),
             "suspension": suspension.run(),
+            "user commands": UserCommands(app, kafka, store, pipeline, acker).run(),
         }
         if settings.sweep_users_per_s:
             tasks["sweep"] = sweep.run()

@@ -65,6 +65,21 @@ class StateStore:
             with noticing_damage(self._table, partition):
                 partition_store(self._table, partition).write(batch)
 
+    async def forget(self, key: bytes, partition: int, out: StoredBatch) -> None:
+        """Delete a user's state, if the partition holds one; `out` gets the send of the changelog's tombstone.
+
+        The changelog comes first: a store that lacks the state must not be all that is left of an interrupted deletion.
+        """
+        store = partition_store(self._table, partition)
+        with noticing_damage(self._table, partition):
+            if store.get(key) is None:
+                return
+        records: list[Outgoing] = [(key, None, [])]
+        out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
+        await out.sends[partition]
+        with noticing_damage(self._table, partition):
+            store.delete(key)
+
     async def report(self, progress: ModelProgress) -> None:
         """Publish that a partition's users have moved: through the same producer as their states, so after them."""
         key = f"{progress.app_id}:{progress.partition}".encode()

@@ -156,6 +156,46 @@ def test_every_trouble_has_its_outcome(stage: Stage) -> None:
     assert ledger.decisions["trouble-late"].history_len == 2
 
 
+def test_a_user_begins_anew_on_command(stage: Stage) -> None:
+    """`panther user`: the next transaction is the user's first; what is no command on its topic is skipped."""
+    kafka, user = stage.system.kafka, "trouble-anew"
+
+    def history_len(name: str) -> int:
+        stage.send([record(user, transaction_id=name)])
+        decision = stage.collect({name}).decisions[name]
+        assert decision.cold_start is (decision.history_len == 0)
+        return decision.history_len
+
+    async def garbage() -> None:
+        command = {"user_id": OWNER.decode(), "command": "reset", "at": 0}
+        async with make_producer(kafka) as producer:
+            for key, value in (
+                (b"x", None),
+                (b"x", b"{"),
+                (user.encode(), json.dumps(command | {"user_id": user, "command": "promote"}).encode()),
+                (b"x", json.dumps(command | {"user_id": user}).encode()),
+                (OWNER, json.dumps(command).encode()),  # a key of the program in the store
+            ):
+                await producer.send_and_wait("users.commands", value, key=key, partition=1)
+
+    asyncio.run(garbage())
+    assert [history_len("anew-0"), history_len("anew-1")] == [0, 1]
+    panther = [str(Path(sys.prefix) / "bin" / "panther"), "user"]
+    for command, name in (("reset", "anew-2"), ("forget", "anew-3")):
+        argv = [*panther, command, user, "--wait", "30", "--json"]
+        done = subprocess.run(argv, env=stage.system.environment, stdout=subprocess.PIPE, check=True)
+        assert json.loads(done.stdout) == {"command": command, "partitions": 4, "done": True}
+        assert stage.metric("panther_user_commands_total", command=command) == 4
+        assert history_len(name) == 0
+    assert history_len("anew-4") == 1
+    assert stage.metric("panther_user_commands_total", command="unreadable") == 5
+    assert int(stage.states()[user]["n"]) == 2
+    argv = [*panther, "reset", "a\nb"]
+    refused = subprocess.run(argv, env=stage.system.environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "user id" in refused.stderr
+
+
 def test_dead_letters_that_are_sent_again_are_decided_once(stage: Stage) -> None:
     """As with a release that reads records which an older release refused. A second replay repeats their decisions."""
     kafka, ids = stage.system.kafka, [f"again-{i}" for i in range(3)]

@@ -89,16 +89,20 @@ class Change:
 def test_a_stale_state_of_a_former_owner_changes_nothing(stores: dict[int, Rdict]) -> None:
     """A worker that was suspended wakes, and sends what it had made before: after the new owner's records."""
     store = stores[0]
-    store[b"stored"] = state(9, b"own")
+    store[b"stored"], store[b"anew"], store[b"spoilt"] = state(9, b"own"), state(50), state(50)
     changes = [
         *(Change(b"stored", state(8)), Change(b"stored", state(9, b"later of equals"))),
         *(Change(b"both here", state(5, b"new owner")), Change(b"both here", state(4, b"former owner"))),
         *(Change(b"gone", state(7)), Change(b"gone", None)),
         *(Change(b"back", state(7)), Change(b"back", None), Change(b"back", state(1))),
+        # a user who was deleted and had two events since, all in one fetch
+        *(Change(b"anew", state(50)), Change(b"anew", None), Change(b"anew", state(1)), Change(b"anew", state(2))),
+        Change(b"spoilt", None),
     ]
     store.write(module.newest(store, changes))
     assert dict(store.items()) == {
         b"stored": state(9, b"later of equals"),
         b"both here": state(5, b"new owner"),
         b"back": state(1),
+        b"anew": state(2),
     }
