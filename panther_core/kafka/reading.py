@@ -56,10 +56,23 @@ def kafka_unavailable(kafka: KafkaSettings, problem: str) -> KafkaUnavailable:
     )
 
 
+class _Reader(AIOKafkaConsumer):
+    """aiokafka's consumer, whose task has begun when it is started.
+
+    A task that is cancelled before its first step ends with a CancelledError, whatever its code catches, and `stop`
+    would raise that in the middle of whoever closes a reader at once.
+    """
+
+    async def start(self) -> None:
+        """Connect."""
+        await super().start()
+        await asyncio.sleep(0)
+
+
 def make_reader(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
     """A consumer without a group, to be entered with `async with`. `options` override the options chosen here."""
     chosen = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "fetch_max_wait_ms": 50}
-    return AIOKafkaConsumer(**kafka.client_options(), **(chosen | options))
+    return _Reader(**kafka.client_options(), **(chosen | options))
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

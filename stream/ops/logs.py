@@ -66,8 +66,10 @@ class CrashLines(logging.Filter):
         """Whether the line is written."""
         template = str(record.msg)
         if template.endswith(("Crashed reason=%r", "]: Error: %r")) and isinstance(record.args, tuple):
-            self._fail(next(arg for arg in record.args if isinstance(arg, BaseException)))
-            return False
+            error = next(arg for arg in record.args if isinstance(arg, BaseException))
+            if isinstance(error, Exception):  # a cancelled agent, which Faust begins anew, has not failed
+                self._fail(error)
+                return False
         if template.endswith("Error while stopping child %r: %r"):
             record.exc_info = None  # what fails while a worker stops is one line
         return not template.endswith("Reraising original exception...")

@@ -12,7 +12,11 @@ from panther_core.data.topics import TRANSACTIONS
 
 
 class TaskEnded(PantherError):
-    """A task that runs for the life of the worker has ended without an error of its own."""
+    """A task that runs for the life of the worker has ended without an error of its own.
+
+    A library that lets a CancelledError of one of its own tasks out ends a task so. Faust would take that for an order
+    to begin the agent anew.
+    """
 
 
 async def run_beside(work: Coroutine[Any, Any, None], tasks: Mapping[str, Coroutine[Any, Any, None]]) -> None:
@@ -26,12 +30,13 @@ async def run_beside(work: Coroutine[Any, Any, None], tasks: Mapping[str, Corout
         await asyncio.wait([main, *beside], return_when=asyncio.FIRST_COMPLETED)
         for task, name in beside.items():
             if task.done():
-                try:
-                    task.result()
-                except Exception as error:
+                if not task.cancelled() and (error := task.exception()):
                     error.add_note(f"in the task {name}")
-                    raise
-                raise TaskEnded(f"expected the task {name} to run as long as the worker, but it has ended")
+                    raise error
+                how = "was cancelled from inside" if task.cancelled() else "has ended"
+                raise TaskEnded(f"expected the task {name} to run as long as the worker, but it {how}")
+        if main.cancelled():  # not from outside: then the wait above would have raised
+            raise TaskEnded("expected the work to run until its stream ends, but it was cancelled from inside")
         main.result()
     finally:
         for task in (main, *beside):

@@ -50,6 +50,14 @@ def test_a_topic_that_is_not_there_is_named(settings: KafkaSettings) -> None:
         asyncio.run(read_topic(settings, "no-such-topic"))
 
 
+def test_a_reader_can_be_closed_at_once(settings: KafkaSettings) -> None:
+    async def go() -> None:
+        async with make_reader(settings):
+            pass
+
+    asyncio.run(go())
+
+
 def test_records_of_every_codec_are_read(settings: KafkaSettings) -> None:
     codecs = ("uncompressed", "gzip", "snappy", "lz4", "zstd")
     names = {codec: f"codec-{codec}-{uuid.uuid4().hex}" for codec in codecs}

@@ -44,9 +44,22 @@ def test_a_task_that_fails_ends_the_work() -> None:
 
 def test_a_task_that_ends_without_an_error_is_one() -> None:
     work = Forever()
-    with pytest.raises(TaskEnded, match="the task watch"):
+    with pytest.raises(TaskEnded, match=r"the task watch"):
         asyncio.run(run_beside(work.run(), {"watch": returns()}))
     assert work.cancelled
+
+
+async def leaks() -> None:
+    inner = asyncio.ensure_future(asyncio.Event().wait())
+    inner.cancel()
+    await inner  # raises CancelledError, although nobody cancelled this task
+
+
+def test_a_stray_cancellation_is_a_failure() -> None:
+    with pytest.raises(TaskEnded, match=r"the task watch .* was cancelled from inside"):
+        asyncio.run(run_beside(Forever().run(), {"watch": leaks()}))
+    with pytest.raises(TaskEnded, match=r"the work .* was cancelled from inside"):
+        asyncio.run(run_beside(leaks(), {"watch": Forever().run()}))
 
 
 def test_the_works_end_ends_the_tasks() -> None:

@@ -15,10 +15,10 @@ from stream.worker.state_store import StoredBatch
 
 
 class Message:
-    generation_id = 7
+    generation_id, partition = 7, 0
 
     def __init__(self, key: bytes | None, number: int, acked: list[int]) -> None:
-        self.key, self.number, self.acked = key, number, acked
+        self.key, self.number, self.offset, self.acked = key, number, number, acked
 
 
 class Event:
