@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.commands import decode_command
 from panther_core.data.topics import TRANSACTIONS, USER_COMMANDS
-from panther_core.kafka.reading import KafkaRecord, make_reader, partitions_of
+from panther_core.kafka.reading import KafkaRecord, make_reader
 from stream.faust_parts.internals import assigned
 from stream.ops import metrics
 from stream.worker.acker import Acker
@@ -29,7 +29,6 @@ from stream.worker.state_store import StateStore, StoredBatch
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 500
-_TOPIC_S = 60.0  # between looks for the topic, which an older release's `topics create` has not made
 # A user with many events is free for one turn of the event loop between two batches: every turn is looked at for a
 # while, then the loop is left alone for a moment.
 _TURNS, _PAUSE_S = 1000, 0.02
@@ -54,11 +53,6 @@ class UserCommands:
     async def run(self) -> None:
         """Run for the life of the agent."""
         async with make_reader(self._kafka, group_id=f"{self._app.conf.id}-users") as consumer:
-            while not await partitions_of(consumer, USER_COMMANDS):
-                logger.warning(
-                    "no topic %s: `panther user` has no effect before `panther topics create`", USER_COMMANDS
-                )
-                await asyncio.sleep(_TOPIC_S)
             read: list[TopicPartition] = []
             while True:
                 mine = set() if self._app.rebalancing else assigned(self._app, TRANSACTIONS)
