@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import Json
+from cli.options import Json, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 
 app = typer.Typer(no_args_is_help=True, help="Repair or forget one user (docs/operations.md).")
 
@@ -32,5 +32,5 @@ def forget(user: User, wait: Wait = 0, as_json: Json = False) -> None:
 def _command(user: str, command: Literal["reset", "forget"], wait_s: float, as_json: bool) -> None:
     from stream.tools.user import command_user
 
-    asked = asyncio.run(command_user(KafkaSettings(), PantherSettings(), user, command, wait_s))
+    asked = asyncio.run(command_user(answering_kafka(), PantherSettings(), user, command, wait_s))
     emit({"command": command, "partitions": asked, "done": wait_s > 0}, as_json)

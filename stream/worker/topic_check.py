@@ -12,7 +12,7 @@ from aiokafka.errors import for_code
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.topics import all_topics
+from panther_core.data.topics import LABELS, all_topics
 from panther_core.kafka.reading import require_kafka
 
 
@@ -51,12 +51,16 @@ def wrong_counts(found: Mapping[str, int | str], settings: PantherSettings) -> l
 
 
 async def require_topics(kafka: KafkaSettings, settings: PantherSettings) -> None:
-    """Raises KafkaUnavailable, or TopicMismatch with all that is wrong in one line."""
+    """Raises KafkaUnavailable, or TopicMismatch with all that is wrong in one line.
+
+    Labels are left out: a worker reads none, and need not be allowed to see their topic.
+    """
     await require_kafka(kafka)
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
-        wrong = wrong_counts(await partition_counts(admin, [t.name for t in all_topics(settings)]), settings)
+        names = [topic.name for topic in all_topics(settings) if topic.name != LABELS]
+        wrong = wrong_counts(await partition_counts(admin, names), settings)
     finally:
         await admin.close()
     if wrong:
