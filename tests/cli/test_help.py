@@ -36,6 +36,7 @@ def test_a_refresh_is_one_turn_with_the_flag_and_without_it(flag: list[str], mon
         return refresh.Refreshed(1, 2, asked[3], 0, 0.5, [], {})
 
     monkeypatch.setattr(refresh, "refresh_once", once)
+    monkeypatch.setattr("cli.refresh.answering_kafka", lambda: None)
     done = CliRunner().invoke(app, ["refresh", *flag, "--label-delay-days", "1", "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["transactions"] == 86_400_000
