@@ -5,6 +5,8 @@ A worker that starts on other counts would join, and then crash, or keep users o
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -14,6 +16,8 @@ from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import LABELS, all_topics
 from panther_core.kafka.reading import require_kafka
+
+_MADE_S = 3.0  # a broker may not describe a topic yet that was made a moment ago
 
 
 class TopicMismatch(PantherError):
@@ -60,8 +64,12 @@ async def require_topics(kafka: KafkaSettings, settings: PantherSettings) -> Non
     await admin.start()
     try:
         names = [topic.name for topic in all_topics(settings) if topic.name != LABELS]
-        wrong = wrong_counts(await partition_counts(admin, names), settings)
+        found = await partition_counts(admin, names)
+        end_s = time.monotonic() + _MADE_S
+        while any(isinstance(count, str) for count in found.values()) and time.monotonic() < end_s:
+            await asyncio.sleep(0.2)
+            found = await partition_counts(admin, names)
     finally:
         await admin.close()
-    if wrong:
+    if wrong := wrong_counts(found, settings):
         raise TopicMismatch("; ".join(wrong))
