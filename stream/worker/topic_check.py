@@ -17,6 +17,11 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import LABELS, all_topics
 from panther_core.kafka.reading import require_kafka
 
+_MISSING = "make it with `panther topics create`, or let this user describe it"
+_OTHER = (
+    "set PANTHER_PARTITIONS to the count that all topics by user have, or use new topics (PANTHER_TOPIC_PREFIX, "
+    "PANTHER_APP_ID): states are kept by partition, so a topic cannot grow"
+)
 _MADE_S = 3.0  # a broker may not describe a topic yet that was made a moment ago
 
 
@@ -34,24 +39,17 @@ async def partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> 
 
 
 def wrong_counts(found: Mapping[str, int | str], settings: PantherSettings) -> list[str]:
-    """One line for each topic of `found` that has not the partitions that the application needs."""
-    lines = []
+    """What is wrong with the topics of `found`: one line for all that have the same wrong partition count or error."""
+    names: dict[tuple[int, int | str], list[str]] = {}
     for topic in all_topics(settings):
-        if topic.name not in found:
-            continue
-        count, wanted = found[topic.name], settings.partitions if topic.by_user else 1
-        if isinstance(count, str):
-            lines.append(
-                f"topic {topic.name}: expected {wanted} partitions, got {count}: make it with `panther topics create`, "
-                "or let this user describe it"
-            )
-        elif count != wanted:
-            lines.append(
-                f"topic {topic.name}: expected {wanted} partitions, found {count}: set PANTHER_PARTITIONS to the count "
-                "that all topics by user have, or use new topics (PANTHER_TOPIC_PREFIX, PANTHER_APP_ID): states are "
-                "kept by partition, so a topic cannot grow"
-            )
-    return lines
+        wanted = settings.partitions if topic.by_user else 1
+        if (count := found.get(topic.name, wanted)) != wanted:
+            names.setdefault((wanted, count), []).append(topic.name)
+    return [
+        f"topic {', '.join(same)}: expected {wanted} partitions, found {count}: "
+        + (_MISSING if isinstance(count, str) else _OTHER)
+        for (wanted, count), same in names.items()
+    ]
 
 
 async def require_topics(kafka: KafkaSettings, settings: PantherSettings) -> None:
