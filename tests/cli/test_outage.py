@@ -41,8 +41,6 @@ def said(command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         "dlq list",
         "dlq show 0:1",
         "dlq replay --code empty",
-        "user reset somebody",
-        "user forget somebody",
         "models list",
         "models rollback",
         "models retire",
