@@ -41,14 +41,16 @@ class TritonControl:
             answer = await self._client.infer("canary", [ping], client_timeout=within_s)
         except (InferenceServerException, grpc.RpcError, OSError) as error:
             return str(error)
-        same = b"".join(answer.get_response().raw_output_contents) == sent.tobytes()
+        reply = answer.get_response()  # None for bytes that are no message of the protocol
+        same = reply is not None and b"".join(reply.raw_output_contents) == sent.tobytes()
         return None if same else "the canary answered other bytes than it was sent"
 
     async def states(self, model: str) -> dict[str, str]:
         """LOADING, READY, UNLOADING or UNAVAILABLE, by version of the model; {"": ""} while none was loaded yet, and
         empty where the server's repository has no such model."""
         index = await self._client.get_model_repository_index(headers=self._headers, client_timeout=_INDEX_S)
-        return {entry.version: entry.state for entry in index.models if entry.name == model}
+        models = () if index is None else index.models  # None for bytes that are no message of the protocol
+        return {entry.version: entry.state for entry in models if entry.name == model}
 
     async def load(self, model: str) -> None:
         """Load every version of the model that is in the repository and not loaded."""

@@ -20,6 +20,7 @@ from panther_core.data.schema import CODE
 from panther_core.decide.reasons import KINDS, expected_of
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, Request
 from panther_core.serving_model import load_serving_model
+from stream.scorer.triton_control import TritonControl
 from stream.scorer.triton_scorer import TritonScorer
 from tests import ROOT
 from tests.stream.scorer.test_triton_scorer import request as score_request
@@ -168,6 +169,38 @@ def test_a_number_that_no_model_gives_costs_its_row_alone(liar: tuple[Liar, str]
     cached[1, 3] = bad
     with pytest.raises(ScorerUnavailable, match=r"in 1 of them"):
         told(liar, "encode", reply_of(right("encode") | {"cached": cached}))
+
+
+class Babbler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers every call with the same bytes."""
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+
+    def service(self, _: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: self.reply)
+
+
+@pytest.mark.parametrize("reply", [b"", b"\xff\xff\xff\xff", b"\x0a\x03abc", b"HTTP/1.1 200 OK"])
+def test_bytes_that_are_no_message_are_no_answer(reply: bytes) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((Babbler(reply),))
+    url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+
+    async def go() -> None:
+        control = TritonControl(url)
+        assert await control.canary(5) == "the canary answered other bytes than it was sent"
+        assert await control.states("panther_score") == {}
+        await control.close()
+
+    try:
+        for request in REQUESTS.values():
+            with pytest.raises(ScorerUnavailable):
+                ask(url, request)
+        asyncio.run(go())
+    finally:
+        server.stop(0)
 
 
 @pytest.mark.parametrize("score", [-0.01, 1.01])
