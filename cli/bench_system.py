@@ -114,6 +114,9 @@ def fuzz(
     folder: RunFolder = Path("build/fuzz"),
     messages: Annotated[int, typer.Option(help="Records through the intake in process.", min=1)] = 1_000_000,
     through_kafka: Annotated[int, typer.Option(help="Records through a real worker; 0 = none.", min=0)] = 50_000,
+    artifacts: Annotated[
+        int, typer.Option(help="Damaged artifacts, and records of the topics that are read back; 0 = none.", min=0)
+    ] = 10_000,
     seed: Annotated[int, typer.Option(help="Decides every byte.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -121,6 +124,11 @@ def fuzz(
     from bench.chaos.fuzz import run_fuzz
 
     result = run_fuzz(folder, messages, through_kafka, seed)
+    if artifacts:
+        from bench.chaos.fuzz_artifacts import fuzz_artifacts
+
+        result["artifacts"] = fuzz_artifacts(folder / "models" / "1", folder / "artifacts", artifacts, seed)
+        result["ok"] = result["ok"] and result["artifacts"]["ok"]
     emit(result, as_json)
     raise typer.Exit(0 if result["ok"] else 1)
 

@@ -33,10 +33,17 @@ def list_letters(
         emit({"codes": dict(count), "letters": [letter.summary() for letter in found]}, as_json)
         return
     for letter in found:
-        when = datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(timespec="seconds")
-        said = letter.summary()
-        say(escape(f"{letter.place:>10}  {when}  {letter.code:20} {said['source']}  {said['reason']}"))
-    say(f"{count.total()} dead letters: {', '.join(f'{n} {name}' for name, n in count.most_common()) or 'none'}")
+        say(escape(f"{letter.place:>10}  {_when(letter.time_ms)}  {letter.code:20} {letter.source}  {letter.reason}"))
+    codes = ", ".join(f"{n} {name}" for name, n in count.most_common())
+    say(escape(f"{count.total()} dead letters: {codes or 'none'}"))
+
+
+def _when(time_ms: int) -> str:
+    """A record's timestamp as people read it; in ms where it is no time, since it may be any number."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"
 
 
 @app.command()

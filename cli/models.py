@@ -10,11 +10,12 @@ import typer
 
 from cli.options import REPOSITORY, End, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import PantherSettings
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.formats import FORMATS
 
 app = typer.Typer(help="Train, deploy and retire model versions.")
 Artifact = Annotated[Path, typer.Argument(help="Artifact folder.")]
+Patience = Annotated[float, typer.Option(help="How long to wait for the running workers' word, s.", min=0)]
 
 
 @app.command()
@@ -109,13 +110,9 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Export an artifact into the model repository and load it; a canary inference of the new version decides."""
-    from panther_core.artifact import load_manifest
-    from trainer.rollout import deploy
+    from trainer.rollout.deploy import install
 
-    manifest = load_manifest(artifact)
-    settings = PantherSettings()
-    deploy.export(artifact, repository, settings.device)
-    seconds = deploy.load(settings.triton_url, manifest, settings.triton_headers)
+    manifest, seconds = install(PantherSettings(), repository, artifact)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
 
 
@@ -125,17 +122,23 @@ def promote(
     new_states: Annotated[
         bool, typer.Option("--new-states", help="It may have another schema: workers begin under another app id.")
     ] = False,
+    patience_s: Patience = 15,
     as_json: Json = False,
 ) -> None:
-    """Make a loaded version the live one: users move to it at their next event."""
-    from panther_core.artifact import load_manifest
-    from trainer.rollout.announce import announce
-    from trainer.rollout.deploy import check_serves
+    """Make a loaded version the live one; exit code 0 only if every running worker has taken it.
 
-    manifest = load_manifest(artifact)
-    check_serves(PantherSettings().triton_url, manifest)
-    asyncio.run(announce(answering_kafka(), manifest, str(artifact.resolve()), new_states))
-    emit({"live": manifest.version}, as_json)
+    Users move to it at their next event.
+    """
+    from panther_core.artifact import load_manifest
+    from trainer.rollout.deploy import check_serves
+    from trainer.rollout.go_live import promote as announce
+
+    manifest, settings, folder = load_manifest(artifact), PantherSettings(), str(artifact.resolve())
+    check_serves(settings.triton_url, manifest)
+    taken = announce(answering_kafka(), settings, manifest, folder, new_states=new_states, patience_s=patience_s)
+    taken.explain()
+    emit(taken.as_dict(), as_json)
+    raise typer.Exit(0 if taken.ok else 1)
 
 
 @app.command()
@@ -154,11 +157,20 @@ def warm(
 
 
 @app.command()
-def rollback(repository: Repository = REPOSITORY, as_json: Json = False) -> None:
-    """Make the version that was live before the present one live again."""
-    from trainer.rollout.refresh import roll_back
+def rollback(
+    repository: Repository = REPOSITORY,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Version to go back to; the one before the live one if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the version that was live before the present one live again; twice goes back twice, never forward."""
+    from trainer.rollout.go_live import roll_back
 
-    emit({"live": roll_back(answering_kafka(), PantherSettings(), repository)}, as_json)
+    before, taken = roll_back(answering_kafka(), PantherSettings(), repository, to)
+    taken.explain()
+    emit({"switched": f"{before} -> {taken.version}", **taken.as_dict()}, as_json)
+    raise typer.Exit(0 if taken.ok else 1)
 
 
 @app.command()
@@ -175,13 +187,13 @@ def retire(
 
 @app.command()
 def unload(
-    version: Annotated[int, typer.Argument(help="Version number.")],
+    version: Annotated[int, typer.Argument(help="Version number.", min=1)],
     repository: Repository = REPOSITORY,
+    force: Annotated[bool, typer.Option("--force", help="The live version too; Kafka is not asked.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a version out of service and out of the model repository."""
-    from trainer.rollout import deploy
+    """Take a version that is not live out of service and out of the model repository."""
+    from trainer.rollout.retire import unload as run
 
-    settings = PantherSettings()
-    deploy.unload(settings.triton_url, repository, version, settings.triton_headers)
+    run(KafkaSettings() if force else answering_kafka(), PantherSettings(), repository, version, force)
     emit({"unloaded": version}, as_json)

@@ -11,62 +11,96 @@ tokenizer.json             the tokens by name (panther_core.data.token_report), 
 tokenizer_report.json      what the tokens cover, for people
 report.json                figures of the training (trainer.report)
 report.html                page drawn from report.json
+
+An artifact may come from elsewhere, so it is read as foreign. A manifest can list these names and no others: no path
+leads out of the folder, and no file of another kind (code, a configuration of the server) comes along when the artifact
+is copied. Links, devices and pipes are refused, numbers have ranges, and tensors have shapes. Whatever is wrong is an
+ArtifactError.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
-from panther_core.base.errors import ArtifactError, FingerprintMismatch
+from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatch, InvalidFile
+from panther_core.base.files import regular_file, written_whole
+from panther_core.base.ranges import Range, check_ranges
+from panther_core.data.events import MAX_TIME_MS
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.token_report import REPORT, TOKENIZER
-from panther_core.data.vocabulary import Vocabulary
+from panther_core.data.vocabulary import Vocabulary, radix_of
 from panther_core.decide.rules import RuleModel
+from panther_core.decide.scoring import SURPRISE
 from panther_core.model_config import ModelConfig
-from panther_core.state.features import NAMES
+from panther_core.state.features import NAMES, WIDTH
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
 RUN_REPORT, PAGE = "report.json", "report.html"
 _SCHEMA, _VOCABULARY = "schema.json", "vocabulary.json"
 _RULES, _RISK = "rules.safetensors", "merchant_risk.safetensors"
+NEEDED = (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)
+KNOWN = frozenset((*NEEDED, TOKENIZER, REPORT, CURVE, RUN_REPORT))
+_LARGEST = 4 << 30  # bytes of a file; the widest model that ModelConfig allows has 1.6 GB of weights
+_BLOCK = 1 << 20
+_LARGEST_READ = 256 << 20  # bytes of a file that is read whole
+_LONGEST = 128  # characters of a word in the manifest
 T = TypeVar("T")
+Tensors = dict[str, np.ndarray[Any, Any]]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a model version is. Times are epoch ms; `data_window` is the first and last event time of the training
-    log."""
+    log. Raises BadInput for a value out of range."""
 
     name: str
-    version: int
-    created_at: int
+    version: Annotated[int, Range(1, 2**32 - 1)]
+    created_at: Annotated[int, Range(0, MAX_TIME_MS)]
     config: ModelConfig
     context_length: int
-    cached_width: int
+    cached_width: Annotated[int, Range(1, 1 << 16)]
     feature_names: tuple[str, ...]
     typical_surprise: tuple[float, ...]
     """Mean surprise of each attribute (scoring.SURPRISE) on legitimate events, nats. A reason says how far an event's
     surprise lies above this mean."""
-    threshold: float
-    alert_budget: float
+    threshold: Annotated[float, Range(0, 1.01)]
+    """A score from here on alerts. Just above 1 where training found scores of 1 beyond the alert budget."""
+    alert_budget: Annotated[float, Range(0, 1)]
     """Share of transactions that the threshold was set to alert on."""
     schema_fingerprint: str
     tokenizer_version: str
-    vocabulary_size: int
-    coverage: float
+    vocabulary_size: Annotated[int, Range(1, 2**31 - 1)]
+    coverage: Annotated[float, Range(0, 1)]
     """Share of training events whose combination is in the vocabulary."""
     metrics: dict[str, Any]
     data_window: tuple[int, int]
-    seed: int
+    seed: Annotated[int, Range(0, 2**64 - 1)]
     code_version: str
     files: dict[str, str] = {}
     """sha256 of each other file, hex."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "the manifest")
+        for name in ("name", "schema_fingerprint", "tokenizer_version", "code_version"):
+            word = getattr(self, name)
+            if not (word and len(word) <= _LONGEST and word.isprintable()):
+                raise BadInput(f"expected {name} of 1 to {_LONGEST} printable characters, got {word[:40]!r}")
+        if len(self.typical_surprise) != len(SURPRISE) or not all(map(math.isfinite, self.typical_surprise)):
+            raise BadInput(f"expected {len(SURPRISE)} numbers of typical_surprise, got {self.typical_surprise[:9]}")
+        begin, end = self.data_window
+        if not -MAX_TIME_MS <= begin <= end <= MAX_TIME_MS:
+            raise BadInput(
+                "expected a data_window from the first to the last event time in epoch ms, got other numbers"
+            )
 
 
 def save(
@@ -81,18 +115,17 @@ def save(
 
     The weights must lie in `folder` already, and so must pretrain.csv and the reports to be checksummed.
     """
-    (folder / _SCHEMA).write_bytes(msgspec.json.encode(schema))
-    (folder / _VOCABULARY).write_bytes(msgspec.json.encode(vocabulary))
-    save_file(
-        {"mean": rules.mean, "std": rules.std, "weight": rules.weight, "bias": np.array([rules.bias], np.float64)},
-        folder / _RULES,
-    )
-    save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, folder / _RISK)
-    names = [_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK]
-    names += [name for name in (TOKENIZER, REPORT, CURVE, RUN_REPORT) if (folder / name).exists()]
+    _write(folder / _SCHEMA, msgspec.json.encode(schema))
+    _write(folder / _VOCABULARY, msgspec.json.encode(vocabulary))
+    with written_whole(folder / _RULES) as part:
+        bias = np.array([rules.bias], np.float64)
+        save_file({"mean": rules.mean, "std": rules.std, "weight": rules.weight, "bias": bias}, part)
+    with written_whole(folder / _RISK) as part:
+        save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, part)
+    names = [*NEEDED, *(name for name in (TOKENIZER, REPORT, CURVE, RUN_REPORT) if (folder / name).exists())]
     files = {name: sha256(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    _write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
     return manifest
 
 
@@ -102,14 +135,18 @@ def load_manifest(folder: Path) -> Manifest:
     Raises ArtifactError (missing or damaged) and FingerprintMismatch (made for other context features).
     """
     manifest = _json(folder / MANIFEST, Manifest)
+    told = manifest.context_length, manifest.cached_width
+    if told != (manifest.config.length, manifest.config.cached_width):
+        raise _refused(f"context_length and cached_width of its config, got {told}", folder / MANIFEST)
+    if wrong := (manifest.files.keys() - KNOWN) | (set(NEEDED) - manifest.files.keys()):
+        raise ArtifactError(
+            f"expected the files {', '.join(NEEDED)} in {folder / MANIFEST} (and {', '.join(sorted(KNOWN - {*NEEDED}))}"
+            f"), got a list with or without {min(wrong)[:80]!r}: take the artifact from where it was trained"
+        )
     for name, expected in manifest.files.items():
-        if (got := sha256(folder / name)) != expected:
-            raise ArtifactError(
-                f"expected sha256 {expected[:12]} of {name}, got {got[:12]} in {folder}: the file was changed or cut "
-                "off after training; copy the artifact again or train anew"
-            )
+        _compare(sha256(folder / name), expected, folder, name)
     if manifest.feature_names != NAMES:
-        differing = sorted(set(manifest.feature_names) ^ set(NAMES)) or "their order"
+        differing = sorted(set(manifest.feature_names) ^ set(NAMES))[:5] or "their order"
         raise FingerprintMismatch(
             f"expected a model for this code's {len(NAMES)} context features, got one for "
             f"{len(manifest.feature_names)} in {folder} (differing: {differing}): "
@@ -121,6 +158,8 @@ def load_manifest(folder: Path) -> Manifest:
 def load_schema(folder: Path) -> AttributeSchema:
     """Attribute schema of the artifact. Raises ArtifactError, FingerprintMismatch."""
     schema = _json(folder / _SCHEMA, AttributeSchema)
+    if problem := schema.problem():
+        raise _refused(problem, folder / _SCHEMA)
     expected = _json(folder / MANIFEST, Manifest).schema_fingerprint
     if schema.fingerprint != expected:
         raise FingerprintMismatch(
@@ -132,46 +171,115 @@ def load_schema(folder: Path) -> AttributeSchema:
 
 def load_vocabulary(folder: Path) -> Vocabulary:
     """Vocabulary of the artifact. Raises ArtifactError."""
-    return _json(folder / _VOCABULARY, Vocabulary)
+    vocabulary = _json(folder / _VOCABULARY, Vocabulary)
+    if problem := vocabulary.problem(radix_of(load_schema(folder))):
+        raise _refused(problem, folder / _VOCABULARY)
+    return vocabulary
 
 
 def load_rules(folder: Path) -> RuleModel:
     """Rule model of the artifact. Raises ArtifactError."""
-    parts = _tensors(folder / _RULES)
-    return RuleModel(parts["mean"], parts["std"], parts["weight"], float(parts["bias"][0]))
+    path, wide = folder / _RULES, (WIDTH,)
+    found = _tensors(path, {"mean": ("f4", wide), "std": ("f4", wide), "weight": ("f4", wide), "bias": ("f8", (1,))})
+    if not all(np.isfinite(tensor).all() for tensor in found.values()) or not (found["std"] > 0).all():
+        raise _refused("finite numbers, and deviations above 0, got others", path)
+    return RuleModel(found["mean"], found["std"], found["weight"], float(found["bias"][0]))
 
 
 def load_merchant_risk(folder: Path) -> MerchantRisk:
     """Merchant risk table of the artifact. Raises ArtifactError."""
-    return MerchantRisk(**_tensors(folder / _RISK))
+    path, levels = folder / _RISK, load_schema(folder).risk_levels
+    found = _tensors(path, {"merchant": ("u8", ()), "levels": ("u1", ()), "rate": ("f4", ())})
+    if len({len(tensor) for tensor in found.values()}) > 1 or not np.isfinite(found["rate"]).all():
+        raise _refused("a level and a finite rate for each merchant, got others", path)
+    if (found["merchant"][1:] <= found["merchant"][:-1]).any():
+        raise _refused("ascending merchants, got others", path)
+    if ((found["levels"] < 1) | (found["levels"] > levels)).any():
+        raise _refused(f"levels from 1 to {levels}, got others", path)
+    return MerchantRisk(**found)
+
+
+def copy_files(folder: Path, target: Path) -> None:
+    """Copy an artifact's manifest and the files in it into the new folder `target`; each copy is compared with the
+    manifest.
+
+    Copies and no hard links: what the server has loaded must not change with the original. Raises ArtifactError, and
+    OSError where `target` cannot be written.
+    """
+    manifest = load_manifest(folder)
+    target.mkdir()
+    for name, expected in manifest.files.items():
+        digest = hashlib.sha256()
+        with (target / name).open("xb") as copy:
+            for block in _blocks(folder / name):
+                digest.update(block)
+                copy.write(block)
+        _compare(digest.hexdigest(), expected, folder, name)
+    (target / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a regular file, hex. Raises ArtifactError when it cannot be read."""
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _compare(got: str, expected: str, folder: Path, name: str) -> None:
+    if got != expected:
+        raise ArtifactError(
+            f"expected sha256 {expected[:12]!r} of {name}, got {got[:12]!r} in {folder}: the file was changed or cut "
+            "off after training; copy the artifact again or train anew"
+        )
+
+
+def _refused(problem: str, path: Path) -> ArtifactError:
+    """The error for a file that holds something else; `problem`: what was expected, and what came."""
+    return ArtifactError(
+        f"expected {problem} in {path}: the file is damaged or of another code version; "
+        "copy the artifact again or train anew"
+    )
 
 
 def _json(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(_read(path), type=kind)
-    except msgspec.DecodeError as error:
-        raise ArtifactError(
-            f"expected a {kind.__name__} in {path}, got {error}: the file is damaged or of another code version; "
-            "copy the artifact again or train anew"
-        ) from None
+    except BadInput as error:  # a value that the struct refuses, with its own "expected"
+        raise _refused(str(error).removeprefix("expected "), path) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(f"a {kind.__name__}, got {error}", path) from None
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    _read(path)
-    tensors: dict[str, np.ndarray[Any, Any]] = load_file(path)
-    return tensors
+def _tensors(path: Path, wanted: dict[str, tuple[str, tuple[int, ...]]]) -> Tensors:
+    """The tensors of a file, which must have these names, types and shapes; (): of one dimension, any length."""
+    try:
+        found: Tensors = load(_read(path))
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise _refused(f"tensors {', '.join(wanted)}, got {error}", path) from None
+    told = {name: (tensor.dtype.str[1:], tensor.shape) for name, tensor in found.items()}
+    shapes = {name: (kind, shape or told.get(name, ("", ()))[1][:1]) for name, (kind, shape) in wanted.items()}
+    if told != shapes:
+        raise _refused(f"tensors {shapes}, got {dict(list(told.items())[:9])}", path)
+    return found
 
 
 def _read(path: Path) -> bytes:
+    return b"".join(_blocks(path, _LARGEST_READ))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with written_whole(path) as part:
+        part.write_bytes(content)
+
+
+def _blocks(path: Path, largest: int = _LARGEST) -> Iterator[bytes]:
+    """The bytes of a file of an artifact. Raises ArtifactError for what is no regular file, too large or unreadable."""
     try:
-        return path.read_bytes()
+        with regular_file(path, largest) as file:
+            while block := file.read(_BLOCK):
+                yield block
+    except InvalidFile as error:
+        raise ArtifactError(f"{error}: point at a folder that `panther models train` wrote") from None
     except OSError as error:
-        raise ArtifactError(
-            f"expected the artifact file {path}, got {error.strerror}: point at a folder that "
-            "`panther models train` wrote"
-        ) from None
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, hex. Raises ArtifactError when it cannot be read."""
-    return hashlib.sha256(_read(path)).hexdigest()
+        raise ArtifactError(f"expected to read {path}, got {error.strerror}: see to its disk or share") from None

@@ -87,3 +87,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def pooled(self) -> int:
         """Width of the pooled text-convolution features."""
         return self.cnn_filters * len(self.cnn_widths)
+
+    @property
+    def cached_width(self) -> int:
+        """K, the number of floats cached for a user (panther_core.model.outputs has their order)."""
+        return self.d + self.user_dim + self.pooled + 3

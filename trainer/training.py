@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from panther_core import artifact
 from panther_core.artifact import Manifest
 from panther_core.base.errors import BadInput
+from panther_core.base.files import written_whole
 from panther_core.base.odds import sigmoid
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
@@ -86,7 +87,8 @@ def train(
     clock.mark("pretrain")
 
     head = _fraud_head(start, table, rows, seed, clock)
-    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, out / artifact.WEIGHTS)
+    with written_whole(out / artifact.WEIGHTS) as part:
+        save_file({n: t.contiguous() for n, t in model.state_dict().items()}, part)
     manifest = Manifest(
         name=NAME,
         version=version,

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
-from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.create_topics import create_topics
 from infra.local.errors import StartFailed
@@ -25,6 +24,7 @@ from infra.local.process import ManagedProcess
 from infra.local.stack import LocalStack
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.table import TransactionTable
+from panther_core.kafka.reading import members
 from panther_core.serving_model import ServingModel, load_serving_model
 from stream.scorer.replicas import ReplicaScorer
 from stream.scorer.triton_control import TritonControl
@@ -128,18 +128,7 @@ class System:
 
     def members(self) -> int:
         """Number of workers in the consumer group; 0 while its partitions are being assigned."""
-
-        async def ask() -> int:
-            admin = AIOKafkaAdminClient(**self.kafka.client_options())
-            await admin.start()
-            try:
-                (reply,) = await admin.describe_consumer_groups([self.settings.app_id])
-                _, _, state, _, _, found = reply.groups[0][:6]
-                return len(found) if state == "Stable" else 0
-            finally:
-                await admin.close()
-
-        return asyncio.run(ask())
+        return asyncio.run(members(self.kafka, self.settings.app_id))
 
     def kill_worker(self, name: str = "worker") -> None:
         """End a worker by SIGKILL, for crash tests."""

@@ -20,7 +20,7 @@ from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, AttributeSchema
 from panther_core.data.topics import MODELS, changelog_of
 from panther_core.decide.reasons import expected_of
-from panther_core.kafka.answers import decode_update
+from panther_core.kafka.answers import Unreadable, read_update
 from panther_core.kafka.reading import chunks_from_end, make_reader, partitions_of
 from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.record import DECISIONS
@@ -73,9 +73,11 @@ def _came(code: np.void, schema: AttributeSchema) -> str:
 
 
 async def _newest_model(consumer: AIOKafkaConsumer) -> ModelUpdate:
-    async for newest in chunks_from_end(consumer, TopicPartition(MODELS, 0), 1):
-        for record in newest:
-            return decode_update(record.value or b"")
+    async for chunk in chunks_from_end(consumer, TopicPartition(MODELS, 0), _CHUNK):
+        for record in reversed(chunk):
+            update = read_update(record.value)
+            if not isinstance(update, Unreadable):
+                return update
     raise BadInput(f"expected a live model on topic {MODELS}, found none: run `panther models promote` first")
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from panther_core.data.decision import Alert, Decision
-from panther_core.kafka.answers import NOWHERE, Position, app_of, decode_alert, decode_decision, position_of
+from panther_core.kafka.answers import NOWHERE, Position, Unreadable, app_of, position_of, read_alert, read_decision
 from panther_core.kafka.reading import KafkaRecord
+
+T = TypeVar("T", Decision, Alert)
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Online:
     repeated: int = 0
     altered: dict[Position, str] = field(default_factory=dict)  # place -> "decision" or "alert"
     unplaced: int = 0  # records of this application that do not name their transaction
+    unreadable: int = 0  # records of this application that are no decision or no alert
     _alert_values: dict[Position, bytes] = field(default_factory=dict)
 
     @classmethod
@@ -31,13 +35,22 @@ class Online:
         out = cls()
         for record in scores:
             place = out._place(record, app_id)
-            if place and out._first("decision", out.values, place, record.value or b""):
-                out.decisions[place] = decode_decision(record.value or b"")
+            decision = out._known(read_decision(record.value)) if place else None
+            if place and decision and out._first("decision", out.values, place, record.value or b""):
+                out.decisions[place] = decision
         for record in alerts:
             place = out._place(record, app_id)
-            if place and out._first("alert", out._alert_values, place, record.value or b""):
-                out.alerts[place] = decode_alert(record.value or b"")
+            alert = out._known(read_alert(record.value)) if place else None
+            if place and alert and out._first("alert", out._alert_values, place, record.value or b""):
+                out.alerts[place] = alert
         return out
+
+    def _known(self, found: T | Unreadable) -> T | None:
+        """What a record holds; None, and counted, where that cannot be read."""
+        if isinstance(found, Unreadable):
+            self.unreadable += 1
+            return None
+        return found
 
     def _place(self, record: KafkaRecord, app_id: str) -> Position | None:
         if app_of(record) != app_id.encode():

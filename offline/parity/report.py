@@ -71,6 +71,7 @@ def run_parity(
     decided = decide_log(log, online, replayers)
     compared = compare(log, online, decided, request.tolerance)
     report = summary(log, compared) | {"models": list(request.models), "tolerance": request.tolerance}
+    report["unreadable"] = online.unreadable
     if compared.mismatches:
         report["first_mismatch"] = _explain(kafka, request, log, decided, replayers, compared.mismatches[0])
     if out is not None:

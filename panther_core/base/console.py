@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
@@ -18,6 +20,12 @@ console = Console(stderr=True)
 def say(text: str) -> None:
     """Print a line for people on stderr. Only a terminal wraps a long line; in a log it stays one line."""
     console.print(text, highlight=False, soft_wrap=True)
+
+
+@cache
+def say_once(text: str) -> None:
+    """`say` a text, brackets and all, unless this process has said it before."""
+    say(escape(text))
 
 
 def emit(result: Mapping[str, Any], as_json: bool) -> None:

@@ -1,11 +1,16 @@
-"""Writing files so that no reader ever finds a part of one."""
+"""Writing files so that no reader ever finds a part of one; reading files that somebody else may have put there."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+
+from panther_core.base.errors import InvalidFile
 
 
 @contextmanager
@@ -23,3 +28,26 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def regular_file(path: Path, largest: int) -> Iterator[BufferedReader]:
+    """A regular file of at most `largest` bytes, open for reading. A link is refused, since what it names may lie
+    anywhere; a pipe or a device is refused without waiting for it.
+
+    Raises InvalidFile.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        linked = isinstance(error, OSError) and error.errno == errno.ELOOP
+        why = "a link" if linked else getattr(error, "strerror", None) or str(error)
+        raise InvalidFile(f"expected the file {path}, got {why}") from error
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(number)
+        raise InvalidFile(f"expected a regular file {path}, got a folder, pipe or device")
+    with os.fdopen(number, "rb") as file:
+        if found.st_size > largest:
+            raise InvalidFile(f"expected at most {largest} bytes in {path}, got {found.st_size}")
+        yield file

@@ -21,6 +21,8 @@ MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z; an earlier time comes fro
 MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01T00:00:00Z
 MAX_AHEAD_MS = DAY_MS  # after the broker's append time; a later event time comes from a broken clock or time zone
 
+EVERY_PARTITION = -1  # in a ModelProgress
+
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Word = Annotated[str, msgspec.Meta(max_length=128)]
 
@@ -65,12 +67,18 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     artifact: str
 
 
-class ModelProgress(msgspec.Struct, kw_only=True):
-    """Every user of a partition has moved to a model version, topic `models.progress`, keyed `app_id:partition`."""
+class ModelProgress(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Every user of a partition has moved to a model version, topic `models.progress`, keyed `app_id:partition`.
+
+    With the partition EVERY_PARTITION it is the word of one `worker`: it decides with the version from now on, or it
+    cannot, and `problem` says why.
+    """
 
     app_id: str
     partition: int
     version: int
+    worker: str = ""
+    problem: str = ""
     moved_at: int
     """Wall clock, epoch ms."""
 

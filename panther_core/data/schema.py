@@ -22,6 +22,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -129,6 +130,19 @@ class AttributeSchema(msgspec.Struct, frozen=True):
         """Hex sha256 of the canonical JSON; states and artifacts with another fingerprint do not fit this schema."""
         stored = msgspec.json.decode(msgspec.json.encode(self), type=AttributeSchema)  # an edge of 1 is stored as 1.0
         return hashlib.sha256(msgspec.json.encode(stored, order="sorted")).hexdigest()
+
+    def problem(self) -> str | None:
+        """What is wrong with a schema from elsewhere ("expected ..." without that word): a code that does not fit into
+        its place in CODE, or edges out of order. None where nothing is."""
+        sizes, room = self.sizes, {name: 1 << (8 * CODE[name].itemsize) for name in CODE.names or ()}
+        if self.risk_levels < 1 or any(sizes[name] > room[name] for name in sizes):
+            return f"at most {room} codes and at least one risk level, got {sizes}"
+        if len(self.profile) > PROFILE_FIELDS or any(field.size > 256 for field in self.profile):
+            return f"at most {PROFILE_FIELDS} profile facts of at most 256 codes, got others"
+        for edges in (self.amount_edges, self.gap_edges_ms, *(field.edges for field in self.profile)):
+            if any(abs(edge) > 2**53 for edge in edges) or any(low >= high for low, high in pairwise(edges)):
+                return "ascending edges within 2^53, got others"
+        return None
 
     def amount_code(self, amount: NDArray[np.float64]) -> NDArray[np.uint8]:
         """1 + bucket of each amount; a bucket includes its lower edge."""

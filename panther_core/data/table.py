@@ -56,7 +56,8 @@ class Words:
 class TransactionTable:
     """N transactions in time order. `label`: 1 fraud, 0 not, -1 unknown.
 
-    `profile`: by the name of the fact, a list with a value (None: unknown) for each of `user.words`.
+    `profile`: by the name of the fact, a list with a value (None: unknown) for each of `user.words`; or, in a table
+    with a `profile_row`, for each profile that was ever given.
     """
 
     transaction_id: NDArray[np.str_]
@@ -72,6 +73,8 @@ class TransactionTable:
     device: Words | None = None
     fraud_kind: Words | None = None
     profile: dict[str, list[Any]] = field(default_factory=dict)
+    profile_row: NDArray[np.int32] | None = None
+    """Place [N] of each row's profile in the lists of `profile`; None: that of its user, for life."""
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -87,18 +90,19 @@ class TransactionTable:
         arrays: dict[str, Any] = {
             name: getattr(self, name)[rows] for name in ("transaction_id", "amount", "time_ms", "label")
         }
-        return replace(self, **words, **arrays)
+        profile_row = None if self.profile_row is None else self.profile_row[rows]
+        return replace(self, **words, **arrays, profile_row=profile_row)
+
+    @property
+    def profile_places(self) -> NDArray[np.int32]:
+        """Place [N] of each row's profile in the lists of `profile`."""
+        return self.user.index if self.profile_row is None else self.profile_row
 
     def rows(self) -> Iterator[Transaction]:
-        """Each row as the record that a producer sends; every transaction carries its user's profile."""
-        profiles = (
-            [
-                {name: values[u] for name, values in self.profile.items() if values[u] is not None}
-                for u in range(len(self.user.words))
-            ]
-            if self.profile
-            else None
-        )
+        """Each row as the record that a producer sends; every transaction carries the profile of its row."""
+        facts = [[(name, value) for value in values] for name, values in self.profile.items()]
+        profiles = [{name: value for name, value in known if value is not None} for known in zip(*facts, strict=True)]
+        place = self.profile_places
         for i in range(len(self)):
             yield Transaction(
                 transaction_id=str(self.transaction_id[i]),
@@ -111,7 +115,7 @@ class TransactionTable:
                 event_time=int(self.time_ms[i]),
                 country=self.country[i] if self.country else None,
                 device=self.device[i] if self.device else None,
-                profile=profiles[self.user.index[i]] if profiles else None,
+                profile=profiles[place[i]] if profiles else None,
             )
 
     def merchant_hashes(self) -> NDArray[np.uint64]:
@@ -130,7 +134,7 @@ class TransactionTable:
         if self.profile:
             names, columns = list(self.profile), list(self.profile.values())
             facts = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-            profile = schema.profile_codes(facts)[self.user.index]
+            profile = schema.profile_codes(facts)[self.profile_places]
         return assemble(
             schema,
             risk,
@@ -188,52 +192,43 @@ def factorise(values: Any) -> Words:
     return Words(index.astype(np.int32), tuple(words.tolist()))
 
 
-def from_transactions(transactions: Sequence[Transaction], label: Mapping[str, int] | None = None) -> TransactionTable:
-    """Table of decoded records in event-time order (ties in the order given); labels by transaction id, -1 if absent.
+def from_transactions(
+    transactions: Sequence[Transaction], label: Mapping[tuple[str, str], int] | None = None
+) -> TransactionTable:
+    """Table of decoded records in event-time order (ties in the order given), each with the profile in that record.
 
-    A user's profile is the last one given.
+    `label`: by user id and transaction id; -1 where there is none.
     """
     order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
-    rows = [transactions[i] for i in order]
-    user = factorise([t.user_id for t in rows])
-    place = {word: i for i, word in enumerate(user.words)}
-    profile: dict[str, list[Any]] = {}
-    for t in rows:
-        for name, value in (t.profile or {}).items():
-            profile.setdefault(name, [None] * len(user.words))[place[t.user_id]] = value
-    return _table(rows, label or {}, user, profile)
+    return _table([transactions[i] for i in order], label or {})
 
 
 def as_arrived(transactions: Sequence[Transaction]) -> TransactionTable:
     """Table of decoded records in the order given (late records are not moved), each with the profile in that record.
 
-    A user whose records have several profiles is in `user.words` once for each profile. All labels are -1.
+    All labels are -1.
     """
-    facts: dict[tuple[str, bytes], int] = {}
-    index = np.empty(len(transactions), np.int32)
-    for row, t in enumerate(transactions):
-        index[row] = facts.setdefault((t.user_id, msgspec.json.encode(t.profile)), len(facts))
-    profile: dict[str, list[Any]] = {}
-    for word, (_, encoded) in enumerate(facts):
-        for name, value in (msgspec.json.decode(encoded) or {}).items():
-            profile.setdefault(name, [None] * len(facts))[word] = value
-    return _table(transactions, {}, Words(index, tuple(user for user, _ in facts)), profile)
+    return _table(transactions, {})
 
 
-def _table(
-    rows: Sequence[Transaction], label: Mapping[str, int], user: Words, profile: dict[str, list[Any]]
-) -> TransactionTable:
+def _table(rows: Sequence[Transaction], label: Mapping[tuple[str, str], int]) -> TransactionTable:
+    places: dict[bytes, int] = {}
+    encoded = (msgspec.json.encode(t.profile) for t in rows)
+    profile_row = np.array([places.setdefault(facts, len(places)) for facts in encoded], np.int32)
+    given = [msgspec.json.decode(facts) or {} for facts in places]
+    names = dict.fromkeys(name for facts in given for name in facts)
     return TransactionTable(
         transaction_id=np.array([t.transaction_id for t in rows], np.str_),
-        user=user,
+        user=factorise([t.user_id for t in rows]),
         merchant=factorise([t.merchant_id for t in rows]),
         category=factorise([t.merchant_category for t in rows]),
         channel=factorise([t.channel for t in rows]),
         currency=factorise([t.currency for t in rows]),
         amount=np.array([t.amount for t in rows], np.float64),
         time_ms=np.array([event_time_ms(t.event_time) for t in rows], np.int64),
-        label=np.array([label.get(t.transaction_id, -1) for t in rows], np.int8),
+        label=np.array([label.get((t.user_id, t.transaction_id), -1) for t in rows], np.int8),
         country=factorise([t.country for t in rows]),
         device=factorise([t.device for t in rows]),
-        profile=profile,
+        profile={name: [facts.get(name) for facts in given] for name in names},
+        profile_row=profile_row,
     )

@@ -15,7 +15,8 @@ _COLUMNS = ("user", "merchant", "category", "channel", "currency", "country", "d
 
 
 def concat(tables: list[TransactionTable]) -> TransactionTable:
-    """One table in time order (stable). A user's profile has the first known value of each fact.
+    """One table in time order (stable). A user's profile has the first known value of each fact; in tables with a
+    profile for each row, every row keeps its own.
 
     Raises BadInput where the tables hold no transaction.
     """
@@ -29,8 +30,25 @@ def concat(tables: list[TransactionTable]) -> TransactionTable:
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ("transaction_id", "amount", "time_ms", "label")
     }
-    facts = {name: _facts(name, tables, words["user"].words) for name in {n: None for t in tables for n in t.profile}}
-    return _in_order(replace(tables[0], **words, **arrays, profile=facts))
+    names = {name: None for table in tables for name in table.profile}
+    if all(table.profile_row is None for table in tables):
+        facts = {name: _facts(name, tables, words["user"].words) for name in names}
+        return _in_order(replace(tables[0], **words, **arrays, profile=facts))
+    counts = [_profiles(table) for table in tables]
+    begin = np.cumsum([0, *counts])
+    facts = {
+        name: [value for table, n in zip(tables, counts, strict=True) for value in table.profile.get(name, [None] * n)]
+        for name in names
+    }
+    places = [table.profile_places + at for table, at in zip(tables, begin.tolist(), strict=False)]
+    row = np.concatenate(places).astype(np.int32)
+    return _in_order(replace(tables[0], **words, **arrays, profile=facts, profile_row=row))
+
+
+def _profiles(table: TransactionTable) -> int:
+    """Number of profiles in a table: the length of the lists of its facts, or what its rows point at."""
+    known = next(iter(table.profile.values()), None)
+    return len(known) if known is not None else int(table.profile_places.max()) + 1
 
 
 def _in_order(table: TransactionTable) -> TransactionTable:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.files import written_whole
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.vocabulary import ATTRIBUTES, Combinations, Vocabulary
 
@@ -146,7 +147,8 @@ def write(folder: Path, schema: AttributeSchema, vocabulary: Vocabulary, found: 
         "tokens": token_names(schema, vocabulary),
     }
     for name, content in ((TOKENIZER, tokenizer), (REPORT, found)):
-        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+        with written_whole(folder / name) as part:
+            part.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
 
 
 def lines(found: TokenReport) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -94,6 +95,16 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """Number of tokens, [UNK] included."""
         return len(self.keys) + 1
+
+    def problem(self, radix: tuple[int, int, int, int]) -> str | None:
+        """What is wrong with a vocabulary from elsewhere, used with a schema of these attribute sizes ("expected ..."
+        without that word). None where nothing is."""
+        if self.radix != radix:
+            return f"a vocabulary for attributes of {radix} codes, got {self.radix}"
+        bounds = (-1, *self.keys, math.prod(radix))
+        if any(low >= high for low, high in pairwise(bounds)):
+            return f"ascending keys from 0 to below {math.prod(radix)}, got others"
+        return None
 
     def tokens(self, codes: NDArray[np.void]) -> NDArray[np.int64]:
         """Token id of each CODE record, same shape."""

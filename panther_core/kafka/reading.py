@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput, KafkaUnavailable
@@ -22,6 +24,7 @@ _POLL_MS = 500
 #: patience of a command that reads: a broker that gives nothing for so long is gone
 PATIENCE_S = 15.0
 _ANSWER_S = 10.0
+_COORDINATOR_TRIES, _COORDINATOR_S = 10, 0.5
 _FETCH_BYTES = 8 << 20  # of one partition; a whole topic takes fewer requests than with the client's default of 1 MiB
 
 
@@ -126,6 +129,23 @@ async def chunks_from_end(
     offsets = (await held(consumer, [part]))[part]
     for stop in range(offsets.stop, offsets.start, -chunk):
         yield [record async for record in read(consumer, part, range(max(offsets.start, stop - chunk), stop))]
+
+
+async def members(kafka: KafkaSettings, group: str) -> int:
+    """Number of members of a consumer group; 0 while its partitions are being assigned, or no broker coordinates it."""
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    await admin.start()
+    try:
+        for _ in range(_COORDINATOR_TRIES):
+            # a new cluster makes its topic of groups when it is asked for one
+            with suppress(GroupCoordinatorNotAvailableError):
+                (reply,) = await admin.describe_consumer_groups([group])
+                _, _, state, _, _, found = reply.groups[0][:6]
+                return len(found) if state == "Stable" else 0
+            await asyncio.sleep(_COORDINATOR_S)
+        return 0
+    finally:
+        await admin.close()
 
 
 async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = None) -> list[KafkaRecord]:

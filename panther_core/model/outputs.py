@@ -37,7 +37,7 @@ class Outputs:
 
 def cached_width(config: ModelConfig) -> int:
     """K, the number of floats cached for a user."""
-    return config.d + config.user_dim + config.pooled + 3
+    return config.cached_width
 
 
 def unpack(cached_BK: Tensor, config: ModelConfig) -> Outputs:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -68,7 +69,7 @@ class PantherModel(torch.nn.Module):
         model = cls(manifest.config, artifact.load_schema(folder), artifact.load_vocabulary(folder))
         try:
             model.load_state_dict(load_file(folder / artifact.WEIGHTS))
-        except RuntimeError as error:
+        except (RuntimeError, SafetensorError) as error:
             raise ArtifactError(
                 f"expected weights of code version {manifest.code_version} in {folder / artifact.WEIGHTS}, "
                 f"got others: {error}; train anew with this code"

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
+from panther_core.kafka.answers import header_of
 from panther_core.kafka.reading import PATIENCE_S, KafkaRecord, held, make_reader, partitions_of, read
 from stream.faust_parts.producer import make_producer
 from stream.worker.letters import KEPT_BYTES
@@ -31,7 +32,10 @@ REPLAYED = "replayed"
 
 @dataclass(frozen=True)
 class Letter:
-    """One record of the dead-letter topic. `time_ms`: when it was put there; `source`: where it came from."""
+    """One record of the dead-letter topic. `time_ms`: when it was put there; `source`: where it came from.
+
+    `code`, `reason` and `source` are printable, whatever is on the topic.
+    """
 
     partition: int
     offset: int
@@ -52,7 +56,7 @@ class Letter:
     def summary(self) -> dict[str, Any]:
         """For JSON, without key and value."""
         names = ("partition", "offset", "time_ms", "code", "reason", "source", "cut")
-        return {name: getattr(self, name) for name in names} | {"reason": printable(self.reason)}
+        return {name: getattr(self, name) for name in names}
 
     def whole(self) -> dict[str, Any]:
         """For JSON, with key and value as readable text and, exact, in base64."""
@@ -71,7 +75,7 @@ def printable(text: str) -> str:
 def parse_place(text: str) -> tuple[int, int]:
     """Partition and offset of `partition:offset`. Raises BadInput."""
     partition, _, offset = text.partition(":")
-    if not (partition.isdecimal() and offset.isdecimal()):
+    if not all(number.isdecimal() and len(number) < 20 for number in (partition, offset)):
         raise BadInput(f"expected partition:offset like 3:1207, got {text!r}: `panther dlq list` prints them")
     return int(partition), int(offset)
 
@@ -84,7 +88,7 @@ async def letters(kafka: KafkaSettings, code: str | None = None) -> AsyncIterato
     async with make_reader(kafka) as consumer:
         for part, offsets in (await _held(consumer)).items():
             async for record in read(consumer, part, offsets, PATIENCE_S):
-                letter = _letter(record)
+                letter = letter_of_record(record)
                 if code in (None, letter.code):
                     yield letter
 
@@ -117,7 +121,7 @@ async def letter_at(kafka: KafkaSettings, partition: int, offset: int) -> Letter
         part = TopicPartition(DEAD_LETTERS, partition)
         if offset in (await _held(consumer)).get(part, ()):
             async for record in read(consumer, part, range(offset, offset + 1), PATIENCE_S):
-                return _letter(record)
+                return letter_of_record(record)
     raise BadInput(
         f"expected a dead letter at {partition}:{offset}, there is none (any more): `panther dlq list` says which are"
     )
@@ -151,8 +155,10 @@ async def _held(consumer: AIOKafkaConsumer) -> dict[TopicPartition, range]:
     return await held(consumer, parts)
 
 
-def _letter(record: KafkaRecord) -> Letter:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
-    code, reason, source = (headers.get(name, "unknown") for name in ("code", "reason", "source"))
+def letter_of_record(record: KafkaRecord) -> Letter:
+    """What a record of the dead-letter topic says, whoever wrote it."""
+    names = ("code", "reason", "source")
+    words = (header_of(record, name).decode(errors="replace") or "unknown" for name in names)
+    code, reason, source = map(printable, words)
     place = record.partition, record.offset, record.timestamp
-    return Letter(*place, code, reason, source, record.key, record.value, "cut" in headers)
+    return Letter(*place, code, reason, source, record.key, record.value, "cut" in dict(record.headers))

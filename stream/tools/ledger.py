@@ -14,7 +14,7 @@ import numpy as np
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.decision import Alert, Decision
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES
-from panther_core.kafka.answers import decode_alert, decode_decision
+from panther_core.kafka.answers import Unreadable, header_of, read_alert, read_decision
 from panther_core.kafka.reading import KafkaRecord, make_reader, partitions_of
 
 SCORE_TOLERANCE = 1e-5  # two decisions of one transaction further apart than this contradict each other
@@ -30,18 +30,26 @@ class Ledger:
     contradicted: list[tuple[Decision, Decision]] = field(default_factory=list)
     alerts: dict[str, Alert] = field(default_factory=dict)
     dead: Counter[str] = field(default_factory=Counter)
+    unreadable: int = 0  # records that are no decision or no alert
     versions: Counter[int] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: KafkaRecord) -> None:
         """Enter one record of `fraud.scores`, `fraud.alerts` or `transactions.dlq`."""
         if record.topic == SCORES:
-            self._add_decision(decode_decision(record.value or b""), record.timestamp)
+            decision = read_decision(record.value)
+            if isinstance(decision, Unreadable):
+                self.unreadable += 1
+            else:
+                self._add_decision(decision, record.timestamp)
         elif record.topic == ALERTS:
-            alert = decode_alert(record.value or b"")
-            self.alerts.setdefault(alert.alert_id, alert)
+            alert = read_alert(record.value)
+            if isinstance(alert, Unreadable):
+                self.unreadable += 1
+            else:
+                self.alerts.setdefault(alert.alert_id, alert)
         else:
-            self.dead[dict(record.headers).get("code", b"unknown").decode()] += 1
+            self.dead[header_of(record, "code").decode(errors="replace") or "unknown"] += 1
 
     def _add_decision(self, decision: Decision, appended_ms: int) -> None:
         first = self.decisions.setdefault(decision.transaction_id, decision)

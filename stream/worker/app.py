@@ -120,7 +120,7 @@ def make_app(
     app.tables._recovery = BulkRecovery(app, table, kafka)
 
     async def decide(stream: Any) -> None:
-        producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka)
+        producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka, settings.app_id)
         await asyncio.gather(producer.start(), changelog.start())
         suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may have been sent an interval ago
         producer.before_request = changelog.before_request = suspension.check

@@ -1,34 +1,55 @@
-"""Which model version is live: follows the `models.updates` topic and holds what the worker needs of each version."""
+"""Which model version is live: follows the `models.updates` topic and holds what the worker needs of each version.
+
+Artifacts are read in threads: to read and hash one from a share takes seconds, and the event loop must not stand still
+for that long. An artifact that cannot be read (yet) is tried again, and the worker is not ready meanwhile. An update
+that these states can never be decided with is refused, and the update before it counts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
+import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
 from aiokafka import TopicPartition
 
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.topics import MODELS
-from panther_core.kafka.answers import decode_update
-from panther_core.kafka.reading import held, make_reader, read
+from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
+from panther_core.data.topics import MODELS, PROGRESS
+from panther_core.decide.records import to_json
+from panther_core.kafka.answers import Unreadable, read_update
+from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
 from panther_core.serving_model import ServingModel, load_serving_model
+from stream.faust_parts.producer import make_producer
 
 logger = logging.getLogger(__name__)
+
+_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # between two tries to read an artifact; doubled from try to try
+_SLOW_S = 10.0  # a read that takes longer is reported
+_WORD_S = 10.0  # for the worker's word to reach the topic
 
 
 class LiveModels:
     """Follows `models.updates` from its beginning, without a consumer group, so that every worker sees every update."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
+    def __init__(self, kafka: KafkaSettings, app_id: str | None = None) -> None:
+        """`app_id`: the application in whose name the worker says on `models.progress` which versions it has taken;
+        None: it says nothing."""
+        self._kafka, self._app_id, self._worker = kafka, app_id, uuid.uuid4().hex[:12]
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
         self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
-        self._ready = asyncio.Event()
+        self._updates: list[ModelUpdate] = []  # not refused, from the one that is served on; the last one is wanted
+        self._served: ModelUpdate | None = None
+        self._problem: str | None = None
+        self._reading_since_s: float | None = None
+        self._ready, self._changed = asyncio.Event(), asyncio.Event()
+        self._words: set[asyncio.Task[None]] = set()
 
     async def current(self) -> ServingModel:
         """The live version; waits where no version has gone live yet."""
@@ -43,70 +64,160 @@ class LiveModels:
         """The live version; None where no version has gone live yet."""
         return self._current
 
-    def version(self, number: int) -> ServingModel:
-        """The version that a decision came from; the live version for decisions by rules, and if that is unreadable.
+    @property
+    def problem(self) -> str | None:
+        """What keeps this worker from the newest version; None where it decides with it."""
+        since_s = self._reading_since_s
+        if self._problem is None and since_s is not None and time.monotonic() > since_s + _SLOW_S:
+            return f"the live version's artifact is being read for more than {_SLOW_S:g} s: see to its disk or share"
+        return self._problem
 
-        A version that was live before this worker's start is read from its artifact when it is asked for, so that a
-        decision that is published again is published as it was.
-        """
+    @property
+    def wanted(self) -> ModelUpdate | None:
+        """The newest update that is not refused; None where there is none."""
+        return self._updates[-1] if self._updates else None
+
+    def version(self, number: int) -> ServingModel:
+        """The version that a decision came from; the live version for decisions by rules, and for a version that
+        `preload` could not read."""
         assert self._current is not None
-        if number not in self._versions and number in self._artifacts:
+        return self._versions.get(number, self._current)
+
+    async def preload(self, versions: Iterable[int]) -> None:
+        """Read the artifacts of these versions where they are not held yet, so that `version` finds them.
+
+        A version that was live before this worker's start is needed when a decision of it is published again as it was.
+        To be awaited before `version` is asked; for versions that are held, and for 0, it does nothing.
+        """
+        for number in sorted(set(versions) & self._artifacts.keys() - self._versions.keys()):
             try:
-                self._versions[number] = load_serving_model(Path(self._artifacts[number]))
+                model = await asyncio.to_thread(load_serving_model, Path(self._artifacts[number]))
             except (ArtifactError, OSError) as error:
                 logger.warning("model version %d, which has decided, cannot be read: %s", number, error)
-                self._versions[number] = self._current
-        return self._versions.get(number, self._current)
+            else:
+                self._versions.setdefault(number, model)
 
     async def run(self) -> None:
         """Follow the topic for the life of the worker."""
         part = TopicPartition(MODELS, 0)
-        async with make_reader(self._kafka, fetch_max_wait_ms=100) as consumer:
+        async with make_reader(self._kafka, fetch_max_wait_ms=100) as consumer, asyncio.TaskGroup() as tasks:
             consumer.assign([part])
             offsets = (await held(consumer, [part]))[part]
-            earlier = [record.value async for record in read(consumer, part, offsets)]
-            for value in earlier:
-                self._note(value)
-            self._begin(earlier)
+            for record in [record async for record in read(consumer, part, offsets)]:
+                self.note(record)
+            tasks.create_task(self._keep_up())
             consumer.seek(part, offsets.stop)
             async for record in consumer:
-                self._note(record.value)
-                self._apply(record.value)
+                self.note(record)
 
-    def _begin(self, updates: list[bytes | None]) -> None:
-        """Make live, at the start, the newest update that can be served: the version that running workers have."""
-        for value in reversed(updates):
-            self._apply(value)
-            if self._current is not None:
-                return
+    def note(self, record: KafkaRecord) -> None:
+        """Take down one update; the newest one is to be served."""
+        update = read_update(record.value)
+        if isinstance(update, Unreadable):
+            logger.error("%s:%d:%d: model update skipped: %s", MODELS, record.partition, record.offset, update.why)
+            return
+        self._artifacts[update.version] = update.artifact
+        self._updates.append(update)
+        self._changed.set()
 
-    def _note(self, value: bytes | None) -> None:
-        with contextlib.suppress(msgspec.DecodeError):  # `_apply` logs the error
-            update = decode_update(value or b"")
-            self._artifacts[update.version] = update.artifact
+    async def _keep_up(self) -> None:
+        """Serve the newest update that is not refused, for the life of the worker."""
+        pause_s = _PAUSE_S
+        while True:
+            self._changed.clear()
+            if (wanted := self.wanted) is None or await self.take(wanted):
+                pause_s = _PAUSE_S
+                await self._changed.wait()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _apply(self, value: bytes | None) -> None:
+    async def take(self, update: ModelUpdate) -> bool:
+        """Serve this update, or refuse it for good; False where its artifact cannot be read at this moment."""
+        if update is self._served:
+            self._problem = None
+            return True
+        self._reading_since_s = time.monotonic()
         try:
-            update = decode_update(value or b"")
-            model = load_serving_model(Path(update.artifact))
-            if self._current and model.schema.fingerprint != self._current.schema.fingerprint:
-                raise FingerprintMismatch(
-                    f"model version {update.version} was made for schema {model.schema.fingerprint[:12]}, "
-                    f"the stored states for {self._current.schema.fingerprint[:12]}; deploy it under a new "
-                    "PANTHER_APP_ID"
-                )
-            if model.codec.dtype != (self._current or model).codec.dtype:
-                raise FingerprintMismatch(
-                    f"model version {update.version} needs another state layout (context length or cached width) than "
-                    "the stored states have; deploy it under a new PANTHER_APP_ID"
-                )
-        except (msgspec.DecodeError, ArtifactError, OSError) as error:
-            # a bad update must not stop the worker, so the live version stays
-            logger.error("model update refused, staying on the current version: %s", error)
-            return
-        except Exception:  # reading an artifact of another release can raise anything
-            logger.exception("model update refused, staying on the current version")
-            return
+            model = await asyncio.to_thread(_load, update, self._current)
+        except FingerprintMismatch as error:
+            logger.error("model version %d refused, the version before it counts: %s", update.version, error)
+            self._refuse(update, str(error))
+            return True
+        except (ArtifactError, OSError) as error:
+            problem = f"model version {update.version}, the newest one, cannot be read, and is tried again: {error}"
+            if problem != self._problem:
+                logger.error("%s", problem)
+                self._say(update.version, str(error))
+            self._problem = problem
+            return False
+        except Exception as error:  # reading an artifact of another release may raise anything
+            logger.exception("model version %d refused, the version before it counts", update.version)
+            self._refuse(update, repr(error))
+            return True
+        finally:
+            self._reading_since_s = None
         self._versions[update.version] = self._current = model
+        self._served, self._problem = update, None
+        del self._updates[: next(i for i, known in enumerate(self._updates) if known is update)]
         self._ready.set()
         logger.info("model version %d is live (threshold %.4f)", update.version, model.live.threshold)
+        self._say(update.version)
+        return True
+
+    def _refuse(self, update: ModelUpdate, why: str) -> None:
+        self._updates = [known for known in self._updates if known is not update]
+        self._problem = None
+        self._changed.set()
+        self._say(update.version, why)
+
+    def _say(self, version: int, problem: str = "") -> None:
+        """Give this worker's word on a version to whoever has promoted it, without waiting for the broker."""
+        if self._app_id is not None:
+            task = asyncio.create_task(self._send(self._app_id, version, problem))
+            self._words.add(task)
+            task.add_done_callback(self._words.discard)
+
+    async def _send(self, app_id: str, version: int, problem: str) -> None:
+        word = ModelProgress(
+            app_id=app_id,
+            partition=EVERY_PARTITION,
+            version=version,
+            worker=self._worker,
+            problem=problem,
+            moved_at=time.time_ns() // 1_000_000,
+        )
+        producer, key = make_producer(self._kafka), f"{app_id}:{EVERY_PARTITION}".encode()
+        try:
+            async with asyncio.timeout(_WORD_S):
+                await producer.start()
+                await producer.send_and_wait(PROGRESS, to_json(word), key=key)
+        except Exception as error:  # nobody waits for it: the worker decides all the same
+            logger.warning("the word on model version %d did not reach %s: %r", version, PROGRESS, error)
+        finally:
+            await producer.stop()
+
+
+def _load(update: ModelUpdate, current: ServingModel | None) -> ServingModel:
+    """The version that an update names, if it can go on with the states of the current one.
+
+    Raises FingerprintMismatch where it never can; ArtifactError, OSError where its artifact cannot be read.
+    """
+    model = load_serving_model(Path(update.artifact))
+    if model.live.version != update.version:
+        raise FingerprintMismatch(
+            f"expected model version {update.version} in {update.artifact}, as the update says, got version "
+            f"{model.live.version}: promote the folder again"
+        )
+    if current and model.schema.fingerprint != current.schema.fingerprint:
+        raise FingerprintMismatch(
+            f"model version {update.version} was made for schema {model.schema.fingerprint[:12]}, the stored states "
+            f"for {current.schema.fingerprint[:12]}; deploy it under a new PANTHER_APP_ID"
+        )
+    if current and model.codec.dtype != current.codec.dtype:
+        raise FingerprintMismatch(
+            f"model version {update.version} needs another state layout (context length or cached width) than the "
+            "stored states have; deploy it under a new PANTHER_APP_ID"
+        )
+    return model

@@ -84,7 +84,9 @@ class Watch:
             )
         elif self._app.rebalancing:
             missing["states"] = f"{len(mine)} partitions are assigned and not restored yet"
-        if self._models.now is None:
+        if behind := self._models.problem:
+            missing["model"] = behind
+        elif self._models.now is None:
             missing["model"] = f"no model is live: `panther models promote` announces one on topic {MODELS}"
         if problem := self._server_problem():
             missing["model server"] = problem

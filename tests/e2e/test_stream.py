@@ -38,7 +38,8 @@ from stream.faust_parts.recovery import OWNER
 from stream.tools.produce import produce_labels
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from trainer.rollout.deploy import served
-from trainer.rollout.refresh import refresh_once, roll_back
+from trainer.rollout.go_live import roll_back
+from trainer.rollout.refresh import refresh_once
 from trainer.rollout.retire import retire
 
 
@@ -359,7 +360,9 @@ def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage)
 def test_roll_back_loads_a_retired_version_again(stage: Stage) -> None:
     system = stage.system
     assert served(system.settings.triton_url, system.settings.triton_headers)["panther_score"] == [2]
-    assert roll_back(system.kafka, system.settings, system.stack.model_repository) == 1
+    before, taken = roll_back(system.kafka, system.settings, system.stack.model_repository)
+    assert (before, taken.version) == (2, 1)
+    assert (taken.workers, taken.taken, taken.refused) == (1, 1, []), "the running worker has given its word"
     part = stage.live.take(slice(4200, 4300))
     stage.produce(part)
     ids = set(part.transaction_id.tolist())

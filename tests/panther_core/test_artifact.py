@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from panther_core import artifact
 from panther_core.base.errors import ArtifactError, FingerprintMismatch
+from panther_core.base.settings import PantherSettings
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.token_report import REPORT, TOKENIZER, TokenReport
 from panther_core.decide.rules import RuleModel
 from panther_core.model.serving import PantherModel
-from trainer.rollout.deploy import MODELS, TEMPLATES, export
+from panther_core.serving_model import load_serving_model
+from trainer.rollout.deploy import MODELS, TEMPLATES, DeployError, export, install
 
 
 @pytest.fixture
@@ -118,3 +125,170 @@ def test_export_for_gpus_changes_the_instance_groups_alone(artifact_folder: Path
         )
         assert gpu.count(b"instance_group") == 1
     assert b"kind: KIND_GPU" in (tmp_path / "cuda" / "panther_encode" / "config.pbtxt").read_bytes()
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Change the manifest, and make its checksums those of the files as they are now."""
+    manifest = json.loads((folder / artifact.MANIFEST).read_bytes())
+    manifest["files"] = {name: artifact.sha256(folder / name) for name in manifest["files"]}
+    (folder / artifact.MANIFEST).write_text(json.dumps(manifest | changes))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.py", "{outside}", "model.py", "config.pbtxt", "sub/schema.json", "./schema.json", "", "..", "a\0b"],
+)
+def test_a_manifest_names_the_files_of_an_artifact_and_nothing_else(copy: Path, tmp_path: Path, name: str) -> None:
+    code = b"import os  # somebody else's\n"
+    for place in (copy.parent / "model.py", copy / "model.py", copy / "config.pbtxt"):
+        place.write_bytes(code)
+    files = json.loads((copy / artifact.MANIFEST).read_bytes())["files"]
+    name = name.format(outside=copy.parent / "model.py")
+    rewrite(copy, files=files | {name: hashlib.sha256(code).hexdigest()})
+    with pytest.raises(ArtifactError, match="take the artifact from where it was trained"):
+        export(copy, tmp_path / "repository")
+    assert not list((tmp_path / "repository").rglob("*")), "nothing of it was put into the repository"
+
+
+@pytest.mark.parametrize("name", artifact.NEEDED)
+def test_a_manifest_names_every_file_that_is_needed(copy: Path, name: str) -> None:
+    files = json.loads((copy / artifact.MANIFEST).read_bytes())["files"]
+    del files[name]
+    rewrite(copy, files=files)
+    with pytest.raises(ArtifactError, match=f"without '{name}'"):
+        artifact.load_manifest(copy)
+
+
+@pytest.mark.parametrize("name", ["schema.json", artifact.MANIFEST, artifact.WEIGHTS])
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_links_folders_and_pipes_are_no_files_of_an_artifact(copy: Path, tmp_path: Path, name: str, kind: str) -> None:
+    (copy / name).rename(tmp_path / "same")
+    if kind == "link":
+        (copy / name).symlink_to(tmp_path / "same")
+    elif kind == "folder":
+        (copy / name).mkdir()
+    else:
+        os.mkfifo(copy / name)
+    with pytest.raises(ArtifactError, match="a link" if kind == "link" else "a folder, pipe or device"):
+        artifact.load_manifest(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("version", 0), ("version", -1), ("version", 2**32), ("version", "1"), ("version", True)),
+        *(("threshold", float("nan")), ("threshold", -0.1), ("threshold", 1.5), ("threshold", None)),
+        *(("alert_budget", 2), ("coverage", -1), ("cached_width", 0), ("cached_width", 2**40), ("context_length", 8)),
+        *(("typical_surprise", []), ("typical_surprise", [1e999] * 6), ("data_window", [5, 4]), ("created_at", -1)),
+        *(("name", ""), ("name", "a\x1b[2J"), ("code_version", "\n"), ("name", "x" * 200), ("seed", -1)),
+        *(("data_window", [0, 2**63]), ("vocabulary_size", 0), ("config", {"layers": 10**6}), ("config", {"d": -4})),
+    ],
+)
+def test_foolish_values_in_a_manifest_are_refused(copy: Path, field: str, value: object) -> None:
+    rewrite(copy, **{field: value})
+    with pytest.raises(ArtifactError, match=r"manifest\.json.*copy the artifact again"):
+        artifact.load_manifest(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "change"),
+    [
+        *(
+            ("rules", "mean", lambda t: t[:-1]),
+            ("rules", "std", lambda t: 0 * t),
+            ("rules", "weight", lambda t: t * np.nan),
+        ),
+        *(
+            ("rules", "bias", lambda t: t[:0]),
+            ("rules", "mean", lambda t: t.astype(np.float64)),
+            ("rules", "std", None),
+        ),
+        *(("merchant_risk", "merchant", lambda t: t[::-1].copy()), ("merchant_risk", "levels", lambda t: t + 100)),
+        *(("merchant_risk", "rate", lambda t: t[1:]), ("merchant_risk", "merchant", lambda t: t.reshape(1, -1))),
+    ],
+)
+def test_tensors_of_other_shapes_types_or_values_are_refused(
+    copy: Path, file: str, name: str, change: Callable[[Any], Any] | None
+) -> None:
+    path = copy / f"{file}.safetensors"
+    tensors = load_file(path)
+    if change is None:
+        del tensors[name]
+    else:
+        tensors[name] = change(tensors[name])
+    save_file(tensors, path)
+    rewrite(copy)
+    with pytest.raises(ArtifactError, match=f"{file}.safetensors"):
+        load_serving_model(copy)
+
+
+@pytest.mark.parametrize("name", [artifact.WEIGHTS, "rules.safetensors", "merchant_risk.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x08\0\0\0\0\0\0\0{}      "])
+def test_what_is_no_safetensors_file_is_refused(copy: Path, name: str, content: bytes) -> None:
+    (copy / name).write_bytes(content)
+    rewrite(copy)
+    with pytest.raises(ArtifactError, match=name):
+        PantherModel.load(copy) if name == artifact.WEIGHTS else load_serving_model(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount_edges": [2.0, 1.0]},
+        {"amount_edges": [float(i) for i in range(300)]},
+        {"risk_levels": 0},
+        {"gap_edges_ms": [2**63]},
+        {"profile": [{"name": str(i)} for i in range(9)]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_schema_whose_codes_do_not_fit_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    schema = json.loads((copy / "schema.json").read_bytes()) | change
+    (copy / "schema.json").write_text(json.dumps(schema))
+    rewrite(copy)
+    with pytest.raises(ArtifactError, match=r"schema\.json"):
+        artifact.load_schema(copy)
+
+
+@pytest.mark.parametrize("change", [{"keys": [3, 2]}, {"keys": [-1]}, {"keys": [2**62]}, {"radix": [1, 1, 1, 1]}])
+def test_a_vocabulary_that_does_not_fit_the_schema_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    (copy / "vocabulary.json").write_text(json.dumps(json.loads((copy / "vocabulary.json").read_bytes()) | change))
+    rewrite(copy)
+    with pytest.raises(ArtifactError, match=r"vocabulary\.json"):
+        artifact.load_vocabulary(copy)
+
+
+def test_what_is_exported_does_not_change_with_the_artifact(artifact_folder: Path, copy: Path, tmp_path: Path) -> None:
+    export(copy, tmp_path / "repository")
+    inside = tmp_path / "repository" / MODELS[0] / "1" / "artifact"
+    for name in ("schema.json", "rules.safetensors", artifact.WEIGHTS):
+        assert (inside / name).stat().st_ino != (copy / name).stat().st_ino
+        (copy / name).write_bytes(b"changed in place")
+    PantherModel.load(inside)
+
+
+def test_saving_again_leaves_files_that_were_linked_elsewhere(copy: Path, tmp_path: Path) -> None:
+    """Repositories of earlier releases hold hard links to the artifact's files."""
+    manifest, names = artifact.load_manifest(copy), (artifact.MANIFEST, "schema.json", "rules.safetensors")
+    parts = (artifact.load_schema(copy), artifact.load_vocabulary(copy), artifact.load_rules(copy))
+    risk, before = artifact.load_merchant_risk(copy), {}
+    for name in names:
+        os.link(copy / name, tmp_path / name)
+        before[name] = (tmp_path / name).read_bytes()
+    other = msgspec.structs.replace(parts[0], categories=("other",))
+    rules = RuleModel(parts[2].mean + 1, parts[2].std, parts[2].weight, 0.5)
+    artifact.save(copy, msgspec.structs.replace(manifest, seed=99), other, parts[1], rules, risk)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+    assert all((copy / name).read_bytes() != before[name] for name in names)
+
+
+def test_a_failed_load_removes_only_what_it_has_put_there(artifact_folder: Path, copy: Path, tmp_path: Path) -> None:
+    repository, nobody = tmp_path / "repository", PantherSettings(triton_url="127.0.0.1:1")
+    rewrite(copy, version=2)
+    export(artifact_folder, repository)
+    for folder in (artifact_folder, copy):
+        with pytest.raises(DeployError):
+            install(nobody, repository, folder)
+    assert {model: sorted(p.name for p in (repository / model).iterdir()) for model in MODELS} == {
+        model: ["1", "config.pbtxt"] for model in MODELS
+    }

@@ -78,6 +78,21 @@ def test_slices_end_where_labels_do(log: TransactionTable) -> None:
     assert early.test.max() <= newest_matured
 
 
+@pytest.mark.parametrize("ahead", [1, 7])
+def test_a_clock_that_is_far_ahead_moves_no_slice(log: TransactionTable, ahead: int) -> None:
+    """A few rows of 2099 are not the end of the log: the labels before them have had no time to come."""
+    label, time_ms = log.label.copy(), log.time_ms.copy()
+    label[len(log) * 9 // 10 :] = -1
+    label[-20:-10] = 0
+    label[-ahead:] = -1
+    table = replace(log, label=label)
+    time_ms[-ahead:] = 4_070_908_800_000 + np.arange(ahead)
+    rows, odd = split(table, CONFIG, DAY_MS), split(replace(table, time_ms=time_ms), CONFIG, DAY_MS)
+    assert rows.test.max() < len(log) - 20
+    assert odd.test.max() <= rows.test.max()
+    assert odd.test.max() >= rows.test.max() - 20, "some rows fewer, since the log ends some rows earlier"
+
+
 def test_a_slice_without_fraud_says_so(log: TransactionTable) -> None:
     with pytest.raises(BadInput, match="fine-tuning slice"):
         split(replace(log, label=np.zeros_like(log.label)), CONFIG, DAY_MS)

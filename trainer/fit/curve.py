@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from panther_core.base.errors import InvalidFile
+from panther_core.base.files import written_whole
 
 
 class LearningCurve:
@@ -24,8 +25,7 @@ class LearningCurve:
         self._lines.append(dict(figures))
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("w", newline="") as file:
+        with written_whole(self._path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(figures))
             writer.writeheader()
             writer.writerows(self._lines)

@@ -75,7 +75,18 @@ def _labelled(table: TransactionTable, label_delay_ms: int) -> int:
     count = int(legitimate[-1]) + 1 if len(legitimate) else len(table)
     if count == len(table):
         return count
-    return min(count, int(np.searchsorted(table.time_ms, table.time_ms[-1] - label_delay_ms, "right")))
+    return min(count, int(np.searchsorted(table.time_ms, _end_ms(table, label_delay_ms) - label_delay_ms, "right")))
+
+
+def _end_ms(table: TransactionTable, label_delay_ms: int) -> int:
+    """Time of the log's last row, without a few rows of a clock that is far ahead.
+
+    Those are at most a hundredth of the rows, after a gap of more than a day and more than the label delay. Were they
+    taken for the end of the log, all labels would seem to have had the time to come.
+    """
+    time_ms = table.time_ms[-(len(table) // 100 + 2) :]
+    ahead = np.flatnonzero(np.diff(time_ms) > max(DAY_MS, label_delay_ms))
+    return int(time_ms[ahead[0]] if len(ahead) else time_ms[-1])
 
 
 def prepare_events(

@@ -37,12 +37,12 @@ def fit_log_schema(
 
 def fit_profile(seen: TransactionTable) -> tuple[ProfileField, ...]:
     """Codes of the first PROFILE_FIELDS facts (quantile buckets of numbers, else the most frequent words), fitted
-    on the users who have a row in `seen`.
+    on the profiles that rows of `seen` have.
 
-    Users who come later are left out, since the training window does not know them.
+    Users and facts that come later are left out, since the training window does not know them.
     """
-    users = np.unique(seen.user.index).tolist()
-    facts = {name: [v[u] for u in users if v[u] is not None] for name, v in seen.profile.items()}
+    given = np.unique(seen.profile_places).tolist()
+    facts = {name: [values[at] for at in given if values[at] is not None] for name, values in seen.profile.items()}
     if left := list(facts)[PROFILE_FIELDS:]:
         say(f"  profile: the first {PROFILE_FIELDS} facts count, not {', '.join(left)}")
     return tuple(_field(name, facts[name]) for name in list(facts)[:PROFILE_FIELDS])

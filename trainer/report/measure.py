@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from panther_core.artifact import CURVE, RUN_REPORT, Manifest
+from panther_core.base.files import written_whole
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.data.token_report import REPORT, TokenReport
@@ -73,7 +74,8 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
         embedding=measure_embedding(e_NU, profile_N8, done.schema),
     )
     stored = encode(report)
-    (folder / RUN_REPORT).write_bytes(stored)
+    with written_whole(folder / RUN_REPORT) as part:
+        part.write_bytes(stored)
     # decoded again, since a setting of 1 is stored as 1.0, and a page drawn later must be the same
     return msgspec.json.decode(stored, type=VersionReport)
 

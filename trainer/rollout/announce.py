@@ -8,23 +8,33 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from panther_core.artifact import Manifest, load_manifest
+from panther_core.base.console import say_once
 from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
-from panther_core.kafka.answers import decode_update
+from panther_core.kafka.answers import Skipped, read_update, readable
 from panther_core.kafka.reading import read_topic
 
 
-async def announce(kafka: KafkaSettings, manifest: Manifest, artifact: str, new_states: bool = False) -> None:
+async def announce(
+    kafka: KafkaSettings, manifest: Manifest, artifact: str, new_states: bool = False, instead_of: int | None = None
+) -> None:
     """Make `manifest`'s version the live one. It must already be loaded and answering on Triton.
 
-    `artifact`: folder of the version, as the workers see it. Raises FingerprintMismatch for a version that cannot read
-    the states that the live one's workers keep, unless they begin with `new_states`, under another PANTHER_APP_ID.
+    `artifact`: folder of the version, as the workers see it. `instead_of`: the version that the caller has seen live.
+    Raises FingerprintMismatch for a version that cannot read the states that the live one's workers keep, unless they
+    begin with `new_states`, under another PANTHER_APP_ID; BadInput where another version than `instead_of` is live.
     """
     history = await updates(kafka)
-    if history and not new_states:
-        check_states(manifest, history[-1])
+    live = history[-1] if history else None
+    if instead_of is not None and (live is None or live.version != instead_of):
+        raise BadInput(
+            f"expected version {instead_of} to be live still, got {live.version if live else 'none'}: somebody has "
+            "switched meanwhile, and nothing was changed; look at `panther models list`"
+        )
+    if live and not new_states:
+        check_states(manifest, live)
     update = ModelUpdate(
         name=manifest.name,
         version=manifest.version,
@@ -57,18 +67,42 @@ def check_states(manifest: Manifest, live: ModelUpdate) -> None:
 
 
 async def updates(kafka: KafkaSettings) -> list[ModelUpdate]:
-    """Every switch so far, oldest first; the last one is live."""
-    return [decode_update(record.value or b"") for record in await read_topic(kafka, MODELS)]
+    """Every switch so far, oldest first; the last one is live. Records that cannot be read are skipped, and said."""
+    skipped = Skipped(MODELS)
+    found = [update for _, update in readable(await read_topic(kafka, MODELS), read_update, skipped)]
+    skipped.say(say_once)
+    return found
+
+
+def before_live(history: list[ModelUpdate], version: int | None = None) -> ModelUpdate:
+    """The update to go back to: the newest of `version`, or, where none is named, the one before the live version.
+
+    A version that goes live again takes back every version that came after it. So a second rollback goes further back,
+    and never forward to a version that was rolled back from: after 1, 2, 3, 2 comes 1. Raises BadInput.
+    """
+    led: list[ModelUpdate] = []  # the versions that led to the live one, which is the last
+    for update in history:
+        known = [earlier.version for earlier in led]
+        if update.version in known:
+            del led[known.index(update.version) :]
+        led.append(update)
+    if version is not None:
+        found = next((update for update in reversed(history) if update.version == version), None)
+    else:
+        found = led[-2] if len(led) > 1 else None
+    if found is None:
+        seen = sorted({update.version for update in history})
+        wanted = f"version {version}" if version is not None else "an earlier version that was not taken back"
+        raise BadInput(
+            f"expected {wanted} on {MODELS} to go back to, found none (live: {history[-1].version if history else None}"
+            f", ever live: {seen}): name one with --to, or promote one"
+        )
+    return found
 
 
 async def previous(kafka: KafkaSettings) -> ModelUpdate:
-    """The version that was live before the present one. Raises BadInput when there is none."""
-    history = await updates(kafka)
-    live = history[-1].version if history else None
-    before = next((update for update in reversed(history) if update.version != live), None)
-    if before is None:
-        raise BadInput(f"expected an earlier version on {MODELS} to go back to, found none (live: {live})")
-    return before
+    """The version that a rollback goes to. Raises BadInput when there is none."""
+    return before_live(await updates(kafka))
 
 
 async def _send(kafka: KafkaSettings, update: ModelUpdate) -> None:

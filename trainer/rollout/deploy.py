@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,12 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from panther_core.artifact import Manifest, load_manifest
+from panther_core.artifact import Manifest, copy_files, load_manifest, load_vocabulary
 from panther_core.base.errors import ArtifactError, PantherError
 from panther_core.base.files import written_whole
 from panther_core.base.odds import sigmoid
+from panther_core.base.settings import PantherSettings
+from panther_core.serving_model import load_serving_model
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
 GPU_MODELS = ("panther_encode", "panther_score")  # panther_explain runs for alerts only, which a CPU can do
@@ -30,14 +31,32 @@ class DeployError(PantherError):
     """The server did not take the version into service; the versions it served before are not touched."""
 
 
-def export(artifact: Path, repository: Path, device: str = "cpu") -> int:
+def install(settings: PantherSettings, repository: Path, artifact: Path) -> tuple[Manifest, float]:
+    """Export a version and load it; it answers on every server when this returns. Also the seconds of the loads.
+
+    Where that fails, the folders that this call has made are removed, or the next load would find a version that
+    cannot be loaded; a version that was there before stays. Raises ArtifactError, DeployError.
+    """
+    manifest, made = load_manifest(artifact), list[Path]()
+    try:
+        export(artifact, repository, settings.device, made)
+        return manifest, load(settings.triton_url, manifest, settings.triton_headers)
+    except BaseException:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def export(artifact: Path, repository: Path, device: str = "cpu", made: list[Path] | None = None) -> int:
     """Put the artifact's version into the model repository, each folder whole or not at all; returns the version.
 
-    `device`: cuda for a server with GPUs, which then runs an instance of encoder and scorer on each of them.
-    Raises ArtifactError for a damaged artifact, and for a version that the repository holds with other content, since a
-    version never changes.
+    `device`: cuda for a server with GPUs, which then runs an instance of encoder and scorer on each of them. `made`
+    gets the folders that were not there before. Raises ArtifactError for a damaged artifact, and for a version that the
+    repository holds with other content, since a version never changes.
     """
     manifest = load_manifest(artifact)
+    load_serving_model(artifact)
+    load_vocabulary(artifact)
     for model in MODELS:
         home = repository / model
         home.mkdir(parents=True, exist_ok=True)
@@ -57,10 +76,10 @@ def export(artifact: Path, repository: Path, device: str = "cpu") -> int:
         # A file where Python would put its bytecode, so that it writes none: a folder that changed after its load is
         # reloaded with the next version, and Triton aborts when a request is under way in the one it replaces.
         (part / "__pycache__").touch()
-        (part / "artifact").mkdir()
-        for name in ("manifest.json", *manifest.files):
-            _link_or_copy(artifact / name, part / "artifact" / name)
+        copy_files(artifact, part / "artifact")
         part.rename(target)
+        if made is not None:
+            made.append(target)
     return manifest.version
 
 
@@ -123,17 +142,23 @@ def unload(triton_url: str, repository: Path, version: int, key: Key = None) -> 
         folder = repository / model / str(version)
         if folder.exists():
             trash = folder.with_name(f".{version}.removed")
+            shutil.rmtree(trash, ignore_errors=True)  # of an unload that was cut off
             folder.rename(trash)
             shutil.rmtree(trash)
     for url in _each(triton_url):
         with _client(url, f"version {version} to be unloaded") as client:
             for model in MODELS:
                 home = repository / model
-                if home.is_dir() and any(path.name.isdigit() for path in home.iterdir()):
+                if home.is_dir() and any(is_version(path.name) for path in home.iterdir()):
                     # on a load the server compares the folder with what it serves, and drops versions that are gone
                     client.load_model(model, headers=key, client_timeout=_LOAD_S)
                 else:
                     client.unload_model(model, headers=key)
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version number as Triton reads it."""
+    return name.isascii() and name.isdigit()
 
 
 def _each(triton_url: str) -> list[str]:
@@ -166,8 +191,10 @@ def _canary(client: triton.InferenceServerClient, manifest: Manifest, rows: int 
     row = {"features": features, "code": one, "recent": recent, "profile": profile, "cached": cached}
     score = _infer(client, manifest, "panther_score", **row, history_len=length).as_numpy("score")
     logit = _infer(client, manifest, "panther_explain", **row, history_len=length).as_numpy("logit")
-    explained = sigmoid(logit.astype(np.float64))
     shape = (rows, manifest.cached_width)
+    if cached is None or score is None or logit is None or len(score) != rows or len(logit) != rows:
+        raise DeployError(f"expected answers for {rows} rows from version {manifest.version}, got incomplete ones")
+    explained = sigmoid(logit.astype(np.float64))
     if cached.shape != shape or not (0 <= score[0] <= 1) or np.abs(score - explained).max() > 1e-3:
         raise DeployError(
             f"expected cached outputs of shape {shape}, and the same scores in 0..1 from panther_score "
@@ -196,10 +223,3 @@ def _write_atomically(content: bytes, target: Path) -> None:
         return  # an unchanged config keeps its time stamp: Triton would reload every version
     with written_whole(target) as part:
         part.write_bytes(content)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)

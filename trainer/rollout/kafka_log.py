@@ -1,37 +1,95 @@
-"""The training log out of Kafka: transactions and labels, up to the end of their topics as of now."""
+"""The training log out of Kafka: transactions and labels, up to the end of their topics as of now.
+
+Both topics are written by others. What the worker has made a dead letter of is not learnt from, and a label that cannot
+be read, or whose time is none, is skipped and said. Clocks that are wrong by years reach neither the table nor the rule
+which labels had arrived.
+"""
 
 from __future__ import annotations
 
-import msgspec
+import time
+from collections import defaultdict
+from collections.abc import Iterable
 
+from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import Label, Transaction, decode_transaction, event_time_ms
+from panther_core.data.events import MAX_AHEAD_MS, MIN_TIME_MS, Transaction, decode_transaction, event_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from panther_core.kafka.reading import read_topic
+from panther_core.kafka.answers import Skipped, read_label, readable
+from panther_core.kafka.reading import KafkaRecord, read_topic
+
+Id = tuple[str, str]
+"""User id and transaction id: two users may have the same transaction id."""
 
 
 async def read_log(kafka: KafkaSettings) -> TransactionTable:
-    """Every valid transaction so far, first copies only, with the labels that had arrived by the latest event time.
+    """Every valid transaction so far, of copies the first, with the labels that had arrived by the latest event time.
 
     Raises BadInput where there is no transaction.
     """
-    transactions: dict[str, Transaction] = {}
-    for record in await read_topic(kafka, TRANSACTIONS):
-        try:
-            transaction = decode_transaction(record.value)
-            event_time_ms(transaction.event_time, record.timestamp)
-        except InvalidEvent:
-            continue  # the worker has dead-lettered it
-        transactions.setdefault(transaction.transaction_id, transaction)
+    skipped = Skipped(TRANSACTIONS), Skipped(LABELS)
+    transactions = transactions_of(await read_topic(kafka, TRANSACTIONS), time.time_ns() // 1_000_000, skipped[0])
     if not transactions:
         raise BadInput(f"expected transactions on topic {TRANSACTIONS}, found none: nothing to learn from yet")
-    newest = max(event_time_ms(t.event_time) for t in transactions.values())
-    decode = msgspec.json.Decoder(Label).decode
-    labels: dict[str, int] = {}
-    for record in await read_topic(kafka, LABELS):
-        label = decode(record.value or b"")
-        if label.label_time <= newest:
-            labels[label.transaction_id] = label.label
-    return from_transactions(list(transactions.values()), labels)
+    newest = max(event_time_ms(t.event_time) for t in transactions)
+    labels = labels_of(await read_topic(kafka, LABELS), newest, skipped[1])
+    for topic in skipped:
+        topic.say(say_once)
+    return from_transactions(transactions, _of_one_payment(transactions, labels))
+
+
+def transactions_of(records: Iterable[KafkaRecord], now_ms: int, skipped: Skipped) -> list[Transaction]:
+    """The transactions that the worker decides, in the order of the topic, without copies."""
+    out: list[Transaction] = []
+    seen: set[tuple[Id, int]] = set()
+    for record in records:
+        skipped.records += 1
+        try:
+            transaction = decode_transaction(record.value)
+            moment = event_time_ms(transaction.event_time, _sent_ms(record.timestamp, now_ms))
+        except InvalidEvent as error:
+            skipped.add(record, f"{error.code}: {error}")
+            continue
+        if record.key != transaction.user_id.encode():
+            skipped.add(record, "wrong_key: expected the user_id")
+            continue
+        t = transaction
+        paid = (t.amount, moment, t.merchant_id, t.device, t.country, t.merchant_category, t.channel, t.currency)
+        known = _id(t), hash(paid)
+        if known not in seen:
+            seen.add(known)
+            out.append(t)
+    return out
+
+
+def _sent_ms(timestamp_ms: int, now_ms: int) -> int:
+    """When a record was sent; now at the latest, and now where its timestamp is no time (-1, 0, seconds, far ahead)."""
+    sane = MIN_TIME_MS <= timestamp_ms <= now_ms + MAX_AHEAD_MS
+    return min(timestamp_ms, now_ms) if sane else now_ms
+
+
+def labels_of(records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped) -> dict[Id, int]:
+    """The label of each transaction that was the newest one by `newest_ms`; of equal times the last one written."""
+    newest: dict[Id, tuple[int, int]] = {}
+    for _, label in readable(records, read_label, skipped):
+        known = newest.get((label.user_id, label.transaction_id))
+        if label.label_time <= newest_ms and (known is None or label.label_time >= known[0]):
+            newest[label.user_id, label.transaction_id] = (label.label_time, label.label)
+    return {name: label for name, (_, label) in newest.items()}
+
+
+def _of_one_payment(transactions: list[Transaction], labels: dict[Id, int]) -> dict[Id, int]:
+    """The labels without those of ids that a user has used for several payments: which one is meant is not known."""
+    payments = defaultdict[Id, int](int)
+    for transaction in transactions:
+        payments[_id(transaction)] += 1
+    unclear = {name for name in labels if payments[name] > 1}
+    if unclear:
+        say(f"  {len(unclear):,} labels of transaction ids that were used for several payments do not count")
+    return {name: label for name, label in labels.items() if name not in unclear}
+
+
+def _id(transaction: Transaction) -> Id:
+    return transaction.user_id, transaction.transaction_id

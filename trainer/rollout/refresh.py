@@ -7,18 +7,16 @@ at their next event.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from trainer.fit.train_config import preset
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce, previous
+from trainer.rollout.announce import announce
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.retire import StillInUse, retire
 from trainer.training import train
@@ -45,7 +43,9 @@ class Refreshed:
 
 def versions(models_dir: Path) -> list[int]:
     """Versions of the artifacts in a folder, ascending."""
-    return sorted(int(p.name) for p in models_dir.glob("*") if p.name.isdigit() and (p / "manifest.json").exists())
+    return sorted(
+        int(p.name) for p in models_dir.glob("*") if deploy.is_version(p.name) and (p / "manifest.json").exists()
+    )
 
 
 def refresh_once(
@@ -80,27 +80,5 @@ def refresh_once(
 def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, version: int) -> None:
     """Install a version on Triton, then announce it to the workers."""
     folder = Path(settings.models_dir) / str(version)
-    manifest = install(settings, triton_repository, folder)
+    manifest, _ = deploy.install(settings, triton_repository, folder)
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
-
-
-def roll_back(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path) -> int:
-    """Make the version live again that was live before the present one, loading it if need be; returns its number."""
-    before = asyncio.run(previous(kafka))
-    folder = Path(before.artifact)
-    manifest = install(settings, triton_repository, folder)
-    asyncio.run(announce(kafka, manifest, str(folder)))
-    return before.version
-
-
-def install(settings: PantherSettings, triton_repository: Path, artifact: Path) -> Manifest:
-    """Export a version to the Triton repository and load it; it answers when this returns. Raises DeployError."""
-    manifest = load_manifest(artifact)
-    deploy.export(artifact, triton_repository, settings.device)
-    try:
-        deploy.load(settings.triton_url, manifest, settings.triton_headers)
-    except BaseException:
-        for name in deploy.MODELS:  # or the next load finds the version that cannot be loaded
-            shutil.rmtree(triton_repository / name / str(manifest.version), ignore_errors=True)
-        raise
-    return manifest

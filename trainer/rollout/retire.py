@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from pathlib import Path
 
-import msgspec
-
-from panther_core.base.console import say
+from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import ModelProgress
+from panther_core.data.events import EVERY_PARTITION
 from panther_core.data.topics import MODELS, PROGRESS
+from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import read_topic
 from trainer.rollout import deploy
 from trainer.rollout.announce import updates
@@ -26,20 +26,31 @@ class StillInUse(PantherError):
 
 async def behind(kafka: KafkaSettings, settings: PantherSettings, version: int) -> list[int]:
     """Partitions of this application that have not reported all their users on `version`."""
-    decode = msgspec.json.Decoder(ModelProgress).decode
-    at: dict[int, int] = {}
-    for record in await read_topic(kafka, PROGRESS):
-        progress = decode(record.value or b"")
-        if progress.app_id == settings.app_id:
-            at[progress.partition] = progress.version
+    at = (await _reports(kafka)).get(settings.app_id, {})
     return [partition for partition in range(settings.partitions) if at.get(partition) != version]
 
 
-def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, patience_s: float) -> list[int]:
-    """Wait until every user is on the live version, then unload all others; returns those unloaded.
+async def used_elsewhere(kafka: KafkaSettings, settings: PantherSettings) -> dict[int, str]:
+    """Versions that partitions of other applications have reported last, each with one such application."""
+    reports = await _reports(kafka)
+    return {version: app_id for app_id, at in reports.items() if app_id != settings.app_id for version in at.values()}
 
-    Raises BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer than
-    `patience_s`.
+
+async def _reports(kafka: KafkaSettings) -> dict[str, dict[int, int]]:
+    """The version that each partition of each application has reported last. Skipped records are said."""
+    skipped, out = Skipped(PROGRESS), defaultdict[str, dict[int, int]](dict)
+    for _, progress in readable(await read_topic(kafka, PROGRESS), read_progress, skipped):
+        if progress.partition != EVERY_PARTITION:
+            out[progress.app_id][progress.partition] = progress.version
+    skipped.say(say_once)
+    return out
+
+
+def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, patience_s: float) -> list[int]:
+    """Wait until every user is on the live version, then unload the versions before it; returns those unloaded.
+
+    A version stays that was never live (it may be about to be promoted), or whose users another application has. Raises
+    BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer than `patience_s`.
     """
     end_s = time.monotonic() + patience_s
     while True:
@@ -56,9 +67,33 @@ def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, pa
                 "reported: are all workers up, and PANTHER_SWEEP_USERS_PER_S above 0? Nothing was unloaded"
             )
         time.sleep(_EVERY_S)
-    key = settings.triton_headers
-    old = sorted({v for found in deploy.served(settings.triton_url, key).values() for v in found} - {live})
-    for version in old:
-        deploy.unload(settings.triton_url, repository, version, key)
-        say(f"  version {version} is unloaded: every user is on version {live}")
-    return old
+    elsewhere = asyncio.run(used_elsewhere(kafka, settings))
+    old = {v for found in deploy.served(settings.triton_url, settings.triton_headers).values() for v in found} - {live}
+    out = []
+    for version in sorted(old):
+        if version not in {update.version for update in history}:
+            say(f"  version {version} stays loaded: it was never live (`panther models unload {version}` unloads it)")
+        elif version in elsewhere:
+            say_once(
+                f"  version {version} stays loaded: users of the application {elsewhere[version]} are on it; once that "
+                f"is gone, `panther models unload {version}`"
+            )
+        else:
+            unload(kafka, settings, repository, version)
+            out.append(version)
+            say(f"  version {version} is unloaded: every user is on version {live}")
+    return out
+
+
+def unload(
+    kafka: KafkaSettings, settings: PantherSettings, repository: Path, version: int, force: bool = False
+) -> None:
+    """Take a version out of the repository and out of service. Raises BadInput for the live one, unless `force`."""
+    if not force:
+        history = asyncio.run(updates(kafka))
+        if history and history[-1].version == version:
+            raise BadInput(
+                f"expected a version that is not live, got {version}, which workers decide with: promote another one "
+                "first, or --force it (all decisions are then made by rules)"
+            )
+    deploy.unload(settings.triton_url, repository, version, settings.triton_headers)

@@ -21,7 +21,8 @@ from panther_core.data.decision import Alert, Decision
 from panther_core.data.events import Transaction
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable, as_arrived
-from tests.offline.parity.streamed import APP, Streamed, Version, load, stream
+from panther_core.kafka.answers import headers_of
+from tests.offline.parity.streamed import APP, Published, Streamed, Version, load, stream
 from trainer.fit.train_config import preset
 from trainer.training import train
 
@@ -115,6 +116,21 @@ def test_nothing_differs_through_a_swap_an_outage_redeliveries_and_late_events(
     assert found.versions[2] > 100
     assert found.alerts_online == found.alerts_replayed > 50
     assert (decided.decision["flags"] & 4).any(), "late events"
+
+
+def test_records_that_are_no_decisions_are_counted_and_change_nothing(
+    folders: list[Path], streamed: tuple[list[Transaction], Streamed]
+) -> None:
+    transactions, published = streamed
+    forged = [
+        *(Published(value, headers_of(APP, 0, 0)) for value in (b"", b"{}", b"\xff", b"[" * 5000)),
+        *(Published(b"{}", [("source", b"0:\xff"), ("app", APP.encode())]), Published(b"{}", [("app", None)])),
+    ]  # type: ignore[list-item]
+    foreign = Streamed([*forged, *published.scores], [*forged, *published.alerts], published.states)
+    assert (foreign.online().unreadable, foreign.online().unplaced) == (8, 2)
+    found, _, _ = told(folders, transactions, foreign)
+    assert found.mismatches == []
+    assert found.missing == found.extra == []
 
 
 def test_the_file_that_was_sent_tells_the_same_as_the_topic(

@@ -1,19 +1,25 @@
-"""Which version a decision came from is known to a worker that started after it, too."""
+"""Which version is live, and from which a decision came: whatever stands on the topic, and whenever it can be read."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
+import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import ModelUpdate
+from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
+from panther_core.kafka.reading import read_topic
+from stream.worker import live_models as module
 from stream.worker.live_models import LiveModels
 
 
@@ -24,72 +30,187 @@ def update(version: int, folder: Path) -> bytes:
     )
 
 
-def as_version(version: int, artifact: Path, folder: Path) -> None:
+def as_version(number: int, artifact: Path, folder: Path, **changes: object) -> Path:
     """Copy an artifact under another version's number."""
     shutil.copytree(artifact, folder)
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
-    manifest["version"] = version
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest | {"version": number} | changes))
+    return folder
 
 
-@pytest.fixture
-def models(artifact_folder: Path, tmp_path: Path) -> LiveModels:
-    """Version 7 was live, then version 1, the artifact; a worker that starts now applies the last update only."""
-    as_version(7, artifact_folder, tmp_path / "7")
+def noted(*values: bytes | None) -> LiveModels:
+    """A worker's models after these updates, none of which is served yet."""
     out = LiveModels(KafkaSettings())
-    updates = [update(7, tmp_path / "7"), update(3, tmp_path / "none"), update(1, artifact_folder)]
-    for value in updates:
-        out._note(value)
-    out._begin(updates)
+    for offset, value in enumerate(values):
+        out.note(ConsumerRecord("models.updates", 0, offset, 0, 0, None, value, None, 0, 0, []))
     return out
 
 
-def test_a_version_from_before_the_start_is_read_when_it_is_asked_for(models: LiveModels) -> None:
-    assert models.version(1).live.version == 1
-    assert models.version(7).live.version == 7
-    assert models.version(7) is models.version(7)
+async def settled(models: LiveModels) -> LiveModels:
+    """After the newest update that can be served has been, or a first try has failed."""
+    following = asyncio.create_task(models._keep_up())
+    while models.now is None and models.problem is None:  # noqa: ASYNC110 - nothing tells of a failed try
+        await asyncio.sleep(0.01)
+    following.cancel()
+    return models
 
 
-def test_a_version_that_cannot_be_read_any_more_is_the_live_one(models: LiveModels) -> None:
-    assert models.version(3).live.version == 1
-    assert models.version(0).live.version == 1
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.02)
 
 
-def test_a_start_takes_the_newest_version_that_can_be_served(artifact_folder: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(artifact_folder, broken)
-    (broken / "manifest.json").write_text("[]")
-    out = LiveModels(KafkaSettings())
-    out._begin([update(1, artifact_folder), b"no update", update(2, tmp_path / "pruned"), update(3, broken)])
-    assert out.now is not None
-    assert out.now.live.version == 1
+def test_a_version_from_before_the_start_is_preloaded(artifact_folder: Path, tmp_path: Path) -> None:
+    as_version(7, artifact_folder, tmp_path / "7")
+
+    async def go() -> None:
+        models = await settled(
+            noted(update(7, tmp_path / "7"), update(3, tmp_path / "none"), update(1, artifact_folder))
+        )
+        assert models.version(7).live.version == 1, "not held yet"
+        await models.preload([1, 7, 3, 0, 99])
+        assert [models.version(number).live.version for number in (1, 7, 3, 0, 99)] == [1, 7, 1, 1, 1]
+        held = models.version(7)
+        await models.preload([7])
+        assert models.version(7) is held
+
+    asyncio.run(go())
 
 
-def test_the_topic_is_followed_beyond_what_it_held_at_the_start(
-    kafka: str, monkeypatch: pytest.MonkeyPatch, artifact_folder: Path, tmp_path: Path
+def test_records_that_are_no_updates_are_skipped(artifact_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    models = asyncio.run(settled(noted(update(1, artifact_folder), b"no update", None, b"[]")))
+    assert models.now is not None
+    assert models.problem is None
+    assert [r.getMessage().split(": ")[0] for r in caplog.records if r.levelno == logging.ERROR] == [
+        "models.updates:0:1",
+        "models.updates:0:2",
+        "models.updates:0:3",
+    ]
+
+
+def test_a_start_waits_for_the_newest_version_and_takes_no_older_one(
+    artifact_folder: Path, tmp_path: Path, quick: None
 ) -> None:
-    settings, topic = KafkaSettings(bootstrap_servers=kafka), f"models-{uuid.uuid4().hex}"
-    monkeypatch.setattr("stream.worker.live_models.MODELS", topic)
-    versions = {1: artifact_folder, 2: tmp_path / "2", 3: tmp_path / "3"}
-    for version in (2, 3):
-        as_version(version, artifact_folder, versions[version])
+    """The artifact comes late. Version 1 has other thresholds, and its sweep would move users back to it."""
 
-    async def go() -> list[int]:
+    async def go() -> None:
+        models = await settled(noted(update(1, artifact_folder), update(2, tmp_path / "late")))
+        assert models.now is None
+        assert "version 2" in str(models.problem)
+        assert "tried again" in str(models.problem)
+        following = asyncio.create_task(models._keep_up())
+        await asyncio.to_thread(as_version, 2, artifact_folder, tmp_path / "late")
+        assert (await models.current()).live.version == 2
+        assert models.problem is None
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"feature_names": ["other"]}, {"version": 9}], ids=["other features", "another version's number"]
+)
+def test_a_version_that_can_never_be_served_is_passed_over_loudly(
+    artifact_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    folder = as_version(2, artifact_folder, tmp_path / "2", **changes)
+    models = asyncio.run(settled(noted(update(1, artifact_folder), update(2, folder))))
+    assert models.now is not None
+    assert models.now.live.version == 1
+    assert models.problem is None
+    assert "model version 2 refused, the version before it counts" in caplog.text
+
+
+def test_a_newer_update_ends_the_wait_for_one_that_cannot_be_read(
+    artifact_folder: Path, tmp_path: Path, quick: None
+) -> None:
+    async def go() -> None:
+        models = await settled(noted(update(2, tmp_path / "gone")))
+        following = asyncio.create_task(models._keep_up())
+        models.note(ConsumerRecord("m", 0, 1, 0, 0, None, update(1, artifact_folder), None, 0, 0, []))
+        assert (await models.current()).live.version == 1
+        assert models.problem is None
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+def test_the_event_loop_turns_while_an_artifact_is_read(artifact_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that never returns, as of a share that hangs, until the loop lets it: it could not if it was blocked."""
+    go_on, read = threading.Event(), module.load_serving_model
+
+    def hanging(folder: Path) -> Any:
+        assert go_on.wait(30)
+        return read(folder)
+
+    monkeypatch.setattr(module, "load_serving_model", hanging)
+    monkeypatch.setattr(module, "_SLOW_S", 0.0)
+
+    async def go() -> None:
+        models = noted(update(1, artifact_folder))
+        following = asyncio.create_task(models._keep_up())
+        while models.problem is None:  # noqa: ASYNC110 - nothing tells of a read that takes long
+            await asyncio.sleep(0.01)
+        assert "being read" in str(models.problem)
+        go_on.set()
+        assert (await models.current()).live.version == 1
+        assert models.problem is None
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+@pytest.fixture
+def topics(kafka: str, monkeypatch: pytest.MonkeyPatch) -> tuple[KafkaSettings, str, str]:
+    settings, names = (
+        KafkaSettings(bootstrap_servers=kafka),
+        [f"{n}-{uuid.uuid4().hex}" for n in ("models", "progress")],
+    )
+    monkeypatch.setattr(module, "MODELS", names[0])
+    monkeypatch.setattr(module, "PROGRESS", names[1])
+
+    async def make() -> None:
         admin = AIOKafkaAdminClient(**settings.client_options())
         await admin.start()
-        await admin.create_topics([NewTopic(topic, 1, 1)])
+        await admin.create_topics([NewTopic(name, 1, 1) for name in names])
         await admin.close()
-        models, seen = LiveModels(settings), []
+
+    asyncio.run(make())
+    return settings, names[0], names[1]
+
+
+def test_the_topic_is_followed_beyond_what_it_held_at_the_start_and_the_worker_gives_its_word(
+    topics: tuple[KafkaSettings, str, str], artifact_folder: Path, tmp_path: Path, quick: None
+) -> None:
+    settings, topic, progress = topics
+    folders = {1: artifact_folder, 2: tmp_path / "2", 3: tmp_path / "3", 4: tmp_path / "4"}
+    for version in (2, 3):
+        as_version(version, artifact_folder, folders[version])
+    as_version(4, artifact_folder, folders[4], schema_fingerprint="f" * 64)
+
+    async def go() -> list[int]:
+        models, seen = LiveModels(settings, "app"), []
         async with AIOKafkaProducer(**settings.client_options()) as producer:
             for version in (1, 2):
-                await producer.send_and_wait(topic, update(version, versions[version]))
+                await producer.send_and_wait(topic, update(version, folders[version]))
             following = asyncio.create_task(models.run())
             seen.append((await models.current()).live.version)
-            await producer.send_and_wait(topic, update(3, versions[3]))
+            await producer.send_and_wait(topic, None, key=b"panther")
+            for version in (3, 4):
+                await producer.send_and_wait(topic, update(version, folders[version]))
             while models.now and models.now.live.version != 3:  # noqa: ASYNC110 - nothing tells of a switch
                 await asyncio.sleep(0.02)
+        await models.preload([1])
         seen += [models.version(1).live.version, (await models.current()).live.version]
+        while len(await read_topic(settings, progress)) < 3:  # noqa: ASYNC110 - the topic is another program's
+            await asyncio.sleep(0.1)
         following.cancel()
         return seen
 
-    assert asyncio.run(asyncio.wait_for(go(), 30)) == [2, 1, 3]
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == [2, 1, 3]
+    records = asyncio.run(read_topic(settings, progress))
+    words = {w.version: w for w in (msgspec.json.decode(r.value or b"", type=ModelProgress) for r in records)}
+    assert {(w.app_id, w.partition) for w in words.values()} == {("app", EVERY_PARTITION)}
+    assert len({w.worker for w in words.values()}) == 1
+    assert (words[2].problem, words[3].problem) == ("", "")
+    assert "mixes two artifacts" in words[4].problem

@@ -1,4 +1,4 @@
-"""A version goes live only where the states that workers keep can be read by it."""
+"""Which version is live, and which one a rollback goes to, whatever else stands on the topic."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.base.errors import FingerprintMismatch
+from panther_core.base.errors import BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
+from panther_core.data.events import ModelUpdate
 from trainer.rollout import announce as module
-from trainer.rollout.announce import announce, previous, updates
+from trainer.rollout.announce import announce, before_live, previous, updates
 
 
 @pytest.fixture
@@ -75,3 +77,63 @@ def test_where_the_live_versions_folder_is_gone_the_schema_is_compared(
     with pytest.raises(FingerprintMismatch):
         asyncio.run(announce(settings, other(manifest, schema_fingerprint="f" * 64), str(artifact_folder)))
     asyncio.run(announce(settings, other(manifest), str(artifact_folder)))
+
+
+def test_records_that_are_no_updates_stop_no_command(
+    settings: KafkaSettings, artifact_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = load_manifest(artifact_folder)
+    asyncio.run(announce(settings, manifest, str(artifact_folder)))
+
+    async def send() -> None:
+        async with AIOKafkaProducer(**settings.client_options()) as producer:
+            for value in (None, b"", b"{}", b'{"name":"p","version":"2"}', b"\xff", b"[" * 5000):
+                await producer.send_and_wait(module.MODELS, value, key=b"p")
+
+    asyncio.run(send())
+    asyncio.run(announce(settings, other(manifest), str(artifact_folder)))
+    assert live(settings) == [1, 2]
+    assert asyncio.run(previous(settings)).version == 1
+    assert (
+        f"6 of 8 records of {module.MODELS} were skipped, the first at {module.MODELS}:0:1" in capsys.readouterr().err
+    )
+
+
+def history(*versions: int) -> list[ModelUpdate]:
+    return [
+        ModelUpdate(name="panther", version=v, threshold=0.5, schema_fingerprint="", artifact=f"models/{v}")
+        for v in versions
+    ]
+
+
+@pytest.mark.parametrize(
+    ("versions", "wanted"),
+    [
+        *(((1, 2), 1), ((1, 2, 3), 2), ((1, 2, 3, 2), 1), ((1, 2, 3, 2, 4), 2), ((1, 2, 3, 2, 4, 2), 1)),
+        *(((1, 2, 2), 1), ((1, 2, 3, 1, 3), 1), ((1, 2, 1, 2), 1)),
+    ],
+)
+def test_a_second_rollback_goes_further_back_and_never_forward(versions: tuple[int, ...], wanted: int) -> None:
+    assert before_live(history(*versions)).version == wanted
+
+
+@pytest.mark.parametrize("versions", [(), (1,), (1, 1), (1, 2, 1)])
+def test_where_nothing_came_before_no_rollback_is_made(versions: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match="--to"):
+        before_live(history(*versions))
+
+
+def test_a_rollback_to_a_named_version() -> None:
+    assert before_live(history(1, 2, 3, 2), 3).version == 3
+    with pytest.raises(BadInput, match=r"version 9 .*ever live: \[1, 2\]"):
+        before_live(history(1, 2), 9)
+
+
+def test_a_switch_that_somebody_else_made_meanwhile_is_not_undone(
+    settings: KafkaSettings, artifact_folder: Path
+) -> None:
+    manifest = load_manifest(artifact_folder)
+    asyncio.run(announce(settings, manifest, str(artifact_folder)))
+    with pytest.raises(BadInput, match="expected version 7 to be live still, got 1"):
+        asyncio.run(announce(settings, other(manifest), str(artifact_folder), instead_of=7))
+    assert live(settings) == [1]

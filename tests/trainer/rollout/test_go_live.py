@@ -1,0 +1,103 @@
+"""`panther models promote` says what the workers said: taken, refused and why, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from panther_core.artifact import load_manifest
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from stream.worker import live_models
+from stream.worker.live_models import LiveModels
+from trainer.rollout import announce, go_live
+from trainer.rollout.go_live import Taken, promote
+
+SETTINGS = PantherSettings(app_id="mine")
+
+
+@pytest.fixture
+def kafka_settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
+    settings = KafkaSettings(bootstrap_servers=kafka)
+    models, progress = (f"{name}-{uuid.uuid4().hex}" for name in ("models", "progress"))
+    for place in (live_models, announce):
+        monkeypatch.setattr(place, "MODELS", models)
+    for other in (live_models, go_live):
+        monkeypatch.setattr(other, "PROGRESS", progress)
+
+    async def make() -> None:
+        admin = AIOKafkaAdminClient(**settings.client_options())
+        await admin.start()
+        await admin.create_topics([NewTopic(name, 1, 1) for name in (models, progress)])
+        await admin.close()
+
+    asyncio.run(make())
+    return settings
+
+
+@contextmanager
+def workers(settings: KafkaSettings, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """So many followers of the topic, counted as members of the application's group."""
+    loop = asyncio.new_event_loop()
+
+    async def counted(_kafka: KafkaSettings, group: str) -> int:
+        return count if group == "mine" else 0
+
+    async def follow() -> None:
+        await asyncio.gather(*(LiveModels(settings, "mine").run() for _ in range(count)))
+
+    monkeypatch.setattr(go_live, "members", counted)
+    with ThreadPoolExecutor(1) as threads:
+        task = loop.create_task(follow())
+
+        def run() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                loop.run_until_complete(task)
+
+        running = threads.submit(run)
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(task.cancel)
+            running.result()
+            loop.close()
+
+
+def test_every_worker_gives_its_word(
+    kafka_settings: KafkaSettings, artifact_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load_manifest(artifact_folder)
+    with workers(kafka_settings, 2, monkeypatch):
+        taken = promote(kafka_settings, SETTINGS, manifest, str(artifact_folder), patience_s=60)
+        assert taken == Taken(1, str(artifact_folder), 2, 2, [])
+        assert taken.ok
+        # as where the operator's path is not the workers'
+        unseen = promote(
+            kafka_settings, SETTINGS, msgspec.structs.replace(manifest, version=2), "/not/of/the/workers", patience_s=5
+        )
+        assert (unseen.workers, unseen.taken, unseen.ok) == (2, 0, False)
+        assert "/not/of/the/workers/manifest.json" in unseen.refused[0]
+        other = shutil.copytree(artifact_folder, tmp_path / "3")
+        refused = promote(
+            kafka_settings, SETTINGS, msgspec.structs.replace(manifest, version=3), str(other), patience_s=60
+        )
+        assert not refused.ok
+        assert "expected model version 3" in refused.refused[0]
+
+
+def test_without_a_worker_nobody_is_waited_for(
+    kafka_settings: KafkaSettings, artifact_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = promote(kafka_settings, SETTINGS, load_manifest(artifact_folder), str(artifact_folder), patience_s=600)
+    assert taken == Taken(1, str(artifact_folder), 0, 0, [])
+    assert taken.ok
+    taken.explain()
+    assert "as they see that path" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Makes a version live and waits for the word of each running worker: whether it decides with it, and why not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from panther_core.artifact import Manifest, load_manifest
+from panther_core.base.console import say
+from panther_core.base.errors import ArtifactError
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.events import EVERY_PARTITION, ModelProgress
+from panther_core.data.topics import PROGRESS
+from panther_core.kafka.answers import Skipped, read_progress, readable
+from panther_core.kafka.reading import members, read_topic
+from trainer.rollout import deploy
+from trainer.rollout.announce import announce, before_live, updates
+
+_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the workers said of the version in `artifact`: how many there are, how many decide with it, and why others
+    do not."""
+
+    version: int
+    artifact: str
+    workers: int
+    taken: int
+    refused: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every worker of the application decides with the version."""
+        return self.taken >= self.workers
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("artifact", "workers", "taken", "refused")
+        return {"live": self.version} | {name: getattr(self, name) for name in names}
+
+    def explain(self) -> None:
+        """Say to people what the numbers do not."""
+        where = f"version {self.version} from {self.artifact}, as they see that path"
+        for why in self.refused:
+            say(escape(f"  a worker does not take version {self.version}: {why}"))
+        if not self.workers:
+            say(escape(f"  no worker is running: those that start read {where}"))
+        elif not self.ok:
+            say(escape(f"  {self.taken} of {self.workers} workers read {where}; the others decide with the one before"))
+
+
+def promote(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    manifest: Manifest,
+    artifact: str,
+    *,
+    new_states: bool = False,
+    instead_of: int | None = None,
+    patience_s: float = 15.0,
+) -> Taken:
+    """Announce a version that is loaded, and wait until each worker of this application has taken or refused it.
+
+    With `new_states` nobody is waited for: running workers refuse the version. Raises as `announce` does.
+    """
+
+    async def go() -> Taken:
+        workers = 0 if new_states else await members(kafka, settings.app_id)
+        said = {record.offset for record in await read_topic(kafka, PROGRESS)}
+        await announce(kafka, manifest, artifact, new_states, instead_of)
+        end_s = time.monotonic() + patience_s
+        while True:
+            words = await _words(kafka, settings.app_id, manifest.version, said)
+            taken = sum(not word.problem for word in words)
+            refused = sorted({word.problem for word in words if word.problem})
+            if len(words) >= workers or time.monotonic() > end_s:
+                return Taken(manifest.version, artifact, workers, taken, refused)
+            await asyncio.sleep(_EVERY_S)
+
+    return asyncio.run(go())
+
+
+async def _words(kafka: KafkaSettings, app_id: str, version: int, said: set[int]) -> list[ModelProgress]:
+    """The last word of each worker on a version, beside the records that were there before."""
+    out: dict[str, ModelProgress] = {}
+    for record, word in readable(await read_topic(kafka, PROGRESS), read_progress, Skipped(PROGRESS)):
+        mine = word.app_id == app_id and word.partition == EVERY_PARTITION and word.version == version
+        if mine and record.offset not in said:
+            out[word.worker] = word
+    return list(out.values())
+
+
+def roll_back(
+    kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, to: int | None = None
+) -> tuple[int, Taken]:
+    """Make an earlier version live again, loading it if need be: `to`, or the one that was live before the present one.
+
+    Returns the version that was live, and what the workers said of the one that is. Raises BadInput where there is no
+    such version, or another one has gone live meanwhile.
+    """
+    history = asyncio.run(updates(kafka))
+    wanted = before_live(history, to)
+    live, folder = history[-1].version, Path(wanted.artifact)
+    if (found := load_manifest(folder).version) != wanted.version:
+        raise ArtifactError(
+            f"expected version {wanted.version} in {folder}, where it was promoted from, got version {found}: promote "
+            "the folder that holds it"
+        )
+    manifest, _ = deploy.install(settings, triton_repository, folder)
+    return live, promote(kafka, settings, manifest, wanted.artifact, instead_of=live)
