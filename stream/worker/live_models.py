@@ -26,6 +26,7 @@ from panther_core.kafka.answers import Unreadable, read_update
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
 from panther_core.serving_model import ServingModel, load_serving_model
 from stream.faust_parts.producer import make_producer
+from stream.worker.beside import run_beside
 
 logger = logging.getLogger(__name__)
 
@@ -100,15 +101,18 @@ class LiveModels:
     async def run(self) -> None:
         """Follow the topic for the life of the worker."""
         part = TopicPartition(MODELS, 0)
-        async with make_reader(self._kafka, fetch_max_wait_ms=100) as consumer, asyncio.TaskGroup() as tasks:
+        async with make_reader(self._kafka, fetch_max_wait_ms=100) as consumer:
             consumer.assign([part])
             offsets = (await held(consumer, [part]))[part]
             for record in [record async for record in read(consumer, part, offsets)]:
                 self.note(record)
-            tasks.create_task(self._keep_up())
             consumer.seek(part, offsets.stop)
-            async for record in consumer:
-                self.note(record)
+
+            async def follow() -> None:
+                async for record in consumer:
+                    self.note(record)
+
+            await run_beside(follow(), {"reading of artifacts": self._keep_up()})
 
     def note(self, record: KafkaRecord) -> None:
         """Take down one update; the newest one is to be served."""
