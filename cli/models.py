@@ -10,7 +10,7 @@ import typer
 
 from cli.options import REPOSITORY, End, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
 from panther_core.base.console import emit
-from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.settings import PantherSettings
 from panther_core.data.formats import FORMATS
 
 app = typer.Typer(help="Train, deploy and retire model versions.")
@@ -195,5 +195,5 @@ def unload(
     """Take a version that is not live out of service and out of the model repository."""
     from trainer.rollout.retire import unload as run
 
-    run(KafkaSettings() if force else answering_kafka(), PantherSettings(), repository, version, force)
+    run(None if force else answering_kafka(), PantherSettings(), repository, version)
     emit({"unloaded": version}, as_json)

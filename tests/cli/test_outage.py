@@ -72,7 +72,7 @@ def test_every_command_asks_before_it_uses_kafka() -> None:
 def test_a_command_without_triton_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    line = said(["models", "unload", "1"], monkeypatch, capfd)
+    line = said(["models", "unload", "1", "--force"], monkeypatch, capfd)
     assert line.startswith(f"error expected version 1 to be unloaded at {CLOSED}, got ")
 
 

@@ -85,15 +85,15 @@ def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, pa
     return out
 
 
-def unload(
-    kafka: KafkaSettings, settings: PantherSettings, repository: Path, version: int, force: bool = False
-) -> None:
-    """Take a version out of the repository and out of service. Raises BadInput for the live one, unless `force`."""
-    if not force:
-        history = asyncio.run(updates(kafka))
-        if history and history[-1].version == version:
-            raise BadInput(
-                f"expected a version that is not live, got {version}, which workers decide with: promote another one "
-                "first, or --force it (all decisions are then made by rules)"
-            )
+def unload(kafka: KafkaSettings | None, settings: PantherSettings, repository: Path, version: int) -> None:
+    """Take a version out of the repository and out of service.
+
+    Raises BadInput for the version that is live; without `kafka` nobody is asked which one that is.
+    """
+    history = asyncio.run(updates(kafka)) if kafka else []
+    if history and history[-1].version == version:
+        raise BadInput(
+            f"expected a version that is not live, got {version}, which workers decide with: promote another one "
+            "first, or --force it (all decisions are then made by rules)"
+        )
     deploy.unload(settings.triton_url, repository, version, settings.triton_headers)

@@ -85,7 +85,7 @@ def test_a_version_that_is_live_is_not_unloaded_unless_forced(topics: Topics) ->
         unload(topics.kafka, SETTINGS, Path("repository"), 2)
     assert not topics.unloaded
     unload(topics.kafka, SETTINGS, Path("repository"), 1)
-    unload(topics.kafka, SETTINGS, Path("repository"), 2, force=True)
+    unload(None, SETTINGS, Path("repository"), 2)
     assert topics.unloaded == [1, 2]
 
 
