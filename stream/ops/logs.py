@@ -12,16 +12,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-#: Loggers of others, by their first name. A broker that is gone makes aiokafka's retries write 120 lines a second.
-_HELD = ("aiokafka", "faust", "mode")
+#: Loggers whose repeats are held back, with those below them. A broker that is gone makes aiokafka's retries write 120
+#: lines a second, and a model server that is gone makes every micro-batch write two.
+_HELD = ("aiokafka", "faust", "mode", "stream.worker.processor", "stream.scorer")
 _EVERY_S = 10.0
 _FORGET_S = 60.0  # a line that has not come for so long is news
+_REMEMBERED = 1000  # templates
 
 
 class HoldBack(logging.Filter):
-    """Lets one repeated warning or error of each library through every ten seconds, with the count of the others.
+    """Lets one repeated warning or error of each of these loggers through every ten seconds, with the others' count.
 
-    What a library has not said within the last minute passes at once. Two lines are the same if their templates are;
+    What a logger has not said within the last minute passes at once. Two lines are the same if their templates are;
     arguments do not matter. Errors of aiokafka become warnings, since it tries all of them again by itself; what it
     gives up raises, and is said as the error that stops the worker. `now_s`: a clock that does not go back.
     """
@@ -30,17 +32,19 @@ class HoldBack(logging.Filter):
         super().__init__()
         self._now_s = now_s
         self._said_s: dict[tuple[str, str], float] = {}  # by logger and template: when it last came
-        self._passed_s: dict[str, float] = {}  # by library: when a repeated line last passed
+        self._passed_s: dict[str, float] = {}  # by logger of _HELD: when a repeated line last passed
         self._held: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written; the first one after others were held back says how many."""
-        library = record.name.partition(".")[0]
-        if library not in _HELD or record.levelno < logging.WARNING:
+        library = next((name for name in _HELD if f"{record.name}.".startswith(f"{name}.")), None)
+        if library is None or record.levelno < logging.WARNING:
             return True
         if library == "aiokafka":
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         now_s, line = self._now_s(), (record.name, str(record.msg))
+        if len(self._said_s) > _REMEMBERED:  # a library that writes its arguments into its templates
+            self._said_s.clear()
         last_s, self._said_s[line] = self._said_s.get(line), now_s
         if last_s is None or now_s - last_s > _FORGET_S:
             self._passed_s.setdefault(library, now_s)

@@ -49,8 +49,6 @@ def said(command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         "explain somebody --live",
         "produce --data DATA --format sparkov",
         "refresh",
-        "user reset somebody",
-        "user forget somebody",
         "worker",
     ],
 )

@@ -74,6 +74,10 @@ def test_what_is_said_once_and_our_own_lines_are_never_held_back() -> None:
     for _ in range(3):
         assert held.filter(line("aiokafka.consumer.fetcher", "Joined group %s", "g", level=logging.INFO))
         assert held.filter(line("stream.worker.watch", "not ready: %s", "no model"))
+    degrading = [
+        line("stream.worker.processor", "%s is unavailable, degrading: %s", "panther_score", n) for n in range(5)
+    ]
+    assert [held.filter(record) for record in degrading] == [True, False, False, False, False]
 
 
 def test_crashes_of_fausts_are_handed_on_and_not_written() -> None:
