@@ -27,7 +27,7 @@ from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from panther_core.data.decision import Alert, Decision
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
-from panther_core.kafka.answers import Position, decode_alert, decode_decision, position_of
+from panther_core.kafka.answers import Position, decode_alert, decode_decision, header_of, position_of
 from panther_core.kafka.reading import KafkaRecord, make_reader, partitions_of
 from stream.faust_parts.producer import Outgoing, make_producer
 
@@ -164,7 +164,7 @@ class CaseStage:
             elif record.topic == ALERTS:
                 answer.alerts.append(decode_alert(record.value or b""))
             else:
-                answer.codes.append(dict(record.headers).get("code", b"").decode())
+                answer.codes.append(header_of(record, "code").decode(errors="replace"))
 
     # The worker
 

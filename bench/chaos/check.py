@@ -21,7 +21,7 @@ from bench.chaos.offline_run import OfflineRun, as_consumed, run_offline
 from panther_core.data.decision import Alert, Decision, Degraded, values_of
 from panther_core.data.schema import hash64
 from panther_core.decide.records import alert_id
-from panther_core.kafka.answers import Position, decode_alert, decode_decision
+from panther_core.kafka.answers import Position, decode_alert, decode_decision, header_of
 from panther_core.kafka.reading import KafkaRecord
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
@@ -210,7 +210,7 @@ def _check_dead(intake: Intake, evidence: ChaosEvidence, wrong: Findings) -> Non
     expected = {(d.record.partition, d.record.offset): d for d in intake.dead}
     found = set()
     for record in evidence.dead:
-        at, code = evidence.position(record), dict(record.headers).get("code", b"").decode()
+        at, code = evidence.position(record), header_of(record, "code").decode(errors="replace")
         found.add(at)
         if at not in expected:
             wrong.add("dead_letter_of_a_good_record", (at, code))
