@@ -218,8 +218,10 @@ class Replica:
             if problem is None or not _can_be_loaded(problem):
                 return
             dead, states = _is_dead_stub(problem), await self.control.states(model)
+            # Another worker, or an operator, is at it; or a load has failed and unloads what it had loaded of other
+            # versions, which goes on after its answer and has killed Triton (docs/log.md).
             if {"LOADING", "UNLOADING"} & set(states.values()):
-                return  # another worker, or an operator, is at it
+                return
             # a repository that has other versions alone, or no such model, has nothing to load
             if not states or (not dead and str(version) not in states and "READY" in states.values()):
                 return
