@@ -8,10 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.cases.seen import Seen
 from bench.cases.stage import Answer, CaseStage, Fields
-from bench.topics import make_anew
+from bench.topics import held_now, make_anew
 from panther_core.data.topics import TRANSACTIONS
-
-_FAR = 100_000  # an offset that no partition of a case reaches
 
 
 async def topic_made_anew(stage: CaseStage, seen: Seen) -> None:
@@ -57,19 +55,24 @@ async def made_anew_under_a_running_worker(stage: CaseStage, seen: Seen) -> None
 
 
 async def committed_beyond_the_end(stage: CaseStage, seen: Seen) -> None:
-    """The group's committed offset lies beyond the end of the log, as after a restore of an older copy."""
-    await stage.stop_worker()
-    await _commit(stage, _FAR)
+    """The group's committed offsets outlived the log: another cluster, a restored copy, an election that lost records."""
+    users = [f"far-{i}" for i in range(20)]  # on every partition
+    seen.decided(await stage.pay(*[stage.payment(f"far-{i}", users[i % 20]) for i in range(60)]), "before")
+    seen.that((lag := await stage.wait_lag()) == 0, f"lag {lag}")
+    ends = {p: offsets.stop for p, offsets in (await held_now(stage.kafka)).items()}
+    await _made_anew(stage)
+    await _commit(stage, ends)
+    places = await stage.send_payments(*[stage.payment(f"far-new-{i}", user) for i, user in enumerate(users)])
     await asyncio.to_thread(stage.system.start_worker)
     ended = await stage.ended(60)
     status, _ = (0, "") if ended else await stage.ask("/readyz")
-    lines = stage.lines(str(_FAR))
+    lines = stage.lines(rf"{TRANSACTIONS}.*(committed|ends at)")
     seen.that(status != 200, f"refused: ended {ended}, /readyz {status}")
     seen.that(bool(lines), f"it says: {lines[0][:200] if lines else 'nothing of the offset'}")
     await stage.stop_worker()
-    await _commit(stage, 0)
+    await _commit(stage, dict.fromkeys(ends, 0))
     await stage.start_worker()
-    seen.decided(await stage.pay(stage.payment("mended")), "once the offsets are set right")
+    seen.decided(await stage.answers(places), "once the offsets are set right")
 
 
 def _payments(stage: CaseStage, user: str, first: int, count: int) -> list[Fields]:
@@ -83,12 +86,12 @@ async def _made_anew(stage: CaseStage) -> None:
     stage.begin_anew()
 
 
-async def _commit(stage: CaseStage, offset: int) -> None:
+async def _commit(stage: CaseStage, offsets: dict[int, int]) -> None:
     options = stage.kafka.client_options() | {"group_id": stage.settings.app_id, "enable_auto_commit": False}
     async with AIOKafkaConsumer(**options) as consumer:
-        parts = [TopicPartition(TRANSACTIONS, p) for p in range(stage.settings.partitions)]
-        consumer.assign(parts)
-        await consumer.commit(dict.fromkeys(parts, offset))
+        wanted = {TopicPartition(TRANSACTIONS, p): offset for p, offset in offsets.items()}
+        consumer.assign(list(wanted))
+        await consumer.commit(wanted)
 
 
 def _own_decisions(seen: Seen, payments: list[Fields], answers: list[Answer]) -> None:

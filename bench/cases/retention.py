@@ -9,7 +9,7 @@ from bench.cases.stage import CaseStage
 from bench.topics import held_now, trim
 
 _TRIMMED = "panther_records_trimmed_total"
-_PAYMENTS = 100
+_PAYMENTS, _USERS = 100, 20
 
 
 async def retention_passed(stage: CaseStage, seen: Seen) -> None:
@@ -19,11 +19,13 @@ async def retention_passed(stage: CaseStage, seen: Seen) -> None:
 
 
 async def _down_while_trimmed(stage: CaseStage, seen: Seen, name: str, before: Callable[[int], int]) -> None:
-    seen.decided(await stage.pay(stage.payment(f"{name}-before")), f"{name}: before")
+    # on every partition: where nothing was ever committed, nothing was missed
+    first = [stage.payment(f"{name}-before-{i}", f"{name}-{i}") for i in range(_USERS)]
+    seen.decided(await stage.pay(*first), f"{name}: before")
     await stage.wait_lag()
     await stage.stop_worker()
     committed = {p: offsets.stop for p, offsets in (await held_now(stage.kafka)).items()}
-    payments = [stage.payment(f"{name}-{i}", f"{name}-{i % 20}") for i in range(_PAYMENTS)]
+    payments = [stage.payment(f"{name}-{i}", f"{name}-{i % _USERS}") for i in range(_PAYMENTS)]
     places = await stage.send_payments(*payments)
     bounds = {p: max(committed[p], before(offsets.stop)) for p, offsets in (await held_now(stage.kafka)).items()}
     await trim(stage.kafka, bounds)

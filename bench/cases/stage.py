@@ -231,11 +231,17 @@ class CaseStage:
         """Lines of the worker's log that match, from the character `since` on."""
         return [line for line in self.log()[since:].splitlines() if re.search(pattern, line, re.IGNORECASE)]
 
+    def why_ended(self) -> str | None:
+        """The first error in the log of a worker that should run and has ended; None for one that runs."""
+        process = self.system.workers.get("worker")
+        if process is not None and process.alive():
+            return None
+        return (self.lines(r"error|critical") or self.log().splitlines() or ["it has not begun"])[0][:300]
+
     async def recover(self) -> None:
         """Bring the worker back where a case has ended it."""
-        process = self.system.workers.get("worker")
-        if process is None or not process.alive():
-            if process is not None:
+        if self.why_ended() is not None:
+            if "worker" in self.system.workers:
                 await self.stop_worker()
             await self.start_worker()
 

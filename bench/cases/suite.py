@@ -112,6 +112,8 @@ async def run_case(case: Case, stage: CaseStage) -> dict[str, Any]:
         seen.that(False, f"the case did not end in {_LIMIT_S:.0f} s")
     except (PantherError, KafkaError) as error:
         seen.that(False, f"{type(error).__name__}: {str(error)[:500]}")
+    if not seen.ok and (why := stage.why_ended()):
+        seen.that(False, f"the worker has ended: {why}")
     if not seen.ok and not case.own_stack:
         with contextlib.suppress(PantherError):  # the next case says what is wrong with the worker
             await stage.recover()
