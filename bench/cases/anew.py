@@ -55,7 +55,7 @@ async def made_anew_under_a_running_worker(stage: CaseStage, seen: Seen) -> None
 
 
 async def committed_beyond_the_end(stage: CaseStage, seen: Seen) -> None:
-    """The group's committed offsets outlived the log: another cluster, a restored copy, an election that lost records."""
+    """The group's committed offsets outlived the log: another cluster, an older copy, an election that lost records."""
     users = [f"far-{i}" for i in range(20)]  # on every partition
     seen.decided(await stage.pay(*[stage.payment(f"far-{i}", users[i % 20]) for i in range(60)]), "before")
     seen.that((lag := await stage.wait_lag()) == 0, f"lag {lag}")
