@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.create_topics import create_topics
 from infra.local.errors import StackError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS, Topic, all_topics
+from panther_core.kafka.answers import Position
 from panther_core.kafka.reading import held, make_reader, partitions_of, read
 
 _GONE_S = 30.0  # until a deleted topic may be made again
@@ -64,6 +65,12 @@ async def trim(kafka: KafkaSettings, before: Mapping[int, int], topic: str = TRA
         )
 
 
+async def add_partitions(kafka: KafkaSettings, count: int, topic: str = TRANSACTIONS) -> None:
+    """Give a topic more partitions: `count` in all."""
+    async with admin_of(kafka) as admin:
+        await admin.create_partitions({topic: NewPartitions(count)})
+
+
 async def configure(kafka: KafkaSettings, topic: Topic, **config: str) -> None:
     """Set configs of a topic in addition to its own ones; `_` in a name stands for `.`."""
     named = topic.config | {name.replace("_", "."): value for name, value in config.items()}
@@ -77,13 +84,16 @@ async def take_any_timestamp(kafka: KafkaSettings) -> None:
     await configure(kafka, topic, message_timestamp_after_max_ms=str(2**63 - 1))
 
 
-async def transact(kafka: KafkaSettings, records: Iterable[tuple[bytes | None, bytes]], commit: bool) -> None:
-    """Send records to `transactions` in one Kafka transaction, which is committed or aborted."""
+async def transact(
+    kafka: KafkaSettings, records: Iterable[tuple[bytes | None, bytes | None]], commit: bool
+) -> list[Position]:
+    """Send records to `transactions` in one Kafka transaction, which is committed or aborted; where each lies."""
     options = kafka.client_options() | {"transactional_id": f"upstream-{secrets.token_hex(4)}"}
     async with AIOKafkaProducer(**options) as producer:
         await producer.begin_transaction()
-        await asyncio.gather(*[await producer.send(TRANSACTIONS, value, key=key) for key, value in records])
+        sent = await asyncio.gather(*[await producer.send(TRANSACTIONS, value, key=key) for key, value in records])
         await (producer.commit_transaction() if commit else producer.abort_transaction())
+        return [(done.partition, done.offset) for done in sent]
 
 
 async def unread(kafka: KafkaSettings, group: str, topic: str = TRANSACTIONS) -> int:

@@ -7,7 +7,7 @@ import zlib
 
 from bench.cases.seen import Seen
 from bench.cases.stage import CaseStage, sending
-from bench.topics import admin_of
+from bench.topics import add_partitions
 from panther_core.data.topics import TRANSACTIONS
 from stream.faust_parts.producer import make_producer
 
@@ -37,8 +37,7 @@ async def foreign_partitioner(stage: CaseStage, seen: Seen) -> None:
 async def more_partitions_than_states(stage: CaseStage, seen: Seen) -> None:
     """An operator adds a partition to `transactions` alone: refused at once, and /readyz says so."""
     seen.decided(await stage.pay(stage.payment("narrow")), "before")
-    async with admin_of(stage.kafka) as admin:
-        await admin.create_partitions({TRANSACTIONS: stage.settings.partitions + 1})
+    await add_partitions(stage.kafka, stage.settings.partitions + 1)
     await stage.stop_worker()
     await asyncio.to_thread(stage.system.start_worker)
     ended = await stage.ended(60)

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.chaos.evidence import ChaosEvidence
 from bench.chaos.inputs import EPOCH, InputLog
 from bench.topics import held_now, make_anew, transact, trim, unread
+from bench.waits import poll
 from infra.create_topics import create_topics
 from infra.local.kafka import KafkaBroker
 from infra.local.ports import pick_free
@@ -46,17 +47,22 @@ async def commit(kafka: KafkaSettings, offset: int) -> None:
         await consumer.commit({TopicPartition(TRANSACTIONS, 0): offset})
 
 
+async def unread_once_it_is(count: int, kafka: KafkaSettings) -> int:
+    """The broker writes a transaction's marker a moment after it has answered."""
+    return await poll(lambda: unread(kafka, SETTINGS.app_id), lambda n: n == count, 10)
+
+
 def test_records_that_are_deleted_later_are_inputs_and_aborted_ones_are_not(kafka: KafkaSettings) -> None:
     async def go() -> tuple[InputLog, list[int]]:
         inputs, left = InputLog(kafka), list[int]()
         await send(kafka, b"0", b"1", b"2")
         await transact(kafka, [(b"u", b"3")], commit=False)  # and a marker at 4
         await transact(kafka, [(b"u", b"5")], commit=True)  # and a marker at 6, the last offset
-        left.append(await unread(kafka, SETTINGS.app_id))
+        left.append(await unread_once_it_is(4, kafka))
         await commit(kafka, 2)
-        left.append(await unread(kafka, SETTINGS.app_id))
+        left.append(await unread_once_it_is(2, kafka))
         await commit(kafka, 6)
-        left.append(await unread(kafka, SETTINGS.app_id))
+        left.append(await unread_once_it_is(0, kafka))
         await inputs.collect()
         await trim(kafka, {0: 2})
         assert inputs.note_trimmed({0: range(1, 2)}) == 1
