@@ -236,7 +236,7 @@ class CaseStage:
         process = self.system.workers.get("worker")
         if process is not None and process.alive():
             return None
-        return (self.lines(r"error|critical") or self.log().splitlines() or ["it has not begun"])[0][:300]
+        return (self.lines(r"\[(error|critical)\]") or self.log().splitlines() or ["it has not begun"])[0][:300]
 
     async def recover(self) -> None:
         """Bring the worker back where a case has ended it."""
