@@ -115,7 +115,7 @@ def guard_opening(table: Any) -> None:
             try:
                 return open_store(partition)
             except Exception as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 mark.write_text(str(error))
         logger.warning("state store of partition %d is damaged, restoring it anew: %s", partition, mark.read_text())
@@ -136,7 +136,7 @@ def noticing_damage(table: Any, partition: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_damage(error):
+        if is_damage(error):
             logger.error("state store of partition %d is damaged, the next start restores it: %s", partition, error)
             _mark(table, partition).write_text(str(error))
         raise
@@ -157,7 +157,7 @@ def guard_applying(table: Any) -> None:
     table.data.apply_changelog_batch = apply
 
 
-def _is_damage(error: Exception) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether RocksDB reports damaged bytes or missing files; locks, permissions and a full disk are no damage."""
     text = str(error)
     return text.startswith("Corruption") or "No such file" in text

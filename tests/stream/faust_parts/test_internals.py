@@ -4,55 +4,91 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from stream.faust_parts.internals import Arrivals, _Consumer, _FetchSize, lags
+from stream.faust_parts.consumer import _Consumer, _FetchSize
+from stream.faust_parts.internals import Arrivals, lags
 
 
-def test_acks_of_many_messages_are_those_of_each() -> None:
-    def consumer() -> Any:
-        made: Any = object.__new__(_Consumer)
-        made.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda topic: topic == "transactions"))
-        made._committed_offset = defaultdict(lambda: None, {TP("transactions", 1): 5})
-        made._acked_index, made._acked, made._n_acked = defaultdict(set), defaultdict(list), 0
-        made._unacked_messages, made._waiting_for_ack = set(), None
-        return made
+class State:
+    """What is looked at of aiokafka's state of a partition."""
 
-    def messages() -> list[Any]:
-        out = []
-        for topic, partition, offset in (
-            ("transactions", 0, 3),
-            ("transactions", 1, 4),
-            ("transactions", 1, 5),
-            ("x", 0, 1),
-        ):
-            tp = TP(topic, partition)
-            out.append(ConsumerMessage(*tp, offset, 0.0, 0, [], b"k", b"v", None, tp=tp))
-            out[-1].incref(2 if offset == 3 else 1)
-        return [*out, out[2]]
+    def __init__(self, position: int | None, highwater: int | None, lso: int | None = None) -> None:
+        self.position, self.highwater, self.lso = position, highwater, lso
+        self.has_valid_position = position is not None
 
-    one, all_ = consumer(), consumer()
-    for _ in range(2):
-        taken, same = messages(), messages()
-        one._unacked_messages.update(taken)
-        all_._unacked_messages.update(same)
-        for message in taken:
-            message.ack(one)
-        all_.ack_all(same)
-    for name in ("_acked_index", "_acked", "_n_acked"):
-        assert getattr(one, name) == getattr(all_, name), name
-    assert all_._acked == {TP("transactions", 1): [5]}
-    assert len(one._unacked_messages) == len(all_._unacked_messages)
+
+def consumer_with(states: dict[int, State]) -> Any:
+    """A consumer of `transactions` whose partitions stand so; nothing was taken in."""
+    parts = {TP("transactions", p): state for p, state in states.items()}
+    assignment = SimpleNamespace(tps=set(parts), state_value=parts.__getitem__)
+    consumer: Any = object.__new__(_Consumer)
+    subscription = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    consumer._thread = SimpleNamespace(_consumer=SimpleNamespace(_subscription=subscription))
+    consumer.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda topic: topic == "transactions"))
+    consumer.assignment = lambda: {*parts, TP("transactions", 99), TP("changelog", 0)}
+    consumer._is_changelog_tp = lambda tp: tp.topic == "changelog"
+    consumer._handed, consumer._settled, consumer._resting, consumer._held_back = {}, {}, {}, set()
+    consumer._committed_offset = defaultdict(lambda: None)
+    consumer._n_acked, consumer._unacked_messages, consumer._waiting_for_ack = 0, set(), None
+    return consumer
+
+
+def test_a_partition_is_committed_up_to_its_last_ack() -> None:
+    consumer = consumer_with({0: State(8, 8)})
+    messages = []
+    for topic, partition, offset in (
+        ("transactions", 0, 3),
+        ("transactions", 1, 4),
+        ("transactions", 1, 5),
+        ("x", 0, 1),
+    ):
+        tp = TP(topic, partition)
+        messages.append(ConsumerMessage(*tp, offset, 0.0, 0, [], b"k", b"v", None, tp=tp))
+        messages[-1].incref(2 if offset == 3 else 1)
+    consumer._unacked_messages.update(messages)
+    consumer.ack_all(messages)
+    assert consumer._settled == {TP("transactions", 1): 6}, "another holds the message at offset 3, and x has no acks"
+    consumer.ack_all(messages)
+    assert consumer._settled == {TP("transactions", 0): 4, TP("transactions", 1): 6}
+    assert sorted(consumer._filter_tps_with_pending_acks()) == [TP("transactions", 0), TP("transactions", 1)]
+    assert consumer._new_offset(TP("transactions", 0)) == 4
+    assert consumer._new_offset(TP("transactions", 7)) is None
+
+
+def test_offsets_without_records_are_settled_once_a_partition_rests() -> None:
+    """Markers of transactions and deleted records: they look like lag for ever else."""
+    at = TP("transactions", 0)
+    consumer = consumer_with({0: State(12, 12)})
+    consumer._handed[at] = 9  # 10 and 11 are markers
+    consumer._settle_resting()
+    consumer._settle_resting()
+    assert at not in consumer._settled, "the record at 9 is not done"
+    consumer._settled[at] = 10
+    consumer._settle_resting()
+    consumer._settle_resting()
+    assert consumer._settled[at] == 12
+    trimmed = consumer_with({0: State(200_000_000, 200_000_000)})
+    trimmed._committed_offset[at] = 1000
+    trimmed._settle_resting()
+    assert at not in trimmed._settled, "records may be on their way"
+    trimmed._settle_resting()
+    assert trimmed._settled[at] == 200_000_000
+    held = consumer_with({0: State(12, 12)})
+    held._held_back = {at}  # will be put back
+    held._settle_resting()
+    held._settle_resting()
+    assert not held._settled
 
 
 def test_a_fetch_waits_for_what_comes_in_a_moment_at_the_present_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("stream.faust_parts.internals.time.monotonic", lambda: now)
+    monkeypatch.setattr("stream.faust_parts.consumer.time.monotonic", lambda: now)
     size, fetcher = _FetchSize(), SimpleNamespace(_fetch_min_bytes=1)
     for _ in range(100):  # 1,000,000 bytes a second
         now += 0.01
@@ -134,23 +170,21 @@ def test_arrivals_end_with_their_stream() -> None:
 
 
 def test_lag_is_what_was_not_taken_in() -> None:
-    class Consumer:
-        _read_offset: ClassVar[dict[TP, int | None]] = defaultdict(
-            lambda: None, {TP("transactions", 0): 6, TP("transactions", 1): 9}
-        )
-        ends: ClassVar[dict[int, int | None]] = {0: 10, 1: 10, 2: 4, 3: None}
-
-        def assignment(self) -> set[TP]:
-            return {TP("transactions", p) for p in range(5)} | {TP("changelog", 0)}
-
-        def highwater(self, tp: TP) -> int | None:
-            if tp.partition == 4:
-                raise AssertionError("no longer assigned")
-            return self.ends[tp.partition]
-
-    app = SimpleNamespace(consumer=Consumer())
-    # read up to offset 6 of 10, all, nothing yet, not fetched yet, taken away at this moment
-    assert lags(app, "transactions") == {0: 3, 1: 0, 2: 4}
+    states = {
+        0: State(9, 10),
+        1: State(10, 10),
+        2: State(0, 4),
+        3: State(None, None),
+        4: State(12, 12),
+        5: State(7, 20, 7),
+    }
+    consumer = consumer_with(states)
+    at = {p: TP("transactions", p) for p in states}
+    consumer._handed |= {at[0]: 6, at[1]: 9, at[4]: 9, at[5]: 6}
+    consumer._settled |= {at[0]: 5, at[1]: 8, at[4]: 12, at[5]: 7}
+    app = SimpleNamespace(consumer=consumer)
+    # taken in up to offset 6 of 10; all of it; nothing yet; not fetched yet; all but markers; all that may be read
+    assert lags(app, "transactions") == {0: 3, 1: 0, 2: 4, 4: 0, 5: 0}
 
 
 def test_after_two_rebalances_in_a_row_nothing_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
-from stream.faust_parts.internals import LowLatencyTransport, _ConsumerThread
+from stream.faust_parts.consumer import LowLatencyTransport, _ConsumerThread
 
 
 def test_versions_are_the_ones_it_was_written_for() -> None:
