@@ -197,7 +197,9 @@ def _check_alerts(
                 if _contradicts(told[first[at]], alert):
                     wrong.add("alert_contradicted", at)
                 wrong.not_identical += 1
-            agree = alert.model == decision.model and alert.alert_id == alert_id(decision.transaction_id)
+            agree = alert.model == decision.model and alert.alert_id == alert_id(
+                decision.user_id, decision.transaction_id
+            )
             if not agree or abs(alert.score - decision.score) > SCORE_TOLERANCE:
                 wrong.add("alert_unlike_decision", at)
     for at, decision in decisions.items():

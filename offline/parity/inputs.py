@@ -122,7 +122,6 @@ def replayed_inputs(log: StreamLog, decided: ReplayedLog, serving: ServingModel,
         past = _events(log.past, np.arange(len(log.past)), decided.past_risk, user, serving)
         if len(past):
             prepare(past, schema, length, state)
-            state["decisions"], state["n_decisions"] = 0, 0
     if len(events) > 1:
         prepare(events[:-1], schema, length, state)
     event = complete(state, events[-1:], schema)

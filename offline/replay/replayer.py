@@ -27,6 +27,7 @@ from panther_core.model.carried import ContinuedHistory, groups, history_continu
 from panther_core.model.kernels.threads import side_by_side
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
+from panther_core.state.copies import RECALL_MS, Copies
 from panther_core.state.history import prepare
 from panther_core.state.record import StateCodec, put_rows, take_rows
 from panther_core.state.transition import code_array
@@ -37,7 +38,7 @@ _ROWS = 2048  # scored at once: the kernel lets no other thread start an operato
 
 @dataclass(frozen=True)
 class Replayed:
-    """DECISION rows [N] in the table's order; `kept` false = a redelivery: no decision of its own."""
+    """DECISION rows [N] in the table's order; `kept` false = a copy: no decision of its own."""
 
     decision: NDArray[np.void]
     kept: NDArray[np.bool_]
@@ -51,9 +52,10 @@ class Replayed:
 class Replayer:
     """One model version, and what it knows of every user so far."""
 
-    def __init__(self, serving: ServingModel, model: PantherModel) -> None:
-        """Begin with no user known."""
+    def __init__(self, serving: ServingModel, model: PantherModel, recall_ms: int = RECALL_MS) -> None:
+        """Begin with no user known. `recall_ms`: how long the worker recalls a decision for copies."""
         self.serving, self._model = serving, model
+        self._copies = Copies(recall_ms)
         self._codec = StateCodec(serving.schema, serving.codec.length, cached=0)
         self._slot: dict[int, int] = {}  # user -> row in the arrays below
         self._states = self._codec.fresh(0)
@@ -63,18 +65,25 @@ class Replayer:
         self._threads: defaultdict[str, float] = defaultdict(float)  # of the chunk in work, by step, all threads' sum
         self._clock = threading.Lock()
 
-    def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
+    def decide(
+        self,
+        table: TransactionTable,
+        risk: NDArray[np.uint8] | None = None,
+        received_ms: NDArray[np.int64] | None = None,
+    ) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
 
         `risk` [N]: the merchants' risk levels, where they are not this version's: an event keeps the level of the
-        version that was live when the event came.
+        version that was live when the event came. `received_ms` [N]: times of the records, of which the horizon of
+        copies is measured; the event times where there are no records.
         """
         with self._timed("features"):
             events = table.events(self.serving.schema, self.serving.risk if risk is None else risk, self.seen)
             slots = self._slots(np.unique(events["user"]))
             before = take_rows(self._states, slots)
             working = before.view(np.uint8).copy().view(before.dtype)  # as bytes: see take_rows
-            history = prepare(events, self.serving.schema, self._codec.length, working)
+            copy, reused = self._copies.find(events, events["time_ms"] if received_ms is None else received_ms)
+            history = prepare(events, self.serving.schema, self._codec.length, working, copy)
         decision = np.zeros(len(events), DECISION)
 
         def users(stretch: tuple[int, int]) -> None:
@@ -85,7 +94,7 @@ class Replayer:
                 encoded = self._model.encode_history(part.history, part.known)
                 part.put_outputs(encoded, self._cached[at], before["expected"][low:high])
             with self._in_thread("score"):
-                self._score(part, encoded, events, decision)
+                self._score(part, encoded, events, reused, decision)
             self._cached[at], history.states["expected"][low:high] = part.last_outputs(encoded)
 
         # each stretch holds users of its own, so the threads write to different rows
@@ -101,7 +110,12 @@ class Replayer:
         return Replayed(decision, history.kept, history.features)
 
     def _score(
-        self, part: ContinuedHistory, encoded: EncodedHistory, events: NDArray[np.void], decision: NDArray[np.void]
+        self,
+        part: ContinuedHistory,
+        encoded: EncodedHistory,
+        events: NDArray[np.void],
+        reused: NDArray[np.bool_],
+        decision: NDArray[np.void],
     ) -> None:
         for own in np.array_split(np.arange(len(part.rows)), len(part.rows) // _ROWS + 1):
             if not len(own):
@@ -119,6 +133,7 @@ class Replayer:
                 current=everything,
                 history_len=known,
                 late=part.history.late[own],
+                reused=reused[part.rows[own]],
                 expected=code_array(np.where((known > 0)[:, None], expected, np.uint64(0))),
             )
             alerts = to_explain(made)
@@ -138,20 +153,22 @@ class Replayer:
 
     def forget_decisions(self) -> None:
         """Forget past decisions but keep the states, as seeding does: a repeated transaction is then decided anew."""
-        self._states["decisions"], self._states["n_decisions"] = 0, 0
+        self._copies.forget()
 
     def memory(self) -> dict[str, NDArray[Any]]:
         """All that is known, as arrays: what `restore` takes."""
         count = len(self._slot)
         users = np.fromiter(self._slot, np.uint64, count)  # in the order of their rows
         seen = np.array([self.seen])
-        return {"users": users, "states": self._states[:count], "cached": self._cached[:count], "seen": seen}
+        known = {"users": users, "states": self._states[:count], "cached": self._cached[:count], "seen": seen}
+        return known | self._copies.memory()
 
     def restore(self, memory: dict[str, NDArray[Any]]) -> None:
         """Continue from where `memory` was taken."""
         self._slot = {int(user): row for row, user in enumerate(memory["users"].tolist())}
         self._states, self._cached = memory["states"], memory["cached"].astype(np.float32)
         self.seen = int(memory["seen"][0])
+        self._copies.restore(memory)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

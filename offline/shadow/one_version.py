@@ -80,7 +80,10 @@ def main() -> None:
     decision = np.zeros(len(table), DECISION)
     for row in np.flatnonzero(decided).tolist():
         transaction = str(table.transaction_id[row])
-        decision[row] = row_of(ledger.decisions[transaction], ledger.alerts.get(alert_id(transaction)))
+        decision[row] = row_of(
+            ledger.decisions[transaction],
+            ledger.alerts.get(alert_id(ledger.decisions[transaction].user_id, transaction)),
+        )
     replayed = Replayed(decision, decided, np.zeros((len(table), WIDTH), np.float32))
     out = decision_columns(table, replayed, wanted.label_delay_ms)
     pq.write_table(out, Path(wanted.folder) / f"decisions-v{version}.parquet", compression="zstd")

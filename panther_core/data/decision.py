@@ -6,6 +6,7 @@ replay's Parquet file. All translations follow from that table (panther_core.dec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -20,7 +21,7 @@ from panther_core.data.schema import CODE
 MODEL_NAME = "panther"
 #: number of reasons, of expected behaviours and of nearest behaviour patterns kept with a decision
 REASONS, EXPECTED, PROTOTYPES = 3, 3, 3
-ALERT, COLD, LATE = 1, 2, 4  # bits of a row's `flags`
+ALERT, COLD, LATE, REUSED = 1, 2, 4, 8  # bits of a row's `flags`
 
 
 class Degraded(IntEnum):
@@ -83,6 +84,8 @@ class Decision(msgspec.Struct):
     late: bool
     degraded: str | None
     model: ModelRef
+    id_reused: bool = False
+    """The user has used the transaction's id before, for another payment."""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -137,14 +140,16 @@ class Field:
             return [models[version] for version in held]
         return held
 
-    def put(self, row: NDArray[np.void], value: Any) -> None:
-        """Write the record's value into a row [1], in place."""
+    def put(self, rows: NDArray[np.void], values: Sequence[Any]) -> None:
+        """Write the records' values into rows [B], in place."""
         if self.flag:
-            row["flags"] |= value * self.flag
+            rows["flags"] |= np.array(values, np.bool_) * np.uint8(self.flag)
         elif self.words:
-            row[self.place] = self.words.index(value)
+            rows[self.place] = [self.words.index(value) for value in values]
+        elif self.name == "model":
+            rows[self.place] = [value.version for value in values]
         else:
-            row[self.place] = value.version if isinstance(value, ModelRef) else value
+            rows[self.place] = values
 
 
 #: in the order of Decision, after the fields that come from the transaction (transaction_id, user_id, event_time)
@@ -159,6 +164,7 @@ FIELDS = (
     Field("late", parquet="bool", flag=LATE),
     Field("degraded", "u1", "string", words=tuple(step.word for step in Degraded)),
     Field("model", "u4", "int32", column="model_version"),
+    Field("id_reused", parquet="bool", flag=REUSED),
 )
 #: fields of a row that hold the explanation of an alert
 EXPLAINED = ("reason", "contribution", "prototype", "similarity")

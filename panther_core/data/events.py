@@ -6,6 +6,7 @@ JSON by msgspec. Unknown fields are ignored; a missing or wrong field raises an 
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -19,7 +20,7 @@ MAX_BYTES = 65_536  # a longer record becomes a dead letter; real transactions h
 MAX_AMOUNT = 1e9  # in units of the currency
 MIN_TIME_MS = 946_684_800_000  # 2000-01-01T00:00:00Z; an earlier time comes from a broken clock, not from a late event
 MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01T00:00:00Z
-MAX_AHEAD_MS = DAY_MS  # after the broker's append time; a later event time comes from a broken clock or time zone
+MAX_AHEAD_MS = DAY_MS  # after the record's time and the reader's clock; a later time comes from a broken clock or zone
 
 EVERY_PARTITION = -1  # in a ModelProgress
 
@@ -31,20 +32,21 @@ class Transaction(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One payment, topic `transactions`, key = `user_id`.
 
     `event_time` is ISO 8601 (no offset means UTC) or epoch milliseconds. `profile` holds static facts of the
-    user by name (numbers or words); which of them are used is decided by the attribute schema.
+    user by name (numbers or words); which of them are used is decided by the attribute schema. Where a sender writes
+    null, the value counts as not given; of a field that stands twice in a record the last one counts.
     """
 
     transaction_id: Id
     user_id: Id
     merchant_id: Id
-    merchant_category: Word
+    merchant_category: Word | None
     amount: float
-    currency: Word
-    channel: Word
+    currency: Word | None
+    channel: Word | None
     event_time: str | int
     country: Word | None = None
     device: Word | None = None
-    profile: dict[str, str | float | int] | None = None
+    profile: dict[str, str | float | int | bool | None] | None = None
 
 
 class Label(msgspec.Struct, kw_only=True):
@@ -84,6 +86,7 @@ class ModelProgress(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(Transaction).decode
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def decode_transaction(payload: bytes | None) -> Transaction:
@@ -101,6 +104,13 @@ def decode_transaction(payload: bytes | None) -> Transaction:
         raise InvalidEvent("invalid_field", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: nested a thousand deep
         raise InvalidEvent("malformed_json", f"expected a JSON object: {error}") from None
+    for name in ("transaction_id", "user_id", "merchant_id"):
+        text = getattr(tx, name)
+        # `isprintable` is quick, and false of some letters too; the expression is slow, and right
+        if not text.isprintable() and _CONTROL.search(text):
+            raise InvalidEvent(
+                "invalid_field", f"expected an id without control characters, got {text[:40]!r} at `$.{name}`"
+            )
     if not (math.isfinite(tx.amount) and 0 <= tx.amount <= MAX_AMOUNT):
         raise InvalidEvent(
             "amount_out_of_range", f"expected 0 <= amount <= {MAX_AMOUNT:g}, got {tx.amount!r} at `$.amount`"
@@ -108,11 +118,21 @@ def decode_transaction(payload: bytes | None) -> Transaction:
     return tx
 
 
+def record_time_ms(timestamp_ms: int | None, now_ms: int) -> int:
+    """When a record was sent or appended, epoch ms: its timestamp, or `now_ms` where the timestamp is no clock's.
+
+    Records of old clients and migrated ones have none (-1, 0), or seconds in its place, or the time of a broken clock.
+    """
+    if timestamp_ms is None or not MIN_TIME_MS <= timestamp_ms <= now_ms + MAX_AHEAD_MS:
+        return now_ms
+    return timestamp_ms
+
+
 def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
-    """Epoch milliseconds of an `event_time`. `now_ms`: the broker's append time; None: do not compare with it.
+    """Epoch milliseconds of an `event_time`. `now_ms`: `record_time_ms` of its record; None: do not compare with it.
 
     Raises InvalidEvent `invalid_time` (not a time) or `time_out_of_range` (before 2000, after 2100, or more than 24 h
-    ahead of the append).
+    after `now_ms`).
     """
     if isinstance(value, int):
         ms = value
@@ -131,6 +151,6 @@ def event_time_ms(value: str | int, now_ms: int | None = None) -> int:
     if now_ms is not None and ms > now_ms + MAX_AHEAD_MS:
         raise InvalidEvent(
             "time_out_of_range",
-            f"expected a time at most 24 h after {now_ms} ms (append time), got {ms} ms at `$.event_time`",
+            f"expected a time at most 24 h after the record's, {now_ms} ms, got {ms} ms at `$.event_time`",
         )
     return ms

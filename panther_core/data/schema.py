@@ -166,7 +166,7 @@ class AttributeSchema(msgspec.Struct, frozen=True):
     def _places(self) -> dict[str, dict[str, int]]:
         return _places(self.categories, self.channels)
 
-    def profile_codes(self, profiles: Sequence[Mapping[str, str | float | int] | None]) -> NDArray[np.uint8]:
+    def profile_codes(self, profiles: Sequence[Mapping[str, str | float | int | None] | None]) -> NDArray[np.uint8]:
         """Codes [B, PROFILE_FIELDS] of users' profiles; unused places are 0."""
         out = np.zeros((len(profiles), PROFILE_FIELDS), np.uint8)
         known = [profile or {} for profile in profiles]

@@ -18,9 +18,12 @@ from panther_core.data.events import Transaction, event_time_ms
 from panther_core.data.merchant_risk import Risk, risk_levels
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
 
+_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+
 EVENT = np.dtype(
     [
         ("transaction", "u8"),  # 64-bit hashes of the ids
+        ("content", "u8"),  # hash of what was paid: `content_of`
         ("user", "u8"),
         ("merchant", "u8"),
         ("device", "u8"),  # 0 = not given
@@ -138,6 +141,7 @@ class TransactionTable:
         return assemble(
             schema,
             risk,
+            words=[hashed(self.category), hashed(self.channel), hashed(self.currency)],
             transaction=hash_words(self.transaction_id.tolist()),
             user=hashed(self.user),
             merchant=self.merchant_hashes(),
@@ -165,11 +169,13 @@ def assemble(
     amount: NDArray[np.float64],
     category: NDArray[np.uint16],
     channel: NDArray[np.uint8],
+    words: Sequence[NDArray[np.uint64]],
     **columns: NDArray[Any],
 ) -> NDArray[np.void]:
     """EVENT array from columns. Online, in replay and in training, transactions get their codes here and nowhere else.
 
-    `columns` are the remaining fields of EVENT by name. The engine fills in gap and flags.
+    `columns` are the remaining fields of EVENT by name, `words` the hashes of each row's category, channel and currency
+    as they were given. The engine fills in gap and flags.
     """
     out = np.zeros(len(amount), EVENT)
     out["time_ms"], out["amount"] = time_ms, amount
@@ -180,7 +186,27 @@ def assemble(
     code["hour"] = hour_of_week(out["time_ms"])
     code["category"], code["channel"] = category, channel
     code["risk"] = risk_levels(risk, out["merchant"])
+    out["content"] = _content_of(out, words)
     return out
+
+
+def _content_of(events: NDArray[np.void], words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Hash [N] of what was paid, to whom, when and how: two records of one payment agree in it, 0 is never the hash.
+
+    The profile is left out: it holds facts of the user, which may be newer in a record that is sent again.
+    """
+    amount = (events["amount"] + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one amount
+    time = events["time_ms"].view(np.uint64)
+    return mixed([amount, time, events["merchant"], events["device"], events["country"], *words]) | np.uint64(1)
+
+
+def mixed(columns: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """One hash [N] of several columns of hashes; their order counts."""
+    out: Any = np.uint64(0)
+    for column in columns:
+        out = (out ^ column) * _MIX
+        out = out ^ (out >> _SHIFT)
+    return np.asarray(out, np.uint64)
 
 
 def factorise(values: Any) -> Words:

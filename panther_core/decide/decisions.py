@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.decision import ALERT, COLD, DECISION, EXPLAINED, LATE, PLACES, Degraded
+from panther_core.data.decision import ALERT, COLD, DECISION, EXPLAINED, LATE, PLACES, REUSED, Degraded
 from panther_core.decide.reasons import rank_reasons, strongest
 from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import ExplainResponse, ScoreResponse
@@ -37,11 +37,12 @@ def make_decisions(
     history_len: NDArray[np.int64],
     late: NDArray[np.bool_],
     expected: NDArray[np.void],
+    reused: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.void]:
     """DECISION rows [B], complete but for the clock fields.
 
     `live` [B]: the model answered for this row. `current` [B]: it answered from outputs that had seen all events before
-    this one.
+    this one. `reused` [B]: the user has used the transaction's id before, for another payment; None: nobody has.
     """
     score = model.rules.score(features).astype(np.float64)
     surprise = None
@@ -58,6 +59,8 @@ def make_decisions(
     out["history_len"] = np.minimum(history_len, 2**31 - 1)
     out["model_version"] = np.where(live, model.version, 0)
     out["flags"] = alert * ALERT + (history_len == 0) * COLD + late * LATE
+    if reused is not None:
+        out["flags"] |= reused * np.uint8(REUSED)
     out["degraded"] = np.where(live, np.where(current, Degraded.LIVE, Degraded.CACHED), Degraded.RULES)
     out["reason"], out["contribution"], out["expected"] = kinds, contributions, expected
     return out

@@ -9,20 +9,23 @@ worker, the synchronous replay and the tests run the very same code:
     Decided        -> publish these decisions; send None (alerts come after the others of their wave)
 
 When it returns, `states` holds what is to be stored. The caller makes the decisions durable before it stores the
-states: a stored state answers a redelivery with the decision it holds.
+states: an event that a stored state has seen needs no further answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.decision import DECISION
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.decisions import LiveModel, give_reasons, make_decisions, recall, to_explain
+from panther_core.decide.known import HeldDecision, KnownEvents
+from panther_core.decide.rows import concatenated
 from panther_core.decide.scoring import (
     EncodeRequest,
     EncodeResponse,
@@ -70,7 +73,8 @@ class Prefetch:
 
 
 Answer = ScoreResponse | ExplainResponse | EncodeResponse | None
-Steps = Generator[ScoreRequest | ExplainRequest | EncodeRequest | Decided | Prefetch, Answer, None]
+Need = ScoreRequest | ExplainRequest | EncodeRequest | Decided | Prefetch
+Steps = Generator[Need, Answer, None]
 
 
 def decide(
@@ -81,100 +85,159 @@ def decide(
     model: LiveModel,
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
-    published: Mapping[int, np.void] = MappingProxyType({}),
+    held: Mapping[int, HeldDecision] = MappingProxyType({}),
+    together: bool = False,
 ) -> Steps:
     """Decide and apply a batch; `rows[i]` is the row in `states` (changed in place) of event i's user.
 
-    `clock` gives epoch ms; `received_ms[i]` is when event i reached the platform, for the latency. `published[i]` is
-    the decision (DECISION) that event i was given before a crash: event i gets that decision again.
+    `clock` gives epoch ms; `received_ms[i]` is when event i reached the platform, for the latency. `held[i]` is what
+    was decided when event i's user last used its transaction id. `together`: the events of one user are scored in one
+    call, all but the first on model outputs that have not seen the ones before (`degraded` cached); else each waits for
+    the outputs after the one before it.
     """
-    for wave in waves(rows):
-        repeat, found = _seen(states, rows[wave], events[wave])
-        if found.any():
-            known = wave[found]
-            yield Decided(known, _stored(take_rows(states, rows[known]), events[known]), repeated=True)
-        wave = wave[~repeat]
-        if len(wave):
-            at = rows[wave]
-            part = take_rows(states, at)
-            given = {k: published[i] for k, i in enumerate(wave.tolist()) if i in published}
-            yield from _decide_wave(part, wave, events[wave], schema, model, clock, received_ms[wave], given)
-            put_rows(states, at, part)
+    parts = waves(rows)
+    known = KnownEvents.of(states, rows, events, held, one_each=len(parts) < 2)
+    if known.repeated:
+        yield Decided(np.array([*known.repeated], np.intp), np.array([*known.repeated.values()], DECISION), True)
+    parts = [left for wave in parts if len(left := wave[known.new[wave]])]
+    made: dict[int, np.void] = {}
+    for rounds in [parts] if together and parts else [[wave] for wave in parts]:
+        wave, decision = yield from _decide_rounds(
+            states, rows, rounds, events, schema, model, clock, received_ms, known
+        )
+        if known.copied:
+            made |= zip(wave.tolist(), decision, strict=True)
+    for copy, original in known.copied.items():
+        yield Decided(np.array([copy]), np.array([made[original]], DECISION), repeated=True)
 
 
-def _seen(states: States, at: NDArray[np.intp], events: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Two masks: events that need no decision of their own, and those of them whose stored decision is published again.
+@dataclass(frozen=True)
+class _Round:
+    """Events of distinct users, with what their states said before they were applied."""
 
-    An event that was applied at its offset needs no answer, because decisions are durable before states. (Its decision
-    could not be found here either: the same transaction may have come again at a later offset and have been given
-    another decision.) A transaction that comes again at a new offset gets the decision that is held for its id.
-    """
-    applied = events["offset"] <= states["last_offset"][at]
-    held = states["decisions"]["transaction"][at]
-    again = (held == events["transaction"][:, None]).any(axis=1) & (states["n_decisions"][at] > 0) & ~applied
-    return applied | again, again
+    wave: NDArray[np.intp]
+    at: NDArray[np.intp]  # rows of their users
+    events: Events  # completed
+    features: NDArray[np.float32]
+    request: ScoreRequest
+    usable: NDArray[np.bool_]  # the outputs are of the live version, or there is no history
+    current: NDArray[np.bool_]  # the outputs have seen every event
+    history_len: NDArray[np.int64]
+    late: NDArray[np.bool_]
+    expected: NDArray[np.void]
+
+    @classmethod
+    def of(
+        cls, states: States, at: NDArray[np.intp], wave: NDArray[np.intp], events: Events, schema: AttributeSchema,
+        version: int,
+    ) -> _Round:  # fmt: skip
+        """Look at the states before these events; nothing is changed."""
+        own = take_rows(states, at)
+        completed = complete(own, events[wave], schema)
+        features = context_features(own, completed)
+        return cls(
+            wave,
+            at,
+            completed,
+            features,
+            _score_request(own, completed, features),
+            usable=(own["n"] == 0) | (own["model_version"] == version),
+            current=own["cached_n"] == own["n"],
+            history_len=own["n"].copy(),
+            late=late_events(own, completed),
+            expected=own["expected"],
+        )
+
+    def apply(self, states: States) -> None:
+        """Append the events to their users' states, in place."""
+        own = take_rows(states, self.at)
+        append(own, self.events)
+        put_rows(states, self.at, own)
 
 
-def _stored(states: States, events: Events) -> NDArray[np.void]:
-    place = np.argmax(states["decisions"]["transaction"] == events["transaction"][:, None], axis=1)
-    stored: NDArray[np.void] = states["decisions"][np.arange(len(states)), place]
-    return stored
-
-
-def _decide_wave(
+def _decide_rounds(
     states: States,
-    wave: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    waves: list[NDArray[np.intp]],
     events: Events,
     schema: AttributeSchema,
     model: LiveModel,
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
-    published: Mapping[int, np.void],
-) -> Steps:
-    known = states["n"] > 0
+    known: KnownEvents,
+) -> Generator[Need, Answer, tuple[NDArray[np.intp], NDArray[np.void]]]:
+    """Decide waves of events in one call of the scorer; returns the events, and their DECISION rows."""
+    wave = waves[0] if len(waves) == 1 else np.concatenate(waves)
+    users, first = (rows[wave], np.arange(len(wave))) if len(waves) == 1 else np.unique(rows[wave], return_index=True)
+    user = events["user"][wave[first]]
+    part = take_rows(states, users)
     # users whose outputs are of another model version, or miss events since an encoder outage, are encoded first
-    behind = known & ((states["model_version"] != model.version) | (states["cached_n"] != states["n"]))
+    behind = (part["n"] > 0) & ((part["model_version"] != model.version) | (part["cached_n"] != part["n"]))
     if behind.any():
-        yield from _encode(states, np.flatnonzero(behind), events["user"], model.version)
+        yield from _encode(part, np.flatnonzero(behind), user, model.version)
 
-    events = complete(states, events, schema)
-    features = context_features(states, events)
-    usable = ~known | (states["model_version"] == model.version)
-    request = _score_request(states, events, features)
+    rounds: list[_Round] = []
+    for one in waves:
+        if rounds:
+            rounds[-1].apply(part)  # the next events are decided on a state that has seen these
+        at = np.arange(len(one)) if len(waves) == 1 else np.searchsorted(users, rows[one])
+        rounds.append(_Round.of(part, at, one, events, schema, model.version))
+    whole = _joined(rounds)
     scored: ScoreResponse | None = None
-    if usable.any():
-        answer = yield request
+    if whole.usable.any():
+        answer = yield whole.request
         assert answer is None or isinstance(answer, ScoreResponse)
         scored = answer
     decision = make_decisions(
-        events,
-        features,
+        whole.events,
+        whole.features,
         model,
         scored,
         # a score that is no number comes from a broken model, and JSON cannot carry it: it counts as no answer
-        live=usable & np.isfinite(scored.score) if scored is not None else np.zeros(len(wave), np.bool_),
-        current=states["cached_n"] == states["n"],
-        history_len=states["n"],
-        late=late_events(states, events),
-        expected=states["expected"],
+        live=whole.usable & np.isfinite(scored.score) if scored is not None else np.zeros(len(wave), np.bool_),
+        current=whole.current,
+        history_len=whole.history_len,
+        late=whole.late,
+        expected=whole.expected,
+        reused=known.reused[wave],
     )
+    given = {k: known.recalled[i] for k, i in enumerate(wave.tolist()) if i in known.recalled}
+    received_ms = received_ms[wave]
     alerts = to_explain(decision)
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # published at once: only alerts wait for their reasons
-        yield _decided(wave, decision, others, clock, received_ms, published)
-    append(states, events)
-    encode = encode_request(states, events["user"])
+        yield _decided(wave, decision, others, clock, received_ms, given)
+    rounds[-1].apply(part)
+    encode = encode_request(part, user)
     if len(alerts):
         yield Prefetch(encode)
-        why = yield ExplainRequest.of(request, alerts)
+        why = yield ExplainRequest.of(whole.request, alerts)
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
-        yield _decided(wave, decision, alerts, clock, received_ms, published)
+        yield _decided(wave, decision, alerts, clock, received_ms, given)
+    _remember(part, rounds, decision)
+    _encoded(part, (yield encode), model.version)
+    put_rows(states, users, part)
+    return wave, decision
 
-    slot = states["n_decisions"] % DECISIONS
-    states["decisions"][np.arange(len(states)), slot] = decision
-    states["n_decisions"] += 1
-    _encoded(states, (yield encode), model.version)
+
+def _joined(rounds: list[_Round]) -> _Round:
+    if len(rounds) == 1:
+        return rounds[0]
+    parts = {field.name: [getattr(one, field.name) for one in rounds] for field in fields(_Round)}
+    return _Round(**parts | {n: np.concatenate(p) for n, p in parts.items() if n != "request"} | {
+        "request": concatenated(parts["request"])
+    })  # fmt: skip
+
+
+def _remember(states: States, rounds: list[_Round], decision: NDArray[np.void]) -> None:
+    """Keep the decisions with their users' last ones, in place."""
+    done = 0
+    for one in rounds:
+        count = states["n_decisions"][one.at]
+        states["decisions"][one.at, count % DECISIONS] = decision[done : done + len(one.wave)]
+        states["n_decisions"][one.at] = count + 1
+        done += len(one.wave)
 
 
 def _decided(
@@ -183,14 +246,14 @@ def _decided(
     rows: NDArray[np.intp],
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
-    published: Mapping[int, np.void],
+    given: Mapping[int, np.void],
 ) -> Decided:
     """Set the clock fields of these rows, and give decisions from before a crash again: these rows can be published."""
     now_ms = clock()
     decision["scored_at"][rows] = now_ms
     decision["latency_ms"][rows] = np.clip(now_ms - received_ms[rows], 0, 2**31 - 1)
-    for k in published.keys() & set(rows.tolist()):
-        recall(decision[k], published[k])
+    for k in given.keys() & set(rows.tolist()):
+        recall(decision[k], given[k])
     return Decided(wave[rows], decision[rows], repeated=False)
 
 

@@ -6,7 +6,7 @@ So a redelivered transaction is answered byte for byte as the first time.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -22,9 +22,14 @@ _LEVELS = ((0.9, "critical"), (0.7, "high"), (0.4, "medium"), (0.0, "low"))
 _encode = msgspec.json.Encoder().encode
 
 
-def alert_id(transaction_id: str) -> str:
-    """The same transaction gives the same alert id, whoever computes it and however often."""
-    return str(uuid.uuid5(_ALERTS, transaction_id))
+def alert_id(user_id: str, transaction_id: str, content: int | None = None) -> str:
+    """The same transaction gives the same alert id, whoever computes it and however often.
+
+    Ids are a user's own: two users may give their transactions one id. `content`: hash of what was paid (EVENT), for a
+    transaction whose id the user has used before.
+    """
+    name = f"{user_id}\0{transaction_id}"  # no id holds a control character
+    return str(uuid.uuid5(_ALERTS, name if content is None else f"{name}\0{content:016x}"))
 
 
 def decisions_of(
@@ -34,12 +39,18 @@ def decisions_of(
     return list(map(Decision, transaction_ids, user_ids, event_times, *(field.values(rows) for field in FIELDS)))
 
 
-def row_of(decision: Decision, alert: Alert | None) -> np.void:
-    """The DECISION row behind a published decision, as far as the records tell: reasons only of an alert."""
-    row = np.zeros(1, DECISION)
-    row["transaction"] = hash64(decision.transaction_id)
+def rows_of(decisions: Sequence[Decision]) -> NDArray[np.void]:
+    """DECISION rows [B] behind published decisions, as far as the records tell: no reasons."""
+    rows = np.zeros(len(decisions), DECISION)
+    rows["transaction"] = [hash64(decision.transaction_id) for decision in decisions]
     for field in FIELDS:
-        field.put(row, getattr(decision, field.name))
+        field.put(rows, [getattr(decision, field.name) for decision in decisions])
+    return rows
+
+
+def row_of(decision: Decision, alert: Alert | None) -> np.void:
+    """The DECISION row behind a published decision, with the reasons of its alert."""
+    row = rows_of([decision])
     if alert is not None:
         for i, reason in enumerate(alert.reasons):
             row["reason"][0, i], row["contribution"][0, i] = kind_of(reason.code), reason.contribution
@@ -55,12 +66,17 @@ def decision_behind(alert: Alert) -> Decision:
 
 
 def alert_of(
-    row: np.void, decision: Decision, transaction: Transaction, schema: AttributeSchema, tokenizer_version: str
+    row: np.void,
+    decision: Decision,
+    transaction: Transaction,
+    content: int,
+    schema: AttributeSchema,
+    tokenizer_version: str,
 ) -> Alert:
-    """The alert of a decision above its threshold; `row` is the decision's DECISION row."""
+    """The alert of a decision above its threshold. `row`: DECISION; `content`: hash of what was paid (EVENT)."""
     return Alert(
         **msgspec.structs.asdict(decision),
-        alert_id=alert_id(decision.transaction_id),
+        alert_id=alert_id(decision.user_id, decision.transaction_id, content if decision.id_reused else None),
         merchant_id=transaction.merchant_id,
         risk_score=round(100 * decision.score),
         risk_level=next(name for floor, name in _LEVELS if decision.score >= floor),

@@ -25,6 +25,7 @@ Position: TypeAlias = tuple[int, int]
 NOWHERE: Position = (-1, -1)
 _DIGITS = 19  # of the largest offset
 _VERSIONS = range(1, 2**32)
+_HASH = re.compile(rb"[0-9a-f]{1,16}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # would be obeyed by the terminal of whoever prints it
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -91,7 +92,7 @@ def _problem_of_update(update: ModelUpdate) -> str | None:
 
 
 def _problem_of_progress(progress: ModelProgress) -> str | None:
-    if _CONTROL.search(progress.app_id + progress.worker + progress.problem):
+    if _CONTROL.search(progress.app_id):
         return "words without control characters, got others"
     return None if progress.version in _VERSIONS else "a version from 1 on, got another number"
 
@@ -111,6 +112,7 @@ read_label = _reader(Label, _problem_of_label)
 
 # The same without these checks: they raise msgspec.DecodeError.
 decode_decision = msgspec.json.Decoder(Decision).decode
+decode_update = msgspec.json.Decoder(ModelUpdate).decode
 decode_alert = msgspec.json.Decoder(Alert).decode
 
 
@@ -150,9 +152,26 @@ def readable(
             yield record, found
 
 
-def headers_of(app_id: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
-    """Headers of a decision or an alert: `source`, position of its transaction; `app`, the application that decided."""
-    return [("source", f"{partition}:{offset}".encode()), ("app", app_id.encode())]
+def headers_of(app_id: str, partition: int, offset: int, content: int = 0, epoch: int = 0) -> list[tuple[str, bytes]]:
+    """Headers of a decision or an alert.
+
+    `source`: position of its transaction. `app`: the application that decided. `content`: hash of what was paid
+    (EVENT), 0 where it is not known. `log`, where it is not 0: how often the topic of transactions had been made anew.
+    """
+    headers = [("source", f"{partition}:{offset}".encode()), ("app", app_id.encode()), ("content", b"%x" % content)]
+    return headers if not epoch else [*headers, ("log", b"%d" % epoch)]
+
+
+def epoch_of(record: KafkaRecord) -> int:
+    """How often the topic of transactions had been made anew when a record of `headers_of` was published."""
+    text = header_of(record, "log")
+    return int(text) if text.isdigit() and len(text) <= _DIGITS else 0
+
+
+def content_of(record: KafkaRecord) -> int:
+    """Hash of what was paid, from the headers of a decision or an alert; 0 where they do not tell."""
+    text = header_of(record, "content")
+    return int(text, 16) if _HASH.fullmatch(text) else 0
 
 
 def header_of(record: KafkaRecord, name: str) -> bytes:

@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
+from panther_core.state.copies import Copies
 from panther_core.state.features import WIDTH, context_features
-from panther_core.state.record import DECISIONS, StateCodec, put_rows, take_rows
+from panther_core.state.record import StateCodec, put_rows, take_rows
 from panther_core.state.transition import append, complete, late_events, packed
 from panther_core.state.waves import waves
 
 
 @dataclass(frozen=True)
 class History:
-    """N events in arrival order, U users. Rows with `kept` false were redeliveries and changed nothing."""
+    """N events in arrival order, U users. Rows with `kept` false were copies and changed nothing."""
 
     features: NDArray[np.float32]  # [N, F] context features of each event, before it was applied
     code: NDArray[np.uint64]  # [N] CODE of each event, gap and flags filled
@@ -36,13 +37,19 @@ class History:
 
 
 def prepare(
-    events: NDArray[np.void], schema: AttributeSchema, length: int, states: NDArray[np.void] | None = None
+    events: NDArray[np.void],
+    schema: AttributeSchema,
+    length: int,
+    states: NDArray[np.void] | None = None,
+    copy: NDArray[np.bool_] | None = None,
 ) -> History:
     """Run EVENT rows (arrival order, offsets increasing) through states; `length` is the context length L.
 
     `states` (changed in place): of the events' distinct users by ascending hash, without model outputs; fresh ones
-    where none are given.
+    where none are given. `copy` [N]: rows that change nothing; where it is not given, the copies among these rows.
     """
+    if copy is None:
+        copy = Copies().find(events, events["time_ms"])[0]
     users, user = np.unique(events["user"], return_inverse=True)
     if states is None:
         states = StateCodec(schema, length, cached=0).fresh(len(users))
@@ -54,8 +61,7 @@ def prepare(
     kept = np.zeros(count, np.bool_)
     late = np.zeros(count, np.bool_)
     for wave in waves(user):
-        held = states["decisions"]["transaction"][user[wave]]
-        wave = wave[~(held == events["transaction"][wave][:, None]).any(axis=1)]
+        wave = wave[~copy[wave]]
         part = take_rows(states, user[wave])
         new = complete(part, take_rows(events, wave), schema)
         features[wave] = context_features(part, new)
@@ -64,8 +70,6 @@ def prepare(
         late[wave] = late_events(part, new)
         kept[wave] = True
         append(part, new)
-        part["decisions"]["transaction"][np.arange(len(part)), part["n_decisions"] % DECISIONS] = new["transaction"]
-        part["n_decisions"] += 1
         put_rows(states, user[wave], part)
     rows = np.flatnonzero(kept)
     order = rows[np.argsort(user[rows], kind="stable")]

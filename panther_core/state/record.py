@@ -11,7 +11,7 @@ States of an older layout (panther_core.state.layouts) are migrated when they ar
     cached_n       i8      events that `cached` has seen; less than n when the encoder was down
     first_time_ms  i8      event time of the first event
     last_time_ms   i8      latest event time
-    last_offset    i8      source offset of the last applied event, -1 = none
+    last_offset    i8      source offset (`at_source`) of the last applied event, -1 = none
     window_hash    u8      hash of the events in the context window (guards the server's cache)
     amount_mean    f8      exponentially weighted mean of log1p(amount)
     amount_var     f8      and its variance
@@ -28,6 +28,7 @@ States of an older layout (panther_core.state.layouts) are migrated when they ar
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,8 @@ MERCHANTS = 16
 DECISIONS = 8
 HALF_LIVES_MS = np.array([HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
 
-_N = slice(14, 22)  # bytes of `n`, in every layout
+_OFFSET_BITS = 48
+_N, _LAST_OFFSET = slice(14, 22), slice(46, 54)  # bytes of `n` and `last_offset`, in every layout
 
 
 @cache
@@ -100,6 +102,24 @@ def _all_of(records: NDArray[np.void], at: NDArray[np.intp]) -> bool:
 
 def _bytes_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
     return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
+
+
+def at_source(epoch: int, offset: int) -> int:
+    """The `offset` of an event: its offset in its partition, above it how often the topic had been made anew.
+
+    So an offset of a topic that was made anew, whose own offsets begin at 0, is never one that a state has seen.
+    """
+    return epoch << _OFFSET_BITS | offset
+
+
+def epoch_and_offset(offset: Any) -> tuple[Any, Any]:
+    """The two parts of `at_source`, of a number or of an array."""
+    return offset >> _OFFSET_BITS, offset & ((1 << _OFFSET_BITS) - 1)
+
+
+def last_offset(value: bytes) -> int:
+    """`last_offset` of a stored state; -1 for a value that is no state."""
+    return int.from_bytes(value[_LAST_OFFSET], "little", signed=True) if len(value) > _LAST_OFFSET.stop else -1
 
 
 def events_applied(value: bytes) -> int:

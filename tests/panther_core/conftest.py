@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import LiveModel
 from panther_core.decide.engine import Answer, decide
+from panther_core.decide.known import HeldDecision
 from panther_core.decide.reasons import KINDS
 from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import (
@@ -77,11 +80,17 @@ class Stream:
         self.requests: list[object] = []
         self.down: set[type] = set()
 
-    def feed(self, events: NDArray[np.void], model: LiveModel = MODEL) -> None:
+    def feed(
+        self,
+        events: NDArray[np.void],
+        model: LiveModel = MODEL,
+        held: Mapping[int, HeldDecision] = MappingProxyType({}),
+        together: bool = False,
+    ) -> None:
         """One micro-batch."""
         users, rows = np.unique(events["user"], return_inverse=True)
         states = self.codec.decode([self.states.get(int(u)) for u in users])
-        steps = decide(states, rows, events, self.schema, model, lambda: 10**12, events["time_ms"])
+        steps = decide(states, rows, events, self.schema, model, lambda: 10**12, events["time_ms"], held, together)
 
         def ask(need: Request[Any]) -> Answer:
             self.requests.append(need)

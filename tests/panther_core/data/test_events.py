@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.data.events import MAX_BYTES, decode_transaction, event_time_ms
+from panther_core.data.events import MAX_BYTES, decode_transaction, event_time_ms, record_time_ms
 
 GOOD: dict[str, Any] = {
     "transaction_id": "t1",
@@ -38,6 +38,10 @@ def test_extra_fields_are_ignored_and_optional_ones_may_be_missing() -> None:
         (payload(user_id=...), "invalid_field", "user_id"),
         (payload(user_id=""), "invalid_field", r"\$\.user_id"),
         (payload(transaction_id=7), "invalid_field", r"\$\.transaction_id"),
+        (payload(transaction_id="a\0b"), "invalid_field", r"control.*\$\.transaction_id"),
+        (payload(user_id="__panther\0application"), "invalid_field", r"control.*\$\.user_id"),
+        (payload(merchant_id="m\n1"), "invalid_field", r"control.*\$\.merchant_id"),
+        (payload(user_id="u\x9b1"), "invalid_field", r"control.*\$\.user_id"),
         (payload().replace(b"12.5", b"NaN"), "malformed_json", "JSON"),
         (payload(amount=-1), "amount_out_of_range", r"\$\.amount"),
         (payload(amount=1e12), "amount_out_of_range", r"\$\.amount"),
@@ -77,3 +81,32 @@ def test_impossible_times_are_refused(value: str | int, code: str) -> None:
     with pytest.raises(InvalidEvent, match="event_time") as caught:
         event_time_ms(value, 1_700_000_000_000)
     assert caught.value.code == code
+
+
+def test_null_is_not_given_and_letters_of_any_script_are_ids() -> None:
+    given = decode_transaction(
+        payload(
+            merchant_category=None,
+            channel=None,
+            currency=None,
+            profile={"age": None, "vip": True},
+            user_id="\u4f60\u200d",
+        )
+    )
+    assert (given.merchant_category, given.channel, given.currency) == (None, None, None)
+    assert given.profile == {"age": None, "vip": True}
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "expected"),
+    [
+        (1_699_999_000_000, 1_699_999_000_000),
+        (None, 1_700_000_000_000),
+        (-1, 1_700_000_000_000),
+        (0, 1_700_000_000_000),
+        (1_700_000_000, 1_700_000_000_000),  # seconds
+        (4_070_908_800_000, 1_700_000_000_000),  # 2099
+    ],
+)
+def test_a_timestamp_that_is_no_clocks_is_replaced(timestamp_ms: int | None, expected: int) -> None:
+    assert record_time_ms(timestamp_ms, 1_700_000_000_000) == expected

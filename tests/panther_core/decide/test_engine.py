@@ -5,10 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from panther_core.data.decision import LATE, Degraded
+from panther_core.data.decision import DECISION, LATE, REUSED, Degraded
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import LiveModel
+from panther_core.decide.known import HeldDecision
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
 from panther_core.state.history import prepare
 from panther_core.state.record import DECISIONS
@@ -203,3 +204,52 @@ def test_history_equals_the_stream(table: TransactionTable, schema: AttributeSch
     for u, user in enumerate(history.users.tolist()):
         for name in ("n", "ring", "window_hash", "counts", "merchants"):
             assert np.asarray(history.states[u][name]).tobytes() == np.asarray(stream.state(user)[name]).tobytes()
+
+
+def test_what_is_held_answers_a_copy_a_half_done_record_and_an_id_used_again(
+    table: TransactionTable, schema: AttributeSchema, stream: Stream
+) -> None:
+    events = table.events(schema, None)[:4].copy()
+    events["offset"] = [10, 11, 12, 13]
+    row = np.zeros(1, DECISION)[0]
+    row["score"], row["model_version"] = 0.125, 7
+    held = {
+        0: HeldDecision(row, 10, same=True),  # published before the state was stored
+        1: HeldDecision(row, 3, same=True),  # a copy of the record at offset 3
+        2: HeldDecision(row, 3, same=False),  # another payment under the id
+    }
+    stream.feed(events, held=held)
+    transaction = events["transaction"].tolist()
+    assert stream.decisions[transaction[0]]["score"] == 0.125
+    assert [t for t, _ in stream.repeated] == [transaction[1]]
+    assert transaction[1] not in stream.decisions
+    assert stream.decisions[transaction[2]]["flags"] & REUSED
+    assert not stream.decisions[transaction[3]]["flags"] & REUSED
+    assert sum(int(stream.state(u)["n"]) for u in stream.states) == 3
+
+
+def test_events_decided_together_leave_the_states_that_events_one_by_one_leave(
+    table: TransactionTable, schema: AttributeSchema
+) -> None:
+    events = table.events(schema, None)[:200].copy()
+    events["user"][::3] = 42
+    events["offset"] = np.arange(len(events))
+    one, many = Stream(schema), Stream(schema)
+    known = np.unique(events["user"], return_index=True)[1]
+    later = np.setdiff1d(np.arange(len(events)), known)
+    for stream in (one, many):
+        stream.feed(events[known])  # a user without any model outputs is decided by rules
+    one.feed(events[later])
+    many.requests.clear()
+    many.feed(events[later], together=True)
+    assert sum(isinstance(request, ScoreRequest) for request in many.requests) == 1
+    assert many.decisions.keys() == one.decisions.keys()
+    for key, row in one.decisions.items():
+        other = many.decisions[key]
+        assert [row[n] for n in ("history_len", "transaction")] == [other[n] for n in ("history_len", "transaction")]
+        first = row["history_len"] <= 1
+        assert other["degraded"] == (Degraded.LIVE if first else Degraded.CACHED)
+    for user in one.states:
+        a, b = one.state(user), many.state(user)
+        for name in ("n", "ring", "window_hash", "merchants", "last_time_ms", "last_offset", "expected", "cached_n"):
+            assert np.asarray(a[name]).tobytes() == np.asarray(b[name]).tobytes(), name
