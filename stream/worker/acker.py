@@ -46,26 +46,31 @@ class _UnbrokenRun:
 class Acker:
     """Acks events in the order they were taken in, each only after its state is durable in the changelog.
 
-    Strictly first in, first out, although micro-batches may finish in another order: Faust's bookkeeping of offsets
-    skips gaps, so an ack out of order would lose data.
+    Strictly first in, first out in each partition, although micro-batches may finish in another order: a partition is
+    committed up to the last ack, so an ack out of order would lose data.
     """
 
     def __init__(self, app: Any, table: Any, depth: int = 64) -> None:
         self._app, self._table = app, table
         self._queue: asyncio.Queue[StoredBatch] = asyncio.Queue(depth)
-        self._order: deque[Any] = deque()
+        self._order: dict[int, deque[Any]] = {}  # by partition
         self._done: set[int] = set()  # ids of events, which `_order` keeps alive
+        self.acked_s = time.monotonic()  # when a micro-batch was last finished
         self._generation: int | None = None
         self._own: dict[int, _UnbrokenRun] = {}  # changelog records of this generation, by partition
 
     def expect(self, events: list[Any]) -> None:
         """Note events as they are taken in, before anything is done with them."""
-        self._order.extend(events)
+        for event in events:
+            partition = event.message.partition
+            if partition not in self._order:
+                self._order[partition] = deque()
+            self._order[partition].append(event)
 
     @property
     def unfinished(self) -> int:
         """Events taken in and not acked."""
-        return len(self._order)
+        return sum(map(len, self._order.values()))
 
     async def put(self, batch: StoredBatch) -> None:
         """Queue a stored batch; waits when `depth` batches are on their way (back-pressure)."""
@@ -85,7 +90,9 @@ class Acker:
             if batch.generation == self._app.consumer_generation_id:
                 self._persist(batch)
             self._done.update(map(id, batch.events))
-            self._ack_finished()
+            self.acked_s = time.monotonic()
+            for partition in {event.message.partition for event in batch.events}:
+                self._ack_finished(partition)
             self._queue.task_done()
 
     async def drained(self) -> None:
@@ -111,10 +118,11 @@ class Acker:
             if own.last >= 0:
                 self._table.data.set_persisted_offset(tp, own.last)
 
-    def _ack_finished(self) -> None:
+    def _ack_finished(self, partition: int) -> None:
         generation, finished = self._app.consumer_generation_id, []
-        while self._order and id(self._order[0]) in self._done:
-            event = self._order.popleft()
+        order = self._order[partition]
+        while order and id(order[0]) in self._done:
+            event = order.popleft()
             self._done.discard(id(event))
             if event.message.generation_id == generation:  # else its partition moved: the new owner gets it again
                 finished.append(event.message)

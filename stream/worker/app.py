@@ -16,7 +16,8 @@ from faust.types.auth import CredentialsT
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS, changelog_of
 from panther_core.decide.scoring import Scorer
-from stream.faust_parts.internals import Arrivals, DrainingApp, LowLatencyTransport
+from stream.faust_parts.consumer import LowLatencyTransport
+from stream.faust_parts.internals import Arrivals, DrainingApp
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
 from stream.ops.ending import Ending
@@ -25,10 +26,12 @@ from stream.ops.health import Health
 from stream.scorer.encode_batcher import EncodeBatcher
 from stream.worker.acker import Acker
 from stream.worker.beside import run_beside
+from stream.worker.decided import DecidedStore
+from stream.worker.intake import Placement
 from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
 from stream.worker.processor import Processor
-from stream.worker.published import Published
+from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore
 from stream.worker.suspension import Suspension
 from stream.worker.sweep import VersionSweep
@@ -130,21 +133,24 @@ def make_app(
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         batcher = EncodeBatcher(scorer, settings.batch_max)
-        published = Published(kafka, settings.app_id)
         store = StateStore(table, changelog)
-        processor = Processor(app, models, batcher, producer, store, published)
+        decided = DecidedStore(kafka, settings.app_id, settings.data_dir, settings.recall_hours)
+        source = SourceLog(app, kafka, table, decided, settings.partitions)
+        notice = DeadLetterNotice()
+        placement = Placement(settings.partitions, settings.partitioner)
+        processor = Processor(app, models, batcher, producer, store, decided, source, placement, notice)
         acker = Acker(app, table)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
-        notice = DeadLetterNotice()
-        watch = Watch(app, table, models, acker, health, server_problem, notice)
+        watch = Watch(app, table, models, acker, source, pipeline.waiting, health, server_problem, notice)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
         # tasks of the agent, because `@app.task` starts its tasks only after recovery and after the first events
         tasks = {
             "acker": acker.run(),
             "live models": models.run(),
+            "source log": source.run(),
             "watch": watch.run(stream.channel.queue),
             "suspension": suspension.run(),
-            "user commands": UserCommands(app, kafka, store, pipeline, acker).run(),
+            "user commands": UserCommands(app, kafka, store, pipeline, acker, decided.forget).run(),
         }
         if settings.sweep_users_per_s:
             tasks["sweep"] = sweep.run()
@@ -160,6 +166,7 @@ def make_app(
             raise
         finally:
             await asyncio.gather(producer.stop(), changelog.stop())
+            decided.close()
 
     @app.agent(transactions, name="decide")
     async def decide_transactions(stream: Any) -> None:

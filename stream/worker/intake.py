@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.data.events import Transaction, decode_transaction, event_time_ms
+from panther_core.data.events import Transaction, decode_transaction, event_time_ms, record_time_ms
 from panther_core.data.merchant_risk import MerchantRisk
-from panther_core.data.schema import AttributeSchema
+from panther_core.data.schema import AttributeSchema, hash64
 from panther_core.data.table import assemble, hash_words
+from panther_core.kafka.partitioner import Partitioner, partitions_of
 
 
 class Record(Protocol):
-    """The fields of a consumed record that intake reads; `timestamp`: append time in seconds, as Faust gives it."""
+    """The fields of a consumed record that intake reads."""
 
     key: bytes | None
     value: bytes | None
     offset: int
     partition: int
-    timestamp: float
+
+    @property
+    def timestamp(self) -> float | None:
+        """Of the record, in seconds; None or below 0 where it has none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many partitions the topic has, and by which partitioner its producers place a user's records on them."""
+
+    partitions: int
+    partitioner: Partitioner
 
 
 @dataclass(frozen=True)
@@ -45,19 +62,38 @@ class Intake:
     dead: list[DeadLetter]
 
 
-def read_batch(records: list[Record], schema: AttributeSchema, risk: MerchantRisk) -> Intake:
-    """Decode and check a micro-batch. No content of a record raises: a wrong record is put among the dead letters."""
+def read_batch(
+    records: list[Record],
+    schema: AttributeSchema,
+    risk: MerchantRisk,
+    placement: Placement | None = None,
+    now_ms: int | None = None,
+) -> Intake:
+    """Decode and check a micro-batch. No content of a record raises: a wrong record is put among the dead letters.
+
+    `placement`: what records' partitions are checked against, where it is given. `now_ms`: the worker's clock, epoch
+    ms; the system's where it is not given.
+    """
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    misplaced = _misplaced(records, placement)
     kept: list[Record] = []
     transactions: list[Transaction] = []
     times: list[int] = []
+    received: list[int] = []
     dead: list[DeadLetter] = []
     for record in records:
         try:
             transaction = decode_transaction(record.value)
-            time_ms = event_time_ms(transaction.event_time, round(record.timestamp * 1000))
+            received_ms = record_time_ms(None if record.timestamp is None else round(record.timestamp * 1000), now_ms)
+            time_ms = event_time_ms(transaction.event_time, min(received_ms, now_ms))
             if record.key != transaction.user_id.encode():
+                raise InvalidEvent("wrong_key", _wrong_key(record.key, transaction.user_id))
+            if placement is not None and id(record) in misplaced:
                 raise InvalidEvent(
-                    "wrong_key", "expected the record key to be `$.user_id` (it decides the partition), got another"
+                    "wrong_partition",
+                    f"expected partition {misplaced[id(record)]} of {placement.partitions} ({placement.partitioner} of "
+                    f"the key), got {record.partition}: set the producer's partitioner (librdkafka: "
+                    "partitioner=murmur2_random), or PANTHER_PARTITIONER to the one that all producers use",
                 )
         except InvalidEvent as error:
             dead.append(DeadLetter(record, error.code, str(error)))
@@ -65,8 +101,30 @@ def read_batch(records: list[Record], schema: AttributeSchema, risk: MerchantRis
         kept.append(record)
         transactions.append(transaction)
         times.append(time_ms)
-    received = np.array([round(r.timestamp * 1000) for r in kept], np.int64)
-    return Intake(kept, transactions, _events(kept, transactions, times, schema, risk), received, dead)
+        received.append(received_ms)
+    events = _events(kept, transactions, times, schema, risk)
+    return Intake(kept, transactions, events, np.array(received, np.int64), dead)
+
+
+def _misplaced(records: list[Record], placement: Placement | None) -> dict[int, int]:
+    """The partition that a record's key belongs on, by the `id` of each record that is on another one."""
+    if placement is None or placement.partitioner == "none":
+        return {}
+    keyed = [record for record in records if record.key is not None]
+    if not keyed:
+        return {}
+    right = partitions_of([record.key or b"" for record in keyed], placement.partitions, placement.partitioner)
+    found = np.flatnonzero(right != np.array([record.partition for record in keyed]))
+    return {id(keyed[i]): int(right[i]) for i in found.tolist()}
+
+
+def _wrong_key(key: bytes | None, user: str) -> str:
+    if key == msgspec.json.encode(user):
+        return (
+            "expected the record key to be `$.user_id`, got it in JSON quotes, which place it on another partition: "
+            "set the producer's key converter to plain text (Kafka Connect: StringConverter)"
+        )
+    return "expected the record key to be `$.user_id` (it decides the partition), got another"
 
 
 def _events(
@@ -79,6 +137,11 @@ def _events(
     return assemble(
         schema,
         risk,
+        words=[
+            _hash_words(t.merchant_category for t in transactions),
+            _hash_words(t.channel for t in transactions),
+            _hash_words(t.currency for t in transactions),
+        ],
         transaction=hash_words(t.transaction_id for t in transactions),
         user=hash_words(t.user_id for t in transactions),
         merchant=hash_words(t.merchant_id for t in transactions),
@@ -87,7 +150,14 @@ def _events(
         time_ms=np.array(times, np.int64),
         offset=np.array([r.offset for r in records], np.int64),
         amount=np.array([t.amount for t in transactions], np.float64),
-        category=schema.category_codes(t.merchant_category for t in transactions),
-        channel=schema.channel_codes(t.channel for t in transactions),
+        category=schema.category_codes(t.merchant_category or "" for t in transactions),
+        channel=schema.channel_codes(t.channel or "" for t in transactions),
         profile=schema.profile_codes([t.profile for t in transactions]),
     )
+
+
+_hash_word = lru_cache(4096)(hash64)  # of the few words that come again and again
+
+
+def _hash_words(words: Iterable[str | None]) -> NDArray[np.uint64]:
+    return np.array([_hash_word(word) if word else 0 for word in words], np.uint64)

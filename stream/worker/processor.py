@@ -7,7 +7,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,13 +25,20 @@ from panther_core.kafka.answers import headers_of
 from panther_core.serving_model import ServingModel
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.ops import metrics
-from stream.worker.intake import DeadLetter, Intake, read_batch
+from stream.ops.flood import DeadLetterNotice
+from stream.worker.decided import DecidedStore, HeldAnswer
+from stream.worker.intake import DeadLetter, Intake, Placement, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
-from stream.worker.published import Published
+from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
+
+_OVERLOAD = (
+    "expected a user to send less than the worker can decide of one user, got more for so long that 20,000 of the "
+    "user's records wait: find the sender, then `panther dlq replay`"
+)
 
 
 def now_ms() -> int:
@@ -42,28 +50,35 @@ class Processor:
     """Decides micro-batches."""
 
     def __init__(
-        self, app: Any, models: LiveModels, scorer: Scorer, producer: Producer, store: StateStore, published: Published
+        self,
+        app: Any,
+        models: LiveModels,
+        scorer: Scorer,
+        producer: Producer,
+        store: StateStore,
+        decided: DecidedStore,
+        source: SourceLog,
+        placement: Placement,
+        notice: DeadLetterNotice,
     ) -> None:
         """`producer` sends everything but states.
 
         A producer has one request at a time under way to a broker. States are ten times as large as decisions, so
         decisions would wait for the states of the batch before them: the store has a producer of its own.
         """
-        self._app, self._published = app, published
+        self._app, self._decided, self._source, self._placement = app, decided, source, placement
+        self._notice = notice
         self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
         self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
 
-    async def prepare(self, events: list[Any]) -> None:
-        """Read back what was published before a crash for events just taken in; all events, in order of intake."""
-        first: dict[int, int] = {}
-        for event in events:
-            partition, offset = event.message.partition, event.message.offset
-            first[partition] = min(offset, first.get(partition, offset))
-        await self._published.read_back(first, self._app.consumer_generation_id)
+    async def prepare(self) -> None:
+        """Return once events that were just taken in can be decided: their partitions are open."""
+        await self._source.opened()
 
-    async def process(self, events: list[Any], decided: Callable[[], None]) -> StoredBatch:
+    async def process(self, events: list[Any], decided: Callable[[], None], refused: Sequence[Any] = ()) -> StoredBatch:
         """Decide one micro-batch and store the states; if its partitions were lost meanwhile, nothing is stored.
 
+        `refused`: events of overloading users, which become dead letters (stream.worker.pipeline).
         `decided` is called once all decisions are published but those of alerts, which wait for their reasons.
         Batches without a user in common may be under way at the same time.
         """
@@ -72,28 +87,35 @@ class Processor:
         # Step 1: decode. An event that waited for its user through a rebalance is left to the partition's new owner.
         mine = [e.message for e in events if e.message.generation_id == generation]
         with metrics.timed("decode"):
-            intake = read_batch(mine, model.schema, model.risk)
-        durable = [await self._send_dead(dead) for dead in intake.dead]
+            intake = read_batch(mine, model.schema, model.risk, self._placement)
+            intake.events["offset"] = self._source.offsets(intake.records)  # of the log's present epoch
+        overload = [
+            DeadLetter(e.message, "user_overload", _OVERLOAD) for e in refused if e.message.generation_id == generation
+        ]
+        durable = await self._send_dead(intake.dead + overload)
         # Step 2: decide and publish.
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._store.read(keys, partitions, model.codec)
-        await self._decide(intake, states, rows, model, generation, durable, decided)
+        out = _Decisions(intake)
+        await self._decide(out, states, rows, model, generation, durable, decided)
         # Step 3: wait until decisions, alerts and dead letters are durable.
         with metrics.timed("publish"):
             await asyncio.gather(*durable)
         # Step 4: store states and send them to the changelog. Step 5, the ack, is stream.worker.acker's.
-        batch = StoredBatch(generation, events)
+        batch = StoredBatch(generation, [*events, *refused])
         if generation == self._app.consumer_generation_id:
             with metrics.timed("state_write"):
-                await self._store.write(keys, partitions, states, model.codec, batch)
+                out.hold(self._decided)
+                marks = self._source.marks(mine)
+                await self._store.write(keys, partitions, states, model.codec, batch, marks)
         metrics.TRANSACTIONS.inc(len(intake.events))
         metrics.BATCH_EVENTS.observe(len(events))
         return batch
 
     async def _decide(
         self,
-        intake: Intake,
+        out: _Decisions,
         states: Any,
         rows: Any,
         model: ServingModel,
@@ -108,13 +130,19 @@ class Processor:
         """
         if generation != self._app.consumer_generation_id:
             return
-        known = self._published.take([(record.partition, record.offset) for record in intake.records])
-        for i, row in known.items():
+        intake = out.intake
+        out.held = self._decided.find(intake.events, intake.received_ms, [r.partition for r in intake.records])
+        if out.held:
+            await self._models.preload(int(held.row["model_version"]) for held, _ in out.held.values())
+        for i, (held, _) in out.held.items():
             # the event keeps the risk level it was decided with, since the level stays in the state: another model
             # version may give its merchant another level by now
-            event, version = intake.events[i : i + 1], int(row["model_version"])
-            event["code"]["risk"] = self._models.version(version).risk.level(event["merchant"])
-        steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, intake.received_ms, known)
+            if held.same:
+                event, version = intake.events[i : i + 1], int(held.row["model_version"])
+                event["code"]["risk"] = self._models.version(version).risk.level(event["merchant"])
+        known = {i: held for i, (held, _) in out.held.items()}
+        received_ms = intake.received_ms
+        steps = decide(states, rows, intake.events, model.schema, model.live, now_ms, received_ms, known, together=True)
         answer: Answer = None
         prefetched: asyncio.Task[Answer] | None = None  # one at a time: the engine asks for it next but one
         redelivered = len(intake.events)
@@ -130,7 +158,7 @@ class Processor:
                     if generation != self._app.consumer_generation_id:
                         return
                     redelivered -= 0 if need.repeated else len(need.event)
-                    durable.extend(await self._publish(need, intake))
+                    durable.extend(await self._publish(need, out))
                     if not need.repeated:
                         decided()
                 elif isinstance(need, Prefetch):
@@ -155,7 +183,8 @@ class Processor:
                 logger.warning("%s is unavailable, degrading: %s", request.model, error)
                 return None
 
-    async def _publish(self, decided: Decided, intake: Intake) -> list[Any]:
+    async def _publish(self, decided: Decided, out: _Decisions) -> list[Any]:
+        intake = out.intake
         sends, by_partition = [], dict[int, list[Outgoing]]()
         at = decided.event.tolist()
         transactions = [intake.transactions[i] for i in at]
@@ -164,27 +193,72 @@ class Processor:
         for k, decision in enumerate(decisions):
             record = intake.records[at[k]]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
-            headers = headers_of(self._app_id, record.partition, record.offset)
+            event, alert = intake.events[at[k]], b""
+            epoch = self._source.epoch(record.partition)
+            headers = headers_of(self._app_id, record.partition, record.offset, int(event["content"]), epoch)
             if decision.alert:
-                model = self._models.version(decision.model.version)
-                row, tokenizer = decided.decision[k], model.tokenizer_version
-                alert = to_json(alert_of(row, decision, transactions[k], model.schema, tokenizer))
+                alert = out.alert_before(at[k])
+                if not alert:
+                    model, content = self._models.version(decision.model.version), int(event["content"])
+                    alert = to_json(
+                        alert_of(
+                            decided.decision[k],
+                            decision,
+                            transactions[k],
+                            content,
+                            model.schema,
+                            model.tokenizer_version,
+                        )
+                    )
                 sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))
+            out.alerts.append(alert)
             by_partition.setdefault(record.partition, []).append((record.key, to_json(decision), headers))
         for partition, records in by_partition.items():
             sends.append(await self._producer.send_all(SCORES, partition, records))
+        if decided.repeated:
+            del out.alerts[-len(at) :]
+        else:
+            out.at += at
+            out.rows.append(decided.decision)
         _count(decisions, decided.repeated)
         if not decided.repeated:
             received_ms = intake.received_ms[decided.event]
             asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
         return sends
 
-    async def _send_dead(self, dead: DeadLetter) -> Any:
-        metrics.DEAD_LETTERS.labels(dead.code).inc()
-        record = dead.record
-        source = f"{TRANSACTIONS}:{record.partition}:{record.offset}"
-        key, value, headers = letter_of(record.key, record.value, dead.code, dead.message, source)
-        return await self._producer.send(DEAD_LETTERS, value, key=key, partition=record.partition, headers=headers)
+    async def _send_dead(self, dead: list[DeadLetter]) -> list[Any]:
+        by_partition: dict[int, list[Outgoing]] = {}
+        for letter in dead:
+            metrics.DEAD_LETTERS.labels(letter.code).inc()
+            record = letter.record
+            self._notice.note(letter.code, record.partition, record.offset, letter.message)
+            source = f"{TRANSACTIONS}:{record.partition}:{record.offset}"
+            outgoing = letter_of(record.key, record.value, letter.code, letter.message, source)
+            by_partition.setdefault(record.partition, []).append(outgoing)
+        return [await self._producer.send_all(DEAD_LETTERS, *letters) for letters in by_partition.items()]
+
+
+@dataclass
+class _Decisions:
+    """The decisions of one micro-batch: what was known before, and what is to be held afterwards."""
+
+    intake: Intake
+    held: dict[int, HeldAnswer] = field(default_factory=dict)
+    at: list[int] = field(default_factory=list)  # events with a new decision
+    rows: list[NDArray[np.void]] = field(default_factory=list)  # the decisions, DECISION
+    alerts: list[bytes] = field(default_factory=list)  # their alerts, b"" for none
+
+    def alert_before(self, event: int) -> bytes:
+        """The alert that was published with the decision that the event gets again; b"" for none."""
+        held = self.held.get(event)
+        return held.alert if held is not None and held.decision.same else b""
+
+    def hold(self, store: DecidedStore) -> None:
+        """Hold the new decisions, which are durable by now."""
+        if self.at:
+            partitions = [self.intake.records[i].partition for i in self.at]
+            events, received_ms = self.intake.events[self.at], self.intake.received_ms[self.at]
+            store.put(events, received_ms, np.concatenate(self.rows), partitions, self.alerts)
 
 
 def _count(decisions: list[Decision], repeated: bool) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from panther_core.state.record import StateCodec
 from stream.faust_parts.internals import partition_store
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.faust_parts.recovery import noticing_damage
+
+#: key of the newest applied record in a partition's store; no user id holds a control character
+MARK = b"\0source"
 
 
 @dataclass
@@ -50,9 +55,18 @@ class StateStore:
         return codec.decode(values)
 
     async def write(
-        self, keys: list[bytes], partitions: list[int], states: NDArray[Any], codec: StateCodec, out: StoredBatch
+        self,
+        keys: list[bytes],
+        partitions: list[int],
+        states: NDArray[Any],
+        codec: StateCodec,
+        out: StoredBatch,
+        marks: Mapping[int, bytes] = MappingProxyType({}),
     ) -> None:
-        """Send states to the changelog and write them, one WriteBatch for each partition; `out` gets the sends."""
+        """Send states to the changelog and write them, one WriteBatch for each partition; `out` gets the sends.
+
+        `marks`: by partition, what is written with the states under MARK (stream.worker.source_log).
+        """
         by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
         for key, partition, value in zip(keys, partitions, codec.encode(states), strict=True):
             by_partition.setdefault(partition, []).append((key, value))
@@ -62,6 +76,8 @@ class StateStore:
             batch = WriteBatch(raw_mode=True)
             for key, value in values:
                 batch.put(key, value)
+            if partition in marks:
+                batch.put(MARK, marks[partition])
             with noticing_damage(self._table, partition):
                 partition_store(self._table, partition).write(batch)
 

@@ -17,6 +17,8 @@ from stream.ops.stillness import Stillness
 from stream.ops.summary import Summary, done
 from stream.worker.acker import Acker
 from stream.worker.live_models import LiveModels
+from stream.worker.pipeline import Waiting
+from stream.worker.source_log import SourceLog
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +35,15 @@ class Watch:
         table: Any,
         models: LiveModels,
         acker: Acker,
+        source: SourceLog,
+        waiting: Waiting,
         health: Health,
         server_problem: Callable[[], str | None],
         notice: DeadLetterNotice,
     ) -> None:
         self._app, self._table, self._models, self._acker = app, table, models, acker
-        self._health, self._server_problem, self._notice = health, server_problem, notice
+        self._source, self._waiting, self._notice = source, waiting, notice
+        self._health, self._server_problem = health, server_problem
         self._rebalances = 0
         self._still, self._summary, self._changes = Stillness(), Summary(), Changes()
 
@@ -47,6 +52,7 @@ class Watch:
         while True:
             metrics.EVENTS_WAITING.labels("queue").set(queue.qsize())
             metrics.EVENTS_WAITING.labels("worker").set(self._acker.unfinished)
+            metrics.HOT_USERS.set(self._waiting.hot())
             lag = self._gauges()
             missing = self._missing(lag, queue.qsize() + self._acker.unfinished)
             self._health.beat(list(missing.values()))
@@ -84,6 +90,8 @@ class Watch:
             )
         elif self._app.rebalancing:
             missing["states"] = f"{len(mine)} partitions are assigned and not restored yet"
+        if problem := self._source.problem:
+            missing["held decisions"] = problem
         if behind := self._models.problem:
             missing["model"] = behind
         elif self._models.now is None:

@@ -70,7 +70,7 @@ def test_every_transaction_is_decided_once_and_alerts_explain_themselves(stage: 
     assert {t for t, d in ledger.decisions.items() if d.alert} == {a.transaction_id for a in ledger.alerts.values()}
     assert ledger.alerts
     for alert in ledger.alerts.values():
-        assert alert.alert_id == alert_id(alert.transaction_id)
+        assert alert.alert_id == alert_id(alert.user_id, alert.transaction_id)
         assert alert.score >= alert.threshold
         assert alert.reasons
     assert sum(d.history_len > 10 for d in ledger.decisions.values()) > 1000, "users were seeded with their past"

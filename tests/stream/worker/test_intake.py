@@ -1,16 +1,22 @@
 """Fuzzed payloads through the whole intake: every one a row or a dead letter, never an exception."""
 
+import json
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import pytest
+from aiokafka.partitioner import murmur2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from panther_core.data.events import decode_transaction
 from panther_core.data.generator import PROFILE
-from panther_core.data.generator.malformed import KINDS, fuzz, malformed
+from panther_core.data.generator.malformed import KINDS, fuzz, malformed, valid
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import fit_schema
-from stream.worker.intake import Intake, read_batch
+from panther_core.kafka.partitioner import partitions_of
+from stream.worker.intake import Intake, Placement, read_batch
 
 SCHEMA = fit_schema(np.arange(1.0, 100.0), ["groceries"], ["chip"], profile=PROFILE)
 RISK = MerchantRisk.fit(np.zeros(0, np.uint64), np.zeros(0, np.int8), 4)
@@ -22,7 +28,7 @@ class Record:
     offset: int
     key: bytes | None = None
     partition: int = 0
-    timestamp: float = 1_750_000_000.0
+    timestamp: float | None = 1_750_000_000.0
 
 
 def read(payloads: list[bytes]) -> Intake:
@@ -51,3 +57,64 @@ def test_fuzz(seed: int) -> None:
     assert len(intake.events) == len(keyed)
     assert not intake.dead
     assert 0 < len(keyed) < len(payloads)
+
+
+NOW_MS = 1_750_000_000_000
+
+
+def good(number: int, **changes: object) -> bytes:
+    return json.dumps(valid(number, np.random.default_rng(number)) | {"user_id": "u-1"} | changes).encode()
+
+
+def test_a_clock_in_2099_is_refused_though_the_record_agrees() -> None:
+    far = 4_070_908_800_000
+    intake = read_batch([Record(good(1, event_time=far), 0, b"u-1", timestamp=far / 1000)], SCHEMA, RISK, now_ms=NOW_MS)
+    assert [letter.code for letter in intake.dead] == ["time_out_of_range"]
+
+
+def test_a_record_without_a_timestamp_is_received_now() -> None:
+    records = [Record(good(i), i, b"u-1", timestamp=t) for i, t in enumerate((None, -0.001, 0.0, NOW_MS / 1e6))]
+    intake = read_batch(records, SCHEMA, RISK, now_ms=NOW_MS)
+    assert intake.received_ms.tolist() == [NOW_MS] * 4
+
+
+def test_a_record_on_another_partition_than_its_keys_is_a_dead_letter() -> None:
+    right = murmur2(b"u-1") % 4
+    records = [Record(good(i), i, b"u-1", partition=i) for i in range(4)]
+    intake = read_batch(records, SCHEMA, RISK, Placement(4, "murmur2"))
+    assert [record.partition for record in intake.records] == [right]
+    assert {letter.code for letter in intake.dead} == {"wrong_partition"}
+    assert len(read_batch(records, SCHEMA, RISK, Placement(4, "none")).records) == 4
+    assert [r.partition for r in read_batch(records, SCHEMA, RISK, Placement(4, "crc32")).records] == [
+        crc32(b"u-1") % 4
+    ]
+
+
+def test_a_key_in_json_quotes_is_named() -> None:
+    (letter,) = read_batch([Record(good(1), 0, b'"u-1"')], SCHEMA, RISK).dead
+    assert letter.code == "wrong_key"
+    assert "JSON quotes" in letter.message
+
+
+@given(st.lists(st.binary(max_size=70), min_size=1, max_size=50), st.integers(1, 64))
+def test_the_partitions_of_many_keys_are_those_of_the_producers_own_partitioner(keys: list[bytes], count: int) -> None:
+    expected = [(murmur2(key) & 0x7FFFFFFF) % count for key in keys]
+    assert partitions_of(keys, count, "murmur2").tolist() == expected
+
+
+def test_the_content_of_a_payment_is_all_but_the_profile() -> None:
+    changed: list[dict[str, object]] = [
+        {"amount": 1e6}, {"merchant_id": "m"}, {"merchant_category": "x"}, {"channel": "x"}, {"currency": "USD"},
+        {"country": "FR"}, {"device": "d9"}, {"event_time": 1_735_689_600_001},
+    ]  # fmt: skip
+    records = [
+        Record(good(1, event_time=1_735_689_600_000, **c) if "event_time" not in c else good(1, **c), 0, b"u-1")
+        for c in [{}, *changed]
+    ]
+    contents = read_batch(records, SCHEMA, RISK).events["content"].tolist()
+    assert len(set(contents)) == len(contents) == 9
+    keyed = [
+        Record(good(1, event_time=t, **c), 0, b"u-1")
+        for t, c in ((1_735_689_600_000, {}), ("2025-01-01T00:00:00Z", {"profile": {"age": 7}, "note": "x"}))
+    ]
+    assert len(set(read_batch(keyed, SCHEMA, RISK).events["content"].tolist())) == 1

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream.worker import pipeline as module
 from stream.worker.acker import Acker
-from stream.worker.pipeline import Pipeline
+from stream.worker.pipeline import Pipeline, Waiting
 from stream.worker.state_store import StoredBatch
 
 
@@ -49,10 +50,10 @@ class Worked:
         self.deciding, self.most_deciding, self.batches = 0, 0, 0
         self.fail_at = fail_at
 
-    async def prepare(self, events: list[Any]) -> None:
-        """Nothing was published before."""
+    async def prepare(self) -> None:
+        """All partitions are open."""
 
-    async def process(self, events: list[Any], decided: Callable[[], None]) -> StoredBatch:
+    async def process(self, events: list[Any], decided: Callable[[], None], refused: list[Any]) -> StoredBatch:
         users = {event.message.key for event in events}
         self.overlaps += sum(bool(users & other) for other in self.now)
         self.now.append(users)
@@ -176,3 +177,18 @@ def test_records_without_a_key_do_not_wait_for_each_other() -> None:
     asyncio.run(asyncio.wait_for(go(), 30))
     assert acked == list(range(40))
     assert worked.batches == 1
+
+
+def test_a_hot_user_takes_no_room_of_others_and_is_refused_beyond_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OVERLOAD", 1000)
+    waiting, acked = Waiting(), list[int]()
+    waiting.add(Event(i, b"bot", acked) for i in range(1200))
+    waiting.add(Event(i, b"user-%d" % i, acked) for i in range(10))
+    assert (waiting.events, waiting.counted, len(waiting.refused), waiting.hot()) == (1010, 8 + 10, 200, 1)
+    batch = waiting.take(waiting.free(set()), 512)
+    assert [event.number for event in batch[:8]] == list(range(8)), "several of the hot user's, in their order"
+    assert [event.message.key for event in batch[8:]] == [b"user-%d" % i for i in range(10)], "one of each other's"
+    assert waiting.free({b"bot"}) == []
+    while waiting.hot():
+        waiting.take(waiting.free(set()), 512)
+    assert len(waiting.take(waiting.free(set()), 512)) == 1, "below the limit each event waits for the one before"

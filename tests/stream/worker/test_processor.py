@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 from rocksdict import WriteBatch
 
+from panther_core.base.settings import KafkaSettings
 from panther_core.data.decision import Decision
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import SCORES
 from panther_core.decide.scoring import SURPRISE, EncodeRequest, EncodeResponse, ScoreRequest, ScoreResponse
 from panther_core.serving_model import ServingModel, load_serving_model
+from stream.ops.flood import DeadLetterNotice
+from stream.worker.decided import DecidedStore
+from stream.worker.intake import Placement
 from stream.worker.processor import Processor
+from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
 
 
@@ -63,7 +68,9 @@ class Scorer:
         return ScoreResponse(np.zeros(count, np.float32), np.zeros((count, len(SURPRISE)), np.float32))
 
 
-def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[StoredBatch, Sent, Sent, Store]:
+def process(
+    log: TransactionTable, model: ServingModel, moves: bool, folder: Path
+) -> tuple[StoredBatch, Sent, Sent, Store]:
     """What came of ten transactions: batch, decisions sent, states sent, states stored."""
     app = SimpleNamespace(consumer_generation_id=1, conf=SimpleNamespace(id="app"))
     store = Store()
@@ -74,13 +81,19 @@ def process(log: TransactionTable, model: ServingModel, moves: bool) -> tuple[St
     async def current() -> ServingModel:
         return model
 
+    decided = DecidedStore(KafkaSettings(), "app", str(folder), recall_hours=6)
+    decided._stores[0] = decided._opened(0)
+    source = SourceLog(app, KafkaSettings(), table, decided, partitions=1)
     processor = Processor(
         app,
         SimpleNamespace(current=current, version=lambda _: model),  # type: ignore[arg-type]
         Scorer(app, model.codec.dtype["cached"].shape[0], moves),  # type: ignore[arg-type]
         producer,  # type: ignore[arg-type]
         StateStore(table, changelog),  # type: ignore[arg-type]
-        SimpleNamespace(take=lambda _: {}),  # type: ignore[arg-type]
+        decided,
+        source,
+        Placement(1, "murmur2"),
+        DeadLetterNotice(),
     )
     events = [
         SimpleNamespace(
@@ -103,17 +116,17 @@ def model(artifact_folder: Path) -> ServingModel:
     return load_serving_model(artifact_folder)
 
 
-def test_a_batch_is_published_and_stored(log: TransactionTable, model: ServingModel) -> None:
-    _, producer, changelog, store = process(log, model, moves=False)
+def test_a_batch_is_published_and_stored(log: TransactionTable, model: ServingModel, tmp_path: Path) -> None:
+    _, producer, changelog, store = process(log, model, moves=False, folder=tmp_path)
     made = [msgspec.json.decode(value, type=Decision) for value in producer.values[SCORES]]
     assert sorted(d.transaction_id for d in made) == sorted(log.transaction_id[:10].tolist())
-    assert store.written == len(changelog.values["changelog"]) > 0
+    assert store.written == len(changelog.values["changelog"]) + 1 > 1, "the states, and the mark of the newest record"
 
 
 def test_a_batch_whose_partitions_are_moved_publishes_and_stores_nothing(
-    log: TransactionTable, model: ServingModel
+    log: TransactionTable, model: ServingModel, tmp_path: Path
 ) -> None:
-    written, producer, changelog, store = process(log, model, moves=True)
+    written, producer, changelog, store = process(log, model, moves=True, folder=tmp_path)
     assert written.generation == 1, "not acked: its new owner gets them"
     assert not producer.values
     assert not changelog.values

@@ -14,9 +14,12 @@ import numpy as np
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
+from panther_core.decide.known import HeldDecision
 from panther_core.serving_model import load_serving_model
-from stream.worker.intake import read_batch
-from stream.worker.processor import Processor
+from stream.ops.flood import DeadLetterNotice
+from stream.worker.decided import HeldAnswer
+from stream.worker.intake import Placement, read_batch
+from stream.worker.processor import Processor, _Decisions
 from stream.worker.state_store import StateStore
 
 
@@ -54,11 +57,18 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     before = replace(live, risk=replace(live.risk, levels=live.risk.levels % 4 + 1))
     row = np.zeros(1, DECISION)[0]
     row["model_version"], row["score"] = 9, 0.25
-    published = SimpleNamespace(take=lambda places: {1: row})
-    models = SimpleNamespace(version=lambda number: before if number == 9 else live)
+    held = {1: HeldAnswer(HeldDecision(row, 1, same=True), b"")}
+    kept: Any = SimpleNamespace(find=lambda *_: held)
+    source: Any = SimpleNamespace(epoch=lambda partition: 0)
+    placement, notice = Placement(1, "none"), DeadLetterNotice()
+
+    async def preload(versions: Any) -> None:
+        assert list(versions) == [9]
+
+    models = SimpleNamespace(version=lambda number: before if number == 9 else live, preload=preload)
     out = Silent()
     app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
-    processor = Processor(app, models, out, out, StateStore(None, out), published)  # type: ignore[arg-type]
+    processor = Processor(app, models, out, out, StateStore(None, out), kept, source, placement, notice)  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
         Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)
@@ -66,7 +76,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     intake = read_batch(records, live.schema, live.risk)
     assert live.risk.level(intake.events["merchant"]).min() > 0, "both merchants are known"
     states = live.codec.fresh(2)
-    asyncio.run(processor._decide(intake, states, np.arange(2), live, 1, [], lambda: None))
+    asyncio.run(processor._decide(_Decisions(intake), states, np.arange(2), live, 1, [], lambda: None))
     first, second = (int(states["ring"]["risk"][i, 0]) for i in range(2))
     assert first == live.risk.level(intake.events["merchant"][:1])[0]
     assert second == before.risk.level(intake.events["merchant"][1:])[0] != first

@@ -1,0 +1,191 @@
+"""The log of transactions under the offsets that the states know: is it still the log that they were built from?
+
+An offset says nothing once a topic was deleted and made anew, moved to another cluster, restored from a backup, or cut
+by an election that lost records. So each partition's store marks the newest applied record by its offset and a hash of
+its value, and when the partition is assigned the record that now lies at this offset is compared with the mark. A log
+that is another one begins a new epoch (panther_core.state.record.at_source): none of its records counts as applied,
+and users keep their histories. What retention deleted before it was read is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import xxhash
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.types import TP
+
+from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings
+from panther_core.data.events import record_time_ms
+from panther_core.data.topics import TRANSACTIONS
+from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
+from panther_core.state.record import at_source, epoch_and_offset, last_offset
+from stream.faust_parts.internals import assigned, committed_offset, partition_store
+from stream.ops import metrics
+from stream.worker.decided import DecidedStore
+from stream.worker.state_store import MARK
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S, _SHORT_S = 0.2, 0.02
+
+
+class LogChanged(PantherError):
+    """The topic is not the one that the states were built from, and nothing says where to go on in it."""
+
+
+class TooManyPartitions(PantherError):
+    """The topic has more partitions than the states."""
+
+
+class SourceLog:
+    """Opens partitions when they are assigned: compares the log with the mark, and has the held decisions read."""
+
+    def __init__(self, app: Any, kafka: KafkaSettings, table: Any, decided: DecidedStore, partitions: int) -> None:
+        self._app, self._kafka, self._table, self._decided = app, kafka, table, decided
+        self._partitions = partitions
+        self._epoch: dict[int, int] = {}
+        self._mark: dict[int, int] = {}  # newest applied `at_source`
+        self._open: int | None = None  # generation whose partitions are open
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Open partitions as they are assigned, for the life of the agent. Raises LogChanged, TooManyPartitions."""
+        while True:
+            await self.opened()
+            await asyncio.sleep(_EVERY_S)
+
+    async def opened(self) -> None:
+        """Return once the partitions of the present generation are open. Raises LogChanged, TooManyPartitions."""
+        async with self._lock:
+            while self._app.rebalancing:  # noqa: ASYNC110 - Faust tells no event when its states are restored
+                await asyncio.sleep(_SHORT_S)
+            generation = self._app.consumer_generation_id
+            if generation == self._open:
+                return
+            mine = sorted(tp.partition for tp in assigned(self._app, TRANSACTIONS))
+            self._decided.close(mine)
+            if mine and mine[-1] >= self._partitions:
+                raise TooManyPartitions(
+                    f"expected {self._partitions} partitions of {TRANSACTIONS}, as the states have, got partition "
+                    f"{mine[-1]}: a user's transactions now come on other partitions than the user's state. Make the "
+                    "topic anew with the old count, or start under a new PANTHER_APP_ID with PANTHER_PARTITIONS set"
+                )
+            started, read_back = time.monotonic(), 0
+            if mine:
+                async with make_reader(self._kafka) as consumer:
+                    for partition in mine:
+                        read_back += await self._opened(consumer, partition)
+            if generation == self._app.consumer_generation_id:
+                self._open = generation
+            if read_back:
+                logger.info("read back %d decisions in %.1f s", read_back, time.monotonic() - started)
+            if self._decided.unreadable:
+                logger.warning(
+                    "%d records of the output topics bear this application's id and are none of its records: ignored",
+                    self._decided.unreadable,
+                )
+                self._decided.unreadable = 0
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps transactions from being decided; None where nothing does."""
+        if self._open == self._app.consumer_generation_id or self._app.rebalancing:
+            return None
+        return "decisions of the last hours are being read back"
+
+    def offsets(self, records: list[Any]) -> list[int]:
+        """`at_source` of consumed records."""
+        return [at_source(self._epoch.get(record.partition, 0), record.offset) for record in records]
+
+    def epoch(self, partition: int) -> int:
+        """How often the topic was made anew."""
+        return self._epoch.get(partition, 0)
+
+    def marks(self, records: list[Any]) -> dict[int, bytes]:
+        """By partition, what is stored under MARK with the states that have seen these records."""
+        newest: dict[int, Any] = {}
+        for record in records:
+            if record.partition not in newest or record.offset > newest[record.partition].offset:
+                newest[record.partition] = record
+        out = {}
+        for partition, record in newest.items():
+            at = at_source(self.epoch(partition), record.offset)
+            if at > self._mark.get(partition, -1):
+                self._mark[partition] = at
+                out[partition] = at.to_bytes(8, "little") + _hash_of(record.value)
+        return out
+
+    async def _opened(self, consumer: AIOKafkaConsumer, partition: int) -> int:
+        part = TopicPartition(TRANSACTIONS, partition)
+        offsets = (await held(consumer, [part]))[part]
+        committed = await committed_offset(self._app, TP(TRANSACTIONS, partition))
+        at, value_hash = await self._marked(partition)
+        epoch, offset = epoch_and_offset(at) if at >= 0 else (0, -1)
+        if await _is_another(consumer, part, offsets, offset, value_hash):
+            if committed is not None and committed > offsets.stop:
+                raise LogChanged(
+                    f"{TRANSACTIONS}:{partition}: expected the log that this application has applied up to offset "
+                    f"{offset} and committed up to {committed}, got one that ends at {offsets.stop}: an election lost "
+                    "records, or the cluster is another one. Say where to go on (kafka-consumer-groups.sh --group "
+                    f"{self._app.conf.id} --topic {TRANSACTIONS}:{partition} --reset-offsets ... --execute), or start "
+                    "under a new PANTHER_APP_ID"
+                )
+            epoch += 1
+            metrics.LOG_EPOCHS.inc()
+            logger.warning(
+                "%s:%d was made anew (it holds offsets %d to %d, and another record at offset %d, or none): all of its "
+                "records count as new, and users keep their histories",
+                *(TRANSACTIONS, partition, offsets.start, offsets.stop, offset),
+            )
+        else:
+            after = offset + 1 if committed is None else committed
+            if after and (gone := offsets.start - after) > 0:
+                metrics.TRIMMED.inc(gone)
+                logger.error(
+                    "%d records of %s:%d were deleted before they were read (offsets %d to %d): retention is shorter "
+                    "than this application was down",
+                    *(gone, TRANSACTIONS, partition, after, offsets.start - 1),
+                )
+        self._epoch[partition] = epoch
+        self._mark[partition] = at if epoch == epoch_and_offset(at)[0] else at_source(epoch, 0) - 1
+        first = max(offsets.start, committed or 0)
+        now_ms = time.time_ns() // 1_000_000
+        record = await _record_at(consumer, part, first) if first < offsets.stop else None
+        first_ms = now_ms if record is None else record_time_ms(record.timestamp, now_ms)
+        return await self._decided.open(partition, first_ms, offsets.stop)
+
+    async def _marked(self, partition: int) -> tuple[int, bytes]:
+        """Newest applied `at_source`, -1 for none, and the hash of that record's value, empty where it is not known."""
+        store = partition_store(self._table, partition)
+        mark = store.get(MARK)
+        if mark is not None:
+            return int.from_bytes(mark[:8], "little"), mark[8:]
+        # restored from the changelog, or written by an older release: the states themselves tell the offset
+        return await asyncio.to_thread(lambda: max(map(last_offset, store.values()), default=-1)), b""
+
+
+async def _is_another(
+    consumer: AIOKafkaConsumer, part: TopicPartition, offsets: range, offset: int, value_hash: bytes
+) -> bool:
+    """Whether the partition cannot be the log in which a record with this hash lay at this offset."""
+    if offset < 0 or offset < offsets.start:
+        return False
+    if offset >= offsets.stop:
+        return True
+    record = await _record_at(consumer, part, offset)
+    return bool(value_hash) and record is not None and _hash_of(record.value) != value_hash
+
+
+async def _record_at(consumer: AIOKafkaConsumer, part: TopicPartition, offset: int) -> KafkaRecord | None:
+    async for record in read(consumer, part, range(offset, offset + 1)):
+        return record
+    return None
+
+
+def _hash_of(value: bytes | None) -> bytes:
+    return xxhash.xxh3_64_digest(value or b"")
