@@ -128,7 +128,7 @@ class System:
 
     def members(self) -> int:
         """Number of workers in the consumer group; 0 while its partitions are being assigned."""
-        return asyncio.run(members(self.kafka, self.settings.app_id))
+        return asyncio.run(members(self.kafka, self.settings.app_id)) or 0
 
     def kill_worker(self, name: str = "worker") -> None:
         """End a worker by SIGKILL, for crash tests."""

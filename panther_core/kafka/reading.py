@@ -131,8 +131,9 @@ async def chunks_from_end(
         yield [record async for record in read(consumer, part, range(max(offsets.start, stop - chunk), stop))]
 
 
-async def members(kafka: KafkaSettings, group: str) -> int:
-    """Number of members of a consumer group; 0 while its partitions are being assigned, or no broker coordinates it."""
+async def members(kafka: KafkaSettings, group: str) -> int | None:
+    """Number of members of a consumer group, also 0 where no broker coordinates it; None while its partitions are being
+    assigned."""
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
@@ -141,7 +142,7 @@ async def members(kafka: KafkaSettings, group: str) -> int:
             with suppress(GroupCoordinatorNotAvailableError):
                 (reply,) = await admin.describe_consumer_groups([group])
                 _, _, state, _, _, found = reply.groups[0][:6]
-                return len(found) if state == "Stable" else 0
+                return None if state.endswith("Rebalance") else len(found)
             await asyncio.sleep(_COORDINATOR_S)
         return 0
     finally:

@@ -166,7 +166,7 @@ def load(folder: Path) -> VersionReport:
         )
     try:
         return msgspec.json.decode(path.read_bytes(), type=VersionReport)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(
             f"expected a report of format {FORMAT_VERSION} in {path}, got {error}: use the code version "
             f"{manifest.code_version} or train anew"

@@ -72,7 +72,7 @@ def promote(
     """
 
     async def go() -> Taken:
-        workers = 0 if new_states else await members(kafka, settings.app_id)
+        workers = 0 if new_states else await _workers(kafka, settings.app_id, patience_s)
         said = {record.offset for record in await read_topic(kafka, PROGRESS)}
         await announce(kafka, manifest, artifact, new_states, instead_of)
         end_s = time.monotonic() + patience_s
@@ -85,6 +85,15 @@ def promote(
             await asyncio.sleep(_EVERY_S)
 
     return asyncio.run(go())
+
+
+async def _workers(kafka: KafkaSettings, app_id: str, patience_s: float) -> int:
+    """Number of running workers. While their partitions are being assigned nobody knows, but there is one at least."""
+    for _ in range(round(patience_s / _EVERY_S)):
+        if (found := await members(kafka, app_id)) is not None:
+            return found
+        await asyncio.sleep(_EVERY_S)
+    return 1
 
 
 async def _words(kafka: KafkaSettings, app_id: str, version: int, said: set[int]) -> list[ModelProgress]:

@@ -93,6 +93,21 @@ def test_every_worker_gives_its_word(
         assert "expected model version 3" in refused.refused[0]
 
 
+def test_workers_whose_partitions_are_being_assigned_are_waited_for(
+    kafka_settings: KafkaSettings, artifact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter((None, None, 0))
+
+    async def counted(*_: object) -> int | None:
+        return next(answers)
+
+    monkeypatch.setattr(go_live, "members", counted)
+    monkeypatch.setattr(go_live, "_EVERY_S", 0.01)
+    taken = promote(kafka_settings, SETTINGS, load_manifest(artifact_folder), str(artifact_folder), patience_s=5)
+    assert taken.workers == 0
+    assert next(answers, "asked three times") == "asked three times"
+
+
 def test_without_a_worker_nobody_is_waited_for(
     kafka_settings: KafkaSettings, artifact_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
