@@ -31,7 +31,7 @@ from stream.faust_parts.producer import make_producer
 from stream.tools.user import command_user
 from tests import ROOT
 from tests.e2e.test_stream import record
-from trainer.rollout.announce import announce, updates
+from trainer.rollout.go_live import promote
 
 APP = "guarded"
 SETTINGS = PantherSettings(app_id=APP, partitions=2)
@@ -124,7 +124,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_worker_decides_with_what_the_page_allows(guarded: str, artifact_folder: Path, tmp_path: Path) -> None:
     """By rules, as no Triton is there. The trainer promotes, the producer pays, the operator resets."""
-    asyncio.run(announce(kafka_of(guarded, "trainer"), load_manifest(artifact_folder), str(artifact_folder)))
+    trainer, live = kafka_of(guarded, "trainer"), (load_manifest(artifact_folder), str(artifact_folder))
+    assert promote(trainer, SETTINGS, *live).workers == 0
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": guarded,
         "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -156,13 +157,14 @@ def test_a_worker_decides_with_what_the_page_allows(guarded: str, artifact_folde
     try:
         assert asyncio.run(decided("first")).history_len == 0
         assert asyncio.run(decided("second")).history_len == 1
+        again = promote(trainer, SETTINGS, *live, patience_s=60)
+        assert (again.workers, again.taken) == (1, 1)
         assert asyncio.run(command_user(kafka_of(guarded, "operator"), SETTINGS, "somebody", "reset", 30)) == 2
         assert asyncio.run(decided("third")).history_len == 0
     finally:
         assert worker.stop(), worker.log_tail()
     log = (tmp_path / "worker.log").read_text()
     assert "Authorization" not in log, log
-    assert [update.version for update in asyncio.run(updates(kafka_of(guarded, "trainer")))][-1] == 1
 
 
 @pytest.mark.parametrize("user", MAY_WRITE)

@@ -186,13 +186,15 @@ def _canary(client: triton.InferenceServerClient, manifest: Manifest, rows: int 
         client, manifest, "panther_encode", user=one, codes=codes, length=length, window_hash=one, profile=profile
     )
     cached = encoded.as_numpy("cached")
+    if cached is None:
+        raise DeployError(f"expected cached outputs from panther_encode version {manifest.version}, got none")
     features = np.zeros((rows, len(manifest.feature_names)), np.float32)
     recent = np.zeros((rows, 3), np.uint64)
     row = {"features": features, "code": one, "recent": recent, "profile": profile, "cached": cached}
     score = _infer(client, manifest, "panther_score", **row, history_len=length).as_numpy("score")
     logit = _infer(client, manifest, "panther_explain", **row, history_len=length).as_numpy("logit")
     shape = (rows, manifest.cached_width)
-    if cached is None or score is None or logit is None or len(score) != rows or len(logit) != rows:
+    if score is None or logit is None or len(score) != rows or len(logit) != rows:
         raise DeployError(f"expected answers for {rows} rows from version {manifest.version}, got incomplete ones")
     explained = sigmoid(logit.astype(np.float64))
     if cached.shape != shape or not (0 <= score[0] <= 1) or np.abs(score - explained).max() > 1e-3:
