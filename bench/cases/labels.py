@@ -75,7 +75,7 @@ async def _send(stage: CaseStage, *values: bytes | None) -> None:
 
 async def _read(stage: CaseStage, seen: Seen) -> TransactionTable | None:
     try:
-        table = await read_log(stage.kafka)
+        table = await read_log(stage.kafka, stage.settings)
     except Exception as error:  # a case's outcome: every refresh fails from now on
         seen.that(False, f"the log cannot be read: {type(error).__name__}: {error}")
         return None

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from bench.chaos.mutations import chosen, mutated
 from offline.parity.online import Online
-from panther_core.base.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.decision import Decision
 from panther_core.data.events import Label, ModelProgress, ModelUpdate
 from panther_core.data.generator.malformed import valid
@@ -129,4 +129,4 @@ def _read_label(record: KafkaRecord) -> None:
 
 
 def _read_transaction(record: KafkaRecord) -> None:
-    transactions_of([record], _NOW_MS, Skipped(TRANSACTIONS))
+    transactions_of([record], _NOW_MS, PantherSettings(), Skipped(TRANSACTIONS))

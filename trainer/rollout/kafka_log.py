@@ -13,24 +13,25 @@ from collections.abc import Iterable
 
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, InvalidEvent
-from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import MAX_AHEAD_MS, MIN_TIME_MS, Transaction, decode_transaction, event_time_ms
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.events import Transaction, decode_transaction, event_time_ms, record_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Skipped, read_label, readable
+from panther_core.kafka.partitioner import partitions_of
 from panther_core.kafka.reading import KafkaRecord, read_topic
 
 Id = tuple[str, str]
 """User id and transaction id: two users may have the same transaction id."""
 
 
-async def read_log(kafka: KafkaSettings) -> TransactionTable:
+async def read_log(kafka: KafkaSettings, settings: PantherSettings) -> TransactionTable:
     """Every valid transaction so far, of copies the first, with the labels that had arrived by the latest event time.
 
     Raises BadInput where there is no transaction.
     """
-    skipped = Skipped(TRANSACTIONS), Skipped(LABELS)
-    transactions = transactions_of(await read_topic(kafka, TRANSACTIONS), time.time_ns() // 1_000_000, skipped[0])
+    skipped, now_ms = (Skipped(TRANSACTIONS), Skipped(LABELS)), time.time_ns() // 1_000_000
+    transactions = transactions_of(await read_topic(kafka, TRANSACTIONS), now_ms, settings, skipped[0])
     if not transactions:
         raise BadInput(f"expected transactions on topic {TRANSACTIONS}, found none: nothing to learn from yet")
     newest = max(event_time_ms(t.event_time) for t in transactions)
@@ -40,34 +41,40 @@ async def read_log(kafka: KafkaSettings) -> TransactionTable:
     return from_transactions(transactions, _of_one_payment(transactions, labels))
 
 
-def transactions_of(records: Iterable[KafkaRecord], now_ms: int, skipped: Skipped) -> list[Transaction]:
-    """The transactions that the worker decides, in the order of the topic, without copies."""
-    out: list[Transaction] = []
-    seen: set[tuple[Id, int]] = set()
+def transactions_of(
+    records: Iterable[KafkaRecord], now_ms: int, settings: PantherSettings, skipped: Skipped
+) -> list[Transaction]:
+    """The transactions that the worker decides, in the order of the topic, without copies.
+
+    `settings`: the topic's partitions, and the partitioner by which producers place a user's records on them.
+    """
+    valid: list[tuple[KafkaRecord, Transaction, int]] = []
     for record in records:
         skipped.records += 1
         try:
             transaction = decode_transaction(record.value)
-            moment = event_time_ms(transaction.event_time, _sent_ms(record.timestamp, now_ms))
+            sent_ms = min(record_time_ms(record.timestamp, now_ms), now_ms)
+            moment = event_time_ms(transaction.event_time, sent_ms)
         except InvalidEvent as error:
             skipped.add(record, f"{error.code}: {error}")
             continue
-        if record.key != transaction.user_id.encode():
+        if record.key == transaction.user_id.encode():
+            valid.append((record, transaction, moment))
+        else:
             skipped.add(record, "wrong_key: expected the user_id")
+    out: list[Transaction] = []
+    seen: set[tuple[Id, int]] = set()
+    right = partitions_of([record.key or b"" for record, _, _ in valid], settings.partitions, settings.partitioner)
+    for (record, t, moment), partition in zip(valid, right.tolist(), strict=True):
+        if settings.partitioner != "none" and record.partition != partition:
+            skipped.add(record, f"wrong_partition: expected {partition}")
             continue
-        t = transaction
-        paid = (t.amount, moment, t.merchant_id, t.device, t.country, t.merchant_category, t.channel, t.currency)
-        known = _id(t), hash(paid)
+        words = (t.device, t.country, t.merchant_category, t.channel, t.currency)
+        known = _id(t), hash((t.amount, moment, t.merchant_id, *(word or "" for word in words)))
         if known not in seen:
             seen.add(known)
             out.append(t)
     return out
-
-
-def _sent_ms(timestamp_ms: int, now_ms: int) -> int:
-    """When a record was sent; now at the latest, and now where its timestamp is no time (-1, 0, seconds, far ahead)."""
-    sane = MIN_TIME_MS <= timestamp_ms <= now_ms + MAX_AHEAD_MS
-    return min(timestamp_ms, now_ms) if sane else now_ms
 
 
 def labels_of(records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped) -> dict[Id, int]:

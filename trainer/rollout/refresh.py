@@ -57,7 +57,7 @@ def refresh_once(
     if not known:
         raise BadInput(f"expected a trained model in {models}, found none: run `panther models train` first")
     previous, version = known[-1], known[-1] + 1
-    log = asyncio.run(read_log(kafka))
+    log = asyncio.run(read_log(kafka, settings))
     manifest = train(
         log,
         models / str(version),

@@ -31,11 +31,11 @@ def update(version: int, folder: Path) -> bytes:
 
 
 def as_version(number: int, artifact: Path, folder: Path, **changes: object) -> Path:
-    """Copy an artifact under another version's number."""
-    shutil.copytree(artifact, folder)
-    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest | {"version": number} | changes))
-    return folder
+    """Copy an artifact under another version's number; the folder appears whole, since somebody may wait for it."""
+    part = Path(shutil.copytree(artifact, folder.with_name(f"{folder.name}.part")))
+    manifest = msgspec.json.decode((part / "manifest.json").read_bytes())
+    (part / "manifest.json").write_bytes(msgspec.json.encode(manifest | {"version": number} | changes))
+    return part.rename(folder)
 
 
 def noted(*values: bytes | None) -> LiveModels:

@@ -12,14 +12,16 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput
-from panther_core.base.settings import KafkaSettings
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.events import Label, Transaction
 from panther_core.data.table import TransactionTable
+from panther_core.kafka.answers import Skipped
 from trainer.rollout import kafka_log as module
-from trainer.rollout.kafka_log import read_log
+from trainer.rollout.kafka_log import read_log, transactions_of
 
 NOW_MS = time.time_ns() // 1_000_000
 THEN_MS = NOW_MS - 30 * DAY_MS
@@ -48,7 +50,7 @@ def kafka_log(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def read(transactions: list[Sent], labels: list[Sent]) -> TransactionTable:
         asyncio.run(send((transactions, labels)))
-        return asyncio.run(read_log(settings))
+        return asyncio.run(read_log(settings, PantherSettings(partitions=1)))
 
     return read
 
@@ -151,6 +153,19 @@ def test_a_clock_of_2099_moves_no_label_to_before_its_time(kafka_log: Any, sent_
 @pytest.mark.parametrize("sent_ms", [0, 1_760_000_000, 4_070_908_800_000])
 def test_a_record_whose_timestamp_is_no_time_is_learnt_from(kafka_log: Any, sent_ms: int) -> None:
     assert found(kafka_log([paid("t", sent_ms=sent_ms)], [])) == {("u", "t"): -1}
+
+
+def test_a_record_on_another_partition_than_its_keys_is_not_learnt_from() -> None:
+    def record(partition: int) -> Any:
+        key, value, _ = paid(str(partition))
+        return ConsumerRecord("t", partition, 0, NOW_MS, 0, key, value, None, 0, 0, [])
+
+    for partitioner, wanted in (("murmur2", 1), ("crc32", 1), ("none", 8)):
+        skipped = Skipped("t")
+        settings = PantherSettings(partitions=8, partitioner=partitioner)  # type: ignore[arg-type]
+        found = transactions_of([record(partition) for partition in range(8)], NOW_MS, settings, skipped)
+        assert (len(found), skipped.count) == (wanted, 8 - wanted), partitioner
+        assert "wrong_partition" in skipped.first or wanted == 8
 
 
 def test_without_a_transaction_there_is_nothing_to_learn_from(kafka_log: Any) -> None:
