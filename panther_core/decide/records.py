@@ -69,11 +69,12 @@ def alert_of(
     row: np.void,
     decision: Decision,
     transaction: Transaction,
-    content: int,
     schema: AttributeSchema,
     tokenizer_version: str,
+    content: int = 0,
 ) -> Alert:
-    """The alert of a decision above its threshold. `row`: DECISION; `content`: hash of what was paid (EVENT)."""
+    """The alert of a decision above its threshold. `row`: DECISION; `content`: hash of what was paid (EVENT), which
+    tells apart the alerts of payments under one id."""
     return Alert(
         **msgspec.structs.asdict(decision),
         alert_id=alert_id(decision.user_id, decision.transaction_id, content if decision.id_reused else None),

@@ -205,9 +205,9 @@ class Processor:
                             decided.decision[k],
                             decision,
                             transactions[k],
-                            content,
                             model.schema,
                             model.tokenizer_version,
+                            content,
                         )
                     )
                 sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))

@@ -40,6 +40,7 @@ def made_up(rows: int = 6000, users: int = 300, seed: int = 0) -> Columns:
         "history_len": np.arange(rows) // users,
         "cold_start": np.arange(rows) < users,
         "late": np.zeros(rows, bool),
+        "id_reused": np.zeros(rows, bool),
         "degraded": none,
         "model_version": np.ones(rows),
         "reason_1": np.where(alert, "HIGH_VELOCITY", None),

@@ -29,11 +29,11 @@ def test_a_row_survives_its_records(seed: int, flags: int, degraded: int) -> Non
     row["reason"][0, :2], row["contribution"][0, :2] = rng.integers(1, len(KINDS) + 1, 2), rng.normal(size=2)
     row["prototype"][0], row["similarity"][0] = rng.integers(1, 60, 3), rng.random(3)
     (decision,) = decisions_of(row, [TRANSACTION.transaction_id], [TRANSACTION.user_id], [1_700_000_000_000])
-    alert = alert_of(row[0], decision, TRANSACTION, 7, SCHEMA, "x") if flags & 1 else None
+    alert = alert_of(row[0], decision, TRANSACTION, SCHEMA, "x") if flags & 1 else None
     again = row_of(decision, alert)
     assert decisions_of(
         np.array([again]), [TRANSACTION.transaction_id], [TRANSACTION.user_id], [1_700_000_000_000]
     ) == [decision]
     if alert is not None:
-        assert alert_of(again, decision, TRANSACTION, 7, SCHEMA, "x") == alert
+        assert alert_of(again, decision, TRANSACTION, SCHEMA, "x") == alert
         assert decision_behind(alert) == decision
