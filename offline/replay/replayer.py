@@ -65,24 +65,20 @@ class Replayer:
         self._threads: defaultdict[str, float] = defaultdict(float)  # of the chunk in work, by step, all threads' sum
         self._clock = threading.Lock()
 
-    def decide(
-        self,
-        table: TransactionTable,
-        risk: NDArray[np.uint8] | None = None,
-        received_ms: NDArray[np.int64] | None = None,
-    ) -> Replayed:
+    def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
 
         `risk` [N]: the merchants' risk levels, where they are not this version's: an event keeps the level of the
-        version that was live when the event came. `received_ms` [N]: times of the records, of which the horizon of
-        copies is measured; the event times where there are no records.
+        version that was live when the event came.
         """
         with self._timed("features"):
             events = table.events(self.serving.schema, self.serving.risk if risk is None else risk, self.seen)
             slots = self._slots(np.unique(events["user"]))
             before = take_rows(self._states, slots)
             working = before.view(np.uint8).copy().view(before.dtype)  # as bytes: see take_rows
-            copy, reused = self._copies.find(events, events["time_ms"] if received_ms is None else received_ms)
+            copy, reused = self._copies.find(
+                events, events["time_ms"] if table.received_ms is None else table.received_ms
+            )
             history = prepare(events, self.serving.schema, self._codec.length, working, copy)
         decision = np.zeros(len(events), DECISION)
 

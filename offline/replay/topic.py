@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput, InvalidEvent
-from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import Transaction, decode_transaction, event_time_ms
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.events import Transaction, decode_transaction, event_time_ms, record_time_ms
 from panther_core.data.table import TransactionTable, as_arrived
+from panther_core.data.topics import TRANSACTIONS
+from panther_core.kafka.partitioner import partitions_of
 from panther_core.kafka.reading import KafkaRecord, read_topic
 
 
@@ -45,15 +48,20 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     """Read a topic of transactions, checked as the worker checks them. Raises BadInput: no topic, no transaction."""
     transactions: list[Transaction] = []
     places: list[tuple[int, int, int]] = []
-    digest, invalid = hashlib.sha256(), 0
-    for record in await read_topic(kafka, topic):
+    digest, records, now_ms = hashlib.sha256(), await read_topic(kafka, topic), time.time_ns() // 1_000_000
+    for record in records:
         digest.update(record.value or b"")
-        transaction = valid(record)
-        if transaction is None:
-            invalid += 1
-            continue
-        transactions.append(transaction)
-        places.append((record.partition, record.offset, record.timestamp))
+        transaction = valid(record, now_ms)
+        if transaction is not None:
+            transactions.append(transaction)
+            places.append((record.partition, record.offset, record_time_ms(record.timestamp, now_ms)))
+    settings = PantherSettings()
+    if topic == TRANSACTIONS and settings.partitioner != "none":  # of another topic the partitions are not known
+        keys = [transaction.user_id.encode() for transaction in transactions]
+        right = partitions_of(keys, settings.partitions, settings.partitioner).tolist()
+        placed = [i for i, place in enumerate(places) if place[0] == right[i]]
+        transactions, places = [transactions[i] for i in placed], [places[i] for i in placed]
+    invalid = len(records) - len(transactions)
     if not transactions:
         raise BadInput(
             f"expected transactions on topic {topic}, found {invalid} records that are none: check --topic, or send "
@@ -62,7 +70,7 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     at = np.array(places, np.int64)
     return TopicLog(
         topic,
-        as_arrived(transactions),
+        replace(as_arrived(transactions), received_ms=at[:, 2]),
         at[:, 0].astype(np.int32),
         at[:, 1],
         at[:, 2],
@@ -71,11 +79,11 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     )
 
 
-def valid(record: KafkaRecord) -> Transaction | None:
-    """The record's transaction, None where the worker makes a dead letter of the record."""
+def valid(record: KafkaRecord, now_ms: int) -> Transaction | None:
+    """The record's transaction, None where the worker makes a dead letter of the record, whatever its partition."""
     try:
         transaction = decode_transaction(record.value)
-        event_time_ms(transaction.event_time, record.timestamp)
+        event_time_ms(transaction.event_time, min(now_ms, record_time_ms(record.timestamp, now_ms)))
     except InvalidEvent:
         return None
     return transaction if record.key == transaction.user_id.encode() else None

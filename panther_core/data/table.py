@@ -78,6 +78,8 @@ class TransactionTable:
     profile: dict[str, list[Any]] = field(default_factory=dict)
     profile_row: NDArray[np.int32] | None = None
     """Place [N] of each row's profile in the lists of `profile`; None: that of its user, for life."""
+    received_ms: NDArray[np.int64] | None = None
+    """Times [N] of the records that held the transactions; None for rows of a file."""
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -94,7 +96,8 @@ class TransactionTable:
             name: getattr(self, name)[rows] for name in ("transaction_id", "amount", "time_ms", "label")
         }
         profile_row = None if self.profile_row is None else self.profile_row[rows]
-        return replace(self, **words, **arrays, profile_row=profile_row)
+        received_ms = None if self.received_ms is None else self.received_ms[rows]
+        return replace(self, **words, **arrays, profile_row=profile_row, received_ms=received_ms)
 
     @property
     def profile_places(self) -> NDArray[np.int32]:

@@ -285,7 +285,8 @@ def _encoded(states: States, answer: Answer, version: int) -> None:
     if answer is None:
         return  # `cached_n` stays behind `n`, so the next event of the user asks the encoder again
     assert isinstance(answer, EncodeResponse)
-    take_outputs(states, answer, version)
+    if answer.cached.shape == states["cached"].shape:  # a scorer knows the width from its first score on
+        take_outputs(states, answer, version)
 
 
 def take_outputs(states: States, answer: EncodeResponse, version: int) -> None:

@@ -75,6 +75,7 @@ class _Reader(AIOKafkaConsumer):
 def make_reader(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
     """A consumer without a group, to be entered with `async with`. `options` override the options chosen here."""
     chosen = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "fetch_max_wait_ms": 50}
+    chosen["isolation_level"] = "read_committed"  # what a sender took back was never sent; ends are those of the rest
     return _Reader(**kafka.client_options(), **(chosen | options))
 
 

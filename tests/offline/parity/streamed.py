@@ -14,6 +14,7 @@ from panther_core.data.decision import ALERT
 from panther_core.data.events import Transaction
 from panther_core.data.table import as_arrived
 from panther_core.decide.engine import decide
+from panther_core.decide.known import HeldDecision
 from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.kafka.answers import headers_of
 from panther_core.model.serving import PantherModel
@@ -38,6 +39,7 @@ class Streamed:
     scores: list[Published] = field(default_factory=list)
     alerts: list[Published] = field(default_factory=list)
     states: dict[str, list[np.void]] = field(default_factory=dict)
+    held: dict[tuple[int, int], HeldDecision] = field(default_factory=dict)  # by user and transaction
 
     def online(self) -> Online:
         return Online.of(APP, self.scores, self.alerts)  # type: ignore[arg-type]
@@ -77,10 +79,14 @@ def stream(transactions: list[Transaction], versions: list[Version]) -> Streamed
 
 def _batch(out, states, rows, at, events, transactions, version) -> None:  # type: ignore[no-untyped-def]
     serving, model = version.serving, version.model
-    steps = decide(states, rows, events, serving.schema, serving.live, lambda: int(at[0]), events["time_ms"])
+    known = zip(events["user"].tolist(), events["transaction"].tolist(), strict=True)
+    held = {i: out.held[key] for i, key in enumerate(known) if key in out.held}
+    steps = decide(states, rows, events, serving.schema, serving.live, lambda: int(at[0]), events["time_ms"], held)
     for need in decided(steps, (lambda _: None) if version.rules else asking(model)):
         for i, row in zip(need.event.tolist(), need.decision, strict=True):
             transaction = transactions[at[i]]
+            key = int(events["user"][i]), int(events["transaction"][i])
+            out.held.setdefault(key, HeldDecision(row.copy(), int(at[i]), same=True))
             (decision,) = decisions_of(
                 np.array([row]), [transaction.transaction_id], [transaction.user_id], [int(events["time_ms"][i])]
             )
