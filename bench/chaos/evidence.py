@@ -81,9 +81,9 @@ async def read_evidence(
 
 
 def read_store(path: Path) -> dict[bytes, bytes]:
-    """The states in a store by user, without the store's own records, whose keys begin with `__`."""
+    """The states in a store by user, without the store's own records, whose keys hold a NUL."""
     store = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
     try:
-        return {bytes(key): bytes(value) for key, value in store.items() if not bytes(key).startswith(b"__")}
+        return {bytes(key): bytes(value) for key, value in store.items() if b"\0" not in bytes(key)}
     finally:
         store.close()

@@ -10,8 +10,10 @@ import numpy as np
 from bench.chaos.evidence import Records
 from bench.chaos.inputs import EPOCH
 from offline.replay.replayer import Replayed, Replayer
+from panther_core.data.decision import values_of
 from panther_core.data.events import Transaction, event_time_ms
 from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.decide.records import alert_id
 from panther_core.kafka.answers import Position
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
@@ -44,6 +46,12 @@ class OfflineRun:
         record = self.intake.records[row]
         return record.partition, record.offset
 
+    def alert_id(self, row: int) -> str:
+        """Id of the alert that a row's decision has if it is above the threshold."""
+        transaction, reused = self.intake.transactions[row], values_of(self.replayed.decision[row])["id_reused"]
+        content = int(self.intake.events["content"][row]) if reused else None
+        return alert_id(transaction.user_id, transaction.transaction_id, content)
+
 
 def as_consumed(inputs: Records) -> list[Record]:
     """Records of aiokafka as the worker's intake gets them from Faust."""
@@ -54,15 +62,15 @@ def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> 
     """Decide the topic's records in process, starting from empty states."""
     intake = read_batch(as_consumed(inputs), serving.schema, serving.risk)
     replayer = Replayer(serving, model)
-    replayed = replayer.decide(_table(intake.transactions))
+    replayed = replayer.decide(_table(intake.transactions), received_ms=intake.received_ms)
     memory = replayer.memory()
     offsets = np.array([record.offset for record in intake.records], np.int64)
     memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]] % EPOCH
     users = memory["users"].tolist()
-    newest: dict[tuple[int, int], int] = {}
+    newest: dict[tuple[int, int, int], int] = {}
     first = []
     for row, (event, kept) in enumerate(zip(intake.events, replayed.kept.tolist(), strict=True)):
-        key = int(event["user"]), int(event["transaction"])
+        key = int(event["user"]), int(event["transaction"]), int(event["content"])
         if kept:
             newest[key] = row
         first.append(newest[key])
