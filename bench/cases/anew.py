@@ -95,9 +95,8 @@ async def _commit(stage: CaseStage, offsets: dict[int, int]) -> None:
 
 
 def _own_decisions(seen: Seen, payments: list[Fields], answers: list[Answer]) -> None:
-    wanted = [[payment["transaction_id"]] for payment in payments]
-    got = [sorted({decision.transaction_id for decision in answer.decisions}) for answer in answers]
-    others = sum(a != b for a, b in zip(got, wanted, strict=True))
+    pairs = zip(payments, answers, strict=True)
+    others = sum(d.transaction_id != payment["transaction_id"] for payment, answer in pairs for d in answer.decisions)
     seen.that(not others, f"{others} answered with a decision of another transaction")
 
 

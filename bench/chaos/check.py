@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from bench.chaos.evidence import ChaosEvidence, Records
+from bench.chaos.inputs import EPOCH
 from bench.chaos.offline_run import OfflineRun, as_consumed, run_offline
 from panther_core.data.decision import Alert, Decision, Degraded, values_of
 from panther_core.data.schema import hash64
@@ -230,7 +231,9 @@ def _check_states(
 
     Returns how many states lack the live model's outputs, and the largest difference of the outputs of the others.
     """
-    states = dict(zip(map(hash64, map(bytes.decode, newest)), serving.codec.decode(list(newest.values())), strict=True))
+    decoded = serving.codec.decode(list(newest.values()))
+    decoded["last_offset"] %= EPOCH
+    states = dict(zip(map(hash64, map(bytes.decode, newest)), decoded, strict=True))
     behind, apart = 0, 0.0
     for user, expected in offline.states.items():
         state = states.get(user)

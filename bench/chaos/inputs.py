@@ -14,8 +14,9 @@ from panther_core.base.settings import KafkaSettings
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
 from panther_core.kafka.answers import Position
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
+from panther_core.state.record import at_source
 
-EPOCH = 1 << 48
+EPOCH = at_source(1, 0)
 OUTPUTS = SCORES, ALERTS, DEAD_LETTERS
 
 Cut = dict[tuple[str, int], int]
