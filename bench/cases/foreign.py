@@ -41,10 +41,13 @@ async def envelopes_nulls_and_tombstones(stage: CaseStage, seen: Seen) -> None:
         "profile null": _json(pay("no-profile", profile=None)),
         "amount twice": twice,
     }
-    for name, (own_key, value, code) in refused.items():
-        seen.refused(await stage.answers(await stage.send([Sending(own_key, value)])), code, name)
-    for name, value in decided.items():
-        seen.decided(await stage.answers(await stage.send([Sending(key, value)])), name)
+    records = [Sending(own_key, value) for own_key, value, _ in refused.values()]
+    records += [Sending(key, value) for value in decided.values()]
+    answers = await stage.answers(await stage.send(records))
+    for (name, (_, _, code)), answer in zip(refused.items(), answers, strict=False):
+        seen.refused([answer], code, name)
+    for name, answer in zip(decided, answers[len(refused) :], strict=True):
+        seen.decided([answer], name)
 
 
 async def a_producer_of_garbage(stage: CaseStage, seen: Seen) -> None:
