@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,7 @@ from bench.chaos.evidence import Records
 from bench.chaos.inputs import EPOCH
 from offline.replay.replayer import Replayed, Replayer
 from panther_core.data.decision import values_of
-from panther_core.data.events import Transaction, event_time_ms
-from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.data.table import as_arrived
 from panther_core.decide.records import alert_id
 from panther_core.kafka.answers import Position
 from panther_core.model.serving import PantherModel
@@ -62,7 +61,7 @@ def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> 
     """Decide the topic's records in process, starting from empty states."""
     intake = read_batch(as_consumed(inputs), serving.schema, serving.risk)
     replayer = Replayer(serving, model)
-    replayed = replayer.decide(_table(intake.transactions), received_ms=intake.received_ms)
+    replayed = replayer.decide(replace(as_arrived(intake.transactions), received_ms=intake.received_ms))
     memory = replayer.memory()
     offsets = np.array([record.offset for record in intake.records], np.int64)
     memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]] % EPOCH
@@ -76,9 +75,3 @@ def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> 
         first.append(newest[key])
     states, cached = dict(zip(users, memory["states"], strict=True)), dict(zip(users, memory["cached"], strict=True))
     return OfflineRun(intake, replayed, states, cached, first)
-
-
-def _table(transactions: list[Transaction]) -> TransactionTable:
-    """Transactions as a table in order of arrival, which differs from the order of event times at late events."""
-    order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
-    return from_transactions(transactions).take(np.argsort(order, kind="stable"))

@@ -80,7 +80,7 @@ def books_of(inputs: Records, artifact_folder: Path) -> Books:
                 decisions.append(kafka_record(len(decisions), b"", to_json(decision), headers, SCORES))
                 if row["flags"] & ALERT:
                     content = int(intake.events["content"][i])
-                    alert = alert_of(row, decision, transaction, content, serving.schema, serving.tokenizer_version)
+                    alert = alert_of(row, decision, transaction, serving.schema, serving.tokenizer_version, content)
                     alerts.append(kafka_record(len(alerts), b"", to_json(alert), headers, ALERTS))
     dead_letters = [
         kafka_record(i, d.record.key, d.record.value or b"", _dead_headers(d), DEAD_LETTERS)
