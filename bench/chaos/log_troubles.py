@@ -47,7 +47,7 @@ async def retention_passed(stage: ChaosStage, rng: random.Random) -> str:
     async with contextlib.AsyncExitStack() as down:
         async with stage.quiet():
             await down.enter_async_context(stage.workers_down(ending))
-        read_to = {p: offsets.stop for p, offsets in (await held_now(kafka)).items()}
+            read_to = {p: offsets.stop for p, offsets in (await held_now(kafka)).items()}
         await asyncio.sleep(rng.uniform(2, 4))
         async with stage.flow.held():
             await stage.inputs.collect()

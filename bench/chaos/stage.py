@@ -172,6 +172,9 @@ class ChaosStage:
                 elif name in self.system.workers:
                     await asyncio.to_thread(self.system.stop_worker, name)
             yield
+        for name in self.names:
+            if name not in self.system.workers:  # a worker that has stopped on request is known no more
+                self.restart_worker(name)
 
     async def store(
         self,
