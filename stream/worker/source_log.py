@@ -16,6 +16,7 @@ from typing import Any
 
 import xxhash
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from panther_core.base.errors import PantherError
@@ -31,7 +32,7 @@ from stream.worker.state_store import MARK
 
 logger = logging.getLogger(__name__)
 
-_EVERY_S, _SHORT_S = 0.2, 0.02
+_EVERY_S, _SHORT_S, _LOOK_S = 0.2, 0.02, 10.0
 
 
 class LogChanged(PantherError):
@@ -49,15 +50,43 @@ class SourceLog:
         self._app, self._kafka, self._table, self._decided = app, kafka, table, decided
         self._partitions = partitions
         self._epoch: dict[int, int] = {}
-        self._mark: dict[int, int] = {}  # newest applied `at_source`
+        self._mark: dict[int, tuple[int, bytes]] = {}  # newest applied `at_source`, and the hash of its value
         self._open: int | None = None  # generation whose partitions are open
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Open partitions as they are assigned, for the life of the agent. Raises LogChanged, TooManyPartitions."""
+        looked_s = time.monotonic()
         while True:
             await self.opened()
+            if time.monotonic() - looked_s > _LOOK_S:
+                await self._look_again()
+                looked_s = time.monotonic()
             await asyncio.sleep(_EVERY_S)
+
+    async def _look_again(self) -> None:
+        """Compare the partitions with their marks while they are read.
+
+        A topic that is made anew under a running consumer shows nothing until it has grown beyond the consumer's
+        position, and what lies before that is never read.
+        """
+        generation, found = self._app.consumer_generation_id, None
+        try:
+            async with make_reader(self._kafka) as consumer:
+                for partition, (at, value_hash) in list(self._mark.items()):
+                    part, offset = TopicPartition(TRANSACTIONS, partition), epoch_and_offset(at)[1]
+                    offsets = (await held(consumer, [part]))[part]
+                    if await _is_another(consumer, part, offsets, offset, value_hash):
+                        found = (partition, offset, offsets)
+        except (KafkaError, PantherError, OSError):
+            return  # Kafka is away: the consumer says so
+        if found and generation == self._app.consumer_generation_id and not self._app.rebalancing:
+            partition, offset, offsets = found
+            raise LogChanged(
+                f"{TRANSACTIONS}:{partition} was made anew while it was read: it holds offsets {offsets.start} to "
+                f"{offsets.stop}, and not the record that was applied at offset {offset}. Start the worker again: it "
+                "then takes all of its records for new ones"
+            )
 
     async def opened(self) -> None:
         """Return once the partitions of the present generation are open. Raises LogChanged, TooManyPartitions."""
@@ -69,6 +98,7 @@ class SourceLog:
                 return
             mine = sorted(tp.partition for tp in assigned(self._app, TRANSACTIONS))
             self._decided.close(mine)
+            self._mark.clear()
             if mine and mine[-1] >= self._partitions:
                 raise TooManyPartitions(
                     f"expected {self._partitions} partitions of {TRANSACTIONS}, as the states have, got partition "
@@ -115,9 +145,9 @@ class SourceLog:
         out = {}
         for partition, record in newest.items():
             at = at_source(self.epoch(partition), record.offset)
-            if at > self._mark.get(partition, -1):
-                self._mark[partition] = at
-                out[partition] = at.to_bytes(8, "little") + _hash_of(record.value)
+            if at > self._mark.get(partition, (-1, b""))[0]:
+                self._mark[partition] = at, _hash_of(record.value)
+                out[partition] = at.to_bytes(8, "little") + self._mark[partition][1]
         return out
 
     async def _opened(self, consumer: AIOKafkaConsumer, partition: int) -> int:
@@ -152,7 +182,10 @@ class SourceLog:
                     *(gone, TRANSACTIONS, partition, after, offsets.start - 1),
                 )
         self._epoch[partition] = epoch
-        self._mark[partition] = at if epoch == epoch_and_offset(at)[0] else at_source(epoch, 0) - 1
+        if epoch == epoch_and_offset(at)[0]:
+            self._mark[partition] = at, value_hash
+        else:
+            self._mark.pop(partition, None)
         first = max(offsets.start, committed or 0)
         now_ms = time.time_ns() // 1_000_000
         record = await _record_at(consumer, part, first) if first < offsets.stop else None
