@@ -90,6 +90,8 @@ class _Consumer(driver.Consumer):
         self._handed: dict[TP, int] = {}  # newest offset that was taken in, since the partition was put to a position
         self._settled: dict[TP, int] = {}  # offset up to which everything is done: what is committed
         self._resting: dict[TP, int] = {}  # position of partitions that brought no record lately
+        #: generation whose partitions are known to be the logs that they were: before, a position says nothing
+        self.open_generation: int | None = None
         self._pressure: dict[TP, tuple[Callable[[], None], Callable[[], None]]] = {}
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -170,7 +172,8 @@ class _Consumer(driver.Consumer):
                         self._handed[TP(*tp)] = offset
                         self._resting.pop(TP(*tp), None)
                 fetch_size.set(self._thread._consumer._fetcher, received)
-                if generation == self.app.consumer_generation_id and self.flow_active and not self.app.rebalancing:
+                opened = generation == self.app.consumer_generation_id == self.open_generation
+                if opened and self.flow_active and not self.app.rebalancing:
                     self._settle_resting()
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:

@@ -111,7 +111,7 @@ class SourceLog:
                     for partition in mine:
                         read_back += await self._opened(consumer, partition)
             if generation == self._app.consumer_generation_id:
-                self._open = generation
+                self._open = self._app.consumer.open_generation = generation
             if read_back:
                 logger.info("read back %d decisions in %.1f s", read_back, time.monotonic() - started)
             if self._decided.unreadable:
@@ -157,13 +157,14 @@ class SourceLog:
         at, value_hash = await self._marked(partition)
         epoch, offset = epoch_and_offset(at) if at >= 0 else (0, -1)
         if await _is_another(consumer, part, offsets, offset, value_hash):
-            if committed is not None and committed > offsets.stop:
+            # the group's offset is of this log only if somebody has set it since: it is not the one of the old log
+            if committed is not None and (committed > offsets.stop or committed == offset + 1):
                 raise LogChanged(
                     f"{TRANSACTIONS}:{partition}: expected the log that this application has applied up to offset "
-                    f"{offset} and committed up to {committed}, got one that ends at {offsets.stop}: an election lost "
-                    "records, or the cluster is another one. Say where to go on (kafka-consumer-groups.sh --group "
-                    f"{self._app.conf.id} --topic {TRANSACTIONS}:{partition} --reset-offsets ... --execute), or start "
-                    "under a new PANTHER_APP_ID"
+                    f"{offset} and committed up to {committed}, got another one, which ends at {offsets.stop}: the "
+                    "topic was made anew, an election lost records, or the cluster is another one. Say where to go on "
+                    f"(kafka-consumer-groups.sh --group {self._app.conf.id} --topic {TRANSACTIONS}:{partition} "
+                    "--reset-offsets ... --execute), or start under a new PANTHER_APP_ID"
                 )
             epoch += 1
             metrics.LOG_EPOCHS.inc()
