@@ -39,7 +39,7 @@ from stream.worker.processor import Processor
 #: batches' worth of events that may wait for their users, of each user at most _COUNTED
 _WAITING, _COUNTED = 4, 8
 #: events of one user that wait before a batch takes several of them, at most _MOST: each costs the others half of a ms
-HOT, _MOST = 256, 8
+HOT, _MOST = 256, 4
 #: events of one user that may wait (some 30 MB); what comes beyond them becomes a dead letter
 OVERLOAD = 20_000
 
