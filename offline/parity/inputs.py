@@ -21,7 +21,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.serving_model import ServingModel
 from panther_core.state.features import NAMES, context_features
 from panther_core.state.history import prepare
-from panther_core.state.record import StateCodec
+from panther_core.state.record import StateCodec, epoch_and_offset
 from panther_core.state.transition import complete
 
 _STATE = (
@@ -62,8 +62,10 @@ def first_cause(
     """Walk the inputs of one mismatch. `states`: the user's states that the changelog holds, oldest first."""
     replayed = replayed_inputs(log, decided, serving, mismatch.row)
     known = int(replayed.before["n"])
-    after = next((s for s in states if s["last_offset"] == mismatch.place[1] >= 0), None)
-    before = next((s for s in reversed(states) if s["n"] == known and s["last_offset"] < mismatch.place[1]), None)
+    offsets = [epoch_and_offset(int(s["last_offset"]))[1] if s["last_offset"] >= 0 else -1 for s in states]
+    pairs = list(zip(states, offsets, strict=True))
+    after = next((s for s, offset in pairs if offset == mismatch.place[1] >= 0), None)
+    before = next((s for s, offset in reversed(pairs) if s["n"] == known and offset < mismatch.place[1]), None)
     note = "" if after is not None else "the changelog no longer holds the state after this event"
     stored = _stored_version(mismatch, after)
     if stored is not None and stored != mismatch.version:

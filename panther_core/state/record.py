@@ -40,6 +40,8 @@ from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state.layouts import OLDER, migrate
 
 LAYOUT_VERSION = 2
+#: key of a partition's mark among its users' states, in the store and on the changelog; no id has a control character
+MARK = b"\0source"
 MERCHANTS = 16
 DECISIONS = 8
 HALF_LIVES_MS = np.array([HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
@@ -115,6 +117,19 @@ def at_source(epoch: int, offset: int) -> int:
 def epoch_and_offset(offset: Any) -> tuple[Any, Any]:
     """The two parts of `at_source`, of a number or of an array."""
     return offset >> _OFFSET_BITS, offset & ((1 << _OFFSET_BITS) - 1)
+
+
+def mark_of(offset: int, value_hash: bytes) -> bytes:
+    """What is kept under MARK: `at_source` of the newest applied record, and the hash (8 bytes) of the record's value.
+
+    The offset stands where a state counts its events, so that a restore keeps the newest mark as it keeps states.
+    """
+    return value_hash.ljust(_N.start, b"\0") + offset.to_bytes(8, "little")
+
+
+def read_mark(value: bytes) -> tuple[int, bytes]:
+    """The two arguments of `mark_of`."""
+    return events_applied(value), value[:8]
 
 
 def last_offset(value: bytes) -> int:

@@ -24,11 +24,10 @@ from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import record_time_ms
 from panther_core.data.topics import TRANSACTIONS
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
-from panther_core.state.record import at_source, epoch_and_offset, last_offset
+from panther_core.state.record import MARK, at_source, epoch_and_offset, last_offset, mark_of, read_mark
 from stream.faust_parts.internals import assigned, committed_offset, partition_store
 from stream.ops import metrics
 from stream.worker.decided import DecidedStore
-from stream.worker.state_store import MARK
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ class SourceLog:
         self._partitions = partitions
         self._epoch: dict[int, int] = {}
         self._mark: dict[int, tuple[int, bytes]] = {}  # newest applied `at_source`, and the hash of its value
+        self._trimmed: dict[int, int] = {}  # up to where missing records were counted
         self._open: int | None = None  # generation whose partitions are open
         self._lock = asyncio.Lock()
 
@@ -147,7 +147,7 @@ class SourceLog:
             at = at_source(self.epoch(partition), record.offset)
             if at > self._mark.get(partition, (-1, b""))[0]:
                 self._mark[partition] = at, _hash_of(record.value)
-                out[partition] = at.to_bytes(8, "little") + self._mark[partition][1]
+                out[partition] = mark_of(*self._mark[partition])
         return out
 
     async def _opened(self, consumer: AIOKafkaConsumer, partition: int) -> int:
@@ -176,7 +176,8 @@ class SourceLog:
         else:
             after = offset + 1 if committed is None else committed
             if after and (gone := offsets.start - after) > 0:
-                metrics.TRIMMED.inc(gone)
+                metrics.TRIMMED.inc(max(0, offsets.start - max(after, self._trimmed.get(partition, 0))))
+                self._trimmed[partition] = offsets.start  # until something is committed, the next look finds it again
                 logger.error(
                     "%d records of %s:%d were deleted before they were read (offsets %d to %d): retention is shorter "
                     "than this application was down",
@@ -198,8 +199,8 @@ class SourceLog:
         store = partition_store(self._table, partition)
         mark = store.get(MARK)
         if mark is not None:
-            return int.from_bytes(mark[:8], "little"), mark[8:]
-        # restored from the changelog, or written by an older release: the states themselves tell the offset
+            return read_mark(mark)
+        # written by an older release: the states themselves tell the offset
         return await asyncio.to_thread(lambda: max(map(last_offset, store.values()), default=-1)), b""
 
 

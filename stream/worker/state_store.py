@@ -15,13 +15,10 @@ from rocksdict import WriteBatch
 from panther_core.data.events import ModelProgress
 from panther_core.data.topics import PROGRESS
 from panther_core.decide.records import to_json
-from panther_core.state.record import StateCodec
+from panther_core.state.record import MARK, StateCodec
 from stream.faust_parts.internals import partition_store
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.faust_parts.recovery import noticing_damage
-
-#: key of the newest applied record in a partition's store; no user id holds a control character
-MARK = b"\0source"
 
 
 @dataclass
@@ -65,19 +62,19 @@ class StateStore:
     ) -> None:
         """Send states to the changelog and write them, one WriteBatch for each partition; `out` gets the sends.
 
-        `marks`: by partition, what is written with the states under MARK (stream.worker.source_log).
+        `marks`: by partition, what is written and sent with the states under MARK (stream.worker.source_log).
         """
         by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
         for key, partition, value in zip(keys, partitions, codec.encode(states), strict=True):
             by_partition.setdefault(partition, []).append((key, value))
         for partition, values in by_partition.items():
+            if partition in marks:
+                values.append((MARK, marks[partition]))
             records: list[Outgoing] = [(key, value, []) for key, value in values]
             out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
             batch = WriteBatch(raw_mode=True)
             for key, value in values:
                 batch.put(key, value)
-            if partition in marks:
-                batch.put(MARK, marks[partition])
             with noticing_damage(self._table, partition):
                 partition_store(self._table, partition).write(batch)
 
