@@ -144,7 +144,7 @@ class TransactionTable:
         return assemble(
             schema,
             risk,
-            words=[hashed(self.category), hashed(self.channel), hashed(self.currency)],
+            words=mixed([hashed(self.category), hashed(self.channel), hashed(self.currency)]),
             transaction=hash_words(self.transaction_id.tolist()),
             user=hashed(self.user),
             merchant=self.merchant_hashes(),
@@ -172,13 +172,13 @@ def assemble(
     amount: NDArray[np.float64],
     category: NDArray[np.uint16],
     channel: NDArray[np.uint8],
-    words: Sequence[NDArray[np.uint64]],
+    words: NDArray[np.uint64],
     **columns: NDArray[Any],
 ) -> NDArray[np.void]:
     """EVENT array from columns. Online, in replay and in training, transactions get their codes here and nowhere else.
 
-    `columns` are the remaining fields of EVENT by name, `words` the hashes of each row's category, channel and currency
-    as they were given. The engine fills in gap and flags.
+    `columns` are the remaining fields of EVENT. `words` [N]: `mixed` hashes of category, channel and currency as
+    they were given. The engine fills in gap and flags.
     """
     out = np.zeros(len(amount), EVENT)
     out["time_ms"], out["amount"] = time_ms, amount
@@ -193,14 +193,14 @@ def assemble(
     return out
 
 
-def _content_of(events: NDArray[np.void], words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+def _content_of(events: NDArray[np.void], words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash [N] of what was paid, to whom, when and how: two records of one payment agree in it, 0 is never the hash.
 
     The profile is left out: it holds facts of the user, which may be newer in a record that is sent again.
     """
     amount = (events["amount"] + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one amount
     time = events["time_ms"].view(np.uint64)
-    return mixed([amount, time, events["merchant"], events["device"], events["country"], *words]) | np.uint64(1)
+    return mixed([amount, time, events["merchant"], events["device"], events["country"], words]) | np.uint64(1)
 
 
 def mixed(columns: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:

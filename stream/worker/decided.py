@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from numpy.typing import NDArray
-from rocksdict import AccessType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import HOUR_MS
@@ -107,22 +107,27 @@ class DecidedStore:
         self,
         events: NDArray[np.void],
         received_ms: NDArray[np.int64],
+        at: NDArray[np.intp],
         decisions: NDArray[np.void],
         partitions: list[int],
         alerts: list[bytes],
     ) -> None:
-        """Hold DECISION rows [N] of EVENT rows [N], durable in Kafka by now; `alerts` [N]: as published, or b""."""
-        rows = np.zeros(len(events), HELD)
-        rows["decision"], rows["offset"], rows["content"] = decisions, events["offset"], events["content"]
-        rows["received_ms"] = received_ms
+        """Hold DECISION rows [N] of the EVENT rows `at` [N], durable in Kafka by now; `alerts` [N]: as sent, or b""."""
+        user, transaction, content = (events[name][at] for name in ("user", "transaction", "content"))
+        rows = np.zeros(len(at), HELD)
+        # as bytes: numpy copies records field by field
+        as_bytes, fixed = rows.view(np.uint8).reshape(len(at), -1), DECISION.itemsize
+        as_bytes[:, :fixed] = np.ascontiguousarray(decisions).view(np.uint8).reshape(len(at), fixed)
+        rows["offset"], rows["content"], rows["received_ms"] = events["offset"][at], content, received_ms[at]
         data, size = rows.tobytes(), HELD.itemsize
         second = (decisions["flags"] & REUSED) > 0
         batches: dict[int, WriteBatch] = {}
-        for i, key in enumerate(_keys(events["user"], events["transaction"], events["content"], second)):
+        for i, key in enumerate(_keys(user, transaction, content, second)):
             batch = batches.get(partitions[i])
             if batch is None:
                 batch = batches[partitions[i]] = WriteBatch(raw_mode=True)
-            batch.put(key, data[i * size : (i + 1) * size] + alerts[i])
+            value = data[i * size : (i + 1) * size]
+            batch.put(key, value + alerts[i] if alerts[i] else value)
         newest = int(decisions["scored_at"].max()).to_bytes(8, "little")
         for partition, batch in batches.items():
             batch.put(_NEWEST, newest)
@@ -172,6 +177,13 @@ class DecidedStore:
         options, unlogged = Options(raw_mode=True), WriteOptions()
         options.create_if_missing(True)
         options.set_write_buffer_size(8 << 20)
+        # nearly every transaction is looked for in vain: filters answer that without a search
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)
+        blocks = BlockBasedOptions()
+        blocks.set_bloom_filter(10, False)
+        blocks.set_block_cache(Cache(8 << 20))
+        options.set_block_based_table_factory(blocks)
         unlogged.disable_wal = True  # what a crash takes is read from the topic again
         kept_s = (self._recall_ms + 2 * _SLACK_MS) // 1000
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -16,7 +15,7 @@ from panther_core.base.errors import InvalidEvent
 from panther_core.data.events import Transaction, decode_transaction, event_time_ms, record_time_ms
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema, hash64
-from panther_core.data.table import assemble, hash_words
+from panther_core.data.table import assemble, hash_words, mixed
 from panther_core.kafka.partitioner import Partitioner, partitions_of
 
 
@@ -137,11 +136,7 @@ def _events(
     return assemble(
         schema,
         risk,
-        words=[
-            _hash_words(t.merchant_category for t in transactions),
-            _hash_words(t.channel for t in transactions),
-            _hash_words(t.currency for t in transactions),
-        ],
+        words=np.array([_words(t.merchant_category, t.channel, t.currency) for t in transactions], np.uint64),
         transaction=hash_words(t.transaction_id for t in transactions),
         user=hash_words(t.user_id for t in transactions),
         merchant=hash_words(t.merchant_id for t in transactions),
@@ -156,8 +151,6 @@ def _events(
     )
 
 
-_hash_word = lru_cache(4096)(hash64)  # of the few words that come again and again
-
-
-def _hash_words(words: Iterable[str | None]) -> NDArray[np.uint64]:
-    return np.array([_hash_word(word) if word else 0 for word in words], np.uint64)
+@lru_cache(4096)  # few combinations come again and again
+def _words(*words: str | None) -> int:
+    return int(mixed([np.array([hash64(word) if word else 0], np.uint64) for word in words])[0])

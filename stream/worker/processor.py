@@ -189,17 +189,17 @@ class Processor:
         at = decided.event.tolist()
         transactions = [intake.transactions[i] for i in at]
         ids, users = [t.transaction_id for t in transactions], [t.user_id for t in transactions]
+        contents = intake.events["content"][decided.event].tolist()
         decisions = decisions_of(decided.decision, ids, users, intake.events["time_ms"][decided.event].tolist())
         for k, decision in enumerate(decisions):
             record = intake.records[at[k]]
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
-            event, alert = intake.events[at[k]], b""
-            epoch = self._source.epoch(record.partition)
-            headers = headers_of(self._app_id, record.partition, record.offset, int(event["content"]), epoch)
+            alert, epoch = b"", self._source.epoch(record.partition)
+            headers = headers_of(self._app_id, record.partition, record.offset, contents[k], epoch)
             if decision.alert:
                 alert = out.alert_before(at[k])
                 if not alert:
-                    model, content = self._models.version(decision.model.version), int(event["content"])
+                    model = self._models.version(decision.model.version)
                     alert = to_json(
                         alert_of(
                             decided.decision[k],
@@ -207,7 +207,7 @@ class Processor:
                             transactions[k],
                             model.schema,
                             model.tokenizer_version,
-                            content,
+                            contents[k],
                         )
                     )
                 sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))
@@ -257,8 +257,8 @@ class _Decisions:
         """Hold the new decisions, which are durable by now."""
         if self.at:
             partitions = [self.intake.records[i].partition for i in self.at]
-            events, received_ms = self.intake.events[self.at], self.intake.received_ms[self.at]
-            store.put(events, received_ms, np.concatenate(self.rows), partitions, self.alerts)
+            rows = self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows)
+            store.put(self.intake.events, self.intake.received_ms, np.array(self.at), rows, partitions, self.alerts)
 
 
 def _count(decisions: list[Decision], repeated: bool) -> None:

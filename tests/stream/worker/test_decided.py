@@ -44,7 +44,7 @@ def ask(store: DecidedStore, wanted: NDArray[np.void], received_ms: int) -> tupl
 def hold(store: DecidedStore, made: NDArray[np.void], score: float, alert: bytes = b"", reused: bool = False) -> None:
     row = np.zeros(1, DECISION)
     row["score"], row["scored_at"], row["flags"] = score, NOW_MS, REUSED * reused
-    store.put(made, np.array([NOW_MS]), row, [0], [alert])
+    store.put(made, np.array([NOW_MS]), np.arange(1), row, [0], [alert])
 
 
 def opened(store: DecidedStore, folder: Path) -> DecidedStore:
