@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from aiokafka.partitioner import murmur2
 from numpy.typing import NDArray
 
 Partitioner = Literal["murmur2", "crc32", "none"]
 
 _SEED, _M = 0x9747B28C, np.uint32(0x5BD1E995)
 _POSITIVE = np.uint32(0x7FFFFFFF)
+
+
+def partition_of(key: bytes, count: int, partitioner: Partitioner) -> int:
+    """Partition of one key, as `partitions_of` gives it."""
+    if partitioner == "crc32":
+        return zlib.crc32(key) % count
+    return int(murmur2(key) & 0x7FFFFFFF) % count
 
 
 def partitions_of(keys: Sequence[bytes], count: int, partitioner: Partitioner) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from panther_core.data.events import Transaction, decode_transaction, event_time
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema, hash64
 from panther_core.data.table import assemble, hash_words, mixed
-from panther_core.kafka.partitioner import Partitioner, partitions_of
+from panther_core.kafka.partitioner import Partitioner, partition_of
 
 
 class Record(Protocol):
@@ -74,7 +74,8 @@ def read_batch(
     ms; the system's where it is not given.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    misplaced = _misplaced(records, placement)
+    partitions, partitioner = (placement.partitions, placement.partitioner) if placement else (0, "none")
+    checked = partitioner != "none"
     kept: list[Record] = []
     transactions: list[Transaction] = []
     times: list[int] = []
@@ -87,12 +88,12 @@ def read_batch(
             time_ms = event_time_ms(transaction.event_time, min(received_ms, now_ms))
             if record.key != transaction.user_id.encode():
                 raise InvalidEvent("wrong_key", _wrong_key(record.key, transaction.user_id))
-            if placement is not None and id(record) in misplaced:
+            if checked and record.partition != (right := _right_partition(record.key, partitions, partitioner)):
                 raise InvalidEvent(
                     "wrong_partition",
-                    f"expected partition {misplaced[id(record)]} of {placement.partitions} ({placement.partitioner} of "
-                    f"the key), got {record.partition}: set the producer's partitioner (librdkafka: "
-                    "partitioner=murmur2_random), or PANTHER_PARTITIONER to the one that all producers use",
+                    f"expected partition {right} of {partitions} ({partitioner} of the key), got {record.partition}: "
+                    "set the producer's partitioner (librdkafka: partitioner=murmur2_random), or PANTHER_PARTITIONER "
+                    "to the one that all producers use",
                 )
         except InvalidEvent as error:
             dead.append(DeadLetter(record, error.code, str(error)))
@@ -105,16 +106,9 @@ def read_batch(
     return Intake(kept, transactions, events, np.array(received, np.int64), dead)
 
 
-def _misplaced(records: list[Record], placement: Placement | None) -> dict[int, int]:
-    """The partition that a record's key belongs on, by the `id` of each record that is on another one."""
-    if placement is None or placement.partitioner == "none":
-        return {}
-    keyed = [record for record in records if record.key is not None]
-    if not keyed:
-        return {}
-    right = partitions_of([record.key or b"" for record in keyed], placement.partitions, placement.partitioner)
-    found = np.flatnonzero(right != np.array([record.partition for record in keyed]))
-    return {id(keyed[i]): int(right[i]) for i in found.tolist()}
+@lru_cache(1 << 17)  # users come again; the hash of a key costs more than all other checks of a record
+def _right_partition(key: bytes, partitions: int, partitioner: Partitioner) -> int:
+    return partition_of(key, partitions, partitioner)
 
 
 def _wrong_key(key: bytes | None, user: str) -> str:
@@ -139,9 +133,9 @@ def _events(
         words=np.array([_words(t.merchant_category, t.channel, t.currency) for t in transactions], np.uint64),
         transaction=hash_words(t.transaction_id for t in transactions),
         user=hash_words(t.user_id for t in transactions),
-        merchant=hash_words(t.merchant_id for t in transactions),
+        merchant=np.array([_hash(t.merchant_id) for t in transactions], np.uint64),
         device=hash_words(t.device for t in transactions),
-        country=hash_words(t.country for t in transactions),
+        country=np.array([_hash(t.country) if t.country else 0 for t in transactions], np.uint64),
         time_ms=np.array(times, np.int64),
         offset=np.array([r.offset for r in records], np.int64),
         amount=np.array([t.amount for t in transactions], np.float64),
@@ -154,3 +148,6 @@ def _events(
 @lru_cache(4096)  # few combinations come again and again
 def _words(*words: str | None) -> int:
     return int(mixed([np.array([hash64(word) if word else 0], np.uint64) for word in words])[0])
+
+
+_hash = lru_cache(1 << 16)(hash64)  # of merchants and countries, which come again

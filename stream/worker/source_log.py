@@ -130,6 +130,8 @@ class SourceLog:
 
     def offsets(self, records: list[Any]) -> list[int]:
         """`at_source` of consumed records."""
+        if not any(self._epoch.values()):
+            return [record.offset for record in records]
         return [at_source(self._epoch.get(record.partition, 0), record.offset) for record in records]
 
     def epoch(self, partition: int) -> int:
