@@ -75,11 +75,13 @@ class DecidedStore:
         self.unreadable = 0  # records that bear this application's id and hold no decision or alert of it
 
     def find(
-        self, events: NDArray[np.void], received_ms: NDArray[np.int64], partitions: list[int]
+        self, events: NDArray[np.void], received_ms: NDArray[np.int64], partitions: list[int], keys: list[bytes]
     ) -> dict[int, HeldAnswer]:
-        """What the users of EVENT rows [N] were told when they last used these ids, by the rows' index."""
+        """What the users of EVENT rows [N] were told when they last used these ids, by the rows' index.
+
+        `keys`: `keys_of` the events.
+        """
         out: dict[int, HeldAnswer] = {}
-        keys = _keys(events["user"], events["transaction"], events["content"])
         for partition in set(partitions):
             store = self._stores[partition]
             at = [i for i, own in enumerate(partitions) if own == partition]
@@ -107,22 +109,28 @@ class DecidedStore:
         self,
         events: NDArray[np.void],
         received_ms: NDArray[np.int64],
+        keys: list[bytes],
         at: NDArray[np.intp],
         decisions: NDArray[np.void],
         partitions: list[int],
         alerts: list[bytes],
     ) -> None:
-        """Hold DECISION rows [N] of the EVENT rows `at` [N], durable in Kafka by now; `alerts` [N]: as sent, or b""."""
-        user, transaction, content = (events[name][at] for name in ("user", "transaction", "content"))
+        """Hold DECISION rows [N] of the EVENT rows `at` [N], durable in Kafka by now.
+
+        `keys`: `keys_of` the events. `partitions` and `alerts` [N]: those of the decisions; an alert is what was sent,
+        or b"".
+        """
         rows = np.zeros(len(at), HELD)
         # as bytes: numpy copies records field by field
         as_bytes, fixed = rows.view(np.uint8).reshape(len(at), -1), DECISION.itemsize
         as_bytes[:, :fixed] = np.ascontiguousarray(decisions).view(np.uint8).reshape(len(at), fixed)
-        rows["offset"], rows["content"], rows["received_ms"] = events["offset"][at], content, received_ms[at]
+        rows["offset"], rows["content"] = events["offset"][at], events["content"][at]
+        rows["received_ms"] = received_ms[at]
         data, size = rows.tobytes(), HELD.itemsize
-        second = (decisions["flags"] & REUSED) > 0
+        second = ((decisions["flags"] & REUSED) > 0).tolist()
         batches: dict[int, WriteBatch] = {}
-        for i, key in enumerate(_keys(user, transaction, content, second)):
+        for i, row in enumerate(at.tolist()):
+            key = keys[row] + events["content"][row].tobytes() if second[i] else keys[row]
             batch = batches.get(partitions[i])
             if batch is None:
                 batch = batches[partitions[i]] = WriteBatch(raw_mode=True)
@@ -227,9 +235,12 @@ class DecidedStore:
         rows["offset"] = [_source_of(record) for record, _ in answers]
         rows["content"] = [content_of(record) for record, _ in answers]
         rows["received_ms"] = rows["decision"]["scored_at"] - rows["decision"]["latency_ms"]
-        users = np.array([hash64(decision.user_id) for decision in decisions], np.uint64)
-        second = np.array([decision.id_reused for decision in decisions])
-        keys = _keys(users, rows["decision"]["transaction"], rows["content"], second)
+        ids = np.zeros(len(decisions), [("user", "u8"), ("transaction", "u8")])
+        ids["user"] = [hash64(decision.user_id) for decision in decisions]
+        ids["transaction"] = rows["decision"]["transaction"]
+        keys = [
+            key + rows["content"][i].tobytes() if decisions[i].id_reused else key for i, key in enumerate(keys_of(ids))
+        ]
         batch, known, count = WriteBatch(raw_mode=True), set[bytes](), 0
         for i, (key, before) in enumerate(zip(keys, store.get(keys), strict=True)):
             stands = before is not None and self._is_near(before, rows[i])
@@ -256,17 +267,10 @@ async def _since(consumer: AIOKafkaConsumer, part: TopicPartition, since_ms: int
         yield [r async for r in read(consumer, part, range(start, min(start + _CHUNK, offsets.stop)))]
 
 
-def _keys(
-    user: NDArray[np.uint64],
-    transaction: NDArray[np.uint64],
-    content: NDArray[np.uint64],
-    second: NDArray[np.bool_] | None = None,
-) -> list[bytes]:
-    """Keys [N]; `second` [N]: those of payments under an id that was used before."""
-    columns = np.stack([user, transaction, content], axis=1).tobytes()
-    if second is None or not second.any():
-        return [columns[i : i + 16] for i in range(0, len(columns), 24)]
-    return [columns[i : i + (24 if own else 16)] for i, own in zip(range(0, len(columns), 24), second, strict=True)]
+def keys_of(rows: NDArray[np.void]) -> list[bytes]:
+    """Keys [N] of rows with the columns `user` and `transaction`, without the content that a second payment's has."""
+    pairs = np.stack([rows["user"], rows["transaction"]], axis=1).tobytes()
+    return [pairs[i : i + 16] for i in range(0, len(pairs), 16)]
 
 
 def _source_of(record: KafkaRecord) -> int:

@@ -26,7 +26,7 @@ from panther_core.serving_model import ServingModel
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.ops import metrics
 from stream.ops.flood import DeadLetterNotice
-from stream.worker.decided import DecidedStore, HeldAnswer
+from stream.worker.decided import DecidedStore, HeldAnswer, keys_of
 from stream.worker.intake import DeadLetter, Intake, Placement, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
@@ -97,7 +97,7 @@ class Processor:
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._store.read(keys, partitions, model.codec)
-        out = _Decisions(intake)
+        out = _Decisions(intake, keys_of(intake.events))
         await self._decide(out, states, rows, model, generation, durable, decided)
         # Step 3: wait until decisions, alerts and dead letters are durable.
         with metrics.timed("publish"):
@@ -131,7 +131,8 @@ class Processor:
         if generation != self._app.consumer_generation_id:
             return
         intake = out.intake
-        out.held = self._decided.find(intake.events, intake.received_ms, [r.partition for r in intake.records])
+        partitions = [record.partition for record in intake.records]
+        out.held = self._decided.find(intake.events, intake.received_ms, partitions, out.keys)
         if out.held:
             await self._models.preload(int(held.row["model_version"]) for held, _ in out.held.values())
         for i, (held, _) in out.held.items():
@@ -243,6 +244,7 @@ class _Decisions:
     """The decisions of one micro-batch: what was known before, and what is to be held afterwards."""
 
     intake: Intake
+    keys: list[bytes]  # of the events among held decisions
     held: dict[int, HeldAnswer] = field(default_factory=dict)
     at: list[int] = field(default_factory=list)  # events with a new decision
     rows: list[NDArray[np.void]] = field(default_factory=list)  # the decisions, DECISION
@@ -258,7 +260,8 @@ class _Decisions:
         if self.at:
             partitions = [self.intake.records[i].partition for i in self.at]
             rows = self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows)
-            store.put(self.intake.events, self.intake.received_ms, np.array(self.at), rows, partitions, self.alerts)
+            intake = self.intake
+            store.put(intake.events, intake.received_ms, self.keys, np.array(self.at), rows, partitions, self.alerts)
 
 
 def _count(decisions: list[Decision], repeated: bool) -> None:

@@ -21,7 +21,7 @@ from panther_core.data.schema import hash64
 from panther_core.data.table import EVENT
 from panther_core.kafka.answers import headers_of
 from stream.worker import decided as module
-from stream.worker.decided import DecidedStore
+from stream.worker.decided import DecidedStore, keys_of
 
 NOW_MS = time.time_ns() // 1_000_000
 
@@ -35,7 +35,7 @@ def event(transaction: str, content: int, offset: int, user: str = "u") -> NDArr
 
 def ask(store: DecidedStore, wanted: NDArray[np.void], received_ms: int) -> tuple[float, int, bool, bytes] | None:
     """Score, source offset, whether it is the same payment, and the alert of what is held."""
-    found = store.find(wanted, np.array([received_ms]), [0]).get(0)
+    found = store.find(wanted, np.array([received_ms]), [0], keys_of(wanted)).get(0)
     if found is None:
         return None
     return float(found.decision.row["score"]), found.decision.offset, found.decision.same, found.alert
@@ -44,7 +44,7 @@ def ask(store: DecidedStore, wanted: NDArray[np.void], received_ms: int) -> tupl
 def hold(store: DecidedStore, made: NDArray[np.void], score: float, alert: bytes = b"", reused: bool = False) -> None:
     row = np.zeros(1, DECISION)
     row["score"], row["scored_at"], row["flags"] = score, NOW_MS, REUSED * reused
-    store.put(made, np.array([NOW_MS]), np.arange(1), row, [0], [alert])
+    store.put(made, np.array([NOW_MS]), keys_of(made), np.arange(1), row, [0], [alert])
 
 
 def opened(store: DecidedStore, folder: Path) -> DecidedStore:
