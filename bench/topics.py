@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from infra.create_topics import create_topics
+from infra.create_topics import admin_of, create_topics
 from infra.local.errors import StackError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS, Topic, all_topics
@@ -24,17 +23,6 @@ from panther_core.kafka.reading import held, make_reader, partitions_of, read
 _GONE_S = 30.0  # until a deleted topic may be made again
 _POLL_S = 0.2
 _COUNTED = 200  # offsets of a partition: a longer rest is not read to tell records from markers
-
-
-@asynccontextmanager
-async def admin_of(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client."""
-    admin = AIOKafkaAdminClient(**kafka.client_options())
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
 
 
 async def make_anew(kafka: KafkaSettings, settings: PantherSettings, topic: str = TRANSACTIONS) -> None:

@@ -30,7 +30,7 @@ async def create_topics(kafka: KafkaSettings, settings: PantherSettings) -> dict
     Raises TopicMismatch when a topic exists with another partition count.
     """
     wanted = all_topics(settings)
-    async with _admin(kafka) as admin:
+    async with admin_of(kafka) as admin:
         reply = await admin.create_topics(
             [
                 NewTopic(t.name, settings.partitions if t.by_user else 1, settings.replication, topic_configs=t.config)
@@ -56,7 +56,7 @@ async def create_topics(kafka: KafkaSettings, settings: PantherSettings) -> dict
 async def check_topics(kafka: KafkaSettings, settings: PantherSettings) -> Checked:
     """Compare the topics that stand with those that are wanted; changes nothing."""
     wanted = all_topics(settings)
-    async with _admin(kafka) as admin:
+    async with admin_of(kafka) as admin:
         counts = await partition_counts(admin, [t.name for t in wanted])
         there = [t for t in wanted if isinstance(counts[t.name], int)]
         found = await _settings_of(admin, there)
@@ -88,7 +88,8 @@ async def _settings_of(admin: AIOKafkaAdminClient, topics: list[Topic]) -> dict[
 
 
 @asynccontextmanager
-async def _admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_of(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client."""
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:

@@ -21,8 +21,9 @@ from bench.chaos.evidence import Place
 from bench.chaos.inputs import InputLog
 from bench.chaos.proxy import Proxy
 from bench.chaos.traffic import Flow
-from bench.topics import admin_of, unread
+from bench.topics import unread
 from bench.waits import Stuck, within
+from infra.create_topics import admin_of
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK, pick_free
 from infra.local.process import ManagedProcess
