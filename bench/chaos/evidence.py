@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rocksdict import AccessType, Options, Rdict
@@ -67,17 +67,18 @@ async def read_evidence(
     async def own(topic: str) -> Records:
         return [r for r in await read_topic(kafka, topic) if (r.topic, r.partition, r.offset) not in forged]
 
-    return ChaosEvidence(
-        inputs=inputs.records,
+    evidence = ChaosEvidence(
+        inputs=[],
         decisions=await own(SCORES),
         alerts=await own(ALERTS),
         dead=await own(DEAD_LETTERS),
         changelog=await own(changelog_of(app_id)),
         stores=stores,
-        trimmed=inputs.trimmed,
         counted_trimmed=inputs.counted_trimmed,
         cuts=tuple(inputs.cuts),
     )
+    inputs.note_answered({evidence.position(record) for record in (*evidence.decisions, *evidence.dead)})
+    return replace(evidence, inputs=inputs.records, trimmed=inputs.trimmed)
 
 
 def read_store(path: Path) -> dict[bytes, bytes]:

@@ -6,7 +6,7 @@ again; in the notes each such beginning adds EPOCH to them, so that a position n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from bench.topics import held_now
@@ -53,6 +53,10 @@ class InputLog:
         gone = {(p, offset + shift) for p, offsets in unread.items() for offset in offsets} & self._records.keys()
         self._trimmed |= gone
         return len(gone)
+
+    def note_answered(self, places: Set[Position]) -> None:
+        """Of the records that were deleted uncommitted, these had been read: a worker that was killed answered them."""
+        self._trimmed -= places
 
     async def begin_anew(self) -> None:
         """`transactions` has been made anew: what is published from now on answers the new topic's records."""

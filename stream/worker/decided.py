@@ -154,8 +154,8 @@ class DecidedStore:
     async def open(self, partition: int, first_ms: int, source_end: int) -> int:
         """Open a partition's store, and read what it lacks; returns how many decisions were read.
 
-        `first_ms`: time of the first transaction that is to be decided. `source_end`: where `transactions` ends; a
-        record that answers a later offset is forged, or left over from a topic that was longer.
+        `first_ms`: time of the first transaction that is to be decided. `source_end`: `at_source` of the end of
+        `transactions`; a record that answers a transaction beyond it is forged.
         """
         if partition not in self._stores:  # one that stays through a rebalance is open
             self._stores[partition] = await asyncio.to_thread(self._opened, partition)
@@ -216,8 +216,7 @@ class DecidedStore:
     ) -> Iterator[tuple[KafkaRecord, T]]:
         """Records with which this application answered transactions of the partition; what others wrote is ignored."""
         for record in records:
-            source = position_of(record)
-            if app_of(record) != self._app_id or source[0] != partition or not source[1] < end:
+            if app_of(record) != self._app_id or position_of(record)[0] != partition or _source_of(record) >= end:
                 continue
             value = read(record.value)
             if isinstance(value, Unreadable):

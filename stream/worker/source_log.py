@@ -194,7 +194,7 @@ class SourceLog:
         now_ms = time.time_ns() // 1_000_000
         record = await _record_at(consumer, part, first) if first < offsets.stop else None
         first_ms = now_ms if record is None else record_time_ms(record.timestamp, now_ms)
-        return await self._decided.open(partition, first_ms, offsets.stop)
+        return await self._decided.open(partition, first_ms, at_source(epoch, offsets.stop))
 
     async def _marked(self, partition: int) -> tuple[int, bytes]:
         """Newest applied `at_source`, -1 for none, and the hash of that record's value, empty where it is not known."""

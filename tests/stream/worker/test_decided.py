@@ -20,6 +20,7 @@ from panther_core.data.decision import DECISION, REUSED, Decision, ModelRef
 from panther_core.data.schema import hash64
 from panther_core.data.table import EVENT
 from panther_core.kafka.answers import headers_of
+from panther_core.state.record import at_source
 from stream.worker import decided as module
 from stream.worker.decided import DecidedStore, keys_of
 
@@ -125,5 +126,10 @@ def test_what_a_store_lacks_is_read_back_and_what_is_not_the_applications_is_ign
         store.close()
         assert await store.open(0, NOW_MS, source_end=100) == 0, "all of it is there"
         store.close()
+        elsewhere = DecidedStore(settings, "own", str(tmp_path / "other"), recall_hours=6)
+        assert await elsewhere.open(0, NOW_MS, source_end=at_source(1, 2)) == 10, (
+            "a log that was longer, before this one"
+        )
+        elsewhere.close()
 
     asyncio.run(go())
