@@ -100,6 +100,7 @@ def make_app(
         broker_session_timeout=session_s,
         broker_heartbeat_interval=HEARTBEAT_S,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=10_000,  # a topic that was deleted and made anew is seen again after so long
         worker_redirect_stdouts=False,
         # 0 unless set, where Faust's default is 1: a standby applies every state record one by one, which takes a share
         # of the worker's time, and without a standby a bulk restore takes seconds
