@@ -102,8 +102,7 @@ class DecidedStore:
 
     def _counts(self, row: np.void, event: np.void, received_ms: np.int64) -> bool:
         """Whether a held decision is within the horizon of an event, or is of this very record."""
-        near = abs(int(received_ms) - int(row["received_ms"])) <= self._recall_ms
-        return near or bool(row["offset"] == event["offset"])
+        return self._is_near(row, received_ms) or bool(row["offset"] == event["offset"])
 
     def put(
         self,
@@ -242,7 +241,7 @@ class DecidedStore:
         ]
         batch, known, count = WriteBatch(raw_mode=True), set[bytes](), 0
         for i, (key, before) in enumerate(zip(keys, store.get(keys), strict=True)):
-            stands = before is not None and self._is_near(before, rows[i])
+            stands = before is not None and self._is_near(np.frombuffer(before, HELD, 1)[0], rows["received_ms"][i])
             if not stands and key not in known:
                 known.add(key)
                 batch.put(key, rows[i].tobytes() + alerts.get(int(rows["offset"][i]), b""))
@@ -251,8 +250,8 @@ class DecidedStore:
         store.write(batch)
         return count
 
-    def _is_near(self, before: bytes, row: np.void) -> bool:
-        received_ms = np.frombuffer(before, HELD, 1)[0]["received_ms"]
+    def _is_near(self, row: np.void, received_ms: np.int64) -> bool:
+        """Whether a held decision is within the horizon of a time."""
         return abs(int(received_ms) - int(row["received_ms"])) <= self._recall_ms
 
 

@@ -88,7 +88,7 @@ def read_batch(
             time_ms = event_time_ms(transaction.event_time, min(received_ms, now_ms))
             if record.key != transaction.user_id.encode():
                 raise InvalidEvent("wrong_key", _wrong_key(record.key, transaction.user_id))
-            if checked and record.partition != (right := _right_partition(record.key, partitions, partitioner)):
+            if checked and record.partition != (right := partition_of(record.key, partitions, partitioner)):
                 raise InvalidEvent(
                     "wrong_partition",
                     f"expected partition {right} of {partitions} ({partitioner} of the key), got {record.partition}: "
@@ -104,11 +104,6 @@ def read_batch(
         received.append(received_ms)
     events = _events(kept, transactions, times, schema, risk)
     return Intake(kept, transactions, events, np.array(received, np.int64), dead)
-
-
-@lru_cache(1 << 17)  # users come again; the hash of a key costs more than all other checks of a record
-def _right_partition(key: bytes, partitions: int, partitioner: Partitioner) -> int:
-    return partition_of(key, partitions, partitioner)
 
 
 def _wrong_key(key: bytes | None, user: str) -> str:

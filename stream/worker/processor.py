@@ -78,9 +78,9 @@ class Processor:
     async def process(self, events: list[Any], decided: Callable[[], None], refused: Sequence[Any] = ()) -> StoredBatch:
         """Decide one micro-batch and store the states; if its partitions were lost meanwhile, nothing is stored.
 
-        `refused`: events of overloading users, which become dead letters (stream.worker.pipeline).
-        `decided` is called once all decisions are published but those of alerts, which wait for their reasons.
-        Batches without a user in common may be under way at the same time.
+        `refused`: events of overloading users, which become dead letters (stream.worker.pipeline). `decided` is called
+        once all decisions are published but those of alerts, which wait for their reasons. Batches without a user in
+        common may be under way at the same time.
         """
         generation = self._app.consumer_generation_id
         model = await self._models.current()
@@ -126,7 +126,7 @@ class Processor:
         """Publish what the engine decides, and stop as soon as the partitions may belong to another worker.
 
         That worker decides the rest, perhaps otherwise, and reads back what was published here
-        (stream.worker.published).
+        (stream.worker.decided).
         """
         if generation != self._app.consumer_generation_id:
             return
