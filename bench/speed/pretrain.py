@@ -107,6 +107,7 @@ def _plain_step(plain: PlainTransformer, model: PantherModel, config: TrainConfi
     optimiser = torch.optim.AdamW(plain.parameters(), lr=config.learning_rate)
 
     def step(codes_BT: Tensor) -> int:
+        codes_BT = codes_BT.to(model.device)
         tokens_BT = model.panther.tokeniser(attributes(codes_BT))
         there = (codes_BT[:, 1:] != 0).flatten()
         logits = plain(tokens_BT[:, :-1]).flatten(0, 1)[there]

@@ -4,7 +4,7 @@ of panther_core.model.kernels.plain, with the slabs read in place.
 One program a row and head reads the row's keys and values once, a block of positions at a time, under a running
 softmax in float32. This module is imported when a model is loaded on a GPU, so a machine without one does not need the
 package `triton` (torch for Linux brings it). With TRITON_INTERPRET=1 set before the import the kernels run on CPU
-tensors, slowly; tests do this where there is no GPU. Block sizes are not tuned: no GPU has run the kernels yet. The
+tensors, slowly; tests do this where there is no GPU. Block sizes are not tuned. The
 kernels' arguments have no types, because Triton's compiler takes a name such as `Any` for a global variable and
 refuses it.
 
