@@ -25,7 +25,7 @@ def explain(
     format: Format = "fdh",
     model: Annotated[int, typer.Option(help="Model version, out of PANTHER_MODELS_DIR.")] = 1,
     live: Annotated[bool, typer.Option("--live", help="From the running system's state instead; only reads.")] = False,
-    events: Annotated[int, typer.Option(help="Events shown; the live state holds 8.", min=1)] = 8,
+    events: Annotated[int, typer.Option(help="Events shown.", min=1)] = 8,
     html: Annotated[Path | None, typer.Option(help="Also draw a page into this file.")] = None,
     as_json: Json = False,
 ) -> None:

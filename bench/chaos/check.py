@@ -30,7 +30,7 @@ from stream.tools.ledger import SCORE_TOLERANCE
 from stream.worker.intake import Intake, read_batch
 
 #: Fields of a state that depend on whether the model answered; all other fields must equal the offline run's.
-_OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected", "decisions", "n_decisions")
+_OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected")
 _CACHED_TOLERANCE = 1e-4
 _EXAMPLES = 5
 

@@ -40,7 +40,12 @@ from panther_core.state.transition import hash_codes
 from panther_core.state.window import RECENT, window_length, window_start
 
 BATCHES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-KINDS: tuple[tuple[Precision, bool], ...] = (("float32", False), ("float32", True), ("bfloat16", False), ("bfloat16", True))
+KINDS: tuple[tuple[Precision, bool], ...] = (
+    ("float32", False),
+    ("float32", True),
+    ("bfloat16", False),
+    ("bfloat16", True),
+)
 _LENGTH, _SEED, _UNCOUNTED = 256, 0, 8
 _EVENTS = 1 << 19  # of all users of a case: making windows for a batch of 8,192 takes longer than encoding them
 

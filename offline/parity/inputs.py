@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from offline.parity.compare import Mismatch
 from offline.parity.decided import ReplayedLog
 from offline.parity.log import StreamLog
-from panther_core.data.schema import CODE, hash64
+from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable
 from panther_core.serving_model import ServingModel
 from panther_core.state.features import NAMES, context_features
@@ -67,11 +67,10 @@ def first_cause(
     after = next((s for s, offset in pairs if offset == mismatch.place[1] >= 0), None)
     before = next((s for s, offset in reversed(pairs) if s["n"] == known and offset < mismatch.place[1]), None)
     note = "" if after is not None else "the changelog no longer holds the state after this event"
-    stored = _stored_version(mismatch, after)
-    if stored is not None and stored != mismatch.version:
-        return Cause(
-            "model version", "kept in the state", stored, mismatch.version, "the published record names another"
-        )
+    if mismatch.field == "model version":
+        return Cause("model version", "named by the decision", mismatch.online, mismatch.replayed, note)
+    if other := _other_version(mismatch, decided, tolerance):
+        return other
     if mismatch.field == "history_len":
         return Cause("state", "n", mismatch.online, mismatch.replayed, note)
     if after is not None:
@@ -91,27 +90,18 @@ def first_cause(
             for name in _STATE:
                 if before[name].tobytes() != replayed.before[name].tobytes():
                     return Cause("state", name, before[name].tolist(), replayed.before[name].tolist())
-    return _version(mismatch, decided, tolerance, note)
+    return Cause("output", mismatch.field, mismatch.online, mismatch.replayed, note)
 
 
-def _stored_version(mismatch: Mismatch, after: np.void | None) -> int | None:
-    """The version that the stored decision came from, None where the state no longer holds that decision."""
-    if after is None:
-        return None
-    held = after["decisions"]["transaction"] == np.uint64(hash64(mismatch.transaction_id))
-    return int(after["decisions"]["model_version"][held][0]) if held.any() else None
-
-
-def _version(mismatch: Mismatch, decided: ReplayedLog, tolerance: float, note: str) -> Cause:
-    if mismatch.field == "model version":
-        return Cause("model version", "named by the decision", mismatch.online, mismatch.replayed, note)
+def _other_version(mismatch: Mismatch, decided: ReplayedLog, tolerance: float) -> Cause | None:
+    """The version whose score or threshold was published, where it is another one than the decision names."""
     named = int(decided.version[mismatch.row])
     if mismatch.field in ("score", "threshold"):
         for version, made in decided.by_version.items():
             if version != named and abs(made[mismatch.field][mismatch.row] - mismatch.online) <= tolerance:
                 text = f"the {mismatch.field} is that of another version than the decision names"
                 return Cause("model version", f"whose {mismatch.field} it is", version, named, text)
-    return Cause("output", mismatch.field, mismatch.online, mismatch.replayed, note)
+    return None
 
 
 def replayed_inputs(log: StreamLog, decided: ReplayedLog, serving: ServingModel, row: int) -> EventInputs:

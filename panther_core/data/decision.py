@@ -1,4 +1,4 @@
-"""A decision and its fields, defined once: the record on the topics, and the row of fixed size in the user's state.
+"""A decision and its fields, defined once: the record on the topics, and the row of fixed size that a worker holds.
 
 `FIELDS` says of each field of a `Decision` where it lies in a row (DECISION) and of which type it is there and in a
 replay's Parquet file. All translations follow from that table (panther_core.decide.records, offline.replay.columns).

@@ -35,7 +35,7 @@ from panther_core.decide.scoring import (
     ScoreResponse,
 )
 from panther_core.state.features import context_features
-from panther_core.state.record import DECISIONS, put_rows, take_rows
+from panther_core.state.record import put_rows, take_rows
 from panther_core.state.transition import (
     Events,
     States,
@@ -215,7 +215,6 @@ def _decide_rounds(
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
         yield _decided(wave, decision, alerts, clock, received_ms, given)
-    _remember(part, rounds, decision)
     _encoded(part, (yield encode), model.version)
     put_rows(states, users, part)
     return wave, decision
@@ -228,16 +227,6 @@ def _joined(rounds: list[_Round]) -> _Round:
     return _Round(**parts | {n: np.concatenate(p) for n, p in parts.items() if n != "request"} | {
         "request": concatenated(parts["request"])
     })  # fmt: skip
-
-
-def _remember(states: States, rounds: list[_Round], decision: NDArray[np.void]) -> None:
-    """Keep the decisions with their users' last ones, in place."""
-    done = 0
-    for one in rounds:
-        count = states["n_decisions"][one.at]
-        states["decisions"][one.at, count % DECISIONS] = decision[done : done + len(one.wave)]
-        states["n_decisions"][one.at] = count + 1
-        done += len(one.wave)
 
 
 def _decided(

@@ -45,8 +45,20 @@ _DECISION_1 = np.dtype(
 )
 
 
+_DECISION_2 = np.dtype([*_DECISION_1.descr, ("prototype", "<u2", 3), ("similarity", "<f4", 3)])
+
+
 def layout_1(length: int, cached: int) -> np.dtype[np.void]:
-    """Before the behaviour patterns of an alert were kept with its decision."""
+    """With the user's last eight decisions."""
+    return _layout_with(_DECISION_1, length, cached)
+
+
+def layout_2(length: int, cached: int) -> np.dtype[np.void]:
+    """With the behaviour patterns of alerts among those decisions."""
+    return _layout_with(_DECISION_2, length, cached)
+
+
+def _layout_with(decision: np.dtype[np.void], length: int, cached: int) -> np.dtype[np.void]:
     return np.dtype(
         [
             ("version", "<u2"),
@@ -70,21 +82,20 @@ def layout_1(length: int, cached: int) -> np.dtype[np.void]:
             ("cached", "<f4", cached),
             ("expected", _CODE_1, 3),
             ("n_decisions", "<i8"),
-            ("decisions", _DECISION_1, 8),
+            ("decisions", decision, 8),
         ]
     )
 
 
-OLDER: dict[int, Layout] = {1: layout_1}
+OLDER: dict[int, Layout] = {1: layout_1, 2: layout_2}
 
 
 def migrate(old: NDArray[np.void], fresh: NDArray[np.void]) -> NDArray[np.void]:
-    """`old` states of layout 1 as current ones, in `fresh` (states of new users, as many), field by field.
+    """`old` states of layout 1 or 2 as current ones, in `fresh` (states of new users, as many), field by field.
 
-    What layout 1 does not know stays as in a fresh state: no pattern near any alert.
+    The decisions are left out: workers hold those of the last hours in a store of their own (stream.worker.decided),
+    which is read from `fraud.scores`.
     """
-    for name in set(old.dtype.names or ()) - {"version", "decisions"}:
+    for name in set(fresh.dtype.names or ()) - {"version"}:
         fresh[name] = old[name]
-    for name in _DECISION_1.names or ():
-        fresh["decisions"][name] = old["decisions"][name]
     return fresh

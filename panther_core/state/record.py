@@ -1,7 +1,7 @@
 """A user's state: one record of fixed size, so that a batch of states read from RocksDB is one array.
 
-Layout (little endian, packed; offsets by `state_dtype(...).fields`). L, K and the decision count are part of the
-layout; the header names layout version and schema fingerprint, so that foreign bytes are refused, never misread.
+Layout (little endian, packed; offsets by `state_dtype(...).fields`). L and K are part of the layout; the
+header names layout version and schema fingerprint, so that foreign bytes are refused, never misread.
 States of an older layout (panther_core.state.layouts) are migrated when they are read, and written in this one.
 
     version        u2      LAYOUT_VERSION
@@ -22,7 +22,6 @@ States of an older layout (panther_core.state.layouts) are migrated when they ar
     ring           CODE[L] the last L events; event i stands at i mod L
     cached         f4[K]   model outputs after the last event (opaque here: panther_core.model names the parts)
     expected       CODE[3] the behaviours the model held likeliest after the last event
-    decisions      [8]     the last decisions (DECISION), ring by their own counter `n_decisions`
 """
 
 from __future__ import annotations
@@ -35,15 +34,14 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.data.decision import DECISION, EXPECTED
+from panther_core.data.decision import EXPECTED
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state.layouts import OLDER, migrate
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 #: key of a partition's mark among its users' states, in the store and on the changelog; no id has a control character
 MARK = b"\0source"
 MERCHANTS = 16
-DECISIONS = 8
 HALF_LIVES_MS = np.array([HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
 
 _OFFSET_BITS = 48
@@ -75,8 +73,6 @@ def state_dtype(length: int, cached: int) -> np.dtype[np.void]:
             ("ring", CODE, length),
             ("cached", "<f4", cached),
             ("expected", CODE, EXPECTED),
-            ("n_decisions", "<i8"),
-            ("decisions", DECISION, DECISIONS),
         ]
     )
 

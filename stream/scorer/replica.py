@@ -36,6 +36,7 @@ _EVERY_S = 0.5
 _PROBE_S = 1.3  # Triton reports a dead stub after 1.0 s; with _EVERY_S a failure is detected within 2 s
 _AT_ONCE_S = 0.3  # an answer this soon after the canary was sent may be from before the server hung
 DIAGNOSE_S = 10.0  # limit of a probe after a failure: a dead stub takes 1 s for each request that is queued before it
+_STOOD_S = 0.3  # a limit of time that is noticed so late was not noticed by a process that ran
 _FORGET_S = 10.0  # a failing lane that has no calls for so long is dropped: its version was taken out of service
 _JITTER_S = 0.3  # several workers see the same dead stub, and should not reload it at the same moment
 _DRAIN_S = 10.0  # longest wait for the calls under way before a model is reloaded
@@ -145,7 +146,7 @@ class Replica:
                 if lane.ok and silent and (lane.watch is None or lane.watch.done()):
                     lane.watch = asyncio.create_task(self._probe_until_well(lane))
             looked_s = time.monotonic()
-            problem = await self.control.canary(DIAGNOSE_S if ailing else _PROBE_S)
+            problem = await self._canary(DIAGNOSE_S if ailing else _PROBE_S)
             self._echoed |= problem is None
             not_loaded = problem is not None and _is_not_loaded(problem)
             if problem and (_is_dead_stub(problem) or (not_loaded and self._echoed)):
@@ -167,6 +168,15 @@ class Replica:
                         self.suspect(lane)
                 self._show()
             await asyncio.sleep(_EVERY_S)
+
+    async def _canary(self, within_s: float) -> str | None:
+        """As the control's canary, asked again where the time ran out while this process or the machine stood still:
+        the server has had no time to answer either."""
+        while True:
+            sent_s = time.monotonic()
+            problem = await self.control.canary(within_s)
+            if problem is None or time.monotonic() - sent_s < within_s + _STOOD_S:
+                return problem
 
     async def _probe_until_well(self, lane: Lane, problem: str | None = None) -> None:
         if problem is None or not _is_dead_stub(problem):

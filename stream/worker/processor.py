@@ -63,7 +63,7 @@ class Processor:
     ) -> None:
         """`producer` sends everything but states.
 
-        A producer has one request at a time under way to a broker. States are ten times as large as decisions, so
+        A producer has one request at a time under way to a broker. States are several times as large as decisions, so
         decisions would wait for the states of the batch before them: the store has a producer of its own.
         """
         self._app, self._decided, self._source, self._placement = app, decided, source, placement

@@ -6,7 +6,7 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,3 +133,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         system.seed(history, model)
         system.start_worker()
         yield Stage(system, history, live)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure come the workers' warnings: the machine that saw it may be gone by the time somebody looks."""
+    report = yield
+    stage = getattr(item, "funcargs", {}).get("stage")
+    if report.failed and isinstance(stage, Stage):
+        for path in sorted((stage.system.folder / "logs").glob("*.log*")):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if '"level": "info"' not in line]
+            report.sections.append((f"{path.name} without INFO", "\n".join(lines[-60:])))
+    return report

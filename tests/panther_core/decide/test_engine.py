@@ -12,7 +12,6 @@ from panther_core.decide.decisions import LiveModel
 from panther_core.decide.known import HeldDecision
 from panther_core.decide.scoring import EncodeRequest, ExplainRequest, ScoreRequest, ScoreResponse
 from panther_core.state.history import prepare
-from panther_core.state.record import DECISIONS
 from panther_core.state.transition import context, hash_codes
 from panther_core.state.waves import waves
 from tests.panther_core.conftest import LENGTH, MODEL, Stream, score
@@ -79,7 +78,7 @@ def test_a_redelivery_is_not_given_the_later_decision_of_its_transaction(
     table: TransactionTable, schema: AttributeSchema, stream: Stream
 ) -> None:
     """A transaction that comes again after more events than are held is decided anew, as another one."""
-    events = table.events(schema, None)[: DECISIONS + 2].copy()
+    events = table.events(schema, None)[:10].copy()
     events["user"] = events["user"][0]
     stream.feed(events)
     first = stream.decisions.pop(int(events["transaction"][0]))

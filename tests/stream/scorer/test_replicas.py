@@ -155,6 +155,33 @@ def test_it_says_what_keeps_all_from_answering_and_begins_to_watch_by_itself(fak
     run_faked(looks)
 
 
+def test_a_machine_that_stood_still_is_not_taken_for_a_server_that_does_not_answer(
+    fakes: type[Fake], caplog: pytest.LogCaptureFixture
+) -> None:
+    stood = []
+
+    class Frozen(FakeControl):
+        async def canary(self, within_s: float) -> str | None:
+            if stood:
+                return None
+            stood.append(within_s)
+            time.sleep(within_s + 0.5)  # noqa: ASYNC251 - nothing runs meanwhile
+            return "deadline exceeded"
+
+    async def looks() -> None:
+        scorer = ReplicaScorer("a:1", 0.3, 0.6, client=Fake, control=Frozen)  # type: ignore[arg-type]
+        try:
+            await scorer.ask(windows(3), 1)
+            await asyncio.sleep(0.1)
+            await scorer.ask(windows(3), 1)
+        finally:
+            await scorer.close()
+
+    asyncio.run(looks())
+    assert stood
+    assert "is down" not in caplog.text
+
+
 @pytest.mark.parametrize("how", ["down", "hung"])
 def test_rows_of_a_failed_replica_are_answered_by_another(fakes: type[Fake], how: str) -> None:
     getattr(fakes, how).add("b:1")
