@@ -29,10 +29,11 @@ from stream.tools.ledger import Ledger, LedgerReader
 #: (what is hot, its transactions a second)
 ROWS: tuple[tuple[str, float], ...] = (
     *(("user", tps) for tps in (0, 50, 300, 1000)),
+    ("nobody", 1000),  # as many more, of all users and merchants: what the load alone costs
     ("merchant", 1000),
     ("garbage", 1000),
 )
-_WARM_S = 10.0  # of others alone before the first row
+_WARM_S = 30.0  # of others alone before the first row
 _SETTLE_S = 3.0  # the start of each row, not counted
 _REST_S = 60.0  # after a row until the hot key's own backlog is decided, at most
 _OTHERS_TPS = 500.0
@@ -73,7 +74,7 @@ async def _row(
 
 
 def hot_of(table: TransactionTable, what: str) -> TransactionTable:
-    """The transactions of one user or one merchant; garbage stays as it is, its sender spoils it."""
+    """The transactions of one user or one merchant; others stay as they are, and the sender of garbage spoils them."""
     one = Words(np.zeros(len(table), np.int32), (f"hot-{what}",))
     if what == "user":
         return replace(table, user=one, profile={})
