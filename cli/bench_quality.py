@@ -158,6 +158,26 @@ def fdh(
 
 
 @app.command()
+def presets(
+    data: Annotated[Path, typer.Option(help="Folder with the folders sparkov, fdh and tabformer.")],
+    sets: Annotated[str, typer.Option(help="Names with commas; all if not given.")] = "",
+    seeds: Seeds = "0,1,2",
+    preset: Annotated[str, typer.Option(help="Of `panther models train`.")] = "default",
+    out: Annotated[
+        Path, typer.Option(help="Folder of finished runs; found there, not run again.", file_okay=False)
+    ] = Path("build/presets"),
+    as_json: Json = False,
+) -> None:
+    """What a training serves on logs of many kinds, beside gradient boosting and the rules on the same rows."""
+    from bench.fraud.presets import run_presets
+
+    out.mkdir(parents=True, exist_ok=True)
+    result = run_presets(data, words(sets), numbers(seeds), out, preset)
+    emit(result, as_json)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+@app.command()
 def fraud(
     data: Annotated[Path, typer.Option(help="File or folder of labelled transactions.")],
     format: Format = "sparkov",

@@ -122,18 +122,24 @@ def promote(
     new_states: Annotated[
         bool, typer.Option("--new-states", help="It may have another schema: workers begin under another app id.")
     ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even if its training says that it should not go live.")
+    ] = False,
     patience_s: Patience = 15,
     as_json: Json = False,
 ) -> None:
     """Make a loaded version the live one; exit code 0 only if every running worker has taken it.
 
-    Users move to it at their next event.
+    Users move to it at their next event. A version that its own training found no good is refused.
     """
     from panther_core.artifact import load_manifest
+    from trainer.report.verdict import refuse
     from trainer.rollout.deploy import check_serves
     from trainer.rollout.go_live import promote as announce
 
     manifest, settings, folder = load_manifest(artifact), PantherSettings(), str(artifact.resolve())
+    if not anyway:
+        refuse(manifest)
     check_serves(settings.triton_url, manifest)
     taken = announce(answering_kafka(), settings, manifest, folder, new_states=new_states, patience_s=patience_s)
     taken.explain()

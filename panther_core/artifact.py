@@ -4,6 +4,8 @@ manifest.json              everything about the version, and the sha256 of each 
 schema.json                AttributeSchema
 vocabulary.json            Vocabulary
 model.safetensors          encoder and fraud head (panther_core.model)
+blend.json                 heads that are served beside the fraud head, and their weights (panther_core.model.blend)
+boosting*.txt              gradient boosting of the blend, in LightGBM's text format
 rules.safetensors          RuleModel
 merchant_risk.safetensors  MerchantRisk
 pretrain.csv               losses and validation figures by epoch
@@ -49,7 +51,11 @@ RUN_REPORT, PAGE = "report.json", "report.html"
 _SCHEMA, _VOCABULARY = "schema.json", "vocabulary.json"
 _RULES, _RISK = "rules.safetensors", "merchant_risk.safetensors"
 NEEDED = (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)
-KNOWN = frozenset((*NEEDED, TOKENIZER, REPORT, CURVE, RUN_REPORT))
+BLEND = "blend.json"
+#: of the blend's boosted heads, by name
+BOOSTED = {"boosting": "boosting.txt", "boosting+panther": "boosting_panther.txt"}
+_OPTIONAL = (BLEND, *BOOSTED.values(), TOKENIZER, REPORT, CURVE, RUN_REPORT)
+KNOWN = frozenset((*NEEDED, *_OPTIONAL))
 _LARGEST = 4 << 30  # bytes of a file; the widest model that ModelConfig allows has 1.6 GB of weights
 _BLOCK = 1 << 20
 _LARGEST_READ = 256 << 20  # bytes of a file that is read whole
@@ -122,7 +128,7 @@ def save(
         save_file({"mean": rules.mean, "std": rules.std, "weight": rules.weight, "bias": bias}, part)
     with written_whole(folder / _RISK) as part:
         save_file({"merchant": risk.merchant, "levels": risk.levels, "rate": risk.rate}, part)
-    names = [*NEEDED, *(name for name in (TOKENIZER, REPORT, CURVE, RUN_REPORT) if (folder / name).exists())]
+    names = [*NEEDED, *(name for name in _OPTIONAL if (folder / name).exists())]
     files = {name: sha256(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     _write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
@@ -184,6 +190,19 @@ def load_rules(folder: Path) -> RuleModel:
     if not all(np.isfinite(tensor).all() for tensor in found.values()) or not (found["std"] > 0).all():
         raise _refused("finite numbers, and deviations above 0, got others", path)
     return RuleModel(found["mean"], found["std"], found["weight"], float(found["bias"][0]))
+
+
+def read_json(folder: Path, name: str, kind: type[T]) -> T:
+    """A JSON file of the artifact as a `kind`. Raises ArtifactError."""
+    return _json(folder / name, kind)
+
+
+def read_text(folder: Path, name: str) -> str:
+    """A text file of the artifact. Raises ArtifactError."""
+    try:
+        return _read(folder / name).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise _refused(f"plain text, got {error}", folder / name) from None
 
 
 def load_merchant_risk(folder: Path) -> MerchantRisk:

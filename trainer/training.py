@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 
 from panther_core import artifact
 from panther_core.artifact import Manifest
+from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
 from panther_core.base.odds import sigmoid
@@ -30,27 +32,31 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.vocabulary import Combinations, Vocabulary, fit_vocabulary
 from panther_core.decide.rules import RuleModel
 from panther_core.evaluation import alert_metrics, fraud_metrics
+from panther_core.model.blend import Name
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
-from panther_core.state.features import NAMES
+from panther_core.state.features import NAMES, WIDTH
 from panther_core.state.history import History
 from trainer.fit.calibrate import platt, threshold_for
 from trainer.fit.checkpoint import Checkpoint
+from trainer.fit.cold import LENGTHS, cut_inputs
 from trainer.fit.dataset import Split, before, prepare_events, split
 from trainer.fit.evaluate import Validation, hit_rates
-from trainer.fit.finetune import all_logits, finetune, head_inputs, sample_negatives
+from trainer.fit.finetune import HeadInputs, all_logits, finetune, head_inputs, sample_negatives
 from trainer.fit.parallel import join
 from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.rules import fit_rules
 from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
-from trainer.report.baselines import boosted_scores
+from trainer.heads.blending import FittedBlend, fit_blend
 from trainer.report.fraud import ScoredRows
-from trainer.report.measure import MODEL, RULES, TESTED, Finished, write_report
+from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, Finished, write_report
+from trainer.report.verdict import faults, lines, thresholds
 
 NAME = "panther"
 Floats = NDArray[np.float64]
+_FIRST, _COLD_ROWS = 5, 5000  # a user's first events, which are judged apart; on so many test rows
 
 
 class PretrainedElsewhere(Exception):
@@ -89,6 +95,7 @@ def train(
     head = _fraud_head(start, table, rows, seed, clock)
     with written_whole(out / artifact.WEIGHTS) as part:
         save_file({n: t.contiguous() for n, t in model.state_dict().items()}, part)
+    _write_blend(out, head.blend)
     manifest = Manifest(
         name=NAME,
         version=version,
@@ -111,11 +118,16 @@ def train(
     )
     done = Finished(model, schema, vocabulary, table, rows, start.history, head.encoded, head.test, head.judged)
     report = write_report(out, done, manifest, config)
+    manifest = msgspec.structs.replace(
+        manifest, metrics=manifest.metrics | {"faults": faults(report.fraud, head.metrics)}
+    )
     clock.mark("report")
     manifest = artifact.save(out, manifest, schema, vocabulary, head.rules, start.risk)
     checkpoint.clear()
     from trainer.report.version_page import write_page  # here: what draws takes a second to import
 
+    for line in lines(out, manifest, report.fraud, _days(table, head.test)):
+        say(line)
     write_page(out / artifact.PAGE, report)  # last: an error in drawing the page leaves a whole version
     return manifest
 
@@ -210,6 +222,7 @@ class _Head:
     threshold: float
     typical: tuple[float, ...]
     rules: RuleModel
+    blend: FittedBlend
     encoded: EncodedHistory
     test: NDArray[np.int64]
     judged: ScoredRows
@@ -221,45 +234,86 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
     kept, label = history.kept, table.label
     validation, test = rows.validation[kept[rows.validation]], rows.test[kept[rows.test]]
     chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config.negatives, seed)
-    judged = sample_negatives(label, validation, config.negatives, seed)  # a sample is enough to pick the best epoch
+    weighing = history.user[validation] % 2 == 1  # the other half of the users picks the best epoch (heads.blending)
+    if len({*label[validation][~weighing].tolist()}) < 2:
+        weighing = np.zeros(len(validation), np.bool_)
+    judged = sample_negatives(label, validation[~weighing], config.negatives, seed)  # a sample is enough for that
     encoded = model.encode_history(history)
     inputs = {
         name: head_inputs(model, history, encoded, part)
         for name, part in (("chosen", chosen), ("judged", judged), ("validation", validation), ("test", test))
     }
+    events = table.events(start.schema, start.risk)
+    cut = partial(cut_inputs, model, start.schema, events, history)
+    again = chosen[np.random.default_rng(seed).random(len(chosen)) < config.cold_share]
+    inputs["chosen"] = inputs["chosen"].and_then(cut(again, LENGTHS, seed)) if len(again) else inputs["chosen"]
+    labels = {"judged": label[judged], "validation": label[validation], "test": label[test]}
+    labels["chosen"] = np.concatenate([label[chosen], label[again]])
     clock.mark("encode")
 
-    epochs = finetune(model.head, inputs["chosen"], label[chosen], inputs["judged"], label[judged], config, seed)
+    epochs = finetune(model.head, inputs["chosen"], labels["chosen"], inputs["judged"], labels["judged"], config, seed)
     logit = all_logits(model.head, inputs["validation"])
-    scale, bias = platt(logit, label[validation])
+    scale, bias = platt(logit, labels["validation"])
     model.head.scale.fill_(scale)
     model.head.bias.fill_(bias)
-    score = sigmoid(scale * logit + bias)
+    blend = fit_blend(model.head, inputs, labels, history.user[validation], weighing, seed)
+    score = sigmoid(blend.logits(model.head, inputs["validation"]))
     threshold = threshold_for(score, config.alert_budget)
     clock.mark("fine-tune")
 
-    rules = fit_rules(history.features[chosen], label[chosen], history.features[validation], label[validation])
-    tested = sigmoid(scale * all_logits(model.head, inputs["test"]) + bias)
-    learnt = {"chosen": chosen, "validation": validation, "test": test}
-    boosted = boosted_scores(history, label, learnt, inputs, seed)
-    scores = {MODEL: tested, **{name: of for name, (_, of) in boosted.items()}}
+    rules = fit_rules(
+        _features(inputs["chosen"]), labels["chosen"], _features(inputs["validation"]), labels["validation"]
+    )
+    scores = {MODEL: sigmoid(blend.logits(model.head, inputs["test"]))}
+    own = dict[str, float]()
+    boosted: tuple[tuple[str, Name], ...] = ((BOOSTING, "boosting"), (BOOSTING_PANTHER, "boosting+panther"))
+    for name, head in boosted:
+        held, tested = (blend.alone(head, inputs[part]) for part in ("validation", "test"))
+        scale, bias = platt(held, labels["validation"])
+        scores[name] = sigmoid(scale * tested + bias)
+        # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
+        # applies to them when they take the model's place
+        own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget)
     scores[RULES] = rules.score(history.features[test]).astype(np.float64)
-    # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
-    # applies to them when they take the model's place
-    own = {name: threshold_for(of, config.alert_budget) for name, (of, _) in boosted.items()}
+    first = test[np.random.default_rng(seed).permutation(len(test))[:_COLD_ROWS]]
+    cold = sigmoid(blend.logits(model.head, cut(first, tuple(range(_FIRST)), seed)))
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
         **{
             TESTED[name]: fraud_metrics(of, label[test]) | alert_metrics(of >= own.get(name, threshold), label[test])
             for name, of in scores.items()
         },
+        "test_first_events": alert_metrics(cold >= threshold, label[first]) | {"rows": len(first)},
+        "thresholds": thresholds(score, scores[MODEL], label[test], table.amount[test], table.time_ms[test]),
+        "blend": {member.name: member.weight for member in blend.blend.config.members},
         "test_next": hit_rates(model, history, encoded, test),
         "validation_ap_by_epoch": epochs,
     }
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    return _Head(metrics, threshold, typical, rules, encoded, test, ScoredRows(label[test], history.user[test], scores))
+    judged_rows = ScoredRows(label[test], history.user[test], scores)
+    return _Head(metrics, threshold, typical, rules, blend, encoded, test, judged_rows)
+
+
+def _days(table: TransactionTable, rows: NDArray[np.int64]) -> float:
+    return max(1.0, float(table.time_ms[rows[-1]] - table.time_ms[rows[0]]) / DAY_MS)
+
+
+def _features(inputs: HeadInputs) -> NDArray[np.float32]:
+    """The context features [N, F] among dense inputs."""
+    return inputs.dense_NX[:, :WIDTH].numpy()
+
+
+def _write_blend(out: Path, fitted: FittedBlend) -> None:
+    """Write the blend's weights, and its boosted heads as text."""
+    with written_whole(out / artifact.BLEND) as part:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(fitted.blend.config), indent=2))
+    for name, file in artifact.BOOSTED.items():
+        (out / file).unlink(missing_ok=True)
+        if name in {member.name for member in fitted.blend.config.members}:
+            with written_whole(out / file) as part:
+                part.write_text(fitted.texts[name])
 
 
 def _key(start: _Start, seed: int, continue_from: Path | None) -> str:

@@ -1,4 +1,5 @@
-"""Why the fraud head gave its score: the calibrated logit as a base plus one term for each kind of reason.
+"""Why the served head gave its score, whatever it blends: the calibrated logit as a base plus one term for each kind of
+reason.
 
 The kinds partition the head's inputs (panther_core.decide.reasons.KINDS). Starting from a base input, the kinds' inputs
 are replaced by the row's own one kind after the other. A kind's term is how far its step moved the logit, so the terms
@@ -18,6 +19,8 @@ Shapes: B rows, G kinds, S = 2 G steps a row, X dense inputs, U width of e_u, P 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,7 +28,6 @@ from torch.nn import functional as F
 
 from panther_core.data.decision import PROTOTYPES
 from panther_core.decide.reasons import DENSE_KIND, EMBEDDING_KIND, KINDS, TEXT_KIND
-from panther_core.model.head import FraudHead
 from panther_core.model.layers import Layer
 from panther_core.model.panther import Panther
 
@@ -53,9 +55,15 @@ def nearest_prototypes(panther: Panther, h_BD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def explain(
-    head: FraudHead, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor, base_U: Tensor
+    logit: Callable[[Tensor, Tensor, Tensor], Tensor],
+    mean_X: Tensor,
+    dense_BX: Tensor,
+    e_BU: Tensor,
+    pooled_BP: Tensor,
+    base_U: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Terms [B, G], base [B] and logit [B], all of the calibrated logit; inputs as FraudHead.logit takes them."""
+    """Terms [B, G], base [B] and logit [B], all of the calibrated logit that `logit` computes (PantherModel.logit);
+    `mean` and `base_U`: the base's dense inputs and e_u."""
     taken_SG = _TAKEN.to(dense_BX.device)
     dense_SX = taken_SG[:, torch.from_numpy(DENSE_KIND).to(dense_BX.device)]
     e_S1, text_S1 = taken_SG[:, EMBEDDING_KIND, None], taken_SG[:, TEXT_KIND, None]
@@ -64,14 +72,14 @@ def explain(
         *(torch.split(part[:, None], _ROWS) for part in (dense_BX, e_BU, pooled_BP)), strict=True
     ):
         steps = (
-            torch.where(dense_SX, dense, head.mean),
+            torch.where(dense_SX, dense, mean_X),
             torch.where(e_S1, e, base_U),
             torch.where(text_S1, pooled, torch.zeros_like(pooled)),
         )
-        logits.append(head.logit(*(step.flatten(0, 1) for step in steps)).view(len(dense), 2 * _G))
-    logit_BS = head.scale * torch.cat(logits) + head.bias
+        logits.append(logit(*(step.flatten(0, 1) for step in steps)).view(len(dense), 2 * _G))
+    logit_BS = torch.cat(logits)
     forward, backward = logit_BS[:, :_G], logit_BS[:, _G:]
-    logit, base = forward[:, -1:], backward[:, -1:]
+    last, base = forward[:, -1:], backward[:, -1:]
     added = forward - torch.cat([base, forward[:, :-1]], dim=1)
-    removed = torch.cat([logit, backward[:, :-1]], dim=1) - backward
-    return (added + removed) / 2, base[:, 0], logit[:, 0]
+    removed = torch.cat([last, backward[:, :-1]], dim=1) - backward
+    return (added + removed) / 2, base[:, 0], last[:, 0]

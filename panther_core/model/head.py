@@ -141,6 +141,6 @@ class FraudHead(nn.Module):
         out: Tensor = self.out(torch.cat([self.cross(x0), self.deep(x0)], dim=1))
         return out[:, 0]
 
-    def probability(self, logit_B: Tensor) -> Tensor:
-        """Fraud probability [B] of logits before calibration (Platt scaling)."""
-        return torch.sigmoid(self.scale * logit_B + self.bias)
+    def calibrated(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
+        """As `logit`, calibrated (Platt scaling)."""
+        return self.scale * self.logit(dense_BX, e_BU, pooled_BP) + self.bias

@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from panther_core import artifact
-from panther_core.base.errors import ArtifactError
+from panther_core.artifact import Manifest
+from panther_core.base.errors import ArtifactError, BadInput
 from panther_core.data.decision import EXPECTED
 from panther_core.data.schema import PROFILE_FIELDS, AttributeSchema
 from panther_core.data.vocabulary import Vocabulary
 from panther_core.decide.scoring import (
+    SURPRISE,
     EncodeRequest,
     EncodeResponse,
     ExplainRequest,
@@ -31,6 +33,7 @@ from panther_core.decide.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
+from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, Blend, BlendConfig
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.explain import explain, nearest_prototypes
@@ -39,6 +42,7 @@ from panther_core.model.kernels import token_kernel
 from panther_core.model.kernels.score_kernel import ScoreKernel
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
+from panther_core.model.trees import read_trees
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
@@ -61,6 +65,7 @@ class PantherModel(torch.nn.Module):
         self.panther = Panther(config, schema, vocabulary)
         self.head = FraudHead(config, schema, WIDTH)
         self._kernel: ScoreKernel | None = None
+        self.blend: Blend | None = None
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> PantherModel:
@@ -74,15 +79,18 @@ class PantherModel(torch.nn.Module):
                 f"expected weights of code version {manifest.code_version} in {folder / artifact.WEIGHTS}, "
                 f"got others: {error}; train anew with this code"
             ) from None
+        model.blend = load_blend(folder, manifest)
         model.to(device).eval()
         if model.device.type == "cpu":
             model._kernel = ScoreKernel(model.panther, model.head)
         return model
 
     def train(self, mode: bool = True) -> PantherModel:
-        """As nn.Module.train. The score kernel holds copies of the weights, so it is dropped before these may
-        change."""
+        """As nn.Module.train. The score kernel holds copies of the weights, and the blend was fitted to them: both are
+        dropped before the weights may change."""
         self._kernel = None
+        if mode:
+            self.blend = None
         return super().train(mode)
 
     @property
@@ -141,9 +149,9 @@ class PantherModel(torch.nn.Module):
             known = unpack(self._tensor(request.cached), self.config)
             if cold.any():
                 known = self.with_cold(known, self._tensor(cold), self._tensor(request.profile))
-            return self._kernel.score(request, known.pack().numpy())
+            return self._kernel.score(request, known.pack().numpy(), self.blend)
         delta, dense, e, pooled, _ = self._head_inputs(request)
-        parts = (self.head.probability(self.head.logit(dense, e, pooled)), delta.surprise_BA, delta.log_p_B, delta.z_B)
+        parts = (torch.sigmoid(self.logit(dense, e, pooled)), delta.surprise_BA, delta.log_p_B, delta.z_B)
         return ScoreResponse(*(part.float().cpu().numpy() for part in parts))
 
     def warm_up(self, kind: type[ScoreRequest] | type[ExplainRequest]) -> None:
@@ -170,11 +178,19 @@ class PantherModel(torch.nn.Module):
         """Terms of the logit that `score` computes for each row (panther_core.model.explain)."""
         _, dense, e, pooled, h = self._head_inputs(request)
         unknown = self.panther.start(torch.zeros(1, PROFILE_FIELDS, dtype=torch.uint8, device=self.device))
-        parts = explain(self.head, dense, e, pooled, self.panther.user_embedding(unknown)[0])
+        parts = explain(self.logit, self.head.mean, dense, e, pooled, self.panther.user_embedding(unknown)[0])
         number, cosine = nearest_prototypes(self.panther, h)
         terms = (part.float().cpu().numpy() for part in (*parts, cosine))
         contribution, base, logit, similarity = terms
         return ExplainResponse(contribution, base, logit, number.cpu().numpy().astype(np.uint16), similarity)
+
+    def logit(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
+        """Calibrated fraud logits [B] of the served head; inputs as FraudHead.logit takes them."""
+        if self.blend is None:
+            return self.head.calibrated(dense_BX, e_BU, pooled_BP)
+        logit = self.head.logit(dense_BX, e_BU, pooled_BP)
+        dcn_B, dense, e = (part.detach().cpu().numpy() for part in (logit.double(), dense_BX, e_BU))
+        return torch.from_numpy(self.blend.logit(dcn_B, dense, e)).to(logit.device)
 
     def _head_inputs(self, request: NewEvents) -> tuple[Deviation, Tensor, Tensor, Tensor, Tensor]:
         """Delta, the three inputs of FraudHead.logit, and h before the event, of each row."""
@@ -227,6 +243,25 @@ class PantherModel(torch.nn.Module):
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def load_blend(folder: Path, manifest: Manifest) -> Blend | None:
+    """The heads beside the fraud head in an artifact, None where it has none. Raises ArtifactError."""
+    if artifact.BLEND not in manifest.files:
+        return None
+    config = artifact.read_json(folder, artifact.BLEND, BlendConfig)
+    wide = WIDTH + len(SURPRISE) + 4
+    columns = {BOOSTING: WIDTH, BOOSTING_PANTHER: wide + manifest.config.user_dim}
+    names = [member.name for member in config.members if member.name in columns]
+    try:
+        if missing := [name for name in names if artifact.BOOSTED[name] not in manifest.files]:
+            raise BadInput(f"expected the file {artifact.BOOSTED[missing[0]]} of the blend, got none in the manifest")
+        if BOOSTING_PANTHER in names and len(config.soft) != columns[BOOSTING_PANTHER]:
+            raise BadInput(f"expected {columns[BOOSTING_PANTHER]} soft widths in the blend, got {len(config.soft)}")
+        trees = {name: read_trees(artifact.read_text(folder, artifact.BOOSTED[name]), columns[name]) for name in names}
+    except BadInput as error:
+        raise ArtifactError(f"{error}, in {folder}: copy the artifact again or train anew") from None
+    return Blend(config, trees)
 
 
 def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:

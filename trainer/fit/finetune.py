@@ -7,7 +7,9 @@ N rows, X dense inputs, U width of e_u, S span of the text convolution.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from panther_core.state.window import RECENT
 from trainer.fit.train_config import TrainConfig
 
 _CHUNK = 4096
+_LEAST_BATCH = 64
 _WEIGHT_DECAY = 0.3  # strong, because a few hundred frauds are a small data set
 
 
@@ -41,6 +44,15 @@ class HeadInputs:
 
     def __len__(self) -> int:
         return len(self.dense_NX)
+
+    def and_then(self, other: HeadInputs) -> HeadInputs:
+        """These rows, then those of `other`."""
+        return HeadInputs(
+            torch.cat([self.dense_NX, other.dense_NX]),
+            torch.cat([self.e_NU, other.e_NU]),
+            torch.cat([self.codes_NS, other.codes_NS]),
+            np.concatenate([self.surprise, other.surprise]),
+        )
 
 
 @torch.inference_mode()
@@ -102,9 +114,10 @@ def finetune(
     config: TrainConfig,
     seed: int,
 ) -> list[float]:
-    """Train in place, and keep the weights of the epoch with the best validation average precision.
+    """Train in place, and keep the weights with the best validation average precision among those of `head_epochs`
+    moments, evenly apart. Few rows make more passes, in smaller batches (`head_updates`).
 
-    Returns the validation average precision of each epoch.
+    Returns the validation average precision at each moment.
     """
     torch.manual_seed(seed)
     head.mean.copy_(train.dense_NX.mean(dim=0))
@@ -112,26 +125,36 @@ def finetune(
     target = torch.from_numpy(label).float()
     optimiser = torch.optim.AdamW(head.parameters(), lr=config.head_learning_rate, weight_decay=_WEIGHT_DECAY)
     batches = max(1, len(train) // config.head_batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.head_learning_rate, total_steps=config.head_epochs * batches + 1
-    )
+    if config.head_epochs * batches < config.head_updates:
+        batches = max(batches, len(train) // _LEAST_BATCH)
+    updates = max(config.head_updates, config.head_epochs * batches)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.head_learning_rate, total_steps=updates + 1)
+    judged_at = set(np.linspace(0, updates, config.head_epochs + 1).round().astype(int)[1:].tolist())
     history: list[float] = []
     best = copy.deepcopy(head.state_dict())
     with progress_bar() as bar:
-        task = bar.add_task("fine-tune", total=config.head_epochs * batches, note="")
-        for _ in range(config.head_epochs):
-            head.train()
-            for index in torch.randperm(len(train)).tensor_split(batches):
-                loss = F.binary_cross_entropy_with_logits(head_logits(head, train, index), target[index])
-                optimiser.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
-                bar.update(task, advance=1)
-            head.eval()
-            history.append(float(average_precision_score(validation_label, all_logits(head, validation))))
-            bar.update(task, note=f"validation AP {history[-1]:.3f}")
-            if history[-1] == max(history):
-                best = copy.deepcopy(head.state_dict())
+        task = bar.add_task("fine-tune", total=updates, note="")
+        head.train()
+        for done, index in enumerate(islice(_batches(len(train), batches), updates), 1):
+            loss = F.binary_cross_entropy_with_logits(head_logits(head, train, index), target[index])
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+            bar.update(task, advance=1)
+            if done in judged_at:
+                head.eval()
+                history.append(float(average_precision_score(validation_label, all_logits(head, validation))))
+                bar.update(task, note=f"validation AP {history[-1]:.3f}")
+                if history[-1] == max(history):
+                    best = copy.deepcopy(head.state_dict())
+                head.train()
+    head.eval()
     head.load_state_dict(best)
     return history
+
+
+def _batches(rows: int, batches: int) -> Iterator[Tensor]:
+    """Rows in random order, each once in `batches` batches, for ever."""
+    while True:
+        yield from torch.randperm(rows).tensor_split(batches)

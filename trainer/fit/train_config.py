@@ -44,12 +44,16 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Peak learning rate of pretraining (AdamW, warm-up then cosine)."""
     head_epochs: Annotated[int, Range(1, 1000)] = 10
     """Passes of fine-tuning; the weights after the pass with the best validation average precision are kept."""
+    head_updates: Annotated[int, Range(0, 1_000_000)] = 400
+    """Least number of steps of fine-tuning: few rows are passed over more often than `head_epochs` times."""
     head_batch: Annotated[int, Range(8, 1_000_000)] = 1024
     """Rows of a fine-tuning batch."""
     head_learning_rate: Annotated[float, Range(1e-6, 1)] = 3e-3
     """Peak learning rate of fine-tuning."""
     negatives: Annotated[int, Range(1, 10_000)] = 40
     """Legitimate rows sampled for each fraud; calibration undoes the sampling."""
+    cold_share: Annotated[float, Range(0, 1)] = 0.3
+    """Share of the head's rows that are taken once more with a history of few events, or of none."""
     alert_budget: Annotated[float, Range(1e-6, 0.5)] = 0.005
     """Share of transactions that become alerts, from which the threshold is set."""
     finetune_from: Annotated[float, Range(0, 0.9)] = 0.3
@@ -91,6 +95,7 @@ PRESETS: dict[str, TrainConfig] = {
         batch_positions=2048,
         learning_rate=5e-3,
         head_epochs=3,
+        head_updates=0,
         head_batch=128,
         head_learning_rate=5e-3,
     ),
@@ -100,6 +105,7 @@ PRESETS: dict[str, TrainConfig] = {
         epochs=1,
         learning_rate=3e-4,
         head_epochs=2,
+        head_updates=0,
         head_learning_rate=3e-4,
         negatives=10,
         validation_from=0.9,

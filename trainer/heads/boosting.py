@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 250  # trees
+_MOST_ROUNDS, _PATIENCE = 800, 60  # trees, where a validation ends the fit
 _PROBE_ROUNDS = 100  # trees that tell which columns matter
 #: chosen on windows before the published test folds; the same for the baseline and for the head with PANTHER's columns
 PARAMETERS: dict[str, Any] = {
@@ -33,6 +34,29 @@ def boosted_logits(
     parameters = PARAMETERS | {"seed": seed, "num_threads": threads}
     booster = lightgbm.train(parameters, lightgbm.Dataset(x_NF, label), ROUNDS)
     return np.asarray(booster.predict(test_MF, raw_score=True, num_threads=threads), np.float64)
+
+
+def stopped_early(
+    fit: tuple[NDArray[np.float32], NDArray[np.int8]],
+    judge: tuple[NDArray[np.float32], NDArray[np.int8]],
+    threads: int,
+    seed: int,
+) -> str:
+    """A model in LightGBM's text format, fitted on rows and labels; the loss on other rows says when to stop."""
+    rows = lightgbm.Dataset(*fit)
+    small = max(5, min(PARAMETERS["min_child_samples"], len(fit[0]) // 100))
+    parameters = PARAMETERS | {
+        "seed": seed,
+        "num_threads": threads,
+        "min_child_samples": small,
+        "metric": "binary_logloss",
+    }
+    quiet = lightgbm.early_stopping(_PATIENCE, verbose=False)
+    booster = lightgbm.train(
+        parameters, rows, _MOST_ROUNDS, [lightgbm.Dataset(*judge, reference=rows)], callbacks=[quiet]
+    )
+    text: str = booster.model_to_string(num_iteration=booster.best_iteration)
+    return text
 
 
 def best_columns(x_NF: NDArray[np.float32], label: NDArray[np.int8], count: int, threads: int) -> NDArray[np.intp]:

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from torch import nn
 
+from panther_core.base.odds import sigmoid
 from panther_core.decide.scoring import SURPRISE, NewEvents, ScoreResponse
+from panther_core.model.blend import Blend
 from panther_core.model.codes import ATTRIBUTES
 from panther_core.model.head import CLIP, MAX_Z, MIN_SIGMA, FraudHead
 from panther_core.model.kernels.arithmetic import F32, I64, U64, array, jit
@@ -66,20 +68,31 @@ class ScoreKernel:
             last=np.array([head.out.bias.item(), head.scale.item(), head.bias.item()], np.float32),
         )
 
-    def score(self, request: NewEvents, known_BK: F32) -> ScoreResponse:
+    def score(self, request: NewEvents, known_BK: F32, blend: Blend | None = None) -> ScoreResponse:
         """As `PantherModel.score`. `known`: outputs cached after the event before; for users without one, those of the
         start.
 
         Raises ValueError for a code that the model's schema does not have.
         """
         rows = len(request.code)
-        out = (*(np.empty(rows, np.float32) for _ in range(3)), np.empty((rows, len(SURPRISE)), np.float32))
+        dense = request.features.shape[1] + 4 + len(SURPRISE)
+        dense_BX, e_BU = np.empty((rows, dense), np.float32), known_BK[:, self._widths[0] : sum(self._widths[:2])]
+        out = (
+            *(np.empty(rows, np.float32) for _ in range(3)),
+            np.empty((rows, len(SURPRISE)), np.float32),
+            dense_BX,
+        )
         codes = np.concatenate([request.recent, request.code[:, None]], axis=1)
         cold = (request.history_len == 0).astype(np.float32)
         if not _score(np.ascontiguousarray(request.features), codes, cold, known_BK, self._widths, self._weights, out):
             raise ValueError("expected attribute codes of the model's schema, got a larger one")
-        score, log_p, z, surprise = out
-        return ScoreResponse(score, surprise, log_p, z)
+        logit, log_p, z, surprise, _ = out
+        if blend is None:
+            scale, bias = self._weights.last[1:]
+            chance = sigmoid(scale * logit + bias)
+        else:
+            chance = sigmoid(blend.logit(logit.astype(np.float64), dense_BX, e_BU))
+        return ScoreResponse(chance.astype(np.float32), surprise, log_p, z)
 
 
 @jit
@@ -122,11 +135,11 @@ def _score(
     known_BK: F32,
     widths: tuple[int, int, int],
     weights: _Weights,
-    out: tuple[F32, F32, F32, F32],
+    out: tuple[F32, F32, F32, F32, F32],
 ) -> bool:
-    """Write score, log p, z and surprises into `out`. `codes`: the newest known events of each row, oldest first, then
-    the new one. Returns False, with `out` unfinished, for a code that is not in the schema."""
-    score_B, log_p_B, z_B, surprise_BA = out
+    """Write logits, log p, z, surprises and dense inputs into `out`. `codes`: the newest known events of each row,
+    oldest first, then the new one. Returns False, with `out` unfinished, for a code that is not in the schema."""
+    out_B, log_p_B, z_B, surprise_BA, dense_BX = out
     rows, features = features_BF.shape
     d, user, pooled = widths
     dense = features + 4 + surprise_BA.shape[1]
@@ -148,6 +161,7 @@ def _score(
         x0[features + 2] = np.log(max(scalars[2], _MIN_SIGMA))
         x0[features + 3] = cold_B[b]
         x0[features + 4 : dense] = surprise_BA[b]
+        dense_BX[b] = x0[:dense]
         for j in range(dense):
             x0[j] = min(max((x0[j] - weights.mean_X[j]) / weights.std_X[j], -_CLIP), _CLIP)
         x0[dense:] = known_BK[b, d : d + user + pooled]
@@ -156,6 +170,5 @@ def _score(
         for p in range(pooled):
             x0_BW[b, dense + user + p] = max(x0_BW[b, dense + user + p], newest_BP[b, p])
     logit_B = _logits(x0_BW, weights)
-    for b in range(rows):
-        score_B[b] = 1 / (1 + np.exp(-(weights.last[1] * logit_B[b] + weights.last[2])))
+    out_B[:] = logit_B
     return True

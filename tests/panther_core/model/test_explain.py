@@ -72,7 +72,7 @@ def test_a_row_like_the_base_has_nothing_to_explain() -> None:
     head.mean.normal_()
     e, pooled = torch.nn.functional.normalize(torch.randn(1, CONFIG.user_dim)), torch.zeros(1, CONFIG.pooled)
     with torch.inference_mode():
-        terms, base, logit = explain(head, head.mean[None], e, pooled, e[0])
+        terms, base, logit = explain(head.calibrated, head.mean, head.mean[None], e, pooled, e[0])
     torch.testing.assert_close(base, logit)
     assert float(terms.abs().max()) < 1e-6
 
@@ -82,7 +82,7 @@ def test_inputs_alone_move_the_term_of_their_kind_alone(model: PantherModel) -> 
     e, pooled = torch.zeros(DENSE, CONFIG.user_dim), torch.zeros(DENSE, CONFIG.pooled)
     with torch.inference_mode():
         dense = model.head.mean + 2 * torch.eye(DENSE)
-        terms, base, logit = explain(model.head, dense, e, pooled, e[0])
+        terms, base, logit = explain(model.head.calibrated, model.head.mean, dense, e, pooled, e[0])
     want = torch.zeros(DENSE, len(KINDS))
     want[torch.arange(DENSE), torch.from_numpy(DENSE_KIND)] = logit - base
     torch.testing.assert_close(terms, want, atol=1e-5, rtol=0)
@@ -100,7 +100,7 @@ def test_kinds_that_only_matter_together_share_it() -> None:
         dense = torch.zeros(1, DENSE)
         dense[0, a], dense[0, b] = 2.0, 3.0
         none = torch.zeros(1, CONFIG.user_dim), torch.zeros(1, CONFIG.pooled)
-        terms, base, logit = explain(head, dense, *none, none[0][0])
+        terms, base, logit = explain(head.calibrated, head.mean, dense, *none, none[0][0])
     assert (float(base), float(logit)) == (0.0, 2.0 + 2.0 * 3.0)
     assert float(terms[0, CODES.index("UNUSUAL_AMOUNT")]) == pytest.approx(2 + 3)
     assert float(terms[0, CODES.index("NEW_DEVICE")]) == pytest.approx(3)
@@ -134,10 +134,10 @@ def test_a_trained_head_names_the_planted_cause() -> None:
     head.eval()
     inputs, cause = rows(600, 1)
     with torch.inference_mode():
-        terms, _, _ = explain(head, *inputs, torch.zeros(CONFIG.user_dim))
+        terms, _, _ = explain(head.calibrated, head.mean, *inputs, torch.zeros(CONFIG.user_dim))
         raised = inputs[0].clone()
         raised[:, causes["UNUSUAL_AMOUNT"]] += 3
-        more, _, _ = explain(head, raised, *inputs[1:], torch.zeros(CONFIG.user_dim))
+        more, _, _ = explain(head.calibrated, head.mean, raised, *inputs[1:], torch.zeros(CONFIG.user_dim))
     named = np.array(CODES)[terms.argmax(dim=1).numpy()]
     for i, code in enumerate(causes):
         assert (named[cause == i] == code).mean() > 0.9, code

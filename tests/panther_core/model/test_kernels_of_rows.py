@@ -108,6 +108,9 @@ def test_a_code_outside_of_the_schema_is_refused(name: str) -> None:
 def test_a_model_that_trains_on_is_scored_by_its_new_weights(artifact_folder: Path) -> None:
     model = PantherModel.load(artifact_folder)
     request = requested(model, 5, 1)
+    model.score(request)
+    model.train()
+    model.eval()
     before = model.score(request).score
     model.train()
     with torch.no_grad():

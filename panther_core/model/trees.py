@@ -1,0 +1,81 @@
+"""LightGBM's text format, read as foreign: flat arrays of trees for panther_core.model.kernels.tree_kernel.
+
+Read without LightGBM, whose own reader trusts its input, and which a server then does not need. Of the format this
+reads binary logistic objectives over numbers, without categorical splits, linear leaves or missing values: what
+trainer.heads.boosting writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.base.errors import BadInput
+from panther_core.model.kernels.tree_kernel import DEEPEST, Trees
+
+_LARGEST = 20_000  # trees
+_PLAIN = {0, 2}  # decision_type: a number at most the threshold, no missing values; 2: whose default is left
+
+
+def read_trees(text: str, columns: int) -> Trees:
+    """The trees of a model over `columns` columns. Raises BadInput for text that is no such model."""
+    head, *parts = text.split("\nTree=")
+    stated = _fields(head)
+    if not head.startswith("tree\n") or not stated.get("objective", "").startswith("binary sigmoid:1"):
+        raise BadInput("expected a LightGBM model of objective `binary sigmoid:1`, got other text")
+    if stated.get("max_feature_idx") != str(columns - 1) or not 1 <= len(parts) <= _LARGEST:
+        raise BadInput(
+            f"expected 1 to {_LARGEST} trees over {columns} columns, got {len(parts)} over columns up to number "
+            f"{stated.get('max_feature_idx', 'none')[:9]}"
+        )
+    return _joined([_tree(part.split("\n\n", 1)[0], number, columns) for number, part in enumerate(parts)])
+
+
+def _tree(text: str, number: int, columns: int) -> dict[str, NDArray[Any]]:
+    found = _fields(text.partition("\n")[2])
+    try:
+        leaves = int(found["num_leaves"])
+        inner = leaves - 1
+        if not (1 <= leaves <= DEEPEST and found["num_cat"] == "0" and found.get("is_linear", "0") == "0"):
+            raise ValueError("leaves that are too many, or linear, or of categories")
+        tree: dict[str, NDArray[Any]] = {
+            "value": _numbers(found["leaf_value"], np.float64, leaves),
+            "column": _numbers(found.get("split_feature", "") if inner else "", np.int32, inner),
+            "threshold": _numbers(found.get("threshold", "") if inner else "", np.float64, inner),
+            "left": _numbers(found.get("left_child", "") if inner else "", np.int32, inner),
+            "right": _numbers(found.get("right_child", "") if inner else "", np.int32, inner),
+        }
+        kinds = _numbers(found.get("decision_type", "") if inner else "", np.int32, inner)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise BadInput(f"expected tree {number} in LightGBM's text format, got another: {error!r:.80}") from None
+    at = np.arange(inner)
+    for child in (tree["left"], tree["right"]):  # a child comes after its parent, so every way ends at a leaf
+        if not (((child > at) & (child < inner)) | ((child < 0) & (~child < leaves))).all():
+            raise BadInput(f"expected children after their parents in tree {number}, got others")
+    if not (set(kinds.tolist()) <= _PLAIN and ((tree["column"] >= 0) & (tree["column"] < columns)).all()):
+        raise BadInput(f"expected splits of {columns} columns of numbers in tree {number}, got others")
+    if not (np.isfinite(tree["value"]).all() and np.isfinite(tree["threshold"]).all()):
+        raise BadInput(f"expected finite numbers in tree {number}, got others")
+    return tree
+
+
+def _joined(trees: list[dict[str, NDArray[Any]]]) -> Trees:
+    nodes, leaves = (np.array([len(tree[name]) for tree in trees], np.int64) for name in ("column", "value"))
+    column, threshold, left, right, value = (
+        np.concatenate([tree[name] for tree in trees]) for name in ("column", "threshold", "left", "right", "value")
+    )
+    node0, leaf0 = (np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) for counts in (nodes, leaves))
+    return Trees(column, threshold, left, right, value, node0, leaf0, nodes)
+
+
+def _fields(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
+
+
+def _numbers(text: str, kind: type[Any], count: int) -> NDArray[Any]:
+    words = text.split()
+    if len(words) != count:
+        raise ValueError(f"{len(words)} numbers in place of {count}")
+    return np.array([float(word) if kind is np.float64 else int(word) for word in words], kind)

@@ -1,0 +1,43 @@
+"""Rows with histories cut off, so that a head learns what a first payment looks like.
+
+A log in which most users are known has hardly a first payment among its newer rows. A head fitted on them takes a user
+without a history for something never seen, and alerts. Here some rows are taken again as those of made-up users whose
+history is only the few events before the row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.data.schema import AttributeSchema
+from panther_core.model.serving import PantherModel
+from panther_core.state.history import History, prepare
+from trainer.fit.finetune import HeadInputs, head_inputs
+
+LENGTHS = (0, 1, 2, 5)  # events that are left before a row
+
+
+def cut_inputs(
+    model: PantherModel,
+    schema: AttributeSchema,
+    events: NDArray[np.void],
+    history: History,
+    rows: NDArray[np.int64],
+    lengths: tuple[int, ...],
+    seed: int,
+) -> HeadInputs:
+    """Inputs of the kept rows `rows` [N], each with a history of one of `lengths` events, or of fewer where it has no
+    more. `events`: EVENT rows of the whole log."""
+    place = np.full(len(history.code), -1, np.int64)
+    place[history.order] = np.arange(len(history.order))
+    left = np.random.default_rng(seed).choice(np.array(lengths), len(rows))
+    left = np.minimum(left, history.history_len[rows])
+    ends = np.cumsum(left + 1)
+    user = np.repeat(np.arange(len(rows)), left + 1)
+    back = ends[user] - 1 - np.arange(len(user))
+    made_up = events[history.order[place[rows][user] - back]].copy()
+    made_up["user"] = user + 1
+    made_up["offset"] = np.arange(len(made_up))
+    cut = prepare(made_up, schema, model.config.length)
+    return head_inputs(model, cut, model.encode_history(cut), ends - 1)

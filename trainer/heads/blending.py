@@ -1,0 +1,159 @@
+"""Fits the blend that is served (panther_core.model.blend): boosted heads beside the dcn, weights and calibration.
+
+Half of the users of the validation slice say when to stop, the other half choose the weights: rows that have chosen a
+head's best epoch would flatter that head. With a handful of frauds the best weights are chance, so they are chosen many
+times, by users drawn with replacement, and the mean of the choices is served (Caruana et al., "Ensemble selection from
+libraries of models", ICML 2004). Calibration is fitted on the whole slice.
+
+Shapes: N rows, X dense inputs, U width of e_u, M heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import average_precision_score, log_loss
+
+from panther_core.base.odds import sigmoid
+from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, DCN, Blend, BlendConfig, Member, Name, calibrated
+from panther_core.model.head import FraudHead
+from panther_core.model.kernels.tree_kernel import Trees
+from panther_core.model.trees import read_trees
+from panther_core.state.features import WIDTH
+from trainer.fit.calibrate import platt
+from trainer.fit.finetune import HeadInputs, all_logits
+from trainer.heads.boosting import stopped_early
+
+_SOFT = 0.05  # of a column's standard deviation: wide enough that the last digits of a sum do not show in a score
+_STEPS, _DRAWS = 10, 40  # of the grid of weights; draws of users, each of which chooses
+_HONEST = 5000  # rows that a draw's average precision is taken on, beside the frauds
+_FOLDS = 5  # of validation, to choose between the two calibrations
+_KNOTS = 200
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FittedBlend:
+    """A blend, its trees as text by name, and the logits of each of its candidates."""
+
+    blend: Blend
+    texts: dict[Name, str]
+
+    def logits(self, head: FraudHead, inputs: HeadInputs) -> F64:
+        """Calibrated logits [N] of the blend."""
+        return self.blend.logit(all_logits(head, inputs), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+
+    def alone(self, name: Name, inputs: HeadInputs) -> F64:
+        """Logits [N] of one boosted head before calibration, whether the blend has it or not."""
+        return self.blend.raw(name, np.zeros(0), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+
+
+def fit_blend(
+    head: FraudHead,
+    inputs: Mapping[str, HeadInputs],
+    label: Mapping[str, NDArray[np.int8]],
+    user_N: NDArray[np.int32],
+    weighing_N: NDArray[np.bool_],
+    seed: int,
+) -> FittedBlend:
+    """Fit on the rows "chosen", stop early on "judged", calibrate on "validation".
+
+    `user` and `weighing` [N]: users of the validation rows, and which of these rows choose the weights.
+    """
+    columns: dict[Name, dict[str, NDArray[np.float32]]] = {
+        BOOSTING: {name: part.dense_NX[:, :WIDTH].numpy() for name, part in inputs.items()},
+        BOOSTING_PANTHER: {n: torch.cat([part.dense_NX, part.e_NU], dim=1).numpy() for n, part in inputs.items()},
+    }
+    texts, trees = dict[Name, str](), dict[Name, Trees]()
+    for name, x in columns.items():
+        # LightGBM sets OpenMP's number of threads for the whole process; another number would change torch's results
+        texts[name] = stopped_early(
+            (x["chosen"], label["chosen"]), (x["judged"], label["judged"]), torch.get_num_threads(), seed
+        )
+        trees[name] = read_trees(texts[name], x["chosen"].shape[1])
+    soft = _SOFT * columns[BOOSTING_PANTHER]["chosen"].std(axis=0).astype(np.float64)
+    soft[:WIDTH] = 0.0  # these are the same to the last digit wherever they are computed
+    config = BlendConfig((Member(DCN, 1, 1, 0),), (0.0, 1.0), (0.0, 1.0), tuple(soft.tolist()))
+    fitted = FittedBlend(Blend(config, trees), texts)
+
+    held, truth = inputs["validation"], label["validation"]
+    raw: dict[Name, F64] = {DCN: all_logits(head, held)}
+    raw |= {name: fitted.alone(name, held) for name in (BOOSTING, BOOSTING_PANTHER)}
+    own = {name: platt(logit, truth) for name, logit in raw.items()}
+    even = np.stack([own[name][0] * logit + own[name][1] for name, logit in raw.items()])
+    weights = _weights(even[:, weighing_N], truth[weighing_N], user_N[weighing_N], seed)
+    members = tuple(
+        Member(name, float(weight), *own[name]) for name, weight in zip(raw, weights.tolist(), strict=True) if weight
+    )
+    mean = weights @ even
+    config = BlendConfig(members, *_calibration(mean, truth, seed), config.soft)
+    return FittedBlend(Blend(config, trees), texts)
+
+
+def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], seed: int) -> F64:
+    """Weights [M] of the mean, summing to 1: the mean of those with the best average precision in each draw of users.
+    Equal ones where there is no fraud to choose by."""
+    heads, rng = len(logit_MN), np.random.default_rng(seed)
+    if not 0 < label.sum() < len(label):
+        return np.full(heads, 1 / heads)
+    frauds, honest = np.flatnonzero(label == 1), rng.permutation(np.flatnonzero(label != 1))
+    rows = np.concatenate([frauds, honest[:_HONEST]])
+    each = np.ones(len(rows))
+    each[len(frauds) :] = len(honest) / min(len(honest), _HONEST)
+    _, who = np.unique(user[rows], return_inverse=True)
+    grid = np.array([w for w in product(range(_STEPS + 1), repeat=heads) if sum(w) == _STEPS]) / _STEPS
+    means = grid @ logit_MN[:, rows]
+    chosen = []
+    for _ in range(_DRAWS):
+        times = np.bincount(rng.integers(0, who.max() + 1, who.max() + 1), minlength=who.max() + 1)[who] * each
+        if times[: len(frauds)].any():
+            worth = [average_precision_score(label[rows], mean, sample_weight=times) for mean in means]
+            chosen.append(grid[np.flatnonzero(np.array(worth) >= max(worth) - 1e-12)].mean(axis=0))
+    weights = np.mean(chosen, axis=0) if chosen else np.full(heads, 1 / heads)
+    weights[weights < 0.05] = 0  # a head that hardly counts costs as much as one that does
+    return np.asarray(weights / weights.sum())
+
+
+def _calibration(mean_N: F64, label: NDArray[np.int8], seed: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Knots of Platt's or of the isotonic calibration, whichever has the smaller loss on rows that it was not fitted
+    on."""
+    if label.sum() < 2 * _FOLDS:
+        return _platt_knots(mean_N, label)
+    fold = np.empty(len(label), np.int64)
+    for kind in (0, 1):  # frauds and honest rows are spread over all folds
+        rows = np.random.default_rng(seed).permutation(np.flatnonzero(label == kind))
+        fold[rows] = np.arange(len(rows)) % _FOLDS
+    loss = dict.fromkeys((_platt_knots, _isotonic_knots), 0.0)
+    for k in range(_FOLDS):
+        for fit in loss:
+            fitted = fit(mean_N[fold != k], label[fold != k])
+            config = BlendConfig((Member(DCN, 1, 1, 0),), *fitted, ())
+            chance = sigmoid(calibrated(mean_N[fold == k], config))
+            loss[fit] += log_loss(label[fold == k], np.clip(chance, 1e-9, 1 - 1e-9), labels=[0, 1])
+    return min(loss, key=lambda fit: loss[fit])(mean_N, label)
+
+
+def _platt_knots(mean_N: F64, label: NDArray[np.int8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    scale, bias = platt(mean_N, label)
+    return (0.0, 1.0), (bias, scale + bias)
+
+
+def _isotonic_knots(mean_N: F64, label: NDArray[np.int8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The centres of the steps of isotonic regression, between which the calibration is linear: no two logits become
+    one score. Platt's where there are too few steps."""
+    chance = IsotonicRegression().fit(mean_N, label).predict(mean_N)
+    least = 1 / (len(label) + 2)  # of a step without a fraud, or without an honest row
+    step, at = np.unique(np.clip(chance, least, 1 - least), return_inverse=True)
+    if len(step) < 3:
+        return _platt_knots(mean_N, label)
+    centre = np.bincount(at, mean_N) / np.bincount(at)
+    kept = np.unique(np.linspace(0, len(step) - 1, min(len(step), _KNOTS)).round().astype(int))
+    kept = kept[np.append(True, np.diff(centre[kept]) > 1e-6)]
+    y = np.log(step[kept] / (1 - step[kept]))
+    return tuple(centre[kept].tolist()), tuple(y.tolist())

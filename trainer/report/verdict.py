@@ -1,0 +1,104 @@
+"""What a training says at its end: whether its model is any good, in lines for people and in numbers for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.artifact import PAGE, Manifest
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
+from trainer.fit.calibrate import threshold_for
+from trainer.report.facts import Fraud
+from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, RULES
+
+_BUDGETS = (0.001, 0.0025, 0.005, 0.01, 0.02)
+_FRAUD = 0.5  # a larger share of frauds is no payment log
+_COLD = 2.0  # times the budget that users' first events may alert
+
+Floats = NDArray[np.float64]
+
+
+def thresholds(
+    validation: Floats, score: Floats, label: NDArray[np.int8], amount: Floats, time_ms: NDArray[np.int64]
+) -> list[dict[str, float]]:
+    """What other thresholds would give on the test rows: each is set on the `validation` scores for a budget.
+
+    By budget: threshold, alerts a day, precision, recall, and the share of the defrauded money that alerts catch.
+    """
+    days = max(1.0, (int(time_ms.max()) - int(time_ms.min())) / DAY_MS)
+    fraud = label == 1
+    out = []
+    for budget in _BUDGETS:
+        at = threshold_for(validation, budget)
+        alert = score >= at
+        caught = float(amount[alert & fraud].sum())
+        out.append(
+            {
+                "budget": budget,
+                "threshold": at,
+                "alerts_a_day": float(alert.sum()) / days,
+                "precision": float(fraud[alert].mean()) if alert.any() else 0.0,
+                "recall": float(alert[fraud].mean()),
+                "money": caught / max(float(amount[fraud].sum()), 1e-9),
+            }
+        )
+    return out
+
+
+def faults(fraud: Fraud, metrics: Mapping[str, Any]) -> list[str]:
+    """Why this model should not go live; empty where nothing speaks against it."""
+    out = []
+    share, first = fraud.frauds / max(1, fraud.rows), metrics["test_first_events"]["alert_rate"]
+    if share > _FRAUD:
+        out.append(f"{share:.0%} of the test rows are frauds: this is no payment log, or its labels are turned round")
+    for name in (RULES, BOOSTING, BOOSTING_PANTHER):
+        gain, low, high = fraud.gains[name]
+        if high < 0:
+            out.append(
+                f"its average precision is below that of {name} on the same rows by {-gain:.3f} "
+                f"[{-high:.3f}, {-low:.3f}]"
+            )
+    if fraud.scorers[0].interval[1] <= share:
+        out.append("its average precision is no better than chance: the labels tell nothing that it could learn")
+    if first > _COLD * fraud.alert_budget:
+        out.append(f"{first:.1%} of users' first five events alert, over twice the budget of {fraud.alert_budget:.1%}")
+    return out
+
+
+def refuse(manifest: Manifest) -> None:
+    """Raise BadInput for a version that its own training found to be no good."""
+    if found := manifest.metrics.get("faults"):
+        raise BadInput(
+            f"expected a version that is fit to go live, got version {manifest.version}, of which its training says: "
+            f"{'; '.join(found)}. Train on more or better data, or give --anyway"
+        )
+
+
+def lines(out: Path, manifest: Manifest, fraud: Fraud, days: float) -> Iterator[str]:
+    """The end of a training in a few lines."""
+    metrics = manifest.metrics
+    worth = ", ".join(
+        f"{scorer.name} {scorer.metrics['average_precision']:.3f} [{scorer.interval[0]:.3f}, {scorer.interval[1]:.3f}]"
+        for scorer in fraud.scorers
+    )
+    test, first = metrics["test"], metrics["test_first_events"]
+    parts = ", ".join(f"{name} {weight:.0%}" for name, weight in metrics["blend"].items())
+    yield f"average precision on {fraud.rows:,} test rows with {fraud.frauds:,} frauds: {worth}"
+    yield (
+        f"alerts at {manifest.threshold:.4g}: {fraud.alerts / days:,.1f} a day ({test['alert_rate']:.2%} of payments), "
+        f"precision {test['precision']:.0%}, recall {test['recall']:.0%}; served: {parts}"
+    )
+    yield (
+        f"users' first five events: {first['alert_rate']:.2%} alert (budget {manifest.alert_budget:.2%}), "
+        f"precision {first['precision']:.0%}"
+    )
+    yield f"the whole report: {out / PAGE}"
+    for fault in metrics["faults"]:
+        yield f"[bold red]this model should not go live:[/] {fault}"
+    if not metrics["faults"]:
+        yield f"next: panther models load {out}, then panther models promote {out}"
