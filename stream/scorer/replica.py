@@ -67,7 +67,9 @@ class Replica:
 
     def __init__(self, url: str, client: Scorer, prober: Scorer, control: TritonControl, heal: bool) -> None:
         self.url, self.client, self.prober, self.control, self.heal = url, client, prober, control, heal
-        self.up, self.lanes, self.healing = True, dict[tuple[str, int], Lane](), set[str]()
+        self.up, self.lanes = True, dict[tuple[str, int], Lane]()
+        self._looked_after = set[str]()  # models that are being found out about, or loaded
+        self._reloaded = set[str]()  # of these the ones that are unloaded first: they get no calls
         self.answered = self._echoed = False  # whether it has ever answered its canary; whether the canary has echoed
         self._again: dict[str, tuple[float, float]] = {}  # model not to be loaded before (s), after a wait of (s)
         self.task: asyncio.Task[None] | None = None
@@ -97,7 +99,7 @@ class Replica:
 
     def takes(self, lane: Lane) -> bool:
         """Whether calls may go to this lane."""
-        return self.up and lane.ok and lane.model not in self.healing
+        return self.up and lane.ok and lane.model not in self._reloaded
 
     async def call(self, lane: Lane, request: Request[R]) -> R:
         """Make one call. Raises ScorerUnavailable; the lane then gets no calls until a probe is answered."""
@@ -213,13 +215,14 @@ class Replica:
     async def _heal(self, model: str, version: int, again: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
         """Load a model that is not loaded; unload it first if its stub is dead, which Triton does not restart.
 
-        `again` probes the model.
+        `again` probes the model. Calls go on to the model's other versions but while it is unloaded: a version that was
+        taken out of service a moment ago is one that is not loaded, too.
         """
         not_before_s, waited_s = self._again.get(model, (0.0, _AGAIN_S / 2))
-        if not self.heal or model in self.healing or time.monotonic() < not_before_s:
+        if not self.heal or model in self._looked_after or time.monotonic() < not_before_s:
             return
         wait_s = min(2 * waited_s, _AGAIN_MOST_S)
-        self.healing.add(model)
+        self._looked_after.add(model)
         try:
             # Probe again after a random wait: another worker may have reloaded the model by then, and a healthy model
             # must not be reloaded.
@@ -235,9 +238,11 @@ class Replica:
             # a repository that has other versions alone, or no such model, has nothing to load
             if not states or (not dead and str(version) not in states and "READY" in states.values()):
                 return
+            if dead:
+                self._reloaded.add(model)
             # Triton can abort when a model is unloaded during a request (docs/log.md), so wait for the calls under way
             end_s = time.monotonic() + _DRAIN_S
-            while any(lane.busy for lane in self.lanes.values() if lane.model == model):
+            while dead and any(lane.busy for lane in self.lanes.values() if lane.model == model):
                 if time.monotonic() > end_s:
                     return
                 await asyncio.sleep(0.02)
@@ -252,15 +257,24 @@ class Replica:
             logger.error("%s at %s could not be loaded, next try in %.0f s: %s", model, self.url, wait_s, error)
         finally:
             self._again[model] = time.monotonic() + wait_s, wait_s
-            self.healing.discard(model)
+            self._looked_after.discard(model)
+            self._reloaded.discard(model)
 
     @property
     def well(self) -> bool:
-        """Whether the canary has answered once, and all lanes answer now."""
-        return self.answered and self.up and all(lane.ok for lane in self.lanes.values())
+        """Whether the canary has answered once, and the lanes in use answer now."""
+        return self.answered and self._in_use_answer()
+
+    def _in_use_answer(self) -> bool:
+        """Of each model the version that was called last counts: the one before it may be out of service by now."""
+        newest: dict[str, Lane] = {}
+        for lane in self.lanes.values():
+            if lane.model not in newest or lane.used_s >= newest[lane.model].used_s:
+                newest[lane.model] = lane
+        return self.up and all(lane.ok for lane in newest.values())
 
     def _show(self) -> None:
-        metrics.REPLICA_UP.labels(self.url).set(self.up and all(lane.ok for lane in self.lanes.values()))
+        metrics.REPLICA_UP.labels(self.url).set(self._in_use_answer())
 
 
 def _is_dead_stub(problem: str) -> bool:

@@ -31,7 +31,7 @@ from trainer.fit.finetune import HeadInputs, all_logits
 from trainer.heads.boosting import stopped_early
 
 _SOFT = 0.05  # of a column's standard deviation: wide enough that the last digits of a sum do not show in a score
-_STEPS, _DRAWS = 10, 40  # of the grid of weights; draws of users, each of which chooses
+_STEPS, _DRAWS = 5, 20  # of the grid of weights; draws of users, each of which chooses
 _HONEST = 5000  # rows that a draw's average precision is taken on, beside the frauds
 _FOLDS = 5  # of validation, to choose between the two calibrations
 _KNOTS = 200

@@ -31,6 +31,7 @@ def test_garbage_is_refused(log: TransactionTable) -> None:
 def test_the_rows_that_were_asked_for() -> None:
     assert (
         *(("user", 0), ("user", 50), ("user", 300), ("user", 1000)),
+        ("nobody", 1000),
         ("merchant", 1000),
         ("garbage", 1000),
     ) == ROWS

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,45 @@ def test_a_machine_that_stood_still_is_not_taken_for_a_server_that_does_not_answ
     asyncio.run(looks())
     assert stood
     assert "is down" not in caplog.text
+
+
+def test_a_version_out_of_service_takes_no_calls_from_the_others(fakes: type[Fake]) -> None:
+    looks = []
+
+    class Retired(Fake):
+        async def ask(self, request: Any, version: int) -> Any:
+            if version == 1 and looks:
+                raise ScorerUnavailable("Request for unknown model: 'panther_score' version 1 is not at ready state")
+            return await super().ask(request, version)
+
+    class Loader(FakeControl):
+        async def states(self, model: str) -> dict[str, str]:
+            await asyncio.sleep(0.3)
+            return {"1": "UNAVAILABLE", "2": "READY"}
+
+        async def load(self, model: str) -> None:
+            looks.append(model)
+            await asyncio.sleep(0.3)
+
+    async def switch() -> None:
+        scorer = ReplicaScorer("a:1", 0.3, 0.6, client=Retired, control=Loader)  # type: ignore[arg-type]
+        try:
+            await scorer.ask(made_up_score(3), 1)
+            looks.append("retired")
+            with suppress(ScorerUnavailable):  # a last call, which finds that the version is gone
+                await scorer.ask(made_up_score(3), 1)
+            async with asyncio.timeout(10):
+                while len(looks) < 2:
+                    await scorer.ask(made_up_score(3), 2)
+            for _ in range(30):
+                await scorer.ask(made_up_score(3), 2)
+                await asyncio.sleep(0.02)
+            assert scorer.problem() is None
+        finally:
+            await scorer.close()
+
+    asyncio.run(switch())
+    assert "panther_score" in looks
 
 
 @pytest.mark.parametrize("how", ["down", "hung"])
