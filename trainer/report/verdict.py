@@ -18,6 +18,7 @@ from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, RULES
 
 _BUDGETS = (0.001, 0.0025, 0.005, 0.01, 0.02)
 _FRAUD = 0.5  # a larger share of frauds is no payment log
+_TRIES = 2000
 _COLD = 2.0  # times the budget that users' first events may alert
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,14 @@ def thresholds(
     return out
 
 
+def by_chance(rows: int, frauds: int, seed: int = 0) -> float:
+    """The average precision that scores without any knowledge exceed once in forty times."""
+    tries = min(_TRIES, 200 + 2_000_000 // max(1, frauds))
+    places = np.sort(np.random.default_rng(seed).random((tries, frauds)), axis=1) * rows
+    found = np.arange(1, frauds + 1) / np.maximum(np.ceil(places), np.arange(1, frauds + 1))
+    return float(np.quantile(found.mean(axis=1), 0.975))
+
+
 def faults(fraud: Fraud, metrics: Mapping[str, Any]) -> list[str]:
     """Why this model should not go live; empty where nothing speaks against it."""
     out = []
@@ -63,8 +72,12 @@ def faults(fraud: Fraud, metrics: Mapping[str, Any]) -> list[str]:
                 f"its average precision is below that of {name} on the same rows by {-gain:.3f} "
                 f"[{-high:.3f}, {-low:.3f}]"
             )
-    if fraud.scorers[0].interval[1] <= share:
-        out.append("its average precision is no better than chance: the labels tell nothing that it could learn")
+    worth, luck = fraud.scorers[0].metrics["average_precision"], by_chance(fraud.rows, fraud.frauds)
+    if worth <= luck:
+        out.append(
+            f"its average precision, {worth:.3f}, cannot be told from chance, which reaches {luck:.3f} once in forty "
+            "times: the labels tell nothing that it has learnt"
+        )
     if first > _COLD * fraud.alert_budget:
         out.append(f"{first:.1%} of users' first five events alert, over twice the budget of {fraud.alert_budget:.1%}")
     return out
