@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.local.stack import LocalStack
@@ -118,7 +119,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     train(
         history,
         folder / "models" / "1",
-        config=preset("tiny"),
+        config=structs.replace(preset("tiny"), alert_budget=0.03),  # so that some of few payments are alerts
         version=1,
         label_delay_ms=LABEL_DELAY_MS,
         seed=0,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 250  # trees
-_MOST_ROUNDS, _PATIENCE = 800, 60  # trees, where a validation ends the fit
+_LEAST_ROUNDS, _MOST_ROUNDS, _PATIENCE = 40, 800, 60  # trees, where a validation ends the fit
 _PROBE_ROUNDS = 100  # trees that tell which columns matter
 #: chosen on windows before the published test folds; the same for the baseline and for the head with PANTHER's columns
 PARAMETERS: dict[str, Any] = {
@@ -52,10 +52,11 @@ def stopped_early(
         "metric": "binary_logloss",
     }
     quiet = lightgbm.early_stopping(_PATIENCE, verbose=False)
-    booster = lightgbm.train(
-        parameters, rows, _MOST_ROUNDS, [lightgbm.Dataset(*judge, reference=rows)], callbacks=[quiet]
-    )
-    text: str = booster.model_to_string(num_iteration=booster.best_iteration)
+    judged = lightgbm.Dataset(*judge, reference=rows)
+    # kept, because a booster that is not kept forgets the trees after its best one
+    booster = lightgbm.train(parameters, rows, _MOST_ROUNDS, [judged], callbacks=[quiet], keep_training_booster=True)
+    best = max(_LEAST_ROUNDS, booster.best_iteration)  # one tree has a handful of scores: no threshold divides them
+    text: str = booster.model_to_string(num_iteration=best)
     return text
 
 
