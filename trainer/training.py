@@ -52,7 +52,7 @@ from trainer.fit.train_config import TrainConfig
 from trainer.heads.blending import FittedBlend, fit_blend
 from trainer.report.fraud import ScoredRows
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, Finished, write_report
-from trainer.report.verdict import faults, lines, thresholds
+from trainer.report.verdict import days_of, faults, lines, thresholds
 
 NAME = "panther"
 Floats = NDArray[np.float64]
@@ -126,7 +126,7 @@ def train(
     checkpoint.clear()
     from trainer.report.version_page import write_page  # here: what draws takes a second to import
 
-    for line in lines(out, manifest, report.fraud, _days(table, head.test)):
+    for line in lines(out, manifest, report.fraud, days_of(table.time_ms[head.test])):
         say(line)
     write_page(out / artifact.PAGE, report)  # last: an error in drawing the page leaves a whole version
     return manifest
@@ -294,10 +294,6 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
     clock.mark("evaluate")
     judged_rows = ScoredRows(label[test], history.user[test], scores)
     return _Head(metrics, threshold, typical, rules, blend, encoded, test, judged_rows)
-
-
-def _days(table: TransactionTable, rows: NDArray[np.int64]) -> float:
-    return max(1.0, float(table.time_ms[rows[-1]] - table.time_ms[rows[0]]) / DAY_MS)
 
 
 def _features(inputs: HeadInputs) -> NDArray[np.float32]:

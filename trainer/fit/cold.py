@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import AttributeSchema
+from panther_core.model.bulk import places
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History, prepare
 from trainer.fit.finetune import HeadInputs, head_inputs
@@ -29,8 +30,7 @@ def cut_inputs(
 ) -> HeadInputs:
     """Inputs of the kept rows `rows` [N], each with a history of one of `lengths` events, or of fewer where it has no
     more. `events`: EVENT rows of the whole log."""
-    place = np.full(len(history.code), -1, np.int64)
-    place[history.order] = np.arange(len(history.order))
+    place = places(history)
     left = np.random.default_rng(seed).choice(np.array(lengths), len(rows))
     left = np.minimum(left, history.history_len[rows])
     ends = np.cumsum(left + 1)

@@ -31,7 +31,7 @@ def thresholds(
 
     By budget: threshold, alerts a day, precision, recall, and the share of the defrauded money that alerts catch.
     """
-    days = max(1.0, (int(time_ms.max()) - int(time_ms.min())) / DAY_MS)
+    days = days_of(time_ms)
     fraud = label == 1
     out = []
     for budget in _BUDGETS:
@@ -49,6 +49,11 @@ def thresholds(
             }
         )
     return out
+
+
+def days_of(time_ms: NDArray[np.int64]) -> float:
+    """Days that rows at these times span, at least one."""
+    return max(1.0, (int(time_ms.max()) - int(time_ms.min())) / DAY_MS)
 
 
 def by_chance(rows: int, frauds: int, seed: int = 0) -> float:
