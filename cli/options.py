@@ -33,7 +33,7 @@ Limit = Annotated[int | None, typer.Option(help="At most so many transactions.")
 LabelDelay = Annotated[float, typer.Option(help="Days until a label arrives.", min=0, max=3650)]
 LabelDelayDays = Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)]
 Since = Annotated[
-    str | None, typer.Option(help="First day the report measures, YYYY-MM-DD; earlier events only give users a past.")
+    str | None, typer.Option(help="First day measured, YYYY-MM-DD; if none, the time at which the training ended.")
 ]
 
 

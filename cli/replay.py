@@ -46,10 +46,8 @@ def replay(
         raise typer.BadParameter("expected no --start and --end with --topic: what is left out gives users no past")
     pace = _pace(speed)
     if since is not None:
-        from offline.report.build import day_ms
+        from offline.replay.measure import day_ms
 
-        if not out:
-            raise typer.BadParameter("expected --out DIR with --since: it is of the report in that folder")
         day_ms(since)  # a wrong day is refused now, before the replay
     log = asyncio.run(read_log(answering_kafka(), topic)).merged() if topic else None
     request = ReplayRequest(
@@ -65,6 +63,7 @@ def replay(
         labels=labels,
         label_delay_ms=round(label_delay * DAY_MS),
         threshold=threshold,
+        since=since,
     )
     with progress("replay", limit) as done:
         if via == "kafka":
@@ -73,7 +72,7 @@ def replay(
             result = run_shadow(request, out, done)
         else:
             result = run_replay(request, out, done)
-    if out:
+    if out and any(model["transactions"] for model in result["models"]):
         from offline.report.build import PAGE, write_report
 
         write_report([out], out, since)

@@ -28,7 +28,7 @@ def report(
     from offline.report.build import PAGE, write_report
 
     place = out or folders[0]
-    found = write_report(folders, place, since, threshold or (), title)
+    found = write_report(folders, place, since, threshold, title)
     figures = {
         variant.name: {name: figure.value for name, figure in variant.worth.metrics.items()} if variant.worth else {}
         for variant in found.variants

@@ -17,11 +17,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from infra.demo_view import DemoProgress, known_labels, summary
 from infra.local.kernels import compile_kernels
 from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from infra.local.training import LABEL_DELAY_MS, train_once
+from panther_core import artifact
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
@@ -29,7 +32,13 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.generator import GeneratorConfig, generate
 from panther_core.data.generator.malformed import KINDS, malformed
 from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
 from panther_core.data.topics import TRANSACTIONS
+from panther_core.model.kernels.tree_kernel import sum_of
+from panther_core.model.trees import read_trees
+from panther_core.serving_model import load_serving_model
+from panther_core.state.features import WIDTH
+from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_history, produce_labels
@@ -85,7 +94,9 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
             stream = _Stream(demo, system, live)
             asyncio.run(stream.run())
             memory_mb = system.memory_mb()
-    figures = summary(live.take(slice(0, stream.sent)), stream.ledger, stream.malformed, stream.refreshed)
+    sent = live.take(slice(0, stream.sent))
+    boosting = _boosting_alerts(Path(system.settings.models_dir), history, sent, stream.ledger)
+    figures = summary(sent, stream.ledger, stream.malformed, stream.refreshed, boosting)
     return figures | {"worker_memory_mb": memory_mb, "seconds": demo.progress.seconds}
 
 
@@ -104,6 +115,22 @@ def _start_servers(demo: Demo, running: ExitStack, history: TransactionTable) ->
         with demo.progress.stage("kernels"):
             process.submit(compile_kernels).result()
     return system
+
+
+def _boosting_alerts(models_dir: Path, history: TransactionTable, sent: TransactionTable, ledger: Ledger) -> set[str]:
+    """What gradient boosting without PANTHER would have alerted: as many transactions of each version as were alerted,
+    by the version's own boosting and the features that its decisions had."""
+    out, table = set[str](), concat([history, sent])
+    decided = [ledger.decisions.get(transaction) for transaction in sent.transaction_id.tolist()]
+    for version in sorted(version for version in ledger.versions if version):
+        model = load_serving_model(models_dir / str(version))
+        features = prepare(table.events(model.schema, model.risk), model.schema, model.codec.length).features
+        trees = read_trees(artifact.read_text(models_dir / str(version), artifact.BOOSTED["boosting"]), WIDTH)
+        mine = np.array([i for i, d in enumerate(decided) if d and d.model.version == version])
+        logit = sum_of(trees, features[len(history) + mine], np.zeros(WIDTH))
+        count = sum(d.alert for d in decided if d and d.model.version == version)
+        out |= set(sent.transaction_id[mine[np.argsort(-logit)[:count]]].tolist())
+    return out
 
 
 class _Stream:

@@ -53,7 +53,10 @@ _RULES, _RISK = "rules.safetensors", "merchant_risk.safetensors"
 NEEDED = (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)
 BLEND = "blend.json"
 #: of the blend's boosted heads, by name
-BOOSTED = {"boosting": "boosting.txt", "boosting+panther": "boosting_panther.txt"}
+BOOSTED = {
+    "boosting": "boosting.txt",
+    "boosting+panther": "boosting_panther.txt",
+}
 _OPTIONAL = (BLEND, *BOOSTED.values(), TOKENIZER, REPORT, CURVE, RUN_REPORT)
 KNOWN = frozenset((*NEEDED, *_OPTIONAL))
 _LARGEST = 4 << 30  # bytes of a file; the widest model that ModelConfig allows has 1.6 GB of weights
@@ -89,10 +92,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Share of training events whose combination is in the vocabulary."""
     metrics: dict[str, Any]
     data_window: tuple[int, int]
+    fitted_until: Annotated[int, Range(0, MAX_TIME_MS)] = 0
+    """Event time from which on the training measured and fitted nothing; 0 in a version of before this field. Earlier
+    transactions are no test of the model: `seen_until`."""
     seed: Annotated[int, Range(0, 2**64 - 1)]
     code_version: str
     files: dict[str, str] = {}
     """sha256 of each other file, hex."""
+
+    @property
+    def seen_until(self) -> int:
+        """Epoch ms before which the model knows the transactions, or may know them, from its training."""
+        return self.fitted_until or self.data_window[1] + 1
 
     def __post_init__(self) -> None:
         check_ranges(self, "the manifest")

@@ -12,9 +12,9 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 pytest_plugins = ["tests.fixtures_model", "tests.fixtures_stack"]
 
-# `make test` runs two processes that take whole files from the front of the queue. The stream's tests take longest and
-# mostly wait, so the other process computes beside them; the next two that wait run beside each other; short files
-# come last, and both processes end at about the same time.
+# `make test` runs three processes, on two cores, that take whole files from the front of the queue: two leave a quarter
+# of the machine idle. The stream's tests take longest and mostly wait, so the others compute beside them; short files
+# come last, and all processes end at about the same time.
 _FIRST = (
     "e2e/test_stream.py",
     "trainer/fit/test_parallel.py",

@@ -34,6 +34,7 @@ from panther_core.decide.rules import RuleModel
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.model.blend import Name
 from panther_core.model.bulk import EncodedHistory
+from panther_core.model.head import ContextHead
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES, WIDTH
@@ -51,7 +52,7 @@ from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.blending import FittedBlend, fit_blend
 from trainer.report.fraud import ScoredRows
-from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, Finished, write_report
+from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, WITHOUT, Finished, write_report
 from trainer.report.verdict import days_of, faults, lines, thresholds
 
 NAME = "panther"
@@ -113,6 +114,7 @@ def train(
         coverage=start.coverage,
         metrics={**head.metrics, "pretrain": losses, "seconds": clock.seconds},
         data_window=(int(table.time_ms[0]), int(table.time_ms[-1])),
+        fitted_until=max(start.seen_until, int(table.time_ms[rows.test_from])),
         seed=seed,
         code_version=_code_version(),
     )
@@ -146,6 +148,8 @@ class _Start:
     early: History
     """The history before the validation slice."""
     model: PantherModel
+    seen_until: int = 0
+    """Of the version that training goes on from (Manifest.seen_until)."""
 
 
 def _prepare(
@@ -157,11 +161,12 @@ def _prepare(
     continue_from: Path | None,
 ) -> _Start:
     """Schema, risk table, vocabulary and weights, fitted and new or those of `continue_from`; and the history."""
-    vocabulary, risk = None, None
+    vocabulary, risk, seen_until = None, None, 0
     if continue_from is None:
         schema = fit_log_schema(table.take(slice(0, rows.validation_from)), profile, config)
     else:
-        config = msgspec.structs.replace(config, model=artifact.load_manifest(continue_from).config)
+        base = artifact.load_manifest(continue_from)
+        config, seen_until = msgspec.structs.replace(config, model=base.config), base.seen_until
         schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
         # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
         risk = artifact.load_merchant_risk(continue_from)
@@ -176,7 +181,7 @@ def _prepare(
         model = PantherModel(config.model, schema, vocabulary)
     else:
         model = PantherModel.load(continue_from)
-    return _Start(config, schema, vocabulary, coverage, risk, history, early, model)
+    return _Start(config, schema, vocabulary, coverage, risk, history, early, model, seen_until)
 
 
 def _pretrain(start: _Start, rows: Split, out: Path, checkpoint: Checkpoint, seed: int) -> dict[str, float]:
@@ -252,11 +257,13 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
     clock.mark("encode")
 
     epochs = finetune(model.head, inputs["chosen"], labels["chosen"], inputs["judged"], labels["judged"], config, seed)
+    model.context = model.context or ContextHead(config.model, WIDTH)
+    finetune(model.context, inputs["chosen"], labels["chosen"], inputs["judged"], labels["judged"], config, seed)
     logit = all_logits(model.head, inputs["validation"])
     scale, bias = platt(logit, labels["validation"])
     model.head.scale.fill_(scale)
     model.head.bias.fill_(bias)
-    blend = fit_blend(model.head, inputs, labels, history.user[validation], weighing, seed)
+    blend = fit_blend(model.head, model.context, inputs, labels, history.user[validation], weighing, seed)
     score = sigmoid(blend.logits(model.head, inputs["validation"]))
     threshold = threshold_for(score, config.alert_budget)
     clock.mark("fine-tune")
@@ -274,6 +281,8 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
         # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
         # applies to them when they take the model's place
         own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget)
+    scores[WITHOUT] = sigmoid(blend.logits_without(inputs["test"]))
+    own[WITHOUT] = threshold_for(sigmoid(blend.logits_without(inputs["validation"])), config.alert_budget)
     scores[RULES] = rules.score(history.features[test]).astype(np.float64)
     first = test[np.random.default_rng(seed).permutation(len(test))[:_COLD_ROWS]]
     cold = sigmoid(blend.logits(model.head, cut(first, tuple(range(_FIRST)), seed)))
@@ -302,14 +311,16 @@ def _features(inputs: HeadInputs) -> NDArray[np.float32]:
 
 
 def _write_blend(out: Path, fitted: FittedBlend) -> None:
-    """Write the blend's weights, and its boosted heads as text."""
+    """Write the blend's weights, its boosted heads as text, and boosting without PANTHER also where the blend lacks it:
+    what is served is compared with it later (infra.demo)."""
     with written_whole(out / artifact.BLEND) as part:
         part.write_bytes(msgspec.json.format(msgspec.json.encode(fitted.blend.config), indent=2))
-    for name, file in artifact.BOOSTED.items():
-        (out / file).unlink(missing_ok=True)
-        if name in {member.name for member in fitted.blend.config.members}:
-            with written_whole(out / file) as part:
-                part.write_text(fitted.texts[name])
+    used = {"boosting", *(member.name for member in fitted.blend.config.members)}
+    for name, text in fitted.texts.items():
+        (out / artifact.BOOSTED[name]).unlink(missing_ok=True)
+        if name in used:
+            with written_whole(out / artifact.BOOSTED[name]) as part:
+                part.write_text(text)
 
 
 def _key(start: _Start, seed: int, continue_from: Path | None) -> str:

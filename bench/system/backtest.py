@@ -77,7 +77,13 @@ def run_backtest(table: TransactionTable, request: ReplayRequest, plan: Backtest
                 writer.write_table(part)
     every = replace(request, models=tuple(versions))
     manifest = plan_of(every, [load_replayer(every, version) for version in versions])
-    manifest |= {"policy": plan.refreshing, "moments": list(moments), "scratch": plan.scratch, "seed": plan.seed}
+    manifest |= {
+        "measured_from": plan.train_until_ms,
+        "policy": plan.refreshing,
+        "moments": list(moments),
+        "scratch": plan.scratch,
+        "seed": plan.seed,
+    }
     (partial / "replay.json").write_text(json.dumps(manifest | {"finished": True}, indent=1))
     for path in sorted(partial.iterdir()):  # the manifest, last in the alphabet, follows complete files
         os.replace(path, out / path.name)

@@ -5,7 +5,6 @@ by chunk; `topic` reads a log from Kafka; `labels` reads labels from a file of t
 the decisions to disk, resumable; `measure` says what the decisions were worth.
 """
 
-from offline.replay.measure import measure
 from offline.replay.replayer import Replayed, Replayer, replay
 
-__all__ = ["Replayed", "Replayer", "measure", "replay"]
+__all__ = ["Replayed", "Replayer", "replay"]

@@ -14,17 +14,19 @@ import numpy as np
 
 from offline.replay.columns import decision_columns
 from offline.replay.labels import Labels
-from offline.replay.measure import measure_columns, measure_file
+from offline.replay.measure import day_ms, measure_columns, measure_file
 from offline.replay.output import Output
 from offline.replay.replayer import Replayed, Replayer
 from offline.replay.topic import TopicLog
 from panther_core.artifact import MANIFEST, load_manifest, sha256
+from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.decision import ALERT
 from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.model.serving import PantherModel
+from panther_core.report.words import minute
 from panther_core.serving_model import load_serving_model
 
 
@@ -33,7 +35,8 @@ class ReplayRequest:
     """What to replay.
 
     `speed`: event time over real time, 0 = as fast as possible. `threshold`: of all models, in place of their own.
-    `log`: a topic as it was read, in place of files; `path` is then the topic's name.
+    `log`: a topic as it was read, in place of files; `path` is then the topic's name. `since`: first day measured,
+    YYYY-MM-DD; if none, what lies after the training of every model (`measured_from`).
     """
 
     path: Path
@@ -47,8 +50,16 @@ class ReplayRequest:
     label_delay_ms: int = 7 * DAY_MS
     threshold: float | None = None
     labels: Path | None = None
+    since: str | None = None
     chunk_rows: int = 200_000
     log: TopicLog | None = None
+
+    @property
+    def measured_from(self) -> int:
+        """Event time (ms) from which on decisions are measured. Raises BadInput for a wrong day, ArtifactError."""
+        if self.since is not None:
+            return day_ms(self.since)
+        return max(load_manifest(self.models_dir / str(model)).seen_until for model in self.models)
 
     def chunks(self) -> Iterator[TransactionTable]:
         """The transactions; with a `speed`, those of one second of real time at once. Raises BadInput, InvalidFile."""
@@ -107,6 +118,7 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
     labels = Labels.read(request.labels) if request.labels else None
     replayers = [load_replayer(request, model) for model in request.models]
     plan = plan_of(request, replayers)
+    measured_from = request.measured_from
     output = Output(out, plan, replayers) if out else None
     done = output.chunks if output else 0
     kept: list[list[tuple[np.ndarray[Any, Any], ...]]] = [[] for _ in replayers]
@@ -133,17 +145,36 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
     seconds = time.perf_counter() - started
     figures = {"transactions": rows, "seconds": round(seconds, 2), "tps": round(fresh / seconds)}
     if output:
-        files = output.finish(plan | figures | {"finished": True})
-        measured = [measure_file(path) for path in files]
+        files = output.finish(plan | figures | {"measured_from": measured_from, "finished": True})
+        measured = [measure_file(path, measured_from) for path in files]
     else:
-        measured = [measure_columns(*(np.concatenate(part) for part in zip(*held, strict=True))) for held in kept]
+        columns = ([np.concatenate(part) for part in zip(*held, strict=True)] for held in kept)
+        measured = [measure_columns(measured_from, *part) for part in columns]
     profile: dict[str, float] = {}
     for replayer in replayers:
         for step, value in replayer.seconds.items():
             profile[step] = round(profile.get(step, 0) + value, 2)
     profile["read_and_write"] = round(seconds - sum(profile.values()), 2)
     models = [{"model": model} | part for model, part in zip(request.models, measured, strict=True)]
-    return figures | {"profile": profile, "models": models}
+    window = window_of(request, measured_from, measured)
+    return figures | {"profile": profile, **window, "models": models}
+
+
+def window_of(request: ReplayRequest, measured_from: int, measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the figures are of, and what they leave out. Says loudly where they are no test of a model."""
+    for model in request.models:
+        seen_until = load_manifest(request.models_dir / str(model)).seen_until
+        if measured_from < seen_until:
+            say(
+                f"model {model} was trained on transactions up to {minute(seen_until)}, and the figures begin at "
+                f"{minute(measured_from)}: they say how well it remembers them, not what it is worth on days to come"
+            )
+    if not any(part["transactions"] for part in measured):
+        say(
+            f"nothing was measured: the models were trained on transactions up to {minute(measured_from)}, and these "
+            "are none later; replay later days, or give --since DAY to measure days of the training too"
+        )
+    return {"measured_from": minute(measured_from), "not_measured": measured[0]["not_measured"]}
 
 
 def plan_of(request: ReplayRequest, replayers: list[Replayer]) -> dict[str, Any]:
@@ -169,6 +200,7 @@ def plan_of(request: ReplayRequest, replayers: list[Replayer]) -> dict[str, Any]
                 "seed": load_manifest(request.models_dir / str(model)).seed,
                 "schema_id": f"{replayer.serving.codec.schema_id:016x}",
                 "threshold": replayer.serving.live.threshold,
+                "seen_until": load_manifest(request.models_dir / str(model)).seen_until,
             }
             for model, replayer in zip(request.models, replayers, strict=True)
         ],
@@ -190,4 +222,4 @@ def _digest(path: Path) -> str:
 
 def _to_measure(table: TransactionTable, replayed: Replayed) -> tuple[np.ndarray[Any, Any], ...]:
     alert = (replayed.decision["flags"] & ALERT) > 0
-    return tuple(column[replayed.kept] for column in (replayed.decision["score"], alert, table.label))
+    return tuple(column[replayed.kept] for column in (replayed.decision["score"], alert, table.label, table.time_ms))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from offline.replay.measure import day_ms
 from offline.report import compare, facts, flow, savings
 from offline.report.facts import ReplayReport
 from offline.report.log import DecidedLog, VariantDecisions, load, read_manifest
@@ -25,29 +26,46 @@ def write_report(
     folders: Sequence[Path],
     out: Path,
     since: str | None = None,
-    thresholds: Sequence[float] = (),
+    thresholds: Sequence[float] | None = None,
     title: str = "",
-    notes: Sequence[str] = (),
+    notes: Sequence[str] | None = None,
 ) -> ReplayReport:
     """Measure the replays in `folders`, compare their variants, and write report.json and report.html into `out`.
 
-    `since`: first day measured, YYYY-MM-DD. `thresholds`: each adds a variant of every version, with the same scores.
-    Raises BadInput. After an error both files are as they were before.
+    `since`: first day measured, YYYY-MM-DD; if none, what the replays measured. `thresholds`: each adds a variant of
+    every version, with the same scores. What is not given is as in the report of the same replays that `out` holds, so
+    that drawing it again changes nothing. Raises BadInput. After an error both files are as they were before.
     """
     from offline.report.replay_page import render  # imported here, because matplotlib takes a second to import
 
-    report = build(folders, since, thresholds, title or folders[0].resolve().name)
-    report = msgspec.structs.replace(report, notes=list(notes))
+    runs = [read_manifest(folder) for folder in folders]
+    last = _drawn(out, runs)
+    if last is not None:
+        since, title = since or last.since, title or last.title
+        thresholds = last.added_thresholds if thresholds is None else thresholds
+        notes = last.notes if notes is None else notes
+    report = build(folders, since, thresholds or (), title or folders[0].resolve().name)
+    report = msgspec.structs.replace(report, notes=list(notes or ()))
     with written_whole(out / PAGE) as page, written_whole(out / JSON) as figures:
         figures.write_bytes(facts.encode(report))
         page.write_bytes(render(report).encode())
     return report
 
 
+def _drawn(out: Path, runs: list[dict[str, Any]]) -> ReplayReport | None:
+    """The report of the replays `runs` that stands in `out`; None where there is none that this release can read."""
+    try:
+        last = msgspec.json.decode((out / JSON).read_bytes(), type=ReplayReport)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return last if last.runs == runs else None
+
+
 def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float], title: str) -> ReplayReport:
     """Measure the replays in `folders` into a report. Raises BadInput."""
     runs = [read_manifest(folder) for folder in folders]
     log, decided = load(folders, None if since is None else day_ms(since))
+    added = [float(threshold) for threshold in thresholds]
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
             raise BadInput(f"expected a threshold from 0 to 1, got {threshold}")
@@ -67,6 +85,8 @@ def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float
     fraud = rows[log.label[rows] == 1]
     return ReplayReport(
         title=title,
+        since=since,
+        added_thresholds=added,
         window=(int(log.time_ms[rows[0]]), int(log.time_ms[rows].max())),
         warm_up=len(log) - len(rows),
         transactions=len(rows),
@@ -77,6 +97,7 @@ def build(folders: Sequence[Path], since: str | None, thresholds: Sequence[float
         not_arrived=int((log.label_time_ms[rows] > log.time_ms[rows].max()).sum()),
         resamples=RESAMPLES,
         seed=SEED,
+        in_training=max(int(each.in_training[rows].sum()) for each in decided),
         variants=variants,
         comparisons=comparisons,
         runs=runs,
@@ -105,11 +126,3 @@ def _variant(
         reasons=flow.reasons(log, decided),
         worth=savings.measure_savings(log, decided, judged, sampled) if judged and sampled else None,
     )
-
-
-def day_ms(day: str) -> int:
-    """Epoch ms of the beginning of the day `day` (YYYY-MM-DD), UTC. Raises BadInput."""
-    try:
-        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError:
-        raise BadInput(f"expected a day YYYY-MM-DD, got {day!r}: see --since") from None

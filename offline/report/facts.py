@@ -214,10 +214,16 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
 
     format_version: int = FORMAT_VERSION
     title: str
+    since: str | None = None
+    """First day measured, where one was asked for; if none, the window begins where the models' training ended."""
+    added_thresholds: list[float] = []
+    """Thresholds that were asked for; each has variants of its own."""
     window: tuple[int, int]
     """First and last event time of the measured transactions."""
     warm_up: int
-    """Number of transactions before the window, which only gave users their past."""
+    """Number of transactions before the window, which gave users their past. The models may know them from training."""
+    in_training: int = 0
+    """Number of measured transactions that a model may know from its training: of these the figures are no test."""
     transactions: int
     users: int
     labelled: int

@@ -56,6 +56,7 @@ class VariantDecisions:
     alert: NDArray[np.bool_]
     model_version: NDArray[np.int32]
     cold: NDArray[np.bool_]
+    in_training: NDArray[np.bool_]  # the model may know the row from its training
     degraded: Words
     reasons: tuple[Words, ...]
 
@@ -94,7 +95,11 @@ def load(folders: Sequence[Path], since_ms: int | None) -> tuple[DecidedLog, lis
     other columns, and folders whose transactions or labels differ."""
     log: DecidedLog | None = None
     decided: list[VariantDecisions] = []
-    for folder in folders:
+    runs = [read_manifest(folder) for folder in folders]
+    if since_ms is None:
+        since_ms = max(run.get("measured_from", 0) for run in runs)
+    for folder, run in zip(folders, runs, strict=True):
+        seen_until = {model["version"]: model.get("seen_until", 0) for model in run.get("models", [])}
         paths = sorted(folder.glob("decisions-*.parquet"), key=lambda path: (len(path.name), path.name))
         if not paths:
             raise BadInput(f"expected decisions-*.parquet in {folder}, found none: run `panther replay --out {folder}`")
@@ -104,7 +109,7 @@ def load(folders: Sequence[Path], since_ms: int | None) -> tuple[DecidedLog, lis
             if log is not None:
                 _check_same(log, found, path)
             log = log or found
-            decided.append(_decided(table, _name(path, len(paths), len(folders))))
+            decided.append(_decided(table, _name(path, len(paths), len(folders)), seen_until))
     assert log is not None, "expected at least one folder"
     if not log.measured.any():
         raise BadInput(f"expected decisions from the first day of the report on in {folders[0]}, got none: see --since")
@@ -151,7 +156,9 @@ def _log(table: pa.Table, since_ms: int | None) -> DecidedLog:
     )
 
 
-def _decided(table: pa.Table, name: str) -> VariantDecisions:
+def _decided(table: pa.Table, name: str, seen_until: dict[int, int]) -> VariantDecisions:
+    version, which = np.unique(_numbers(table, "model_version"), return_inverse=True)
+    until = np.array([seen_until.get(int(one), 0) for one in version], np.int64)[which]
     return VariantDecisions(
         name=name,
         scores_of=name,
@@ -160,6 +167,7 @@ def _decided(table: pa.Table, name: str) -> VariantDecisions:
         alert=_numbers(table, "alert"),
         model_version=_numbers(table, "model_version"),
         cold=_numbers(table, "cold_start"),
+        in_training=_numbers(table, "event_time") < until,
         degraded=_words(table, "degraded"),
         reasons=tuple(_words(table, f"reason_{i + 1}") for i in range(REASONS)),
     )

@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tritonclient.grpc.aio import InferenceServerClient
 
 from offline.replay.measure import measure_file
-from offline.replay.request import ReplayRequest, load_replayer, plan_of
+from offline.replay.request import ReplayRequest, load_replayer, plan_of, window_of
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -41,6 +41,7 @@ def run_shadow(request: ReplayRequest, out: Path | None, progress: Callable[[int
     if out is not None and (out / "replay.json").exists():
         raise BadInput(f"expected a new folder, {out} holds a finished replay: give another --out or remove it")
     settings, kafka = PantherSettings(), KafkaSettings()
+    measured_from = request.measured_from
     plan = plan_of(request, [load_replayer(request, model) for model in request.models])
     asyncio.run(_require_served(settings.triton_url, request.models))
     started, runs, models = time.perf_counter(), [], []
@@ -49,13 +50,17 @@ def run_shadow(request: ReplayRequest, out: Path | None, progress: Callable[[int
         for model in request.models:
             runs.append(_one(kafka, settings, request, model, folder))
             progress(runs[-1]["transactions"])
-            models.append({"model": model} | measure_file(folder / f"decisions-v{model}.parquet"))
+            models.append({"model": model} | measure_file(folder / f"decisions-v{model}.parquet", measured_from))
         seconds = time.perf_counter() - started
         rows = runs[0]["transactions"]
         figures = {"via": "kafka", "transactions": rows, "seconds": round(seconds, 2), "shadow": runs}
         if out is not None:
-            _keep(folder, out, plan | figures | {"finished": True})
-    return figures | {"missing": sum(run["missing"] for run in runs), "models": models}
+            _keep(folder, out, plan | figures | {"measured_from": measured_from, "finished": True})
+    return (
+        figures
+        | window_of(request, measured_from, models)
+        | {"missing": sum(run["missing"] for run in runs), "models": models}
+    )
 
 
 def _one(

@@ -1,6 +1,7 @@
 """The served head: a weighted mean of the logits of several heads, and its calibration.
 
 dcn               the paper's head (eq. 3, panther_core.model.head) over psi, Delta, e_u and the text convolution
+dcn-context       the same layers over the context features psi alone
 boosting          gradient boosting over the context features psi alone
 boosting+panther  gradient boosting over psi, Delta and e_u
 
@@ -22,13 +23,16 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.ranges import Range, check_ranges
+from panther_core.model.head import CLIP
+from panther_core.model.kernels.dcn_kernel import DcnWeights, dcn_logits
 from panther_core.model.kernels.tree_kernel import Trees, sum_of
 from panther_core.state.features import WIDTH
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-Name = Literal["dcn", "boosting", "boosting+panther"]
+Name = Literal["dcn", "dcn-context", "boosting", "boosting+panther"]
 DCN: Name = "dcn"
+DCN_CONTEXT: Name = "dcn-context"
 BOOSTING: Name = "boosting"
 BOOSTING_PANTHER: Name = "boosting+panther"
 _MOST_KNOTS = 1000
@@ -71,10 +75,11 @@ class BlendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Blend:
-    """A blend with its trees, by member."""
+    """A blend with its trees, by member, and the weights of the dcn-context where there is one."""
 
     config: BlendConfig
     trees: dict[Name, Trees]
+    context: DcnWeights | None = None
 
     def logit(self, dcn_B: F64, dense_BX: F32, e_BU: F32) -> F64:
         """Calibrated logits [B]; `dcn`: logits of the dcn before any calibration."""
@@ -87,6 +92,10 @@ class Blend:
         """Logits [B] of one head, before its calibration."""
         if name == DCN:
             return dcn_B
+        if name == DCN_CONTEXT:
+            assert self.context is not None, "load_blend refuses a blend that lacks a member's weights"
+            standard = (dense_BX[:, :WIDTH] - self.context.mean_X) / self.context.std_X
+            return np.asarray(dcn_logits(np.clip(standard, -CLIP, CLIP), self.context), np.float64)
         if name == BOOSTING:
             return np.asarray(sum_of(self.trees[name], dense_BX[:, :WIDTH], np.zeros(WIDTH)))
         return np.asarray(sum_of(self.trees[name], np.hstack([dense_BX, e_BU]), np.array(self.config.soft)))

@@ -144,3 +144,26 @@ class FraudHead(nn.Module):
     def calibrated(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
         """As `logit`, calibrated (Platt scaling)."""
         return self.scale * self.logit(dense_BX, e_BU, pooled_BP) + self.bias
+
+
+class ContextHead(nn.Module):
+    """The fraud head's layers over psi alone, without anything of PANTHER's: a head beside it in the blend, and what
+    shows PANTHER's part."""
+
+    mean: Tensor
+    std: Tensor
+    text = None
+
+    def __init__(self, config: ModelConfig, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+        self.cross = CrossLayers(features, config.cross_layers)
+        self.deep = DeepLayers(features, config.head_hidden, config.head_dropout)
+        self.out = nn.Linear(features + config.head_hidden, 1)
+
+    def logit(self, dense_BX: Tensor, e_BU: Tensor, pooled_BP: Tensor) -> Tensor:
+        """Fraud logit [B] before calibration; inputs as FraudHead.logit takes them, of which psi is used."""
+        x0 = ((dense_BX[:, : len(self.mean)] - self.mean) / self.std).clamp(-CLIP, CLIP)
+        out: Tensor = self.out(torch.cat([self.cross(x0), self.deep(x0)], dim=1))
+        return out[:, 0]

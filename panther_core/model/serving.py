@@ -33,12 +33,13 @@ from panther_core.decide.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
-from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, Blend, BlendConfig
+from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, DCN_CONTEXT, Blend, BlendConfig
 from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.explain import explain, nearest_prototypes
-from panther_core.model.head import Deviation, FraudHead
+from panther_core.model.head import ContextHead, Deviation, FraudHead
 from panther_core.model.kernels import token_kernel
+from panther_core.model.kernels.dcn_kernel import dcn_weights
 from panther_core.model.kernels.score_kernel import ScoreKernel
 from panther_core.model.outputs import Outputs, cached_width, unpack
 from panther_core.model.panther import Panther
@@ -64,6 +65,7 @@ class PantherModel(torch.nn.Module):
         self.config = config
         self.panther = Panther(config, schema, vocabulary)
         self.head = FraudHead(config, schema, WIDTH)
+        self.context: ContextHead | None = None
         self._kernel: ScoreKernel | None = None
         self.blend: Blend | None = None
 
@@ -73,13 +75,16 @@ class PantherModel(torch.nn.Module):
         manifest = artifact.load_manifest(folder)
         model = cls(manifest.config, artifact.load_schema(folder), artifact.load_vocabulary(folder))
         try:
-            model.load_state_dict(load_file(folder / artifact.WEIGHTS))
+            weights = load_file(folder / artifact.WEIGHTS)
+            if any(name.startswith("context.") for name in weights):  # versions of before it have none
+                model.context = ContextHead(manifest.config, WIDTH)
+            model.load_state_dict(weights)
         except (RuntimeError, SafetensorError) as error:
             raise ArtifactError(
                 f"expected weights of code version {manifest.code_version} in {folder / artifact.WEIGHTS}, "
                 f"got others: {error}; train anew with this code"
             ) from None
-        model.blend = load_blend(folder, manifest)
+        model.blend = load_blend(folder, manifest, model.context)
         model.to(device).eval()
         if model.device.type == "cpu":
             model._kernel = ScoreKernel(model.panther, model.head)
@@ -245,7 +250,7 @@ class PantherModel(torch.nn.Module):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def load_blend(folder: Path, manifest: Manifest) -> Blend | None:
+def load_blend(folder: Path, manifest: Manifest, context: ContextHead | None) -> Blend | None:
     """The heads beside the fraud head in an artifact, None where it has none. Raises ArtifactError."""
     if artifact.BLEND not in manifest.files:
         return None
@@ -256,12 +261,14 @@ def load_blend(folder: Path, manifest: Manifest) -> Blend | None:
     try:
         if missing := [name for name in names if artifact.BOOSTED[name] not in manifest.files]:
             raise BadInput(f"expected the file {artifact.BOOSTED[missing[0]]} of the blend, got none in the manifest")
+        if context is None and any(member.name == DCN_CONTEXT for member in config.members):
+            raise BadInput("expected weights of the dcn-context that the blend names, got none")
         if BOOSTING_PANTHER in names and len(config.soft) != columns[BOOSTING_PANTHER]:
             raise BadInput(f"expected {columns[BOOSTING_PANTHER]} soft widths in the blend, got {len(config.soft)}")
         trees = {name: read_trees(artifact.read_text(folder, artifact.BOOSTED[name]), columns[name]) for name in names}
     except BadInput as error:
         raise ArtifactError(f"{error}, in {folder}: copy the artifact again or train anew") from None
-    return Blend(config, trees)
+    return Blend(config, trees, None if context is None else dcn_weights(context))
 
 
 def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:

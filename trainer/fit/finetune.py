@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from panther_core.base.console import progress_bar
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.codes import as_tensor
-from panther_core.model.head import FraudHead
+from panther_core.model.head import ContextHead, FraudHead
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History
@@ -84,15 +84,18 @@ def _spans(history: History, encoded: EncodedHistory, rows: NDArray[np.int64], s
     return np.where(back <= history.history_len[rows][:, None], codes, np.uint64(0))
 
 
-def head_logits(head: FraudHead, inputs: HeadInputs, index: Tensor) -> Tensor:
+def head_logits(head: FraudHead | ContextHead, inputs: HeadInputs, index: Tensor) -> Tensor:
     """Uncalibrated logits of the rows `index`; the text convolution runs over all S events, so that it can be
     trained."""
+    e = inputs.e_NU[index]
+    if head.text is None:
+        return head.logit(inputs.dense_NX[index], e, e[:, :0])
     pooled = head.text.activations(F.pad(inputs.codes_NS[index], (RECENT, 0))).amax(dim=1)
-    return head.logit(inputs.dense_NX[index], inputs.e_NU[index], pooled)
+    return head.logit(inputs.dense_NX[index], e, pooled)
 
 
 @torch.inference_mode()
-def all_logits(head: FraudHead, inputs: HeadInputs) -> NDArray[np.float64]:
+def all_logits(head: FraudHead | ContextHead, inputs: HeadInputs) -> NDArray[np.float64]:
     """Uncalibrated logits [N]."""
     parts = [head_logits(head, inputs, index) for index in torch.split(torch.arange(len(inputs)), _CHUNK)]
     return torch.cat(parts).double().numpy()
@@ -106,7 +109,7 @@ def sample_negatives(label: NDArray[np.int8], rows: NDArray[np.int64], negatives
 
 
 def finetune(
-    head: FraudHead,
+    head: FraudHead | ContextHead,
     train: HeadInputs,
     label: NDArray[np.int8],
     validation: HeadInputs,
@@ -120,8 +123,8 @@ def finetune(
     Returns the validation average precision at each moment.
     """
     torch.manual_seed(seed)
-    head.mean.copy_(train.dense_NX.mean(dim=0))
-    head.std.copy_(train.dense_NX.std(dim=0).clamp(min=1e-3))
+    head.mean.copy_(train.dense_NX.mean(dim=0)[: len(head.mean)])
+    head.std.copy_(train.dense_NX.std(dim=0)[: len(head.std)].clamp(min=1e-3))
     target = torch.from_numpy(label).float()
     optimiser = torch.optim.AdamW(head.parameters(), lr=config.head_learning_rate, weight_decay=_WEIGHT_DECAY)
     batches = max(1, len(train) // config.head_batch)

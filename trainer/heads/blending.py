@@ -1,4 +1,4 @@
-"""Fits the blend that is served (panther_core.model.blend): boosted heads beside the dcn, weights and calibration.
+"""Fits the blend that is served (panther_core.model.blend): boosted heads beside the neural ones, weights, calibration.
 
 Half of the users of the validation slice say when to stop, the other half choose the weights: rows that have chosen a
 head's best epoch would flatter that head. With a handful of frauds the best weights are chance, so they are chosen many
@@ -11,7 +11,7 @@ Shapes: N rows, X dense inputs, U width of e_u, M heads.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -21,8 +21,19 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import average_precision_score, log_loss
 
 from panther_core.base.odds import sigmoid
-from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, DCN, Blend, BlendConfig, Member, Name, calibrated
-from panther_core.model.head import FraudHead
+from panther_core.model.blend import (
+    BOOSTING,
+    BOOSTING_PANTHER,
+    DCN,
+    DCN_CONTEXT,
+    Blend,
+    BlendConfig,
+    Member,
+    Name,
+    calibrated,
+)
+from panther_core.model.head import ContextHead, FraudHead
+from panther_core.model.kernels.dcn_kernel import dcn_weights
 from panther_core.model.kernels.tree_kernel import Trees
 from panther_core.model.trees import read_trees
 from panther_core.state.features import WIDTH
@@ -40,14 +51,19 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FittedBlend:
-    """A blend, its trees as text by name, and the logits of each of its candidates."""
+    """A blend, the best one of the heads that know nothing of PANTHER, and the trees of both as text by name."""
 
     blend: Blend
+    without: Blend
     texts: dict[Name, str]
 
     def logits(self, head: FraudHead, inputs: HeadInputs) -> F64:
         """Calibrated logits [N] of the blend."""
         return self.blend.logit(all_logits(head, inputs), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+
+    def logits_without(self, inputs: HeadInputs) -> F64:
+        """As `logits`, of the blend without PANTHER."""
+        return self.without.logit(np.zeros(len(inputs)), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
 
     def alone(self, name: Name, inputs: HeadInputs) -> F64:
         """Logits [N] of one boosted head before calibration, whether the blend has it or not."""
@@ -56,6 +72,7 @@ class FittedBlend:
 
 def fit_blend(
     head: FraudHead,
+    context: ContextHead,
     inputs: Mapping[str, HeadInputs],
     label: Mapping[str, NDArray[np.int8]],
     user_N: NDArray[np.int32],
@@ -80,20 +97,23 @@ def fit_blend(
     soft = _SOFT * columns[BOOSTING_PANTHER]["chosen"].std(axis=0).astype(np.float64)
     soft[:WIDTH] = 0.0  # these are the same to the last digit wherever they are computed
     config = BlendConfig((Member(DCN, 1, 1, 0),), (0.0, 1.0), (0.0, 1.0), tuple(soft.tolist()))
-    fitted = FittedBlend(Blend(config, trees), texts)
+    parts = Blend(config, trees, dcn_weights(context))
 
     held, truth = inputs["validation"], label["validation"]
-    raw: dict[Name, F64] = {DCN: all_logits(head, held)}
-    raw |= {name: fitted.alone(name, held) for name in (BOOSTING, BOOSTING_PANTHER)}
+    dense, e = held.dense_NX.numpy(), held.e_NU.numpy()
+    dcn = all_logits(head, held)
+    raw = {name: parts.raw(name, dcn, dense, e) for name in (DCN, DCN_CONTEXT, BOOSTING, BOOSTING_PANTHER)}
     own = {name: platt(logit, truth) for name, logit in raw.items()}
-    even = np.stack([own[name][0] * logit + own[name][1] for name, logit in raw.items()])
-    weights = _weights(even[:, weighing_N], truth[weighing_N], user_N[weighing_N], seed)
-    members = tuple(
-        Member(name, float(weight), *own[name]) for name, weight in zip(raw, weights.tolist(), strict=True) if weight
-    )
-    mean = weights @ even
-    config = BlendConfig(members, *_calibration(mean, truth, seed), config.soft)
-    return FittedBlend(Blend(config, trees), texts)
+    even = {name: own[name][0] * logit + own[name][1] for name, logit in raw.items()}
+
+    def of(names: tuple[Name, ...]) -> Blend:
+        logits = np.stack([even[name] for name in names])
+        weights = _weights(logits[:, weighing_N], truth[weighing_N], user_N[weighing_N], seed)
+        shares = zip(names, weights.tolist(), strict=True)
+        members = tuple(Member(name, weight, *own[name]) for name, weight in shares if weight)
+        return replace(parts, config=BlendConfig(members, *_calibration(weights @ logits, truth, seed), config.soft))
+
+    return FittedBlend(of(tuple(raw)), of((DCN_CONTEXT, BOOSTING)), texts)
 
 
 def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], seed: int) -> F64:

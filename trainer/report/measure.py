@@ -31,11 +31,13 @@ from trainer.report.motifs import measure_motifs
 from trainer.report.next_tokens import fit_followers, token_pairs
 
 MODEL, BOOSTING, BOOSTING_PANTHER, RULES = "model", "gradient boosting", "gradient boosting + PANTHER", "rules"
+WITHOUT = "model without PANTHER"
 #: key of each scorer's test figures in the manifest's metrics; the model first
 TESTED = {
     MODEL: "test",
     BOOSTING: "test_boosting",
     BOOSTING_PANTHER: "test_boosting_panther",
+    WITHOUT: "test_without_panther",
     RULES: "test_rules",
 }
 

@@ -10,7 +10,7 @@ from panther_core.report import charts
 from panther_core.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, draw, percent
 from trainer.report.facts import Fraud
 
-_COLOURS = (BLUE, ORANGE, GREEN, INK)  # one for each scorer
+_COLOURS = (BLUE, ORANGE, GREEN, GREY, INK)  # one for each scorer
 
 
 def precision_recall(fraud: Fraud) -> str:

@@ -4,16 +4,15 @@ In torch this is some 150 operators on a few rows, and most of the time goes int
 tight loop, 2.4 ms in a server process, whose caches hold other data at the next request. The kernel takes 0.3 ms. Tests
 compare it with `FraudHead` and `Panther`.
 
-Shapes as in panther_core.model.head; R rows of a block, E events, W width of the cross layers, H hidden, V tokens,
-A attributes with a surprise, Y number of all their codes, L cross layers. Weight matrices are [inputs, outputs].
+Shapes as in panther_core.model.head; E events, W width of the cross layers, V tokens, A attributes with a surprise,
+Y number of all their codes. Weight matrices are [inputs, outputs].
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from panther_core.base.odds import sigmoid
 from panther_core.decide.scoring import SURPRISE, NewEvents, ScoreResponse
@@ -21,6 +20,7 @@ from panther_core.model.blend import Blend
 from panther_core.model.codes import ATTRIBUTES
 from panther_core.model.head import CLIP, MAX_Z, MIN_SIGMA, FraudHead
 from panther_core.model.kernels.arithmetic import F32, I64, U64, array, jit
+from panther_core.model.kernels.dcn_kernel import DcnWeights, dcn_logits, dcn_weights
 from panther_core.model.kernels.event_kernel import EventWeights, event_weights, text_newest, text_window, token_id
 from panther_core.model.kernels.threads import one_product_thread
 from panther_core.model.panther import Panther
@@ -35,13 +35,7 @@ class _Weights(NamedTuple):
     attribute_bias_Y: F32
     place_A: I64  # index of each surprise's attribute in ATTRIBUTES
     first_A1: I64  # first column of each attribute in Y, and the end of the last
-    mean_X: F32
-    std_X: F32
-    cross_LWW: F32
-    cross_bias_LW: F32
-    deep: tuple[F32, F32, F32, F32]
-    out: F32  # output weights of the crossed columns, then of the hidden ones
-    last: F32  # bias of the logit; scale and bias of the calibration
+    dcn: DcnWeights
 
 
 class ScoreKernel:
@@ -49,8 +43,7 @@ class ScoreKernel:
 
     def __init__(self, panther: Panther, head: FraudHead) -> None:
         one_product_thread()
-        first, second = cast(nn.Linear, head.deep[0]), cast(nn.Linear, head.deep[3])
-        cross = [cast(nn.Linear, layer) for layer in head.cross]
+        self._calibration = head.scale.item(), head.bias.item()
         self._widths = (panther.config.d, panther.config.user_dim, panther.config.pooled)
         self._weights = _Weights(
             event_weights(panther.tokeniser, head.text),
@@ -59,13 +52,7 @@ class ScoreKernel:
             attribute_bias_Y=array(panther.attribute_heads.bias),
             place_A=np.array([ATTRIBUTES.index(name) for name in SURPRISE]),
             first_A1=np.cumsum([0, *panther.surprise_sizes]),
-            mean_X=array(head.mean),
-            std_X=array(head.std),
-            cross_LWW=np.stack([array(layer.weight.T) for layer in cross]),
-            cross_bias_LW=np.stack([array(layer.bias) for layer in cross]),
-            deep=(array(first.weight.T), array(first.bias), array(second.weight.T), array(second.bias)),
-            out=array(head.out.weight[0]),
-            last=np.array([head.out.bias.item(), head.scale.item(), head.bias.item()], np.float32),
+            dcn=dcn_weights(head),
         )
 
     def score(self, request: NewEvents, known_BK: F32, blend: Blend | None = None) -> ScoreResponse:
@@ -88,7 +75,7 @@ class ScoreKernel:
             raise ValueError("expected attribute codes of the model's schema, got a larger one")
         logit, log_p, z, surprise, _ = out
         if blend is None:
-            scale, bias = self._weights.last[1:]
+            scale, bias = self._calibration
             chance = sigmoid(scale * logit + bias)
         else:
             chance = sigmoid(blend.logit(logit.astype(np.float64), dense_BX, e_BU))
@@ -115,19 +102,6 @@ def _deviation(h_D: F32, logits_Y: F32, scalars: F32, parts: I64, weights: _Weig
 
 
 @jit
-def _logits(x0_RW: F32, weights: _Weights) -> Any:
-    """Logits [R] of the standardised columns, before calibration."""
-    up_WH, up_bias_H, mid_HH, mid_bias_H = weights.deep
-    x_RW = x0_RW.copy()
-    for layer in range(len(weights.cross_LWW)):
-        x_RW += x0_RW * (np.dot(x_RW, weights.cross_LWW[layer]) + weights.cross_bias_LW[layer])
-    hidden_RH = np.maximum(np.dot(x0_RW, up_WH) + up_bias_H, np.float32(0))
-    hidden_RH = np.maximum(np.dot(hidden_RH, mid_HH) + mid_bias_H, np.float32(0))
-    width = x0_RW.shape[1]
-    return np.dot(x_RW, weights.out[:width]) + np.dot(hidden_RH, weights.out[width:]) + weights.last[0]
-
-
-@jit
 def _score(
     features_BF: F32,
     codes_BE: U64,
@@ -147,7 +121,7 @@ def _score(
     h_BD = known_BK[:, :d].copy()
     logits_BY = np.dot(h_BD, weights.attribute_DY) + weights.attribute_bias_Y
     window_BX = np.empty((rows, len(weights.events.filter_XP)), np.float32)
-    x0_BW, there_B = np.empty((rows, weights.cross_bias_LW.shape[1]), np.float32), np.empty(rows, np.int64)
+    x0_BW, there_B = np.empty((rows, weights.dcn.cross_bias_LW.shape[1]), np.float32), np.empty(rows, np.int64)
     for b in range(rows):
         x0 = x0_BW[b]
         there_B[b] = text_window(codes_BE[b], weights.events, parts, window_BX[b])
@@ -163,12 +137,12 @@ def _score(
         x0[features + 4 : dense] = surprise_BA[b]
         dense_BX[b] = x0[:dense]
         for j in range(dense):
-            x0[j] = min(max((x0[j] - weights.mean_X[j]) / weights.std_X[j], -_CLIP), _CLIP)
+            x0[j] = min(max((x0[j] - weights.dcn.mean_X[j]) / weights.dcn.std_X[j], -_CLIP), _CLIP)
         x0[dense:] = known_BK[b, d : d + user + pooled]
     newest_BP = text_newest(window_BX, there_B, weights.events)
     for b in range(rows):
         for p in range(pooled):
             x0_BW[b, dense + user + p] = max(x0_BW[b, dense + user + p], newest_BP[b, p])
-    logit_B = _logits(x0_BW, weights)
+    logit_B = dcn_logits(x0_BW, weights.dcn)
     out_B[:] = logit_B
     return True

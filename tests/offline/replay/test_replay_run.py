@@ -13,6 +13,7 @@ import pytest
 
 from offline.replay.columns import SCHEMA
 from offline.replay.request import ReplayRequest, run_replay
+from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.data.table import TransactionTable
 
@@ -75,9 +76,25 @@ def test_the_decisions_have_the_agreed_columns(request_: ReplayRequest, log: Tra
     np.testing.assert_array_equal(table["label_time"].to_numpy(), delay)
     manifest = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert manifest["finished"]
-    assert result["models"][0]["labelled"] == known.sum()
+    later = log.time_ms >= load_manifest(request_.models_dir / "1").fitted_until
+    assert 0 < later.sum() < len(log)
+    assert (result["models"][0]["transactions"], result["not_measured"]) == (later.sum(), (~later).sum())
+    assert result["models"][0]["labelled"] == known[later].sum()
     unwritten = run_replay(request_, None, lambda _: None)
     assert {part["model"]: part for part in unwritten["models"]}[1] == result["models"][0]
+
+
+def test_days_of_the_training_are_measured_on_demand_alone_and_said(
+    request_: ReplayRequest, log: TransactionTable, capfd: pytest.CaptureFixture[str]
+) -> None:
+    everything = run_replay(replace(request_, since="2000-01-01"), None, lambda _: None)
+    assert (everything["models"][0]["transactions"], everything["not_measured"]) == (len(log), 0)
+    assert "how well it remembers them" in " ".join(capfd.readouterr().err.split())
+    seen = replace(request_, limit=1000)
+    assert log.time_ms[1000] < load_manifest(request_.models_dir / "1").fitted_until
+    nothing = run_replay(seen, None, lambda _: None)
+    assert (nothing["models"][0]["transactions"], nothing["not_measured"]) == (0, 1000)
+    assert "nothing was measured" in " ".join(capfd.readouterr().err.split())
 
 
 def test_labels_do_not_enter_decisions(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:

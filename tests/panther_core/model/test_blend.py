@@ -8,10 +8,22 @@ import lightgbm
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from panther_core.base.errors import BadInput
 from panther_core.decide.scoring import ExplainRequest, ScoreRequest
-from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, DCN, Blend, BlendConfig, Member, calibrated
+from panther_core.model.blend import (
+    BOOSTING,
+    BOOSTING_PANTHER,
+    DCN,
+    DCN_CONTEXT,
+    Blend,
+    BlendConfig,
+    Member,
+    calibrated,
+)
+from panther_core.model.head import ContextHead
+from panther_core.model.kernels.dcn_kernel import dcn_weights
 from panther_core.model.kernels.score_kernel import ScoreKernel
 from panther_core.model.kernels.tree_kernel import sum_of
 from panther_core.model.serving import PantherModel
@@ -46,8 +58,13 @@ def blended() -> Blended:
         for name, n in ((BOOSTING, WIDTH), (BOOSTING_PANTHER, wide))
     }
     soft = np.where(np.arange(wide) < WIDTH, 0.0, 0.05)
-    members = (Member(DCN, 0.2, 1.5, -1.0), Member(BOOSTING, 0.3, 1, 0), Member(BOOSTING_PANTHER, 0.5, 2, 0.5))
-    model.blend = Blend(BlendConfig(members, (-4.0, 0.0, 1.0), (-6.0, -1.0, 2.0), tuple(soft.tolist())), trees)
+    heads = (Member(DCN, 0.2, 1.5, -1.0), Member(DCN_CONTEXT, 0.1, 1, 0), Member(BOOSTING, 0.2, 1, 0))
+    members = (*heads, Member(BOOSTING_PANTHER, 0.5, 2, 0.5))
+    model.context = ContextHead(model.config, WIDTH).eval()
+    model.context.mean.fill_(0.3)
+    model.context.std.fill_(0.7)
+    config = BlendConfig(members, (-4.0, 0.0, 1.0), (-6.0, -1.0, 2.0), tuple(soft.tolist()))
+    model.blend = Blend(config, trees, dcn_weights(model.context))
     rng = np.random.default_rng(5)
     codes = random_codes(rng, 4 * ROWS).reshape(ROWS, 4)
     lengths = rng.integers(0, 9, ROWS).astype(np.int32)
@@ -78,6 +95,23 @@ def test_the_last_digits_of_a_soft_column_do_not_show() -> None:
     apart = [np.abs(sum_of(trees, x, np.full(6, w)) - sum_of(trees, other, np.full(6, w))).max() for w in (0, 0.05)]
     assert apart[0] > 0.05, "a hard threshold moves a score by a leaf"
     assert apart[1] < 2e-4
+
+
+def test_the_head_without_panther_is_that_of_the_operators_and_sees_the_context_alone(blended: Blended) -> None:
+    model, blend = blended.model, blended.model.blend
+    assert model.context is not None
+    assert blend is not None
+    dense = np.random.default_rng(3).normal(size=(ROWS, len(model.head.mean)), scale=9).astype(np.float32)
+    other = dense.copy()
+    other[:, WIDTH:] += 1
+    e = np.zeros((ROWS, model.config.user_dim), np.float32)
+    with torch.inference_mode():
+        want = model.context.logit(*(torch.from_numpy(part) for part in (dense, e, e[:, :0]))).numpy()
+    assert want.std() > 0.1
+    np.testing.assert_allclose(blend.raw(DCN_CONTEXT, np.zeros(ROWS), dense, e), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(
+        blend.raw(DCN_CONTEXT, np.zeros(ROWS), other, e), blend.raw(DCN_CONTEXT, np.zeros(ROWS), dense, e)
+    )
 
 
 def test_kernel_and_operators_give_the_same_score(blended: Blended) -> None:

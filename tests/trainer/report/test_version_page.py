@@ -60,6 +60,7 @@ def test_training_leaves_the_page_of_its_report(artifact_folder: Path, report: V
         "model": metrics["test"],
         "gradient boosting": metrics["test_boosting"],
         "gradient boosting + PANTHER": metrics["test_boosting_panther"],
+        "model without PANTHER": metrics["test_without_panther"],
         "rules": metrics["test_rules"],
     }
     assert list(report.fraud.gains) == list(scorers)[1:]
