@@ -27,7 +27,9 @@ def train(
         int | None, typer.Option(help="Version number; the name of --out, or 1, if not given.", min=1)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the version in --out.")] = False,
-    preset: Annotated[str, typer.Option(help="demo, default, refresh or tiny (for tests).")] = "demo",
+    preset: Annotated[
+        str, typer.Option(help="default (fits itself to the log), paper, demo, refresh, tiny.")
+    ] = "default",
     config_file: Annotated[
         Path | None, typer.Option("--config", help="TOML file that changes the preset; docs/training.md.")
     ] = None,

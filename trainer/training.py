@@ -49,8 +49,9 @@ from trainer.fit.parallel import join
 from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.rules import fit_rules
 from trainer.fit.schema_fit import fit_log_schema
+from trainer.fit.sizing import minutes, sized
 from trainer.fit.train_config import TrainConfig
-from trainer.heads.blending import FittedBlend, fit_blend
+from trainer.heads.blending import FittedBlend, fit_blend, second_half
 from trainer.report.fraud import ScoredRows
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, WITHOUT, Finished, write_report
 from trainer.report.verdict import days_of, faults, lines, thresholds
@@ -84,7 +85,11 @@ def train(
     if continue_from is not None and continue_from.resolve() == out.resolve():
         raise BadInput(f"expected another folder than {continue_from}, which is gone on from: give a new --out")
     clock = StageClock()
-    rows = split(table, config, label_delay_ms)
+    rows, config = split(table, config, label_delay_ms), sized(config, len(table))
+    if config.sized:
+        say(
+            f"  training on {len(table):,} transactions: at most {minutes(config, len(table)):.0f} minutes on two cores"
+        )
     start = _prepare(table, rows, config, profile, seed, continue_from)
     config, schema, vocabulary, model = start.config, start.schema, start.vocabulary, start.model
     clock.mark("prepare")
@@ -238,11 +243,9 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
     config, model, history = start.config, start.model, start.history
     kept, label = history.kept, table.label
     validation, test = rows.validation[kept[rows.validation]], rows.test[kept[rows.test]]
-    chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config.negatives, seed)
-    weighing = history.user[validation] % 2 == 1  # the other half of the users picks the best epoch (heads.blending)
-    if len({*label[validation][~weighing].tolist()}) < 2:
-        weighing = np.zeros(len(validation), np.bool_)
-    judged = sample_negatives(label, validation[~weighing], config.negatives, seed)  # a sample is enough for that
+    chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config, seed)
+    weighing = second_half(history.user[validation], label[validation])  # the first picks the best epoch
+    judged = sample_negatives(label, validation[~weighing], config, seed)  # a sample is enough for that
     encoded = model.encode_history(history)
     inputs = {
         name: head_inputs(model, history, encoded, part)

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -26,9 +25,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.table import TransactionTable
 from panther_core.kafka.reading import members
 from panther_core.serving_model import ServingModel, load_serving_model
-from stream.scorer.replicas import ReplicaScorer
-from stream.scorer.triton_control import TritonControl
-from stream.tools.seed import seed_states, start_after_log
+from stream.tools.seed import seed
 from trainer.rollout.refresh import switch
 
 
@@ -91,22 +88,8 @@ class System:
         return load_serving_model(Path(self.settings.models_dir) / str(version))
 
     def seed(self, log: TransactionTable, model: ServingModel) -> int:
-        """Write the states of the users of `log`, and let the application begin after the records that Kafka holds.
-
-        To be called before the first worker starts. Returns the number of users.
-        """
-
-        async def go() -> int:
-            control = partial(TritonControl, headers=self.settings.triton_headers)
-            scorer = ReplicaScorer(self.settings.triton_url, encode_deadline_s=60, control=control)
-            try:
-                users = await seed_states(self.kafka, self.settings, log, model, scorer)
-            finally:
-                await scorer.close()
-            await start_after_log(self.kafka, self.settings)
-            return users
-
-        return asyncio.run(go())
+        """As stream.tools.seed.seed: give users their past before the first worker starts; returns their number."""
+        return asyncio.run(seed(self.kafka, self.settings, log, model))
 
     def start_worker(self, name: str = "worker", folder: str = "", **environment: str) -> ManagedProcess:
         """Start a worker process with its own RocksDB folder; does not wait until it has its partitions.

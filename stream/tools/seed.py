@@ -7,19 +7,27 @@ come from the Triton server that will serve the users, so its cache is warm afte
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
-from panther_core.data.topics import TRANSACTIONS, changelog_of
+from panther_core.data.topics import MODELS, TRANSACTIONS, changelog_of
 from panther_core.decide.engine import encode_request, take_outputs
 from panther_core.decide.scoring import Scorer
-from panther_core.serving_model import ServingModel
+from panther_core.kafka.answers import read_update
+from panther_core.kafka.reading import held, make_reader, members, partitions_of, read_topic
+from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
+from stream.scorer.replicas import ReplicaScorer
+from stream.scorer.triton_control import TritonControl
 
 #: what a log tells of a user; offsets and decisions belong to the stream the log came from, not to this one
 _FIELDS = (
@@ -27,6 +35,55 @@ _FIELDS = (
     *("merchants", "country", "device", "profile", "ring"),
 )
 _CHUNK = 256
+
+
+async def load_past(kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, after_topic: bool) -> int:
+    """Give the users of `log` their past in an application that has decided nothing yet, under the newest model.
+
+    `after_topic`: the log holds what the transactions topic holds, so the application begins after it. Returns the
+    number of users. Raises BadInput: no model was promoted, workers run, states exist, or the topic holds transactions
+    of which nobody said whether the log has them; ScorerUnavailable.
+    """
+    if await members(kafka, settings.app_id) != 0:  # None: they are on their way
+        raise BadInput(f"expected no worker of {settings.app_id}, got a running one: stop it, or see PANTHER_APP_ID")
+    updates = [read_update(record.value) for record in await read_topic(kafka, MODELS)]
+    live = [update for update in updates if isinstance(update, ModelUpdate)]
+    if not live:
+        raise BadInput("expected a model in service, got none: `panther models promote` one first")
+    changelog, waiting = await _records(kafka, changelog_of(settings.app_id)), await _records(kafka, TRANSACTIONS)
+    if changelog:
+        raise BadInput(
+            f"expected an application without states, got {changelog} records on the changelog of {settings.app_id}: a "
+            "past is loaded before the first worker starts; begin a new application with another PANTHER_APP_ID"
+        )
+    if waiting and not after_topic:
+        raise BadInput(
+            f"expected an empty topic {TRANSACTIONS}, got {waiting} records: give --after-topic if the log holds them, "
+            "and the application begins after them; if not, empty the topic or let the workers decide them first"
+        )
+    return await seed(kafka, settings, log, load_serving_model(Path(live[-1].artifact)))
+
+
+async def seed(kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, model: ServingModel) -> int:
+    """Write the states of the users of `log`, and let the application begin after the records that Kafka holds.
+
+    To be called before the first worker starts. Returns the number of users.
+    """
+    control = partial(TritonControl, headers=settings.triton_headers)
+    scorer = ReplicaScorer(settings.triton_url, encode_deadline_s=60, control=control)
+    try:
+        users = await seed_states(kafka, settings, log, model, scorer)
+    finally:
+        await scorer.close()
+    await start_after_log(kafka, settings)
+    return users
+
+
+async def _records(kafka: KafkaSettings, topic: str) -> int:
+    """The number of offsets that a topic holds."""
+    async with make_reader(kafka) as consumer:
+        found = await held(consumer, await partitions_of(consumer, topic))
+        return sum(len(offsets) for offsets in found.values())
 
 
 async def seed_states(

@@ -26,6 +26,7 @@ from panther_core.state.record import MARK
 from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_labels
+from stream.tools.seed import load_past
 from trainer.fit.train_config import preset
 from trainer.training import train
 
@@ -128,10 +129,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("test"), partitions=4) as system:
         # a long deadline, so that a busy machine is not taken for an outage
         system.settings = system.settings.model_copy(update={"score_deadline_s": 5.0, "log_format": "json"})
-        model = system.deploy(1)
+        system.deploy(1)
         asyncio.run(produce(system.kafka, history.rows(), rate=0))
         asyncio.run(produce_labels(system.kafka, history, LABEL_DELAY_MS))
-        system.seed(history, model)
+        asyncio.run(load_past(system.kafka, system.settings, history, after_topic=True))
         system.start_worker()
         yield Stage(system, history, live)
 

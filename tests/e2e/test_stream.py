@@ -36,7 +36,9 @@ from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import OWNER
 from stream.tools.produce import produce_labels
+from stream.tools.seed import load_past
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
+from tests.offline.replay.test_replay_run import write_fdh
 from trainer.rollout.deploy import served
 from trainer.rollout.go_live import roll_back
 from trainer.rollout.refresh import refresh_once
@@ -157,7 +159,7 @@ def test_every_trouble_has_its_outcome(stage: Stage) -> None:
     assert ledger.decisions["trouble-late"].history_len == 2
 
 
-def test_a_user_begins_anew_on_command(stage: Stage) -> None:
+def test_a_user_begins_anew_on_command(stage: Stage, tmp_path: Path) -> None:
     """`panther user`: the next transaction is the user's first; what is no command on its topic is skipped."""
     kafka, user = stage.system.kafka, "trouble-anew"
 
@@ -191,6 +193,15 @@ def test_a_user_begins_anew_on_command(stage: Stage) -> None:
     assert history_len("anew-4") == 1
     assert stage.metric("panther_user_commands_total", command="unreadable") == 5
     assert int(stage.states()[user]["n"]) == 2
+    past = stage.history.take(slice(0, 50))
+    write_fdh(past, tmp_path / "past.parquet", past.label)
+    argv = [*panther, "load", "--data", str(tmp_path / "past.parquet"), "--format", "fdh"]
+    refused = subprocess.run(argv, env=stage.system.environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1, "a past would be written over what the running worker knows"
+    assert "expected no worker" in " ".join(refused.stderr.split())
+    fresh = stage.system.settings.model_copy(update={"app_id": "of-nobody"})
+    with pytest.raises(BadInput, match="--after-topic"):
+        asyncio.run(load_past(kafka, fresh, past, after_topic=False))
     argv = [*panther, "reset", "a\nb"]
     refused = subprocess.run(argv, env=stage.system.environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 1

@@ -101,10 +101,14 @@ def all_logits(head: FraudHead | ContextHead, inputs: HeadInputs) -> NDArray[np.
     return torch.cat(parts).double().numpy()
 
 
-def sample_negatives(label: NDArray[np.int8], rows: NDArray[np.int64], negatives: int, seed: int) -> NDArray[np.int64]:
-    """All fraud rows of `rows` and, for each, `negatives` legitimate ones drawn at random; ascending."""
+def sample_negatives(
+    label: NDArray[np.int8], rows: NDArray[np.int64], config: TrainConfig, seed: int
+) -> NDArray[np.int64]:
+    """All fraud rows of `rows` and, for each, `negatives` legitimate ones drawn at random, at most `head_rows` in all
+    but at least as many as frauds; ascending."""
     fraud, honest = rows[label[rows] == 1], rows[label[rows] == 0]
-    count = min(len(honest), negatives * len(fraud))
+    most = max(len(fraud), config.head_rows - len(fraud)) if config.head_rows else len(honest)
+    count = min(len(honest), config.negatives * len(fraud), most)
     return np.sort(np.concatenate([fraud, np.random.default_rng(seed).choice(honest, count, replace=False)]))
 
 

@@ -3,7 +3,8 @@
 Half of the users of the validation slice say when to stop, the other half choose the weights: rows that have chosen a
 head's best epoch would flatter that head. With a handful of frauds the best weights are chance, so they are chosen many
 times, by users drawn with replacement, and the mean of the choices is served (Caruana et al., "Ensemble selection from
-libraries of models", ICML 2004). Calibration is fitted on the whole slice.
+libraries of models", ICML 2004), drawn towards boosting, which needs the fewest frauds, as if _PRIOR more users with
+frauds had spoken for it. Calibration is fitted on the whole slice.
 
 Shapes: N rows, X dense inputs, U width of e_u, M heads.
 """
@@ -44,6 +45,7 @@ from trainer.heads.boosting import stopped_early
 _SOFT = 0.05  # of a column's standard deviation: wide enough that the last digits of a sum do not show in a score
 _STEPS, _DRAWS = 5, 20  # of the grid of weights; draws of users, each of which chooses
 _HONEST = 5000  # rows that a draw's average precision is taken on, beside the frauds
+_PRIOR = 20.0  # users with frauds
 _FOLDS = 5  # of validation, to choose between the two calibrations
 _KNOTS = 200
 F64 = NDArray[np.float64]
@@ -68,6 +70,14 @@ class FittedBlend:
     def alone(self, name: Name, inputs: HeadInputs) -> F64:
         """Logits [N] of one boosted head before calibration, whether the blend has it or not."""
         return self.blend.raw(name, np.zeros(0), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+
+
+def second_half(user_N: NDArray[np.int32], label: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether a row [N] belongs to the half of the users that chooses weights: every second of those with a fraud, and
+    every second of the others. A lone user with a fraud is in the first half."""
+    victims = np.unique(user_N[label == 1])
+    place = np.where(np.isin(user_N, victims), np.searchsorted(victims, user_N), user_N)
+    return np.asarray(place % 2 == 1)
 
 
 def fit_blend(
@@ -108,7 +118,9 @@ def fit_blend(
 
     def of(names: tuple[Name, ...]) -> Blend:
         logits = np.stack([even[name] for name in names])
-        weights = _weights(logits[:, weighing_N], truth[weighing_N], user_N[weighing_N], seed)
+        boosted = np.array([name in (BOOSTING, BOOSTING_PANTHER) for name in names], np.float64)
+        prior = boosted / boosted.sum()
+        weights = _weights(logits[:, weighing_N], truth[weighing_N], user_N[weighing_N], prior, seed)
         shares = zip(names, weights.tolist(), strict=True)
         members = tuple(Member(name, weight, *own[name]) for name, weight in shares if weight)
         return replace(parts, config=BlendConfig(members, *_calibration(weights @ logits, truth, seed), config.soft))
@@ -116,18 +128,18 @@ def fit_blend(
     return FittedBlend(of(tuple(raw)), of((DCN_CONTEXT, BOOSTING)), texts)
 
 
-def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], seed: int) -> F64:
-    """Weights [M] of the mean, summing to 1: the mean of those with the best average precision in each draw of users.
-    Equal ones where there is no fraud to choose by."""
-    heads, rng = len(logit_MN), np.random.default_rng(seed)
+def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], prior_M: F64, seed: int) -> F64:
+    """Weights [M] of the mean, summing to 1: the mean of those with the best average precision in each draw of users,
+    and of `prior`."""
     if not 0 < label.sum() < len(label):
-        return np.full(heads, 1 / heads)
+        return prior_M
+    rng = np.random.default_rng(seed)
     frauds, honest = np.flatnonzero(label == 1), rng.permutation(np.flatnonzero(label != 1))
     rows = np.concatenate([frauds, honest[:_HONEST]])
     each = np.ones(len(rows))
     each[len(frauds) :] = len(honest) / min(len(honest), _HONEST)
     _, who = np.unique(user[rows], return_inverse=True)
-    grid = np.array([w for w in product(range(_STEPS + 1), repeat=heads) if sum(w) == _STEPS]) / _STEPS
+    grid = np.array([w for w in product(range(_STEPS + 1), repeat=len(logit_MN)) if sum(w) == _STEPS]) / _STEPS
     means = grid @ logit_MN[:, rows]
     chosen = []
     for _ in range(_DRAWS):
@@ -135,7 +147,9 @@ def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], se
         if times[: len(frauds)].any():
             worth = [average_precision_score(label[rows], mean, sample_weight=times) for mean in means]
             chosen.append(grid[np.flatnonzero(np.array(worth) >= max(worth) - 1e-12)].mean(axis=0))
-    weights = np.mean(chosen, axis=0) if chosen else np.full(heads, 1 / heads)
+    victims = len(np.unique(user[frauds]))
+    own = np.mean(chosen, axis=0) if chosen else prior_M
+    weights = (victims * own + _PRIOR * prior_M) / (victims + _PRIOR)
     weights[weights < 0.05] = 0  # a head that hardly counts costs as much as one that does
     return np.asarray(weights / weights.sum())
 
