@@ -12,7 +12,7 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 pytest_plugins = ["tests.fixtures_model", "tests.fixtures_stack"]
 
-# `make test` runs three processes, on two cores, that take whole files from the front of the queue: two leave a quarter
+# `make test` runs four processes, on two cores, that take whole files from the front of the queue: two leave a quarter
 # of the machine idle. The stream's tests take longest and mostly wait, so the others compute beside them; short files
 # come last, and all processes end at about the same time.
 _FIRST = (
