@@ -1,4 +1,7 @@
-"""From a table of transactions to a model version on disk: split, pretrain, fine-tune, evaluate, write."""
+"""From a table of transactions to a model version on disk: split, pretrain, fine-tune, evaluate, write.
+
+Over 300 lines, because the order of the stages, and what each hands to the next, is to be read in one place.
+"""
 
 from __future__ import annotations
 
