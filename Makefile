@@ -23,7 +23,7 @@ demo: $(STAMP) ## the whole system on real parts: train, stream, alert, refresh,
 	$(BIN)/panther demo --json > build/demo.json
 
 test: $(STAMP) ## all tests, Kafka and Triton real
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

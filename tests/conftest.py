@@ -12,7 +12,7 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 pytest_plugins = ["tests.fixtures_model", "tests.fixtures_stack"]
 
-# `make test` runs four processes, on two cores, that take whole files from the front of the queue: two leave a quarter
+# `make test` runs three processes, on two cores, that take whole files from the front of the queue: two leave a quarter
 # of the machine idle. The stream's tests take longest and mostly wait, so the others compute beside them; short files
 # come last, and all processes end at about the same time.
 _FIRST = (
@@ -24,6 +24,7 @@ _FIRST = (
     "stream/scorer/test_contract.py",
     "offline/parity/test_parity.py",
     "trainer/test_training.py",
+    "trainer/test_useless.py",
     "bench/fraud/test_fdh_bench.py",
     "panther_core/model/test_step.py",
     "offline/report/test_build.py",
