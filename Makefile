@@ -9,13 +9,14 @@ STAMP := $(VENV)/.locked
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-setup: $(STAMP) ## make .venv from the hash-locked requirements
+setup: $(STAMP) ## make .venv from the hash-locked requirements, and compile the kernels
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m infra.local.kernels
 	@touch $@
 
 demo: $(STAMP) ## the whole system on real parts: train, stream, alert, refresh, check itself

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from panther_core.model.kernels.arithmetic import F32, I64, array, exp, gelu, jit, layer_norm
+from panther_core.model.kernels.precision import half_bits
 from panther_core.model.layers import TAPS, Layer
 
 
@@ -69,15 +70,15 @@ def layer_weights(layer: Layer) -> LayerWeights:
 
 
 @jit
-def _store(row_K: F32, out_K: Any, encode: Any) -> None:
-    """Write a key or value into its slab; `encode` turns float32 bits into 16-bit ones, None leaves them."""
-    if encode is None:
+def _store(row_K: F32, out_K: Any, bfloat: bool | None) -> None:
+    """Write a key or value into its slab, of float32 where `bfloat` (panther_core.model.kernels.precision) is None."""
+    if bfloat is None:
         for j in range(len(row_K)):
             out_K[j] = row_K[j]
     else:
         bits = row_K.view(np.uint32)
         for j in range(len(row_K)):
-            out_K[j] = encode(bits[j])
+            out_K[j] = half_bits(bits[j], bfloat)
 
 
 @jit
@@ -133,7 +134,7 @@ def layer_step(
     slabs: tuple[Any, Any, F32],
     weights: LayerWeights,
     decode: Any,
-    encode: Any,
+    bfloat: bool | None,
 ) -> None:
     """Replace `x` by the layer's output for it, and append keys, values and convolution inputs to the slabs.
 
@@ -167,8 +168,8 @@ def layer_step(
             for h in range(heads):
                 keys, values = keys_UHTK[slot, h], values_UHTK[slot, h]
                 first = h * width
-                _store(qkv[d + first : d + first + width], keys[at], encode)
-                _store(qkv[2 * d + first : 2 * d + first + width], values[at], encode)
+                _store(qkv[d + first : d + first + width], keys[at], bfloat)
+                _store(qkv[2 * d + first : 2 * d + first + width], values[at], bfloat)
                 q_K, out_K = qkv[first : first + width], mixed_RD[r, first : first + width]
                 _attend(keys[: at + 1], values[: at + 1], q_K, decode, (scratch, bits), out_K)
         np.dot(mixed_RD, weights.out_DD, y_RD)

@@ -37,8 +37,15 @@ def float16_bits(bits: Any) -> Any:
     return sign | (half + int(rest > middle or (rest == middle and half & 1 == 1)))
 
 
-#: function from the bits of a float32 to those that a slab stores; None: the float32 is stored itself
-BITS: dict[str, Any] = {"float32": None, "float16": float16_bits, "bfloat16": bfloat16_bits}
+#: which 16-bit type a slab stores: True for bfloat16; None: the float32 is stored itself. A number and no function,
+#: since numba keeps no compiled code of a kernel that is given a function: each process would compile it anew.
+BFLOAT: dict[str, bool | None] = {"float32": None, "float16": False, "bfloat16": True}
+
+
+@jit
+def half_bits(bits: Any, bfloat: bool) -> Any:
+    """Bits of a float32 as those of the 16-bit type that a slab stores."""
+    return bfloat16_bits(bits) if bfloat else float16_bits(bits)
 
 
 def decode_table(dtype: torch.dtype) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from panther_core.model.kernels.layer_kernel import layer_step, layer_weights, pooled_maximum
 from panther_core.model.kernels.plain import Slabs
 from panther_core.model.kernels.pool import RING, SlabPool
-from panther_core.model.kernels.precision import BITS, decode_table
+from panther_core.model.kernels.precision import BFLOAT, decode_table
 from panther_core.model.kernels.step_interface import Step
 from panther_core.model.kernels.threads import one_product_thread
 from panther_core.model.layers import TAPS, Layer
@@ -31,13 +31,13 @@ class NumbaStep:
         self._pool, self._slabs = pool, pool.arrays()
         self._weights = [layer_weights(layer) for layer in _layers(model)]
         self._decode = None if pool.precision == "float32" else decode_table(pool.dtype)
-        self._encode = BITS[pool.precision]
+        self._bfloat = BFLOAT[pool.precision]
         self._reach_P = _reach(model)
 
     def advance(self, x_BD: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:
         x_array, where = x_BD.numpy(), (slot_B.numpy(), at_B.numpy())
         for weights, slabs in zip(self._weights, self._slabs, strict=True):
-            layer_step(x_array, where, slabs, weights, self._decode, self._encode)
+            layer_step(x_array, where, slabs, weights, self._decode, self._bfloat)
         return x_BD
 
     def pooled(self, new_BP: Tensor, slot_B: Tensor, at_B: Tensor) -> Tensor:

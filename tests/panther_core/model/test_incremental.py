@@ -15,7 +15,7 @@ from panther_core.decide.scoring import EncodeRequest
 from panther_core.model.incremental import IncrementalEncoder
 from panther_core.model.kernels.layer_kernel import layer_step, layer_weights
 from panther_core.model.kernels.pool import SlabPool
-from panther_core.model.kernels.precision import BITS, Precision, decode_table
+from panther_core.model.kernels.precision import BFLOAT, Precision, decode_table, half_bits
 from panther_core.model.layers import Layer
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
@@ -208,7 +208,7 @@ def test_the_layer_kernel_equals_the_plain_layer(precision: Precision, sprm: boo
         weights, newest = layer_weights(layer), (np.arange(rows), at)
         x_BD = x_BTD[newest].numpy().copy()
         decode = None if precision == "float32" else decode_table(pool.dtype)
-        layer_step(x_BD, (slots, at), pool.arrays()[0], weights, decode, BITS[precision])
+        layer_step(x_BD, (slots, at), pool.arrays()[0], weights, decode, BFLOAT[precision])
     exact = precision == "float32"
     assert np.abs(x_BD - want[newest].numpy()).max() < (2e-6 if exact else 2e-2)
     stored = pool.keys[0][slots, :, at].float()
@@ -225,5 +225,5 @@ def test_16_bit_patterns_are_rounded_as_torch_rounds(precision: Precision) -> No
     dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
     for values in (floats, halfway[np.isfinite(halfway)]):
         want = torch.from_numpy(values).to(dtype).view(torch.uint16).numpy()
-        got = [BITS[precision](bits) for bits in values.view(np.uint32)]
+        got = [half_bits(bits, BFLOAT[precision]) for bits in values.view(np.uint32)]
         assert np.array_equal(np.array(got, np.uint16), want)
