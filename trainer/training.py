@@ -271,7 +271,14 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
     model.head.bias.fill_(bias)
     blend = fit_blend(model.head, model.context, inputs, labels, history.user[validation], weighing, seed)
     score = sigmoid(blend.logits(model.head, inputs["validation"]))
-    threshold = threshold_for(score, config.alert_budget)
+    few, lengths = np.random.default_rng(seed).permutation(len(validation))[:_COLD_ROWS], tuple(range(_FIRST))
+    early = sigmoid(blend.logits(model.head, cut(validation[few], lengths, seed)))
+    # the budget holds in a wave of frauds too, the strongest that training saw, and at users' first events
+    wave = max(1.0, _odds(label[rows.finetune]) / _odds(labels["validation"]))
+    times = np.where(labels["validation"] == 1, wave, 1.0)
+    threshold = max(
+        threshold_for(score, config.alert_budget, times), threshold_for(early, config.alert_budget, times[few])
+    )
     clock.mark("fine-tune")
 
     rules = fit_rules(
@@ -286,12 +293,12 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
         scores[name] = sigmoid(scale * tested + bias)
         # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
         # applies to them when they take the model's place
-        own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget)
+        own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget, times)
     scores[WITHOUT] = sigmoid(blend.logits_without(inputs["test"]))
-    own[WITHOUT] = threshold_for(sigmoid(blend.logits_without(inputs["validation"])), config.alert_budget)
+    own[WITHOUT] = threshold_for(sigmoid(blend.logits_without(inputs["validation"])), config.alert_budget, times)
     scores[RULES] = rules.score(history.features[test]).astype(np.float64)
     first = test[np.random.default_rng(seed).permutation(len(test))[:_COLD_ROWS]]
-    cold = sigmoid(blend.logits(model.head, cut(first, tuple(range(_FIRST)), seed)))
+    cold = sigmoid(blend.logits(model.head, cut(first, lengths, seed)))
     metrics = {
         "validation": fraud_metrics(score, label[validation]),
         **{
@@ -307,8 +314,12 @@ def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, 
     honest = label[validation] == 0
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
-    judged_rows = ScoredRows(label[test], history.user[test], scores)
+    judged_rows = ScoredRows(label[test], history.user[test], table.time_ms[test], scores)
     return _Head(metrics, threshold, typical, rules, blend, encoded, test, judged_rows)
+
+
+def _odds(label: NDArray[np.int8]) -> float:
+    return float((label == 1).sum() / max(1, (label == 0).sum()))
 
 
 def _features(inputs: HeadInputs) -> NDArray[np.float32]:
@@ -317,16 +328,13 @@ def _features(inputs: HeadInputs) -> NDArray[np.float32]:
 
 
 def _write_blend(out: Path, fitted: FittedBlend) -> None:
-    """Write the blend's weights, its boosted heads as text, and boosting without PANTHER also where the blend lacks it:
-    what is served is compared with it later (infra.demo)."""
+    """Write the blend's weights, and both boosted heads as text, also one that the blend lacks: what is served is
+    compared with them later (infra.demo, `panther bench stream`)."""
     with written_whole(out / artifact.BLEND) as part:
         part.write_bytes(msgspec.json.format(msgspec.json.encode(fitted.blend.config), indent=2))
-    used = {"boosting", *(member.name for member in fitted.blend.config.members)}
     for name, text in fitted.texts.items():
-        (out / artifact.BOOSTED[name]).unlink(missing_ok=True)
-        if name in used:
-            with written_whole(out / artifact.BOOSTED[name]) as part:
-                part.write_text(text)
+        with written_whole(out / artifact.BOOSTED[name]) as part:
+            part.write_text(text)
 
 
 def _key(start: _Start, seed: int, continue_from: Path | None) -> str:

@@ -16,13 +16,23 @@ import numpy as np
 from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from infra.local.training import train_once
+from panther_core import artifact
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
+from panther_core.data.table_concat import concat
 from panther_core.evaluation import alert_metrics, fraud_metrics
+from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, F32, Name
+from panther_core.model.kernels.tree_kernel import sum_of
+from panther_core.model.serving import PantherModel
+from panther_core.model.trees import read_trees
+from panther_core.serving_model import load_serving_model
+from panther_core.state.features import WIDTH
+from panther_core.state.history import prepare
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce
+from trainer.fit.finetune import all_logits, head_inputs
 
 _PATIENCE_S = 300.0
 
@@ -40,14 +50,40 @@ def run_stream(
             f"expected transactions before {train_until} and {transactions} from then on in {data}, got {len(history)} "
             f"and {len(live)}: choose another --train-until or fewer --transactions"
         )
-    train_once(folder, history, f"{format} {len(table)} {train_until}", round(label_delay_days * DAY_MS), profile=None)
+    delay_ms = round(label_delay_days * DAY_MS)
+    train_once(folder, history, f"{format} {len(table)} {train_until}", delay_ms, profile=None, size="default")
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("panther-stream")) as system:
         system.seed(history, system.deploy(1))
         system.start_worker()
         started = time.time()
         ledger = asyncio.run(_stream(system, live, rate))
         seconds = time.time() - started
-    return _measure(live, ledger) | {"trained_on": len(history), "tps": round(len(live) / seconds, 1)}
+    out = _measure(live, ledger) | {"trained_on": len(history), "tps": round(len(live) / seconds, 1)}
+    return (
+        out | {"beside": _beside(folder / "models" / "1", history, live)} if 0 < live.label.sum() < len(live) else out
+    )
+
+
+def _beside(version: Path, history: TransactionTable, live: TransactionTable) -> dict[str, float]:
+    """Average precision on the streamed rows of the version recomputed over the whole log, and of its own gradient
+    boosting without and with PANTHER's outputs."""
+    model, served = PantherModel.load(version), load_serving_model(version)
+    past = prepare(concat([history, live]).events(served.schema, served.risk), served.schema, model.config.length)
+    streamed = np.arange(len(history), len(history) + len(live))
+    rows = streamed[past.kept[streamed]]
+    inputs = head_inputs(model, past, model.encode_history(past), rows)
+    dense, e = inputs.dense_NX.numpy(), inputs.e_NU.numpy()
+    assert model.blend is not None, "every training writes one"
+    scores = {"replay": model.blend.logit(all_logits(model.head, inputs), dense, e)}
+    own: tuple[tuple[Name, F32], ...] = (
+        (BOOSTING, dense[:, :WIDTH]),
+        (BOOSTING_PANTHER, np.hstack([dense, e])),
+    )
+    for name, x in own:
+        trees = read_trees(artifact.read_text(version, artifact.BOOSTED[name]), x.shape[1])
+        scores[name] = sum_of(trees, x, np.zeros(x.shape[1]))
+    label = live.label[rows - len(history)]
+    return {name: round(fraud_metrics(score, label)["average_precision"], 4) for name, score in scores.items()}
 
 
 async def _stream(system: System, live: TransactionTable, rate: float) -> Ledger:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
@@ -32,6 +33,27 @@ def test_each_slice_uses_only_labels_matured_before_the_next(log: TransactionTab
     assert rows.finetune.min() >= finetune_from
     assert rows.validation.min() >= rows.validation_from
     assert rows.test.min() >= rows.test_from
+
+
+def test_frauds_in_waves_are_in_every_slice_of_a_training_that_fits_itself_to_its_log(log: TransactionTable) -> None:
+    label, days = np.zeros(len(log), np.int8), (log.time_ms - log.time_ms[0]) // DAY_MS
+    for day in (10, 11, 20, 21, 30):  # the default slices begin after the last of them
+        label[np.flatnonzero(days == day)[:5]] = 1
+    waves = replace(log, label=label)
+    with pytest.raises(BadInput, match="slice"):
+        split(waves, CONFIG, DAY_MS)
+    rows = split(waves, structs.replace(CONFIG, sized=True), DAY_MS)
+    assert [
+        sorted({*days[part[label[part] == 1]].tolist()}) for part in (rows.finetune, rows.validation, rows.test)
+    ] == [
+        [10, 11],
+        [20, 21],
+        [30],
+    ]
+    assert (log.time_ms[rows.validation] + DAY_MS <= log.time_ms[rows.test_from]).all()
+    once = replace(log, label=np.where(days == 10, label, 0).astype(np.int8))
+    with pytest.raises(BadInput, match="slice"):
+        split(once, structs.replace(CONFIG, sized=True), DAY_MS)
 
 
 def test_labels_that_were_not_known_yet_change_no_code(log: TransactionTable) -> None:

@@ -145,6 +145,9 @@ def test_threshold_keeps_the_alert_budget() -> None:
     score = np.random.default_rng(0).random(10_000)
     assert (np.round(score, 6) >= threshold_for(score, 0.005)).sum() == 50
     assert (np.full(100, 0.3) >= threshold_for(np.full(100, 0.3), 0.005)).sum() == 0
+    often = np.where(score > 0.999, 4.0, 1.0)  # the highest ten count four times each
+    alerts = np.round(score, 6) >= threshold_for(score, 0.005, often)
+    assert often[alerts].sum() <= 0.005 * often.sum() < often[alerts].sum() + 1
 
 
 def test_platt_recovers_a_known_calibration() -> None:

@@ -23,9 +23,11 @@ def platt(logit: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, f
     return scale, bias
 
 
-def threshold_for(score: NDArray[np.float64], alert_budget: float) -> float:
-    """Lowest threshold at which at most `alert_budget` of these scores alert (score >= threshold)."""
-    allowed = int(len(score) * alert_budget)
-    rounded = np.sort(np.round(score, SCORE_DECIMALS))[::-1]
-    step = 10.0**-SCORE_DECIMALS
-    return float(np.round(rounded[min(allowed, len(rounded) - 1)] + step, SCORE_DECIMALS))
+def threshold_for(score: NDArray[np.float64], alert_budget: float, weight: NDArray[np.float64] | None = None) -> float:
+    """Lowest threshold at which at most `alert_budget` of these scores alert (score >= threshold). `weight` [N]: how
+    often each counts; once if not given."""
+    rounded = np.round(score, SCORE_DECIMALS)
+    order = np.argsort(-rounded, kind="stable")
+    alerts = np.cumsum(np.ones(len(score)) if weight is None else weight[order])
+    first = min(int(np.searchsorted(alerts, alerts[-1] * alert_budget, side="right")), len(order) - 1)
+    return float(np.round(rounded[order[first]] + 10.0**-SCORE_DECIMALS, SCORE_DECIMALS))

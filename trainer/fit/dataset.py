@@ -8,6 +8,7 @@ head none of a validation event, and the threshold none of a test event.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,9 @@ class Split:
 
 
 def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
-    """Cut the table by time, up to where labels are known. Raises BadInput when a slice has no matured fraud or no
-    matured legitimate row."""
+    """Cut the table by time, up to where labels are known. A config that is `sized` moves the cuts where frauds come in
+    few waves, so that each slice has some. Raises BadInput when a slice has no matured fraud or no matured legitimate
+    row."""
     if not (table.label >= 0).any():
         raise BadInput(
             f"expected labels to train the fraud head on, got none in {len(table)} rows: give a log with labels (with "
@@ -45,7 +47,6 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
         )
     count = _labelled(table, label_delay_ms)
     cuts = [int(count * share) for share in (config.finetune_from, config.validation_from, config.test_from)]
-    finetune, validation, test = cuts
 
     def matured(begin: int, end: int) -> Rows:
         rows = np.arange(begin, end)
@@ -54,9 +55,13 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
             known &= table.time_ms[begin:end] + label_delay_ms <= table.time_ms[end]
         return rows[known]
 
-    parts = {"fine-tuning": matured(finetune, validation), "validation": matured(validation, test)}
-    parts["test"] = matured(test, count)
-    for name, rows in parts.items():
+    def slices() -> list[Rows]:
+        return [matured(begin, end) for begin, end in pairwise([*cuts, count])]
+
+    if config.sized and not all(0 < table.label[rows].sum() < len(rows) for rows in slices()):
+        cuts = _cuts_between_waves(table, count, label_delay_ms) or cuts
+    parts = slices()
+    for name, rows in zip(("fine-tuning", "validation", "test"), parts, strict=True):
         frauds = int(table.label[rows].sum())
         if frauds == 0 or frauds == len(rows):
             raise BadInput(
@@ -65,7 +70,23 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
                 f"{count} rows ({len(table)} with those too new for labels): give a longer log or a shorter "
                 "label delay"
             )
-    return Split(validation, test, matured(0, finetune), *parts.values())
+    return Split(cuts[1], cuts[2], matured(0, cuts[0]), *parts)
+
+
+def _cuts_between_waves(table: TransactionTable, count: int, label_delay_ms: int) -> list[int] | None:
+    """Begins of the three slices, in those two pauses between frauds that leave most frauds to the slice with fewest;
+    None where there are no two pauses longer than the label delay."""
+    frauds = np.flatnonzero(table.label[:count] == 1)
+    before = np.flatnonzero(np.diff(table.time_ms[frauds]) > label_delay_ms) + 1  # [pauses] frauds before each
+    if len(before) < 2:
+        return None
+    first, second = (before[i] for i in np.triu_indices(len(before), 1))
+    best = int(np.minimum(first, np.minimum(second - first, len(frauds) - second)).argmax())
+    cuts = [int(frauds[0]) // 2]
+    for left in (int(first[best]), int(second[best])):
+        known = int(np.searchsorted(table.time_ms, table.time_ms[frauds[left - 1]] + label_delay_ms))
+        cuts.append((known + int(frauds[left])) // 2)
+    return cuts
 
 
 def _labelled(table: TransactionTable, label_delay_ms: int) -> int:

@@ -29,8 +29,10 @@ def measure_embedding(e_NU: Floats, profile_N8: NDArray[np.uint8], schema: Attri
     The colouring field is the one whose values e_u tells apart best: the largest share of variance between them, less
     the share expected by chance.
     """
-    fit = PCA(n_components=2, svd_solver="full").fit(e_NU)
-    xy_N2 = fit.transform(e_NU)
+    xy_N2, explained = np.zeros((len(e_NU), 2)), np.zeros(2)  # a lone user has no neighbours to be placed among
+    if len(e_NU) > 1:
+        fit = PCA(n_components=2, svd_solver="full").fit(e_NU)
+        xy_N2, explained = fit.transform(e_NU), fit.explained_variance_ratio_
     between, by_chance = {}, {}
     for at, field in enumerate(schema.profile):
         between[field.name] = between_share(e_NU, profile_N8[:, at])
@@ -42,7 +44,7 @@ def measure_embedding(e_NU: Floats, profile_N8: NDArray[np.uint8], schema: Attri
         groups, group = _grouped(schema.profile[at], profile_N8[:, at])
     return Embedding(
         users=len(e_NU),
-        explained=(float(fit.explained_variance_ratio_[0]), float(fit.explained_variance_ratio_[1])),
+        explained=(float(explained[0]), float(explained[1])),
         between=between,
         by_chance=by_chance,
         field=name,

@@ -7,21 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES
 from panther_core.report.curves import Floats, histogram, reliability, thinned
 from panther_core.report.intervals import RESAMPLES, JudgedRows, interval
 from trainer.report.facts import Fraud, ScorerFigures, TopShare
 
 _BINS, _BARS = 10, 40
+_FEW_USERS = 20
 
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Test rows: label, user's number and calibrated scores by scorer (the model first), each [N]."""
+    """Test rows: label, user's number, time and calibrated scores by scorer (the model first), each [N]."""
 
     label: NDArray[np.int8]
     user: NDArray[np.int32]
+    time_ms: NDArray[np.int64]
     scores: dict[str, Floats]
+
+    def units(self) -> NDArray[np.int64]:
+        """What intervals draw together [N]: the rows of a user, or of a user's week where users are too few to be
+        drawn."""
+        if len(np.unique(self.user)) >= _FEW_USERS:
+            return self.user.astype(np.int64)
+        week = self.time_ms // (7 * DAY_MS)
+        return np.asarray(np.unique(np.stack([self.user, week]), axis=1, return_inverse=True)[1], np.int64).ravel()
 
 
 def measure_fraud(
@@ -33,7 +44,7 @@ def measure_fraud(
     """
     label, scores = tested.label, list(tested.scores.values())
     frauds, model = int(label.sum()), scores[0]
-    rows = JudgedRows.of(label, tested.user, seed)
+    rows = JudgedRows.of(label, tested.units(), seed)
     resampled_SR = np.stack([rows.average_precision(score) for score in scores])
     alert = model >= threshold
     names = list(tested.scores)

@@ -55,3 +55,8 @@ def test_rare_values_are_joined() -> None:
     assert found.groups == [*"defghij", "other"]
     assert found.group.count(7) == 1 + 2 + 3
     assert code_names(ProfileField("flag")) == ["unknown", "known"]
+
+
+def test_a_lone_user_has_a_map_too() -> None:
+    found = measure_embedding(np.ones((1, 6)), np.ones((1, 8), np.uint8), SCHEMA)
+    assert (found.users, found.x, found.explained) == (1, [0.0], (0.0, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from panther_core.base.times import HOUR_MS
 from panther_core.evaluation import fraud_metrics
 from tests.panther_core.report.test_curves import scored
 from trainer.report.fraud import ScoredRows, measure_fraud
@@ -16,9 +17,21 @@ def test_a_scorer_against_noise_gains_beyond_chance_and_against_itself_nothing()
     for other, tells in ((noise, True), (score, False)):
         scores = {"model": score, "rules": other}
         metrics = {name: fraud_metrics(value, label) for name, value in scores.items()}
-        found = measure_fraud(ScoredRows(label, user, scores), metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
+        rows = ScoredRows(label, user, np.zeros(len(user), np.int64), scores)
+        found = measure_fraud(rows, metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
         assert (found.gains["rules"][1] > 0) == tells
         model = found.scorers[0]
         assert model.interval[0] < model.metrics["average_precision"] < model.interval[1]
         assert len(model.recall) == len(model.precision) <= 310
         assert (model.recall[-1], found.alerts) == (1, (score >= 0.5).sum())
+
+
+def test_a_log_of_one_user_has_intervals_too() -> None:
+    score, label = scored()
+    hours = np.arange(len(score)) * HOUR_MS
+    rows = ScoredRows(label, np.zeros(len(score), np.int32), hours, {"model": score})
+    assert len(np.unique(rows.units())) == -(-len(score) // (7 * 24))
+    metrics = {"model": fraud_metrics(score, label)}
+    found = measure_fraud(rows, metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
+    assert found.users == 1
+    assert found.scorers[0].interval[0] < metrics["model"]["average_precision"] < found.scorers[0].interval[1]
