@@ -149,6 +149,10 @@ class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
     motifs: Motifs | None
     """None for an encoder without prototypes."""
     embedding: Embedding
+    thresholds: list[dict[str, float]] = []
+    """What other thresholds would give on the test rows (trainer.report.verdict.thresholds)."""
+    first_events: dict[str, float] = {}
+    """Alerts on test rows as if they were among the first five of their users; empty in reports of older code."""
 
 
 def encode(report: VersionReport) -> bytes:

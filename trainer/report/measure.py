@@ -74,6 +74,8 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
         fraud=measure_fraud(done.judged, judges, manifest.threshold, manifest.alert_budget, manifest.seed),
         motifs=measure_motifs(done.model.panther, done.schema, history, manifest.seed),
         embedding=measure_embedding(e_NU, profile_N8, done.schema),
+        thresholds=manifest.metrics["thresholds"],
+        first_events=manifest.metrics["test_first_events"],
     )
     stored = encode(report)
     with written_whole(folder / RUN_REPORT) as part:

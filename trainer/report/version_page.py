@@ -10,10 +10,12 @@ import msgspec
 from panther_core.report import charts, pages
 from trainer.report import plots_fraud, plots_model
 from trainer.report.facts import Motif, VersionReport
+from trainer.report.verdict import faults
 
 #: name of the template in templates/sections, and title, in the order of the page
 SECTIONS = {
     "fraud": "Precision and recall",
+    "thresholds": "Alerts and thresholds",
     "top": "Recall at the top",
     "calibration": "Calibration",
     "next": "Next transaction",
@@ -57,6 +59,7 @@ def render(report: VersionReport) -> str:
         lost_values=[(name, loss) for name, use in report.tokens.attributes.items() for loss in use.falls_out],
         shown_prototypes=plots_model.shown_prototypes(motifs) if motifs and motifs.rows else (),
         strongest_prototypes=[_strongest(motif) for motif in motifs.rows] if motifs else [],
+        faults=faults(fraud, {"test_first_events": report.first_events}) if report.first_events else (),
         settings=[*model.items(), *config.items()],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -148,3 +149,15 @@ def test_a_changed_report_is_refused(artifact_folder: Path, tmp_path: Path) -> N
     (copy / RUN_REPORT).write_bytes((copy / RUN_REPORT).read_bytes().replace(b"9", b"8", 1))
     with pytest.raises(ArtifactError, match="sha256"):
         load(copy)
+
+
+def test_the_page_says_what_speaks_against_the_version_and_what_other_thresholds_give(report: VersionReport) -> None:
+    flood = {"alert_rate": 0.9, "precision": 0.0, "rows": 9.0}
+    said = render(msgspec.structs.replace(report, first_events=flood))
+    assert "This model should not go live:</strong> 90.0% of users' first five events alert" in html.unescape(said)
+    assert len(report.thresholds) == 5
+    for at in report.thresholds:
+        assert f"<td>{at['alerts_a_day']:,.1f}</td>" in said
+    old = render(msgspec.structs.replace(report, first_events={}, thresholds=[]))
+    assert "should not go live" not in old
+    assert "did not measure other thresholds" in old
