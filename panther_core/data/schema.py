@@ -19,9 +19,8 @@ from __future__ import annotations
 import bisect
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -86,18 +85,6 @@ class ProfileField(msgspec.Struct, frozen=True):
         except (ValueError, OverflowError):  # a word, or an integer beyond any float
             return 0
         return 0 if math.isnan(number) else 1 + bisect.bisect_right(self.edges, number)
-
-    def codes(self, values: list[str | float | int | None]) -> NDArray[np.uint8]:
-        """Codes of many values, each as `code` gives it."""
-        if self.values:
-            place = _word_places(self.values)
-            return np.array([place.get(str(v), 0) if v is not None and v != "" else 0 for v in values], np.uint8)
-        if all(type(v) is int or type(v) is float for v in values):
-            with suppress(OverflowError):  # an integer beyond any float
-                numbers = np.array(values, np.float64)
-                places = 1 + np.searchsorted(self.edges, numbers, side="right")
-                return np.where(np.isnan(numbers), 0, places).astype(np.uint8)
-        return np.array([self.code(v) for v in values], np.uint8)
 
 
 class AttributeSchema(msgspec.Struct, frozen=True):
@@ -170,14 +157,20 @@ class AttributeSchema(msgspec.Struct, frozen=True):
         """Codes [B, PROFILE_FIELDS] of users' profiles; unused places are 0."""
         out = np.zeros((len(profiles), PROFILE_FIELDS), np.uint8)
         known = [profile or {} for profile in profiles]
-        for i, field in enumerate(self.profile):
-            out[:, i] = field.codes([profile.get(field.name) for profile in known])
+        for i, (name, code) in enumerate(_profile_coders(self.profile)):
+            out[:, i] = [code(profile.get(name)) for profile in known]
         return out
 
 
 @cache
 def _places(categories: tuple[str, ...], channels: tuple[str, ...]) -> dict[str, dict[str, int]]:
     return {"category": _word_places(categories), "channel": _word_places(channels)}
+
+
+@cache
+def _profile_coders(fields: tuple[ProfileField, ...]) -> list[tuple[str, Callable[[str | float | int | None], int]]]:
+    """Name and `code` of each field. The values of users who come again are remembered: 1, 1.0 and "1" apart."""
+    return [(field.name, lru_cache(1 << 14, typed=True)(field.code)) for field in fields]
 
 
 @cache

@@ -158,7 +158,7 @@ def headers_of(app_id: str, partition: int, offset: int, content: int = 0, epoch
     `source`: position of its transaction. `app`: the application that decided. `content`: hash of what was paid
     (EVENT), 0 where it is not known. `log`, where it is not 0: how often the topic of transactions had been made anew.
     """
-    headers = [("source", f"{partition}:{offset}".encode()), ("app", app_id.encode()), ("content", b"%x" % content)]
+    headers = [("source", b"%d:%d" % (partition, offset)), ("app", app_id.encode()), ("content", b"%x" % content)]
     return headers if not epoch else [*headers, ("log", b"%d" % epoch)]
 
 

@@ -82,9 +82,11 @@ class DecidedStore:
         `keys`: `keys_of` the events.
         """
         out: dict[int, HeldAnswer] = {}
-        for partition in set(partitions):
+        rows_of_partition: dict[int, list[int]] = {}
+        for i, partition in enumerate(partitions):
+            rows_of_partition.setdefault(partition, []).append(i)
+        for partition, at in rows_of_partition.items():
             store = self._stores[partition]
-            at = [i for i, own in enumerate(partitions) if own == partition]
             for i, value in zip(at, store.get([keys[i] for i in at]), strict=True):
                 if value is None:
                     continue
@@ -126,15 +128,12 @@ class DecidedStore:
         rows["offset"], rows["content"] = events["offset"][at], events["content"][at]
         rows["received_ms"] = received_ms[at]
         data, size = rows.tobytes(), HELD.itemsize
-        second = ((decisions["flags"] & REUSED) > 0).tolist()
-        batches: dict[int, WriteBatch] = {}
-        for i, row in enumerate(at.tolist()):
-            key = keys[row] + events["content"][row].tobytes() if second[i] else keys[row]
-            batch = batches.get(partitions[i])
-            if batch is None:
-                batch = batches[partitions[i]] = WriteBatch(raw_mode=True)
-            value = data[i * size : (i + 1) * size]
-            batch.put(key, value + alerts[i] if alerts[i] else value)
+        own = [keys[row] for row in at.tolist()]
+        for i in np.flatnonzero(decisions["flags"] & REUSED).tolist():
+            own[i] += rows["content"][i].tobytes()
+        batches = {partition: WriteBatch(raw_mode=True) for partition in set(partitions)}
+        for i, (key, partition, alert) in enumerate(zip(own, partitions, alerts, strict=True)):
+            batches[partition].put(key, data[i * size : (i + 1) * size] + alert)
         newest = int(decisions["scored_at"].max()).to_bytes(8, "little")
         for partition, batch in batches.items():
             batch.put(_NEWEST, newest)
@@ -267,8 +266,10 @@ async def _since(consumer: AIOKafkaConsumer, part: TopicPartition, since_ms: int
 
 def keys_of(rows: NDArray[np.void]) -> list[bytes]:
     """Keys [N] of rows with the columns `user` and `transaction`, without the content that a second payment's has."""
-    pairs = np.stack([rows["user"], rows["transaction"]], axis=1).tobytes()
-    return [pairs[i : i + 16] for i in range(0, len(pairs), 16)]
+    pairs = np.empty((len(rows), 2), np.uint64)
+    pairs[:, 0], pairs[:, 1] = rows["user"], rows["transaction"]
+    data = pairs.tobytes()
+    return [data[i : i + 16] for i in range(0, len(data), 16)]
 
 
 def _source_of(record: KafkaRecord) -> int:

@@ -127,9 +127,9 @@ def _events(
         risk,
         words=np.array([_words(t.merchant_category, t.channel, t.currency) for t in transactions], np.uint64),
         transaction=hash_words(t.transaction_id for t in transactions),
-        user=hash_words(t.user_id for t in transactions),
+        user=np.array([_hash(t.user_id) for t in transactions], np.uint64),
         merchant=np.array([_hash(t.merchant_id) for t in transactions], np.uint64),
-        device=hash_words(t.device for t in transactions),
+        device=np.array([_hash(t.device) if t.device else 0 for t in transactions], np.uint64),
         country=np.array([_hash(t.country) if t.country else 0 for t in transactions], np.uint64),
         time_ms=np.array(times, np.int64),
         offset=np.array([r.offset for r in records], np.int64),
@@ -145,4 +145,4 @@ def _words(*words: str | None) -> int:
     return int(mixed([np.array([hash64(word) if word else 0], np.uint64) for word in words])[0])
 
 
-_hash = lru_cache(1 << 16)(hash64)  # of merchants and countries, which come again
+_hash = lru_cache(1 << 17)(hash64)  # of users, merchants, devices and countries, which come again

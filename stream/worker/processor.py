@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.data.decision import Decision
+from panther_core.data.decision import ALERT, LATE, Degraded
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Decided, Prefetch, decide
 from panther_core.decide.records import alert_of, decisions_of, to_json
@@ -192,11 +191,12 @@ class Processor:
         ids, users = [t.transaction_id for t in transactions], [t.user_id for t in transactions]
         contents = intake.events["content"][decided.event].tolist()
         decisions = decisions_of(decided.decision, ids, users, intake.events["time_ms"][decided.event].tolist())
-        for k, decision in enumerate(decisions):
-            record = intake.records[at[k]]
+        records = [intake.records[i] for i in at]
+        epochs = {partition: self._source.epoch(partition) for partition in {record.partition for record in records}}
+        for k, (decision, record) in enumerate(zip(decisions, records, strict=True)):
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
-            alert, epoch = b"", self._source.epoch(record.partition)
-            headers = headers_of(self._app_id, record.partition, record.offset, contents[k], epoch)
+            partition, alert = record.partition, b""
+            headers = headers_of(self._app_id, partition, record.offset, contents[k], epochs[partition])
             if decision.alert:
                 alert = out.alert_before(at[k])
                 if not alert:
@@ -211,17 +211,17 @@ class Processor:
                             contents[k],
                         )
                     )
-                sends.append(await self._producer.send_all(ALERTS, record.partition, [(record.key, alert, headers)]))
+                sends.append(await self._producer.send_all(ALERTS, partition, [(record.key, alert, headers)]))
             out.alerts.append(alert)
-            by_partition.setdefault(record.partition, []).append((record.key, to_json(decision), headers))
-        for partition, records in by_partition.items():
-            sends.append(await self._producer.send_all(SCORES, partition, records))
+            by_partition.setdefault(partition, []).append((record.key, to_json(decision), headers))
+        for partition, outgoing in by_partition.items():
+            sends.append(await self._producer.send_all(SCORES, partition, outgoing))
         if decided.repeated:
             del out.alerts[-len(at) :]
         else:
             out.at += at
             out.rows.append(decided.decision)
-        _count(decisions, decided.repeated)
+        _count(decided.decision, decided.repeated)
         if not decided.repeated:
             received_ms = intake.received_ms[decided.event]
             asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
@@ -264,12 +264,14 @@ class _Decisions:
             store.put(intake.events, intake.received_ms, self.keys, np.array(self.at), rows, partitions, self.alerts)
 
 
-def _count(decisions: list[Decision], repeated: bool) -> None:
-    for made, count in Counter(decision.degraded or "live" for decision in decisions).items():
-        metrics.DECISIONS.labels(made, "repeated" if repeated else "new").inc(count)
-    metrics.ALERTS.inc(sum(decision.alert for decision in decisions))
+def _count(decisions: NDArray[np.void], repeated: bool) -> None:
+    """Count DECISION rows."""
+    for made, count in enumerate(np.bincount(decisions["degraded"], minlength=len(Degraded)).tolist()):
+        if count:
+            metrics.DECISIONS.labels(Degraded(made).word or "live", "repeated" if repeated else "new").inc(count)
+    metrics.ALERTS.inc(int(np.count_nonzero(decisions["flags"] & ALERT)))
     if not repeated:
-        metrics.LATE.inc(sum(decision.late for decision in decisions))
+        metrics.LATE.inc(int(np.count_nonzero(decisions["flags"] & LATE)))
 
 
 def _note_latency(received_ms: NDArray[np.int64], published: asyncio.Future[Any]) -> None:
