@@ -34,6 +34,7 @@ from panther_core.data.generator.malformed import KINDS, malformed
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.data.topics import TRANSACTIONS
+from panther_core.model.blend import BOOSTING
 from panther_core.model.kernels.tree_kernel import sum_of
 from panther_core.model.trees import read_trees
 from panther_core.serving_model import load_serving_model
@@ -125,7 +126,7 @@ def _boosting_alerts(models_dir: Path, history: TransactionTable, sent: Transact
     for version in sorted(version for version in ledger.versions if version):
         model = load_serving_model(models_dir / str(version))
         features = prepare(table.events(model.schema, model.risk), model.schema, model.codec.length).features
-        trees = read_trees(artifact.read_text(models_dir / str(version), artifact.BOOSTED["boosting"]), WIDTH)
+        trees = read_trees(artifact.read_text(models_dir / str(version), artifact.BOOSTED[BOOSTING]), WIDTH)
         mine = np.array([i for i, d in enumerate(decided) if d and d.model.version == version])
         logit = sum_of(trees, features[len(history) + mine], np.zeros(WIDTH))
         count = sum(d.alert for d in decided if d and d.model.version == version)

@@ -1,18 +1,13 @@
-"""From a table of transactions to a model version on disk: split, pretrain, fine-tune, evaluate, write.
-
-Over 300 lines, because the order of the stages, and what each hands to the next, is to be read in one place.
-"""
+"""From a table of transactions to a model version on disk: split, pretrain, fine-tune, evaluate, write."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +20,6 @@ from panther_core.artifact import Manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
-from panther_core.base.odds import sigmoid
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data import token_report
@@ -33,35 +27,24 @@ from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField
 from panther_core.data.table import TransactionTable
 from panther_core.data.vocabulary import Combinations, Vocabulary, fit_vocabulary
-from panther_core.decide.rules import RuleModel
-from panther_core.evaluation import alert_metrics, fraud_metrics
-from panther_core.model.blend import Name
-from panther_core.model.bulk import EncodedHistory
-from panther_core.model.head import ContextHead
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
-from panther_core.state.features import NAMES, WIDTH
+from panther_core.state.features import NAMES
 from panther_core.state.history import History
-from trainer.fit.calibrate import platt, threshold_for
 from trainer.fit.checkpoint import Checkpoint
-from trainer.fit.cold import LENGTHS, cut_inputs
 from trainer.fit.dataset import Split, before, prepare_events, split
-from trainer.fit.evaluate import Validation, hit_rates
-from trainer.fit.finetune import HeadInputs, all_logits, finetune, head_inputs, sample_negatives
+from trainer.fit.evaluate import Validation
 from trainer.fit.parallel import join
 from trainer.fit.pretrain import PretrainOptions, pretrain
-from trainer.fit.rules import fit_rules
 from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.sizing import minutes, sized
 from trainer.fit.train_config import TrainConfig
-from trainer.heads.blending import FittedBlend, fit_blend, second_half
-from trainer.report.fraud import ScoredRows
-from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, WITHOUT, Finished, write_report
-from trainer.report.verdict import days_of, faults, lines, thresholds
+from trainer.report.measure import Finished, write_report
+from trainer.report.verdict import days_of, faults, lines
+from trainer.served_head import fit_served_head, write_blend
 
 NAME = "panther"
 Floats = NDArray[np.float64]
-_FIRST, _COLD_ROWS = 5, 5000  # a user's first events, which are judged apart; on so many test rows
 
 
 class PretrainedElsewhere(Exception):
@@ -101,10 +84,10 @@ def train(
     losses = _pretrain(start, rows, out, checkpoint, seed)
     clock.mark("pretrain")
 
-    head = _fraud_head(start, table, rows, seed, clock)
+    head = fit_served_head(model, config, table, schema, start.risk, start.history, rows, seed, clock)
     with written_whole(out / artifact.WEIGHTS) as part:
         save_file({n: t.contiguous() for n, t in model.state_dict().items()}, part)
-    _write_blend(out, head.blend)
+    write_blend(out, head.blend)
     manifest = Manifest(
         name=NAME,
         version=version,
@@ -225,116 +208,6 @@ def _report_tokens(
         Combinations.of(history.code[history.order[part]].view(CODE), vocabulary.radix) for part in (early, ~early)
     )
     token_report.write(out, schema, vocabulary, token_report.report(schema, vocabulary, fitted, later))
-
-
-@dataclass(frozen=True)
-class _Head:
-    """Results of fitting the fraud head: figures for the manifest, and test rows and scores for the report."""
-
-    metrics: dict[str, Any]
-    threshold: float
-    typical: tuple[float, ...]
-    rules: RuleModel
-    blend: FittedBlend
-    encoded: EncodedHistory
-    test: NDArray[np.int64]
-    judged: ScoredRows
-
-
-def _fraud_head(start: _Start, table: TransactionTable, rows: Split, seed: int, clock: StageClock) -> _Head:
-    """Fine-tune and calibrate the head in place, fit the rules, and measure both on the test rows."""
-    config, model, history = start.config, start.model, start.history
-    kept, label = history.kept, table.label
-    validation, test = rows.validation[kept[rows.validation]], rows.test[kept[rows.test]]
-    chosen = sample_negatives(label, rows.finetune[kept[rows.finetune]], config, seed)
-    weighing = second_half(history.user[validation], label[validation])  # the first picks the best epoch
-    judged = sample_negatives(label, validation[~weighing], config, seed)  # a sample is enough for that
-    encoded = model.encode_history(history)
-    inputs = {
-        name: head_inputs(model, history, encoded, part)
-        for name, part in (("chosen", chosen), ("judged", judged), ("validation", validation), ("test", test))
-    }
-    events = table.events(start.schema, start.risk)
-    cut = partial(cut_inputs, model, start.schema, events, history)
-    again = chosen[np.random.default_rng(seed).random(len(chosen)) < config.cold_share]
-    inputs["chosen"] = inputs["chosen"].and_then(cut(again, LENGTHS, seed)) if len(again) else inputs["chosen"]
-    labels = {"judged": label[judged], "validation": label[validation], "test": label[test]}
-    labels["chosen"] = np.concatenate([label[chosen], label[again]])
-    clock.mark("encode")
-
-    epochs = finetune(model.head, inputs["chosen"], labels["chosen"], inputs["judged"], labels["judged"], config, seed)
-    model.context = model.context or ContextHead(config.model, WIDTH)
-    finetune(model.context, inputs["chosen"], labels["chosen"], inputs["judged"], labels["judged"], config, seed)
-    logit = all_logits(model.head, inputs["validation"])
-    scale, bias = platt(logit, labels["validation"])
-    model.head.scale.fill_(scale)
-    model.head.bias.fill_(bias)
-    blend = fit_blend(model.head, model.context, inputs, labels, history.user[validation], weighing, seed)
-    score = sigmoid(blend.logits(model.head, inputs["validation"]))
-    few, lengths = np.random.default_rng(seed).permutation(len(validation))[:_COLD_ROWS], tuple(range(_FIRST))
-    early = sigmoid(blend.logits(model.head, cut(validation[few], lengths, seed)))
-    # the budget holds in a wave of frauds too, the strongest that training saw, and at users' first events
-    wave = max(1.0, _odds(label[rows.finetune]) / _odds(labels["validation"]))
-    times = np.where(labels["validation"] == 1, wave, 1.0)
-    threshold = max(
-        threshold_for(score, config.alert_budget, times), threshold_for(early, config.alert_budget, times[few])
-    )
-    clock.mark("fine-tune")
-
-    rules = fit_rules(
-        _features(inputs["chosen"]), labels["chosen"], _features(inputs["validation"]), labels["validation"]
-    )
-    scores = {MODEL: sigmoid(blend.logits(model.head, inputs["test"]))}
-    own = dict[str, float]()
-    boosted: tuple[tuple[str, Name], ...] = ((BOOSTING, "boosting"), (BOOSTING_PANTHER, "boosting+panther"))
-    for name, head in boosted:
-        held, tested = (blend.alone(head, inputs[part]) for part in ("validation", "test"))
-        scale, bias = platt(held, labels["validation"])
-        scores[name] = sigmoid(scale * tested + bias)
-        # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
-        # applies to them when they take the model's place
-        own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget, times)
-    scores[WITHOUT] = sigmoid(blend.logits_without(inputs["test"]))
-    own[WITHOUT] = threshold_for(sigmoid(blend.logits_without(inputs["validation"])), config.alert_budget, times)
-    scores[RULES] = rules.score(history.features[test]).astype(np.float64)
-    first = test[np.random.default_rng(seed).permutation(len(test))[:_COLD_ROWS]]
-    cold = sigmoid(blend.logits(model.head, cut(first, lengths, seed)))
-    metrics = {
-        "validation": fraud_metrics(score, label[validation]),
-        **{
-            TESTED[name]: fraud_metrics(of, label[test]) | alert_metrics(of >= own.get(name, threshold), label[test])
-            for name, of in scores.items()
-        },
-        "test_first_events": alert_metrics(cold >= threshold, label[first]) | {"rows": len(first)},
-        "thresholds": thresholds(score, scores[MODEL], label[test], table.amount[test], table.time_ms[test]),
-        "blend": {member.name: member.weight for member in blend.blend.config.members},
-        "test_next": hit_rates(model, history, encoded, test),
-        "validation_ap_by_epoch": epochs,
-    }
-    honest = label[validation] == 0
-    typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
-    clock.mark("evaluate")
-    judged_rows = ScoredRows(label[test], history.user[test], table.time_ms[test], scores)
-    return _Head(metrics, threshold, typical, rules, blend, encoded, test, judged_rows)
-
-
-def _odds(label: NDArray[np.int8]) -> float:
-    return float((label == 1).sum() / max(1, (label == 0).sum()))
-
-
-def _features(inputs: HeadInputs) -> NDArray[np.float32]:
-    """The context features [N, F] among dense inputs."""
-    return inputs.dense_NX[:, :WIDTH].numpy()
-
-
-def _write_blend(out: Path, fitted: FittedBlend) -> None:
-    """Write the blend's weights, and both boosted heads as text, also one that the blend lacks: what is served is
-    compared with them later (infra.demo, `panther bench stream`)."""
-    with written_whole(out / artifact.BLEND) as part:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(fitted.blend.config), indent=2))
-    for name, text in fitted.texts.items():
-        with written_whole(out / artifact.BOOSTED[name]) as part:
-            part.write_text(text)
 
 
 def _key(start: _Start, seed: int, continue_from: Path | None) -> str:

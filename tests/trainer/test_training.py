@@ -197,7 +197,7 @@ def stopped_after_pretraining(monkeypatch: pytest.MonkeyPatch, log: TransactionT
         raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "_fraud_head", stop)
+        patched.setattr(pipeline, "fit_served_head", stop)
         with pytest.raises(Stopped):
             train(log, out, config=preset("tiny"), label_delay_ms=DAY_MS)
 
