@@ -15,6 +15,7 @@ Shapes: B rows, X dense inputs (FraudHead.dense; the first WIDTH are psi), U wid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec
@@ -86,7 +87,7 @@ class Blend:
         mean = np.zeros(len(dense_BX))
         for member in self.config.members:
             mean += member.weight * (member.scale * self.raw(member.name, dcn_B, dense_BX, e_BU) + member.bias)
-        return calibrated(mean, self.config)
+        return _interpolated(mean, *self._knots)
 
     def raw(self, name: Name, dcn_B: F64, dense_BX: F32, e_BU: F32) -> F64:
         """Logits [B] of one head, before its calibration."""
@@ -97,13 +98,34 @@ class Blend:
             standard = (dense_BX[:, :WIDTH] - self.context.mean_X) / self.context.std_X
             return np.asarray(dcn_logits(np.clip(standard, -CLIP, CLIP), self.context), np.float64)
         if name == BOOSTING:
-            return np.asarray(sum_of(self.trees[name], dense_BX[:, :WIDTH], np.zeros(WIDTH)))
-        return np.asarray(sum_of(self.trees[name], np.hstack([dense_BX, e_BU]), np.array(self.config.soft)))
+            return np.asarray(sum_of(self.trees[name], dense_BX[:, :WIDTH], self._hard))
+        return np.asarray(sum_of(self.trees[name], np.hstack([dense_BX, e_BU]), self._soft))
+
+    # arrays of what the configuration holds as tuples, made once and not at each of a thousand calls a second
+
+    @cached_property
+    def _hard(self) -> F64:
+        return np.zeros(WIDTH)
+
+    @cached_property
+    def _soft(self) -> F64:
+        return np.array(self.config.soft)
+
+    @cached_property
+    def _knots(self) -> tuple[F64, F64]:
+        return _knots(self.config)
 
 
 def calibrated(mean_B: F64, config: BlendConfig) -> F64:
     """The calibration of mean logits."""
-    x, y = np.array(config.mean_logit), np.array(config.calibrated)
+    return _interpolated(mean_B, *_knots(config))
+
+
+def _knots(config: BlendConfig) -> tuple[F64, F64]:
+    return np.array(config.mean_logit), np.array(config.calibrated)
+
+
+def _interpolated(mean_B: F64, x: F64, y: F64) -> F64:
     at = np.clip(np.searchsorted(x, mean_B) - 1, 0, len(x) - 2)
     slope = (y[at + 1] - y[at]) / (x[at + 1] - x[at])
     return np.asarray(y[at] + slope * (mean_B - x[at]))
