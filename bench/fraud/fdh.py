@@ -33,9 +33,10 @@ from panther_core.entities.grouped import Floats, Ints
 from panther_core.state.history import History
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.heads.compromise import ANY, SELLER, compromise_columns
+from trainer.heads.compromise import ANY, ANY_LIVE, SELLER, compromise_columns
 from trainer.heads.ensemble import ABLATIONS, DEEPFM, EPISODES, PARTS, SYSTEM, HeadRows, Settings, blended
 
+_LIVE = "episodes, merchants live"
 _WARM_UP_MS = 7 * DAY_MS  # no label is known in the first week, so its rows teach nothing about label history
 
 
@@ -57,13 +58,13 @@ def run_fdh(
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
     heads, losses, matrix = prepare_heads(table, folds, settings, behaviour, seed, clock)
-    odds = matrix.column(ANY)
+    odds, live = matrix.column(ANY), matrix.column(ANY_LIVE)
     fitted = (*PARTS, DEEPFM, *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
     logits: list[Floats] = []
     for each in folds:
         scores = {head.name: heads.score(head, each.matured, each.week, seed) for head in fitted}
-        scores[EPISODES] = odds[each.week]
+        scores[EPISODES], scores[_LIVE] = odds[each.week], live[each.week]
         for name, score in blended(scores, settings).items():
             scores[name] = by_card(table, each.week, each.test_from_ms, score, odds)
         for name, score in scores.items():
@@ -119,7 +120,9 @@ def prepare_heads(
     clock.mark("encode")
     shape = behaviour.model, schema
     return (
-        HeadRows(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
+        HeadRows(
+            rows, learnable[rows], table.label[rows], matrix.without((ANY_LIVE,)).take(rows), inputs, shape, settings
+        ),
         losses,
         matrix,
     )

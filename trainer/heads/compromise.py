@@ -18,11 +18,13 @@ from panther_core.base.odds import log_odds
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import Matrix
-from panther_core.entities.episodes import Evidence, chance, label_evidence
+from panther_core.entities.episodes import Episode, Evidence, chance, label_evidence
 from panther_core.entities.grouped import Floats, Grouped, Ints
+from panther_core.entities.merchants import Labels, Payments, as_of_hours, episode_odds
 from trainer.heads.episode_fit import EpisodeLabels, fit_episode
 
 ANY, SELLER = "compromise.any", "compromise.seller"
+ANY_LIVE = "compromise.any_live"
 _RATIO_STEP, _RATIO_MAX = 0.25, 8.0
 
 
@@ -39,19 +41,27 @@ class _Rows:
 
 
 def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, known_at_ms: int) -> Matrix:
-    """Log odds [N, 4]; fitted on the labels known at `known_at_ms`. `ratio` [N]: amount over the user's usual amount.
+    """Log odds [N, 5]; fitted on the labels known at `known_at_ms`. `ratio` [N]: amount over the user's usual amount.
 
     `seller`: the payment is a fraud of an episode of its merchant. `payer`: the user is in an episode, as known before
     this payment. `amount`: the payment is a fraud of the user's episode. `any`: the payment is a fraud of any kind,
-    which includes amounts that no honest payment has had.
+    which includes amounts that no honest payment has had. `any_live`: the same with the merchant's live history
+    (panther_core.entities.merchants) as of the full hour, in place of all that was known at the very moment.
     """
     first_ms = int(table.time_ms[0]) // DAY_MS * DAY_MS
     known = np.flatnonzero((table.label >= 0) & (table.time_ms < known_at_ms - delay_ms))
     rows = _Rows(table, first_ms, (table.time_ms - first_ms) // DAY_MS, known, table.label == 1, delay_ms)
     payer, amount = _payer(rows, ratio)
     elsewise = np.maximum(amount, _never_honest(rows))
-    seller = _seller(rows, elsewise)
-    chances = {"seller": seller, "payer": payer, "amount": amount, "any": 1 - (1 - elsewise) * (1 - seller)}
+    episode = _seller_episode(rows, elsewise)
+    seller, live = _seller(rows, elsewise, episode), _seller_live(rows, elsewise, ratio, episode)
+    chances = {
+        "seller": seller,
+        "payer": payer,
+        "amount": amount,
+        "any": 1 - (1 - elsewise) * (1 - seller),
+        "any_live": 1 - (1 - elsewise) * (1 - live),
+    }
     return Matrix.of({f"compromise.{name}": log_odds(value) for name, value in chances.items()})
 
 
@@ -106,14 +116,25 @@ def _never_honest(rows: _Rows) -> Floats:
     return np.where(above, 1 - 1 / (above[known].sum() + 2), 0)
 
 
-def _seller(rows: _Rows, elsewise: Floats) -> Floats:
-    """Chance [N] that the payment is a fraud of its merchant's episode; `elsewise` [N]: chance of fraud outside of
-    one."""
+def _seller_episode(rows: _Rows, elsewise: Floats) -> Episode:
+    """The episode of merchants; `elsewise` [N]: chance of fraud outside of one."""
+    merchant, merchants, known = rows.table.merchant.index.astype(np.int64), len(rows.table.merchant.words), rows.known
+    return fit_episode(EpisodeLabels(rows.day[known], merchant[known], rows.fraud[known], elsewise[known], merchants))
+
+
+def _seller_live(rows: _Rows, elsewise: Floats, ratio: Floats, episode: Episode) -> Floats:
+    """As `_seller`, from merchants' live history."""
+    payments = Payments(rows.table.merchant.index.astype(np.int64), rows.table.time_ms, ratio)
+    labelled = np.flatnonzero(rows.table.label >= 0)
+    told_ms = rows.table.time_ms[labelled] + rows.delay_ms
+    labels = Labels(labelled, told_ms, rows.fraud[labelled], elsewise[labelled])
+    return episode.share * as_of_hours(payments, labels, lambda states: {"odds": episode_odds(states, episode)})["odds"]
+
+
+def _seller(rows: _Rows, elsewise: Floats, episode: Episode) -> Floats:
+    """Chance [N] that the payment is a fraud of its merchant's episode."""
     merchant, merchants = rows.table.merchant.index.astype(np.int64), len(rows.table.merchant.words)
-    known, labelled = rows.known, np.flatnonzero(rows.table.label >= 0)
-    episode = fit_episode(
-        EpisodeLabels(rows.day[known], merchant[known], rows.fraud[known], elsewise[known], merchants)
-    )
+    labelled = np.flatnonzero(rows.table.label >= 0)
     value = label_evidence(rows.fraud[labelled], elsewise[labelled], episode.share)
     by_label = Grouped.of(merchant[labelled], rows.table.time_ms[labelled], merchants)
     seen = Evidence(by_label, rows.day[labelled], merchant[labelled], value, rows.first_ms)

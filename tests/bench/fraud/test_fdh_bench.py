@@ -190,7 +190,14 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
     folder, out = write(tmp_path / "data", data, as_csv), tmp_path / "deep" / "predictions.parquet"
     result = run_fdh(folder, out, ["2018-04-29", START], 0, TINY, preset("tiny"))
     heads = {head.name for head in (*PARTS, *ABLATIONS)}
-    assert set(result["models"]) == {*heads, "deepfm", "episodes", "panther", "lightgbm+dcn"}
+    assert set(result["models"]) == {
+        *heads,
+        "deepfm",
+        "episodes",
+        "episodes, merchants live",
+        "panther",
+        "lightgbm+dcn",
+    }
     written = pq.read_table(out)
     assert written.column_names == ["TRANSACTION_ID", "score"]
     score = dict(zip(written["TRANSACTION_ID"].to_pylist(), written["score"].to_pylist(), strict=True))

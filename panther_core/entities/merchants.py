@@ -1,0 +1,204 @@
+"""A merchant's live history: what was paid there on each of the last DAYS days, and what labels said of it.
+
+Everything is a sum by day, in whole numbers. So payments and labels may come in any order, and whoever has taken in the
+same ones has the same state to the bit. A label counts on the day of its payment (was that day's payment a fraud?) and
+on the day of its arrival (what was learnt lately?). What a decision at time t sees is the state as of the full hour
+before t: payments of earlier hours, and labels that arrived in earlier hours.
+
+Shapes: B merchants, D days, newest last. Days are counted from the epoch, in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.entities.episodes import Episode, beliefs
+from panther_core.entities.grouped import Floats, Ints
+
+DAYS = 64
+WINDOWS_D = (1, 7, 14, 28)
+SEEN_D = (1, 7, 28)
+_RATIO_MAX = 8.0
+_RATIO_UNIT, _SURPRISE_UNIT = 1 / 256, 1 / 1024  # ratios and nats are kept in whole numbers of these
+_RARE = 1e-6  # lower bound of the chance that a payment is a fraud of another cause
+_PRIOR, _NEVER_D = 2.0, 120.0
+
+#: rings have a place for each day, `day % DAYS`
+MERCHANT = np.dtype(
+    [
+        ("day", "<i4"),  # the newest day that the rings have a place for; 0: nothing was taken in
+        ("payments", "<u4", DAYS),  # by day of payment, as the next three
+        ("ratios", "<u4", DAYS),  # amounts over the payer's usual amount
+        ("honest", "<u4", DAYS),  # labels
+        ("frauds", "<u4", DAYS),
+        ("surprise", "<u4", DAYS),  # of frauds: -log of the chance that the payer is robbed elsewhere too
+        ("told", "<u4", DAYS),  # labels by day of arrival
+        ("told_frauds", "<u4", DAYS),
+        ("known_ever", "<u4"),
+        ("frauds_ever", "<u4"),
+    ]
+)
+
+
+def advance(states: NDArray[np.void], day: Ints | int) -> None:
+    """Make room in MERCHANT states [B] for payments up to a day [B], in place: days that are DAYS old are forgotten."""
+    passed = np.maximum(np.asarray(day) - states["day"], 0)
+    place = (np.arange(DAYS) - states["day"][:, None] - 1) % DAYS
+    stale = place < passed[:, None]
+    if stale.any():
+        for name in ("payments", "ratios", "honest", "frauds", "surprise", "told", "told_frauds"):
+            states[name][stale] = 0
+    states["day"] = np.maximum(states["day"], day)
+
+
+def take_payments(states: NDArray[np.void], merchant: Ints, day: Ints, ratio: Floats) -> None:
+    """Add payments [N] to `states`, which have room for their days. `merchant`: index of a state; `ratio`: amount over
+    the payer's usual amount. Payments of forgotten days are left out."""
+    held = day > states["day"][merchant] - DAYS
+    at = merchant[held], day[held] % DAYS
+    np.add.at(states["payments"], at, 1)
+    np.add.at(states["ratios"], at, _whole(np.minimum(ratio[held], _RATIO_MAX), _RATIO_UNIT))
+
+
+def take_labels(
+    states: NDArray[np.void],
+    merchant: Ints,
+    paid_day: Ints,
+    told_day: Ints,
+    fraud: NDArray[np.bool_],
+    elsewise: Floats,
+) -> None:
+    """Add labels [N] of payments to `states`, which have room for the days of their arrival.
+
+    `elsewise` [N]: chance that the payment is a fraud of another cause than its merchant, by the payer's history.
+    """
+    np.add.at(states["known_ever"], merchant, 1)
+    np.add.at(states["frauds_ever"], merchant, fraud)
+    surprise = _whole(-np.log(np.clip(elsewise, _RARE, 1)), _SURPRISE_UNIT)
+    for names, day in ((("honest", "frauds", "surprise"), paid_day), (("told", "told_frauds", None), told_day)):
+        held = day > states["day"][merchant] - DAYS
+        at, robbed = (merchant[held], day[held] % DAYS), fraud[held]
+        np.add.at(states[names[0]], at, ~robbed if names[2] else True)
+        np.add.at(states[names[1]], at, robbed)
+        if names[2]:
+            np.add.at(states[names[2]], at, np.where(robbed, surprise[held], 0))
+
+
+def merchant_features(states: NDArray[np.void], base_rate: float) -> dict[str, Floats]:
+    """Columns [B] of MERCHANT states that have room up to the day that is asked for.
+
+    `base_rate`: fraud rate of all labels so far, towards which rates of few labels are drawn.
+    """
+    told, told_frauds, payments, ratios = (_days(states, n) for n in ("told", "told_frauds", "payments", "ratios"))
+    out: dict[str, Floats] = {}
+    for days in WINDOWS_D:
+        out[f"known_{days}d"], out[f"frauds_{days}d"] = told[:, -days:].sum(axis=1), told_frauds[:, -days:].sum(axis=1)
+    out["known_all"], out["frauds_all"] = (states[n].astype(np.float64) for n in ("known_ever", "frauds_ever"))
+    for span in (*(f"{days}d" for days in WINDOWS_D), "all"):
+        out[f"rate_{span}"] = (out[f"frauds_{span}"] + _PRIOR * base_rate) / (out[f"known_{span}"] + _PRIOR)
+    out |= _streak(states)
+    for days in SEEN_D:
+        count = payments[:, -days:].sum(axis=1)
+        out[f"count_{days}d"] = count
+        out[f"mean_ratio_{days}d"] = (ratios[:, -days:].sum(axis=1) * _RATIO_UNIT + 2) / (count + 2)
+    return out
+
+
+def episode_odds(states: NDArray[np.void], episode: Episode) -> Floats:
+    """Chance [B] that a merchant is in an episode of compromise on the newest day of its state."""
+    frauds, honest = _days(states, "frauds"), _days(states, "honest")
+    share = float(np.clip(episode.share, _RARE, 1 - _RARE))
+    evidence = _days(states, "surprise") * _SURPRISE_UNIT + frauds * np.log(share) + honest * np.log(1 - share)
+    belief = beliefs(evidence.T, episode)
+    return np.asarray(belief.active_DK[-1] / (belief.active_DK[-1] + belief.clean_DK[-1]))
+
+
+def _streak(states: NDArray[np.void]) -> Mapping[str, Floats]:
+    """The frauds since the last day with an honest payment (as far as labels tell): their number and days; days since
+    that day, and since the newest known payment; the surprise of a fraud of the streak, on average."""
+    honest, frauds, surprise = (_days(states, name) for name in ("honest", "frauds", "surprise"))
+    age = np.arange(DAYS)[::-1].astype(np.float64)  # of each day, before the newest
+    last_honest, last_fraud = _newest(honest > 0), _newest(frauds > 0)
+    within = (np.arange(DAYS) > last_honest[:, None]) & (frauds > 0)
+    count = np.where(within, frauds, 0).sum(axis=1)
+    first = np.where(within.any(axis=1), within.argmax(axis=1), DAYS)
+    ages = np.append(age, _NEVER_D)
+    return {
+        "streak": count,
+        "streak_day": ages[first],
+        "honest_day": ages[np.where(last_honest < 0, DAYS, last_honest)],
+        "last_fraud_day": ages[np.where(last_fraud < 0, DAYS, last_fraud)],
+        "streak_surprise": np.where(within, surprise, 0).sum(axis=1) * _SURPRISE_UNIT / np.maximum(count, 1),
+    }
+
+
+def _days(states: NDArray[np.void], name: str) -> Floats:
+    """A ring [B, D], oldest day first."""
+    place = (states["day"][:, None] + 1 + np.arange(DAYS)) % DAYS
+    return np.take_along_axis(states[name], place, axis=1).astype(np.float64)
+
+
+def _newest(mask_BD: NDArray[np.bool_]) -> Ints:
+    """Index [B] of the newest day for which `mask` holds, -1 for none."""
+    return np.asarray(np.where(mask_BD.any(axis=1), DAYS - 1 - mask_BD[:, ::-1].argmax(axis=1), -1), np.int64)
+
+
+def _whole(values: Floats, unit: float) -> Ints:
+    return np.round(values / unit).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Payments:
+    """N payments in time order. `merchant`: a number from 0 on; `ratio`: amount over the payer's usual amount."""
+
+    merchant: Ints
+    time_ms: Ints
+    ratio: Floats
+
+
+@dataclass(frozen=True)
+class Labels:
+    """L labels in the order of their arrival. `row`: which payment; `elsewise` as `take_labels` has it."""
+
+    row: Ints
+    told_ms: Ints
+    fraud: NDArray[np.bool_]
+    elsewise: Floats
+
+
+def as_of_hours(
+    payments: Payments, labels: Labels, read: Callable[[NDArray[np.void]], Mapping[str, Floats]]
+) -> dict[str, Floats]:
+    """Columns [N] that `read` makes of the payments' merchants, each as of the full hour before the payment."""
+    merchant, paid_day = payments.merchant, payments.time_ms // DAY_MS
+    states = np.zeros(int(merchant.max(initial=-1)) + 1, MERCHANT)
+    hour, told_hour = payments.time_ms // HOUR_MS, labels.told_ms // HOUR_MS
+    hours = np.arange(hour[0], hour[-1] + 2) if len(hour) else np.zeros(1, np.int64)
+    cuts, told_cuts = np.searchsorted(hour, hours), np.searchsorted(told_hour, hours)
+    out = dict[str, Floats]()
+
+    def ready(who: Ints, day: int) -> NDArray[np.void]:
+        own = states[who]
+        advance(own, day)
+        states[who] = own
+        return own
+
+    for i, day in enumerate((hours[:-1] // 24).tolist()):
+        now = np.arange(cuts[i], cuts[i + 1])
+        if len(now):
+            who, place = np.unique(merchant[now], return_inverse=True)
+            for name, column in read(ready(who, day)).items():
+                out.setdefault(name, np.zeros(len(hour)))[now] = column[place]
+            take_payments(states, merchant[now], paid_day[now], payments.ratio[now])
+        told = slice(told_cuts[i], told_cuts[i + 1])
+        rows = labels.row[told]
+        if len(rows):
+            ready(np.unique(merchant[rows]), day)
+            told_day, fraud = labels.told_ms[told] // DAY_MS, labels.fraud[told]
+            take_labels(states, merchant[rows], paid_day[rows], told_day, fraud, labels.elsewise[told])
+    return out

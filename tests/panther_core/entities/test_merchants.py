@@ -1,0 +1,142 @@
+"""Merchants' live history: sums by day in any order, and what a payment sees of it as of its hour."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.entities.episodes import Episode
+from panther_core.entities.merchants import (
+    DAYS,
+    MERCHANT,
+    Labels,
+    Payments,
+    advance,
+    as_of_hours,
+    episode_odds,
+    merchant_features,
+    take_labels,
+    take_payments,
+)
+
+_FIRST_MS = 20_000 * DAY_MS
+_EPISODE = Episode(hazard=1e-3, length_d=28, share=0.95)
+
+
+class Log(NamedTuple):
+    payments: Payments
+    labels: Labels
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    rng = np.random.default_rng(0)
+    rows, days = 3000, 90
+    time_ms = _FIRST_MS + np.sort(rng.integers(0, days * DAY_MS, rows))
+    payments = Payments(rng.integers(0, 12, rows), time_ms, rng.gamma(4, 0.25, rows))
+    told_ms = time_ms + rng.integers(HOUR_MS, 15 * DAY_MS, rows)
+    order = np.argsort(told_ms, kind="stable")[: rows - 200]  # some labels never come
+    fraud = rng.random(rows) < np.where(payments.merchant == 3, 0.4, 0.02)
+    return Log(payments, Labels(order, told_ms[order], fraud[order], rng.uniform(1e-4, 0.5, rows)[order]))
+
+
+def columns(log: Log) -> dict[str, np.ndarray]:
+    def read(states: np.ndarray) -> dict[str, np.ndarray]:
+        return merchant_features(states, 0.01) | {"odds": episode_odds(states, _EPISODE)}
+
+    return as_of_hours(log.payments, log.labels, read)
+
+
+def test_a_payment_sees_what_earlier_hours_brought(log: Log) -> None:
+    found, (payments, labels) = columns(log), log
+    told_ms, robbed = np.full(len(payments.time_ms), 1 << 60), np.zeros(len(payments.time_ms), np.bool_)
+    told_ms[labels.row], robbed[labels.row] = labels.told_ms, labels.fraud
+    for i in np.random.default_rng(1).choice(len(payments.time_ms), 200, replace=False):
+        hour = payments.time_ms[i] // HOUR_MS * HOUR_MS
+        today = hour // DAY_MS
+        own = payments.merchant == payments.merchant[i]
+        before, told = own & (payments.time_ms < hour), own & (told_ms < hour)
+        for days in (1, 7, 28):
+            recent = before & (payments.time_ms // DAY_MS > today - days)
+            assert found[f"count_{days}d"][i] == recent.sum()
+            want = (np.minimum(payments.ratio[recent], 8).sum() + 2) / (recent.sum() + 2)
+            assert found[f"mean_ratio_{days}d"][i] == pytest.approx(want, abs=2e-3)
+            lately = told & (told_ms // DAY_MS > today - days)
+            assert found[f"known_{days}d"][i] == lately.sum()
+            assert found[f"frauds_{days}d"][i] == (lately & robbed).sum()
+        assert (found["known_all"][i], found["frauds_all"][i]) == (told.sum(), (told & robbed).sum())
+        day = payments.time_ms // DAY_MS
+        held = told & (day > today - DAYS)
+        honest = day[held & ~robbed].max(initial=today - DAYS)
+        assert found["streak"][i] == (held & robbed & (day > honest)).sum()
+        assert found["honest_day"][i] == (today - honest if honest > today - DAYS else 120)
+
+
+def test_whatever_the_order_the_state_is_the_same(log: Log) -> None:
+    payments, labels = log
+    states = []
+    for seed in (0, 1):
+        state, rng = np.zeros(12, MERCHANT), np.random.default_rng(seed)
+        advance(state, int(payments.time_ms[-1] // DAY_MS) + 15)
+        rows, told = rng.permutation(len(payments.time_ms)), rng.permutation(len(labels.row))
+        day = payments.time_ms // DAY_MS
+        for part in np.array_split(rows, 7):
+            take_payments(state, payments.merchant[part], day[part], payments.ratio[part])
+        for part in np.array_split(told, 5):
+            row = labels.row[part]
+            told_day = labels.told_ms[part] // DAY_MS
+            take_labels(state, payments.merchant[row], day[row], told_day, labels.fraud[part], labels.elsewise[part])
+        states.append(state.tobytes())
+    assert states[0] == states[1]
+
+
+def test_what_comes_later_changes_nothing_before(log: Log) -> None:
+    payments, labels = log
+    cut_ms = _FIRST_MS + 45 * DAY_MS
+    early, before = payments.time_ms < cut_ms, columns(log)
+    known = labels.told_ms < cut_ms
+    changed = Log(
+        Payments(payments.merchant, payments.time_ms, np.where(early, payments.ratio, payments.ratio + 1)),
+        Labels(labels.row, labels.told_ms, labels.fraud ^ ~known, labels.elsewise),
+    )
+    after = columns(changed)
+    for name, column in before.items():
+        np.testing.assert_array_equal(column[early], after[name][early], err_msg=name)
+    assert (before["odds"][~early] != after["odds"][~early]).any()
+
+
+def test_days_that_are_too_old_are_forgotten() -> None:
+    state = np.zeros(1, MERCHANT)
+    advance(state, 20_000)
+    one, day = np.zeros(1, np.int64), np.array([20_000])
+    take_payments(state, one, day, np.ones(1))
+    take_payments(state, one, day - DAYS, np.ones(1))  # comes too late to be counted
+    assert merchant_features(state, 0)["count_28d"][0] == 1
+    for later, count in ((27, 1), (28, 0), (DAYS - 1, 0), (10 * DAYS, 0)):
+        advance(state, 20_000 + later)
+        assert merchant_features(state, 0)["count_28d"][0] == count
+    assert not state["payments"].any()
+
+
+def test_frauds_on_days_without_an_honest_payment_are_an_episode() -> None:
+    state, one = np.zeros(2, MERCHANT), np.zeros(6, np.int64)
+    advance(state, 20_030)
+    paid = np.arange(20_020, 20_026)
+    for merchant, fraud, elsewise in ((0, np.ones(6, np.bool_), 1e-3), (1, np.array([True, False] * 3), 0.1)):
+        take_labels(state, one + merchant, paid, paid + 4, fraud, np.full(6, elsewise))
+    odds = episode_odds(state, _EPISODE)
+    assert 0.7 < odds[0] < 0.9, "it may have begun long before the first fraud, and be over"
+    assert odds[1] < 0.2
+    found = merchant_features(state, 0.01)
+    assert found["streak"].tolist() == [6, 0]
+    assert found["streak_day"].tolist() == [10, 120]
+    assert found["streak_surprise"][0] == pytest.approx(-np.log(1e-3), abs=1e-3)
+
+
+def test_nobody_has_no_columns() -> None:
+    none = np.zeros(0, np.int64)
+    empty = np.zeros(0)
+    assert columns(Log(Payments(none, none, empty), Labels(none, none, empty > 0, empty))) == {}
