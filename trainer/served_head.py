@@ -97,7 +97,10 @@ def fit_served_head(
     scale, bias = platt(logit, labels["validation"])
     model.head.scale.fill_(scale)
     model.head.bias.fill_(bias)
-    blend = fit_blend(model.head, model.context, inputs, labels, history.user[validation], weighing, seed)
+    rules = fit_rules(
+        _features(inputs["chosen"]), labels["chosen"], _features(inputs["validation"]), labels["validation"]
+    )
+    blend = fit_blend(model.head, model.context, rules, inputs, labels, history.user[validation], weighing, seed)
     score = sigmoid(blend.logits(model.head, inputs["validation"]))
     few, lengths = np.random.default_rng(seed).permutation(len(validation))[:_COLD_ROWS], tuple(range(_FIRST))
     early = sigmoid(blend.logits(model.head, cut(validation[few], lengths, seed)))
@@ -109,9 +112,6 @@ def fit_served_head(
     )
     clock.mark("fine-tune")
 
-    rules = fit_rules(
-        _features(inputs["chosen"]), labels["chosen"], _features(inputs["validation"]), labels["validation"]
-    )
     scores = {MODEL: sigmoid(blend.logits(model.head, inputs["test"]))}
     own = dict[str, float]()
     for name, head in ((BOOSTING, blends.BOOSTING), (BOOSTING_PANTHER, blends.BOOSTING_PANTHER)):

@@ -35,6 +35,10 @@ class RuleModel:
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fraud probability [B] in 0..1."""
-        logit = self.contributions(features).sum(axis=1) + self.bias
-        probability: NDArray[np.float32] = sigmoid(logit).astype(np.float32)
+        probability: NDArray[np.float32] = sigmoid(self.logit(features)).astype(np.float32)
         return probability
+
+    def logit(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logit of that probability [B]."""
+        logit: NDArray[np.float32] = self.contributions(features).sum(axis=1) + self.bias
+        return logit

@@ -4,6 +4,7 @@ dcn               the paper's head (eq. 3, panther_core.model.head) over psi, De
 dcn-context       the same layers over the context features psi alone
 boosting          gradient boosting over the context features psi alone
 boosting+panther  gradient boosting over psi, Delta and e_u
+rules             the logistic rules over psi (panther_core.decide.rules), which need the fewest frauds
 
 An artifact holds any subset, with the weights that validation gave them (trainer.heads.blending). One without a
 blend is served by the dcn alone. Each head's logits are calibrated by themselves (Platt) before they are averaged, so
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.ranges import Range, check_ranges
+from panther_core.decide.rules import RuleModel
 from panther_core.model.head import CLIP
 from panther_core.model.kernels.dcn_kernel import DcnWeights, dcn_logits
 from panther_core.model.kernels.tree_kernel import Trees, sum_of
@@ -31,11 +33,12 @@ from panther_core.state.features import WIDTH
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-Name = Literal["dcn", "dcn-context", "boosting", "boosting+panther"]
+Name = Literal["dcn", "dcn-context", "boosting", "boosting+panther", "rules"]
 DCN: Name = "dcn"
 DCN_CONTEXT: Name = "dcn-context"
 BOOSTING: Name = "boosting"
 BOOSTING_PANTHER: Name = "boosting+panther"
+RULES: Name = "rules"
 _MOST_KNOTS = 1000
 
 
@@ -76,9 +79,10 @@ class BlendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Blend:
-    """A blend with its trees, by member, and the weights of the dcn-context where there is one."""
+    """A blend with its rules, its trees by member, and the weights of the dcn-context where there is one."""
 
     config: BlendConfig
+    rules: RuleModel
     trees: dict[Name, Trees]
     context: DcnWeights | None = None
 
@@ -93,6 +97,8 @@ class Blend:
         """Logits [B] of one head, before its calibration."""
         if name == DCN:
             return dcn_B
+        if name == RULES:
+            return np.asarray(self.rules.logit(dense_BX[:, :WIDTH]), np.float64)
         if name == DCN_CONTEXT:
             assert self.context is not None, "load_blend refuses a blend that lacks a member's weights"
             standard = (dense_BX[:, :WIDTH] - self.context.mean_X) / self.context.std_X

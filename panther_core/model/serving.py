@@ -268,7 +268,8 @@ def load_blend(folder: Path, manifest: Manifest, context: ContextHead | None) ->
         trees = {name: read_trees(artifact.read_text(folder, artifact.BOOSTED[name]), columns[name]) for name in names}
     except BadInput as error:
         raise ArtifactError(f"{error}, in {folder}: copy the artifact again or train anew") from None
-    return Blend(config, trees, None if context is None else dcn_weights(context))
+    rules = artifact.load_rules(folder)
+    return Blend(config, rules, trees, None if context is None else dcn_weights(context))
 
 
 def token_statistics(logits_NV: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:

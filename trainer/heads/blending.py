@@ -3,8 +3,8 @@
 Half of the users of the validation slice say when to stop, the other half choose the weights: rows that have chosen a
 head's best epoch would flatter that head. With a handful of frauds the best weights are chance, so they are chosen many
 times, by users drawn with replacement, and the mean of the choices is served (Caruana et al., "Ensemble selection from
-libraries of models", ICML 2004), drawn towards boosting, which needs the fewest frauds, as if _PRIOR more users with
-frauds had spoken for it. Calibration is fitted on the whole slice.
+libraries of models", ICML 2004), drawn towards boosting, and half as much towards the rules, which need the fewest
+frauds, as if _PRIOR more users with frauds had spoken for them. Calibration is fitted on the whole slice.
 
 Shapes: N rows, X dense inputs, U width of e_u, M heads.
 """
@@ -22,11 +22,13 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import average_precision_score, log_loss
 
 from panther_core.base.odds import sigmoid
+from panther_core.decide.rules import RuleModel
 from panther_core.model.blend import (
     BOOSTING,
     BOOSTING_PANTHER,
     DCN,
     DCN_CONTEXT,
+    RULES,
     Blend,
     BlendConfig,
     Member,
@@ -46,6 +48,7 @@ _SOFT = 0.05  # of a column's standard deviation: wide enough that the last digi
 _STEPS, _DRAWS = 5, 20  # of the grid of weights; draws of users, each of which chooses
 _HONEST = 5000  # rows that a draw's average precision is taken on, beside the frauds
 _PRIOR = 20.0  # users with frauds
+_PRIOR_OF = {BOOSTING: 1.0, BOOSTING_PANTHER: 1.0, RULES: 0.5}
 _FOLDS = 5  # of validation, to choose between the two calibrations
 _KNOTS = 200
 F64 = NDArray[np.float64]
@@ -83,6 +86,7 @@ def second_half(user_N: NDArray[np.int32], label: NDArray[np.int8]) -> NDArray[n
 def fit_blend(
     head: FraudHead,
     context: ContextHead,
+    rules: RuleModel,
     inputs: Mapping[str, HeadInputs],
     label: Mapping[str, NDArray[np.int8]],
     user_N: NDArray[np.int32],
@@ -107,25 +111,25 @@ def fit_blend(
     soft = _SOFT * columns[BOOSTING_PANTHER]["chosen"].std(axis=0).astype(np.float64)
     soft[:WIDTH] = 0.0  # these are the same to the last digit wherever they are computed
     config = BlendConfig((Member(DCN, 1, 1, 0),), (0.0, 1.0), (0.0, 1.0), tuple(soft.tolist()))
-    parts = Blend(config, trees, dcn_weights(context))
+    parts = Blend(config, rules, trees, dcn_weights(context))
 
     held, truth = inputs["validation"], label["validation"]
     dense, e = held.dense_NX.numpy(), held.e_NU.numpy()
     dcn = all_logits(head, held)
-    raw = {name: parts.raw(name, dcn, dense, e) for name in (DCN, DCN_CONTEXT, BOOSTING, BOOSTING_PANTHER)}
+    raw = {name: parts.raw(name, dcn, dense, e) for name in (DCN, DCN_CONTEXT, BOOSTING, BOOSTING_PANTHER, RULES)}
     own = {name: platt(logit, truth) for name, logit in raw.items()}
     even = {name: own[name][0] * logit + own[name][1] for name, logit in raw.items()}
 
     def of(names: tuple[Name, ...]) -> Blend:
         logits = np.stack([even[name] for name in names])
-        boosted = np.array([name in (BOOSTING, BOOSTING_PANTHER) for name in names], np.float64)
-        prior = boosted / boosted.sum()
+        prior = np.array([_PRIOR_OF.get(name, 0.0) for name in names])
+        prior /= prior.sum()
         weights = _weights(logits[:, weighing_N], truth[weighing_N], user_N[weighing_N], prior, seed)
         shares = zip(names, weights.tolist(), strict=True)
         members = tuple(Member(name, weight, *own[name]) for name, weight in shares if weight)
         return replace(parts, config=BlendConfig(members, *_calibration(weights @ logits, truth, seed), config.soft))
 
-    return FittedBlend(of(tuple(raw)), of((DCN_CONTEXT, BOOSTING)), texts)
+    return FittedBlend(of(tuple(raw)), of((DCN_CONTEXT, BOOSTING, RULES)), texts)
 
 
 def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], prior_M: F64, seed: int) -> F64:

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from panther_core.base.errors import BadInput
+from panther_core.decide.rules import RuleModel
 from panther_core.decide.scoring import ExplainRequest, ScoreRequest
 from panther_core.model.blend import (
     BOOSTING,
     BOOSTING_PANTHER,
     DCN,
     DCN_CONTEXT,
+    RULES,
     Blend,
     BlendConfig,
     Member,
@@ -42,6 +44,11 @@ def boosted(columns: int, seed: int = 0, trees: int = 40) -> lightgbm.Booster:
     return lightgbm.train(parameters, lightgbm.Dataset(x, y), trees)
 
 
+LOGISTIC = RuleModel(
+    np.full(WIDTH, 0.5, np.float32), np.full(WIDTH, 2, np.float32), np.linspace(-1, 1, WIDTH, dtype=np.float32), -3.0
+)
+
+
 @dataclass(frozen=True)
 class Blended:
     model: PantherModel
@@ -59,12 +66,12 @@ def blended() -> Blended:
     }
     soft = np.where(np.arange(wide) < WIDTH, 0.0, 0.05)
     heads = (Member(DCN, 0.2, 1.5, -1.0), Member(DCN_CONTEXT, 0.1, 1, 0), Member(BOOSTING, 0.2, 1, 0))
-    members = (*heads, Member(BOOSTING_PANTHER, 0.5, 2, 0.5))
+    members = (*heads, Member(BOOSTING_PANTHER, 0.4, 2, 0.5), Member(RULES, 0.1, 1, 1))
     model.context = ContextHead(model.config, WIDTH).eval()
     model.context.mean.fill_(0.3)
     model.context.std.fill_(0.7)
     config = BlendConfig(members, (-4.0, 0.0, 1.0), (-6.0, -1.0, 2.0), tuple(soft.tolist()))
-    model.blend = Blend(config, trees, dcn_weights(model.context))
+    model.blend = Blend(config, LOGISTIC, trees, dcn_weights(model.context))
     rng = np.random.default_rng(5)
     codes = random_codes(rng, 4 * ROWS).reshape(ROWS, 4)
     lengths = rng.integers(0, 9, ROWS).astype(np.int32)
@@ -189,3 +196,12 @@ def test_a_blend_of_other_content_is_refused(change: dict[str, object]) -> None:
     assert msgspec.convert(config, BlendConfig)
     with pytest.raises((msgspec.ValidationError, BadInput)):
         msgspec.json.decode(msgspec.json.encode(config | change), type=BlendConfig)
+
+
+def test_the_rules_are_a_head_of_the_blend(blended: Blended) -> None:
+    blend, features = blended.model.blend, blended.request.features
+    assert blend is not None
+    dense = np.hstack([features, np.full((ROWS, 3), 9, np.float32)])
+    found = blend.raw(RULES, np.zeros(ROWS), dense, np.zeros((ROWS, 0), np.float32))
+    want = np.clip((features.astype(np.float64) - 0.5) / 2, -8, 8) @ np.linspace(-1, 1, WIDTH) - 3
+    np.testing.assert_allclose(found, want, atol=1e-5)
