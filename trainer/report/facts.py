@@ -82,6 +82,8 @@ class Fraud(msgspec.Struct, frozen=True, kw_only=True):
     """By other scorer: average precision of the model less that of the scorer, with its 95 % interval (both on the same
     resamples)."""
     resamples: int
+    robbed: int | None = None
+    """Users with frauds, or weeks of users where users are few; None in reports of older code."""
     top: list[TopShare]
     bins: list[Bin]
     histogram: Histogram

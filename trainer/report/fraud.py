@@ -15,6 +15,8 @@ from trainer.report.facts import Fraud, ScorerFigures, TopShare
 
 _BINS, _BARS = 10, 40
 _FEW_USERS = 20
+#: with frauds of fewer users, draws of users say nothing of how far off a figure may be
+FEW_ROBBED = 5
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,20 @@ def measure_fraud(
     """
     label, scores = tested.label, list(tested.scores.values())
     frauds, model = int(label.sum()), scores[0]
-    rows = JudgedRows.of(label, tested.units(), seed)
+    units = tested.units()
+    rows = JudgedRows.of(label, units, seed)
+    robbed = len(np.unique(units[label == 1]))
+
+    def span(resampled_R: Floats, widest: tuple[float, float]) -> tuple[float, float]:
+        return interval(resampled_R) if robbed >= FEW_ROBBED else widest
+
     resampled_SR = np.stack([rows.average_precision(score) for score in scores])
     alert = model >= threshold
     names = list(tested.scores)
     gains = {
         name: (
             metrics[names[0]]["average_precision"] - metrics[name]["average_precision"],
-            *interval(resampled_SR[0] - resampled_R),
+            *span(resampled_SR[0] - resampled_R, (-1.0, 1.0)),
         )
         for name, resampled_R in zip(names[1:], resampled_SR[1:], strict=True)
     }
@@ -59,13 +67,14 @@ def measure_fraud(
         rows=len(label),
         frauds=frauds,
         users=len(np.unique(tested.user)),
+        robbed=robbed,
         threshold=threshold,
         alert_budget=alert_budget,
         validation=metrics["validation"],
         alerts=int(alert.sum()),
         alerts_mean_score=float(model[alert].mean()) if alert.any() else 0.0,
         scorers=[
-            ScorerFigures(name, metrics[name], interval(resampled_R), *thinned(score, label))
+            ScorerFigures(name, metrics[name], span(resampled_R, (0.0, 1.0)), *thinned(score, label))
             for name, score, resampled_R in zip(names, scores, resampled_SR, strict=True)
         ],
         gains=gains,

@@ -14,6 +14,7 @@ from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from trainer.fit.calibrate import threshold_for
 from trainer.report.facts import Fraud
+from trainer.report.fraud import FEW_ROBBED
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, RULES
 
 _BUDGETS = (0.001, 0.0025, 0.005, 0.01, 0.02)
@@ -70,6 +71,11 @@ def faults(fraud: Fraud, metrics: Mapping[str, Any]) -> list[str]:
     share, first = fraud.frauds / max(1, fraud.rows), metrics["test_first_events"]["alert_rate"]
     if share > _FRAUD:
         out.append(f"{share:.0%} of the test rows are frauds: this is no payment log, or its labels are turned round")
+    if fraud.robbed is not None and fraud.robbed < FEW_ROBBED:
+        out.append(
+            f"the {fraud.frauds} frauds of the test rows are of {fraud.robbed} users (or weeks of one): too few to "
+            "tell whether it is any good"
+        )
     for name in (RULES, BOOSTING, BOOSTING_PANTHER):
         gain, low, high = fraud.gains[name]
         if high < 0:

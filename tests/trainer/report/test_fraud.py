@@ -35,3 +35,13 @@ def test_a_log_of_one_user_has_intervals_too() -> None:
     found = measure_fraud(rows, metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
     assert found.users == 1
     assert found.scorers[0].interval[0] < metrics["model"]["average_precision"] < found.scorers[0].interval[1]
+
+
+def test_frauds_of_few_users_have_the_widest_intervals() -> None:
+    score, label = scored()
+    user = np.where(label == 1, np.arange(len(label)) % 4, 10 + np.arange(len(label)) // 4).astype(np.int32)
+    scores = {"model": score, "rules": -score}
+    metrics = {name: fraud_metrics(value, label) for name, value in scores.items()}
+    rows = ScoredRows(label, user, np.zeros(len(user), np.int64), scores)
+    found = measure_fraud(rows, metrics | {"validation": metrics["model"]}, 0.5, 0.01, 0)
+    assert (found.robbed, found.scorers[0].interval, found.gains["rules"][1:]) == (4, (0, 1), (-1, 1))

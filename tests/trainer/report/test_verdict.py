@@ -21,7 +21,7 @@ def fraud(artifact_folder: Path) -> Fraud:
     found = load(artifact_folder).fraud
     best = msgspec.structs.replace(found.scorers[0], metrics=found.scorers[0].metrics | {"average_precision": 0.9})
     gains = dict.fromkeys(found.gains, (0.1, -0.1, 0.2))
-    return msgspec.structs.replace(found, scorers=[best, *found.scorers[1:]], gains=gains, alert_budget=0.005)
+    return msgspec.structs.replace(found, scorers=[best, *found.scorers[1:]], gains=gains, alert_budget=0.005, robbed=9)
 
 
 def first(rate: float) -> dict[str, dict[str, float]]:
@@ -44,6 +44,8 @@ def test_a_model_below_another_beyond_the_interval_is_at_fault(fraud: Fraud, nam
 def test_other_faults_are_named(fraud: Fraud) -> None:
     (fault,) = faults(fraud, first(0.0101))
     assert "1.0% of users' first five events alert" in fault
+    (fault,) = faults(msgspec.structs.replace(fraud, robbed=4), first(0))
+    assert "too few to tell" in fault
     turned = msgspec.structs.replace(fraud, rows=100, frauds=90)
     assert any("90% of the test rows are frauds" in fault for fault in faults(turned, first(0)))
     figures = fraud.scorers[0].metrics | {"average_precision": by_chance(fraud.rows, fraud.frauds) - 1e-9}
