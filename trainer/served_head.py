@@ -26,7 +26,7 @@ from panther_core.model.head import ContextHead
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import WIDTH
 from panther_core.state.history import History
-from trainer.fit.calibrate import platt, threshold_for
+from trainer.fit.calibrate import platt, threshold_for, threshold_in_a_wave
 from trainer.fit.cold import LENGTHS, cut_inputs
 from trainer.fit.dataset import Split
 from trainer.fit.evaluate import hit_rates
@@ -104,11 +104,13 @@ def fit_served_head(
     score = sigmoid(blend.logits(model.head, inputs["validation"]))
     few, lengths = np.random.default_rng(seed).permutation(len(validation))[:_COLD_ROWS], tuple(range(_FIRST))
     early = sigmoid(blend.logits(model.head, cut(validation[few], lengths, seed)))
-    # the budget holds in a wave of frauds too, the strongest that training saw, and at users' first events
-    wave = max(1.0, _odds(label[rows.finetune]) / _odds(labels["validation"]))
-    times = np.where(labels["validation"] == 1, wave, 1.0)
+    # frauds come in waves: twice the budget is kept in one as strong as the strongest that training saw, too
+    denser = max(1.0, _odds(label[rows.finetune]) / _odds(labels["validation"]))
     threshold = max(
-        threshold_for(score, config.alert_budget, times), threshold_for(early, config.alert_budget, times[few])
+        threshold_for(score, config.alert_budget),
+        threshold_for(early, config.alert_budget),  # users' first events must not flood anybody
+        threshold_in_a_wave(score, labels["validation"], denser, 2 * config.alert_budget),
+        threshold_in_a_wave(early, labels["validation"][few], denser, 2 * config.alert_budget),
     )
     clock.mark("fine-tune")
 
@@ -120,9 +122,9 @@ def fit_served_head(
         scores[name] = sigmoid(scale * tested + bias)
         # each baseline at its own threshold for the same budget; the rules at the model's threshold, which the worker
         # applies to them when they take the model's place
-        own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget, times)
+        own[name] = threshold_for(sigmoid(scale * held + bias), config.alert_budget)
     scores[WITHOUT] = sigmoid(blend.logits_without(inputs["test"]))
-    own[WITHOUT] = threshold_for(sigmoid(blend.logits_without(inputs["validation"])), config.alert_budget, times)
+    own[WITHOUT] = threshold_for(sigmoid(blend.logits_without(inputs["validation"])), config.alert_budget)
     scores[RULES] = rules.score(history.features[test]).astype(np.float64)
     first = test[np.random.default_rng(seed).permutation(len(test))[:_COLD_ROWS]]
     cold = sigmoid(blend.logits(model.head, cut(first, lengths, seed)))

@@ -27,7 +27,7 @@ from tests.panther_core.model.conftest import CONFIG as MODEL
 from tests.panther_core.model.conftest import SCHEMA, make_model, random_codes, random_history
 from trainer import training as pipeline
 from trainer.fit import losses
-from trainer.fit.calibrate import platt, threshold_for
+from trainer.fit.calibrate import platt, threshold_for, threshold_in_a_wave
 from trainer.fit.checkpoint import Best, Checkpoint
 from trainer.fit.curve import read_curve
 from trainer.fit.evaluate import Validation, hit_rates
@@ -145,9 +145,21 @@ def test_threshold_keeps_the_alert_budget() -> None:
     score = np.random.default_rng(0).random(10_000)
     assert (np.round(score, 6) >= threshold_for(score, 0.005)).sum() == 50
     assert (np.full(100, 0.3) >= threshold_for(np.full(100, 0.3), 0.005)).sum() == 0
-    often = np.where(score > 0.999, 4.0, 1.0)  # the highest ten count four times each
-    alerts = np.round(score, 6) >= threshold_for(score, 0.005, often)
-    assert often[alerts].sum() <= 0.005 * often.sum() < often[alerts].sum() + 1
+
+
+def test_a_wave_of_frauds_keeps_twice_the_budget() -> None:
+    rng = np.random.default_rng(0)
+    label = (np.arange(10_000) < 30).astype(np.int8)
+    score = np.where(label == 1, rng.beta(3, 2, 10_000), rng.beta(1, 30, 10_000))
+    calm = threshold_for(score, 0.01)
+    for denser, binds in ((1.0, False), (10.0, True)):
+        found = threshold_in_a_wave(score, label, denser, 0.02)
+        assert (found > calm) == binds
+        later = np.where(np.arange(10_000) < 30 * denser, rng.beta(3, 2, 10_000), rng.beta(1, 30, 10_000))
+        assert (later >= max(found, calm)).mean() <= 0.02
+    none = np.zeros(10_000, np.int8)
+    assert threshold_in_a_wave(score, none, 1.0, 0.02) == threshold_for(score, 0.02)
+    assert threshold_in_a_wave(score, label, 1.0, 1.5) == 0, "a budget for everybody needs no threshold"
 
 
 def test_platt_recovers_a_known_calibration() -> None:

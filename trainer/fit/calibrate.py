@@ -23,11 +23,30 @@ def platt(logit: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, f
     return scale, bias
 
 
-def threshold_for(score: NDArray[np.float64], alert_budget: float, weight: NDArray[np.float64] | None = None) -> float:
-    """Lowest threshold at which at most `alert_budget` of these scores alert (score >= threshold). `weight` [N]: how
-    often each counts; once if not given."""
+def threshold_for(score: NDArray[np.float64], alert_budget: float) -> float:
+    """Lowest threshold at which at most `alert_budget` of these scores alert (score >= threshold)."""
+    allowed = int(len(score) * alert_budget)
+    rounded = np.sort(np.round(score, SCORE_DECIMALS))[::-1]
+    return _just_above(rounded[min(allowed, len(rounded) - 1)])
+
+
+def threshold_in_a_wave(
+    score: NDArray[np.float64], label: NDArray[np.int8], denser: float, alert_budget: float
+) -> float:
+    """Lowest threshold at which surely at most `alert_budget` of scores like these alert when frauds are `denser` times
+    as many among them.
+
+    Surely: of k frauds that alert here, so many more may alert elsewhere as two standard deviations of a count of k.
+    """
     rounded = np.round(score, SCORE_DECIMALS)
     order = np.argsort(-rounded, kind="stable")
-    alerts = np.cumsum(np.ones(len(score)) if weight is None else weight[order])
-    first = min(int(np.searchsorted(alerts, alerts[-1] * alert_budget, side="right")), len(order) - 1)
-    return float(np.round(rounded[order[first]] + 10.0**-SCORE_DECIMALS, SCORE_DECIMALS))
+    fraud = label[order] == 1
+    frauds, honest = np.cumsum(fraud), np.cumsum(~fraud)
+    alerts = honest + denser * (frauds + 2 * np.sqrt(frauds))
+    allowed = alert_budget * (honest[-1] + denser * frauds[-1])
+    over = np.flatnonzero(alerts > allowed)
+    return _just_above(rounded[order[over[0]]]) if len(over) else 0.0
+
+
+def _just_above(score: np.float64) -> float:
+    return float(np.round(score + 10.0**-SCORE_DECIMALS, SCORE_DECIMALS))
