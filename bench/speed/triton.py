@@ -120,7 +120,8 @@ def _write_blend(folder: Path, model: PantherModel) -> None:
         booster = lightgbm.train(PARAMETERS | {"num_threads": 1}, lightgbm.Dataset(x, label), ROUNDS)
         (folder / artifact.BOOSTED[name]).write_text(booster.model_to_string())
     members = tuple(Member(name, 0.2, 1, 0) for name in (DCN, DCN_CONTEXT, BOOSTING, BOOSTING_PANTHER, RULES))
-    config = BlendConfig(members, (0.0, 1.0), (0.0, 1.0), (0.05,) * wide)
+    soft = (0.0,) * WIDTH + (0.05,) * (wide - WIDTH)  # as a training sets them
+    config = BlendConfig(members, (0.0, 1.0), (0.0, 1.0), soft)
     (folder / artifact.BLEND).write_bytes(msgspec.json.encode(config))
 
 
