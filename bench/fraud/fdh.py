@@ -120,9 +120,7 @@ def prepare_heads(
     clock.mark("encode")
     shape = behaviour.model, schema
     return (
-        HeadRows(
-            rows, learnable[rows], table.label[rows], matrix.without((ANY_LIVE,)).take(rows), inputs, shape, settings
-        ),
+        HeadRows(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
         losses,
         matrix,
     )

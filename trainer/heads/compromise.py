@@ -1,4 +1,5 @@
-"""Chances that a payment's merchant or payer is compromised (columns `compromise.*`), and the fit of their parameters.
+"""Chances that a payment's merchant or payer is compromised (columns `compromise.*`), and the fit of their parameters;
+what is known of the merchant from its live history (columns `live.*`).
 
 There are two kinds of episodes (panther_core.entities.episodes). A merchant's episode shows in labels: almost every
 payment there is fraud. A payer's episode shows in amounts, before any label: a share of the amounts is distributed like
@@ -20,11 +21,11 @@ from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import Matrix
 from panther_core.entities.episodes import Episode, Evidence, chance, label_evidence
 from panther_core.entities.grouped import Floats, Grouped, Ints
-from panther_core.entities.merchants import Labels, Payments, as_of_hours, episode_odds
+from panther_core.entities.merchants import Labels, Payments, as_of_hours, episode_odds, merchant_features
 from trainer.heads.episode_fit import EpisodeLabels, fit_episode
 
 ANY, SELLER = "compromise.any", "compromise.seller"
-ANY_LIVE = "compromise.any_live"
+ANY_LIVE = "live.any"
 _RATIO_STEP, _RATIO_MAX = 0.25, 8.0
 
 
@@ -41,12 +42,13 @@ class _Rows:
 
 
 def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, known_at_ms: int) -> Matrix:
-    """Log odds [N, 5]; fitted on the labels known at `known_at_ms`. `ratio` [N]: amount over the user's usual amount.
+    """Log odds [N, 4] and the columns `live.*`; fitted on the labels known at `known_at_ms`. `ratio` [N]: amount over
+    the user's usual amount.
 
     `seller`: the payment is a fraud of an episode of its merchant. `payer`: the user is in an episode, as known before
     this payment. `amount`: the payment is a fraud of the user's episode. `any`: the payment is a fraud of any kind,
-    which includes amounts that no honest payment has had. `any_live`: the same with the merchant's live history
-    (panther_core.entities.merchants) as of the full hour, in place of all that was known at the very moment.
+    which includes amounts that no honest payment has had. `live.*`: features of the merchant's live history
+    (panther_core.entities.merchants) as of the full hour; `live.any` is `any` with the chance that follows from it.
     """
     first_ms = int(table.time_ms[0]) // DAY_MS * DAY_MS
     known = np.flatnonzero((table.label >= 0) & (table.time_ms < known_at_ms - delay_ms))
@@ -54,15 +56,11 @@ def compromise_columns(table: TransactionTable, ratio: Floats, delay_ms: int, kn
     payer, amount = _payer(rows, ratio)
     elsewise = np.maximum(amount, _never_honest(rows))
     episode = _seller_episode(rows, elsewise)
-    seller, live = _seller(rows, elsewise, episode), _seller_live(rows, elsewise, ratio, episode)
-    chances = {
-        "seller": seller,
-        "payer": payer,
-        "amount": amount,
-        "any": 1 - (1 - elsewise) * (1 - seller),
-        "any_live": 1 - (1 - elsewise) * (1 - live),
-    }
-    return Matrix.of({f"compromise.{name}": log_odds(value) for name, value in chances.items()})
+    seller, live = _seller(rows, elsewise, episode), _live(rows, elsewise, ratio, episode)
+    chances = {"seller": seller, "payer": payer, "amount": amount, "any": 1 - (1 - elsewise) * (1 - seller)}
+    columns = {f"compromise.{name}": log_odds(value) for name, value in chances.items()}
+    columns[ANY_LIVE] = log_odds(1 - (1 - elsewise) * (1 - episode.share * live.pop("odds")))
+    return Matrix.of(columns | {f"live.{name}": value for name, value in live.items()})
 
 
 def lone_frauds(merchant: Ints, fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -122,13 +120,18 @@ def _seller_episode(rows: _Rows, elsewise: Floats) -> Episode:
     return fit_episode(EpisodeLabels(rows.day[known], merchant[known], rows.fraud[known], elsewise[known], merchants))
 
 
-def _seller_live(rows: _Rows, elsewise: Floats, ratio: Floats, episode: Episode) -> Floats:
-    """As `_seller`, from merchants' live history."""
+def _live(rows: _Rows, elsewise: Floats, ratio: Floats, episode: Episode) -> dict[str, Floats]:
+    """Columns [N] of merchants' live history, among them `odds`, the chance of an episode."""
     payments = Payments(rows.table.merchant.index.astype(np.int64), rows.table.time_ms, ratio)
     labelled = np.flatnonzero(rows.table.label >= 0)
     told_ms = rows.table.time_ms[labelled] + rows.delay_ms
     labels = Labels(labelled, told_ms, rows.fraud[labelled], elsewise[labelled])
-    return episode.share * as_of_hours(payments, labels, lambda states: {"odds": episode_odds(states, episode)})["odds"]
+    base_rate = float(rows.fraud[rows.known].mean()) if len(rows.known) else 0.0
+
+    def read(states: NDArray[np.void]) -> dict[str, Floats]:
+        return merchant_features(states, base_rate) | {"odds": episode_odds(states, episode)}
+
+    return as_of_hours(payments, labels, read)
 
 
 def _seller(rows: _Rows, elsewise: Floats, episode: Episode) -> Floats:

@@ -4,6 +4,7 @@ lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
 lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
+lightgbm-live             with merchants' live history in place of what the whole table tells of them
 episodes                  no head: the chance of fraud by trainer.heads.compromise (`panther bench fdh` only)
 panther                   the system: weighted mean logit of the two heads with PANTHER, and of episodes
 lightgbm+dcn              control: the same mean without PANTHER
@@ -37,7 +38,7 @@ class Head:
     base: Literal["lightgbm", "dcn", "deepfm"]
     with_panther: bool = False
     """Whether e_u and Delta (and for a network the text convolution) are inputs beside the features."""
-    without: tuple[str, ...] = ()
+    without: tuple[str, ...] = ("live.",)
     """Beginnings of the names of features that are left out."""
 
     @property
@@ -52,9 +53,10 @@ _DCN, _DCN_PANTHER = Head("dcn", "dcn"), Head("dcn+panther", "dcn", with_panther
 PARTS = (_BOOSTED, _BOOSTED_PANTHER, _DCN, _DCN_PANTHER)
 DEEPFM = Head("deepfm", "deepfm")
 ABLATIONS = (
-    Head("lightgbm-labels", "lightgbm", without=("seller.", "payer.")),
-    Head("lightgbm-spending", "lightgbm", without=("spending.",)),
-    Head("lightgbm-context", "lightgbm", without=("context.",)),
+    Head("lightgbm-labels", "lightgbm", without=("live.", "seller.", "payer.")),
+    Head("lightgbm-spending", "lightgbm", without=("live.", "spending.")),
+    Head("lightgbm-context", "lightgbm", without=("live.", "context.")),
+    Head("lightgbm-live", "lightgbm", without=("seller.", "seen.", "compromise.seller", "compromise.any")),
 )
 
 SYSTEM, EPISODES = "panther", "episodes"
@@ -115,13 +117,13 @@ class HeadRows:
         return np.asarray(total / fits + np.log(self.settings.negatives / 2), np.float64)
 
     def _boosted_columns(self, head: Head) -> NDArray[np.float32]:
-        matrix = self.matrix.without(head.without) if head.without else self.matrix
+        matrix = self.matrix.without(head.without)
         panther = (self.behaviour.delta_NX, self.behaviour.e_NU) if head.with_panther else ()
         return np.hstack([matrix.values, *panther])
 
     def _neural_columns(self, head: Head, learn: Ints) -> NDArray[np.float32]:
         """The features that boosting gains most by, and Delta (e_u is an input of its own)."""
-        x_RF, settings = self.matrix.values, self.settings
+        x_RF, settings = self.matrix.without(head.without).values, self.settings
         best = best_columns(x_RF[learn], self.label[learn], settings.training.columns, settings.threads)
         return np.hstack([x_RF[:, best], *([self.behaviour.delta_NX] if head.with_panther else [])])
 
