@@ -40,6 +40,7 @@ from trainer.report.verdict import thresholds
 
 Floats = NDArray[np.float64]
 _FIRST, _COLD_ROWS = 5, 5000  # a user's first events, which are judged apart; on so many rows
+_WAVE = 1.5  # times the alert budget, so that a wave that is stronger yet stays within twice the budget
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,13 @@ def fit_served_head(
     score = sigmoid(blend.logits(model.head, inputs["validation"]))
     few, lengths = np.random.default_rng(seed).permutation(len(validation))[:_COLD_ROWS], tuple(range(_FIRST))
     early = sigmoid(blend.logits(model.head, cut(validation[few], lengths, seed)))
-    # frauds come in waves: twice the budget is kept in one as strong as the strongest that training saw, too
+    # frauds come in waves: alerts stay within _WAVE budgets in one as strong as the strongest that training saw, too
     denser = max(1.0, _odds(label[rows.finetune]) / _odds(labels["validation"]))
     threshold = max(
         threshold_for(score, config.alert_budget),
         threshold_for(early, config.alert_budget),  # users' first events must not flood anybody
-        threshold_in_a_wave(score, labels["validation"], denser, 2 * config.alert_budget),
-        threshold_in_a_wave(early, labels["validation"][few], denser, 2 * config.alert_budget),
+        threshold_in_a_wave(score, labels["validation"], denser, _WAVE * config.alert_budget),
+        threshold_in_a_wave(early, labels["validation"][few], denser, _WAVE * config.alert_budget),
     )
     clock.mark("fine-tune")
 
