@@ -4,8 +4,8 @@ Half of the users of the validation slice say when to stop, the other half choos
 head's best epoch would flatter that head. With a handful of frauds the best weights are chance, so they are chosen many
 times, by users drawn with replacement, and the mean of the choices is served (Caruana et al., "Ensemble selection from
 libraries of models", ICML 2004), drawn towards boosting and the rules, which need the fewest frauds, as if _PRIOR more
-users with frauds had spoken for them: each as far as it is as good on the whole slice as the better ones. Calibration
-is fitted on the whole slice.
+users with frauds had spoken for them: for the rules half as loudly, and less where they are worse than boosting on the
+whole slice. Calibration is fitted on the whole slice.
 
 Shapes: N rows, X dense inputs, U width of e_u, M heads.
 """
@@ -49,8 +49,7 @@ _SOFT = 0.05  # of a column's standard deviation: wide enough that the last digi
 _STEPS, _DRAWS = 5, 20  # of the grid of weights; draws of users, each of which chooses
 _HONEST = 5000  # rows that a draw's average precision is taken on, beside the frauds
 _PRIOR = 20.0  # users with frauds
-_PRIOR_OF = {BOOSTING: 1.0, BOOSTING_PANTHER: 1.0, RULES: 0.5}
-_POWER = 4  # of a head's share in the best average precision: one of half the best hardly counts
+_RULES, _POWER = 0.5, 4  # the rules' part beside boosting's, times this power of their worth beside its
 _FOLDS = 5  # of validation, to choose between the two calibrations
 _KNOTS = 200
 F64 = NDArray[np.float64]
@@ -124,9 +123,11 @@ def fit_blend(
 
     def of(names: tuple[Name, ...]) -> Blend:
         logits = np.stack([even[name] for name in names])
-        worth = np.array([average_precision_score(truth, even[name]) for name in names])
-        prior = np.array([_PRIOR_OF.get(name, 0.0) for name in names])
-        prior *= (worth / worth[prior > 0].max()) ** _POWER
+        worth = {name: float(average_precision_score(truth, even[name])) for name in names}
+        boosted = [name for name in names if name in (BOOSTING, BOOSTING_PANTHER)]
+        # rules that are better than boosting on a handful of frauds may be so by chance
+        rules = _RULES * min(1.0, worth[RULES] / max(worth[name] for name in boosted)) ** _POWER
+        prior = np.array([1.0 if name in boosted else rules if name == RULES else 0.0 for name in names])
         prior /= prior.sum()
         weights = _weights(logits[:, weighing_N], truth[weighing_N], user_N[weighing_N], prior, seed)
         shares = zip(names, weights.tolist(), strict=True)
