@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
-from panther_core.model.kernels.tree_kernel import DEEPEST, Trees
+from panther_core.model.kernels.tree_kernel import MOST_LEAVES, Trees
 
 _LARGEST = 20_000  # trees
+_ALL_BITS = (1 << MOST_LEAVES) - 1
 _PLAIN = {0, 2}  # decision_type: a number at most the threshold, no missing values; 2: whose default is left
 
 
@@ -38,7 +39,7 @@ def _tree(text: str, number: int, columns: int) -> dict[str, NDArray[Any]]:
     try:
         leaves = int(found["num_leaves"])
         inner = leaves - 1
-        if not (1 <= leaves <= DEEPEST and found["num_cat"] == "0" and found.get("is_linear", "0") == "0"):
+        if not (1 <= leaves <= MOST_LEAVES and found["num_cat"] == "0" and found.get("is_linear", "0") == "0"):
             raise ValueError("leaves that are too many, or linear, or of categories")
         tree: dict[str, NDArray[Any]] = {
             "value": _numbers(found["leaf_value"], np.float64, leaves),
@@ -50,24 +51,46 @@ def _tree(text: str, number: int, columns: int) -> dict[str, NDArray[Any]]:
         kinds = _numbers(found.get("decision_type", "") if inner else "", np.int32, inner)
     except (KeyError, ValueError, OverflowError) as error:
         raise BadInput(f"expected tree {number} in LightGBM's text format, got another: {error!r:.80}") from None
-    at = np.arange(inner)
-    for child in (tree["left"], tree["right"]):  # a child comes after its parent, so every way ends at a leaf
-        if not (((child > at) & (child < inner)) | ((child < 0) & (~child < leaves))).all():
-            raise BadInput(f"expected children after their parents in tree {number}, got others")
+    at, children = np.arange(inner), np.concatenate([tree["left"], tree["right"]])
+    # a child comes after its parent and has no other, so every way ends at a leaf, and every leaf has one way
+    if not ((children < 0) | (children > np.tile(at, 2))).all() or {*children.tolist()} != {*range(-leaves, inner)} - (
+        {0} if inner else {-1, 0}
+    ):
+        raise BadInput(f"expected each node and leaf of tree {number} under one node before it, got others")
     if not (set(kinds.tolist()) <= _PLAIN and ((tree["column"] >= 0) & (tree["column"] < columns)).all()):
         raise BadInput(f"expected splits of {columns} columns of numbers in tree {number}, got others")
     if not (np.isfinite(tree["value"]).all() and np.isfinite(tree["threshold"]).all()):
         raise BadInput(f"expected finite numbers in tree {number}, got others")
-    return tree
+    return _from_the_left(tree)
+
+
+def _from_the_left(tree: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The tree with leaves numbered from the left, and `beyond`: what is left of them right of each node."""
+    inner = len(tree["column"])
+    left, right = tree["left"].tolist(), tree["right"].tolist()
+    size = [1] * inner + [1] * len(tree["value"])  # leaves under each node; a leaf's, at its negative number, is 1
+    for node in reversed(range(inner)):
+        size[node] = size[left[node]] + size[right[node]]
+    first, beyond = [0] * len(size), np.zeros(inner, np.uint64)  # number of the first leaf under each
+    for node in range(inner):
+        first[left[node]], first[right[node]] = first[node], first[node] + size[left[node]]
+        beyond[node] = ~(((1 << size[left[node]]) - 1) << first[node]) & _ALL_BITS
+    number = np.array(first[inner:][::-1])  # of each leaf
+    value = np.empty_like(tree["value"])
+    value[number] = tree["value"]
+    for side in ("left", "right"):
+        tree[side] = np.where(tree[side] < 0, ~number[~tree[side]], tree[side]).astype(np.int32)
+    return tree | {"value": value, "beyond": beyond}
 
 
 def _joined(trees: list[dict[str, NDArray[Any]]]) -> Trees:
     nodes, leaves = (np.array([len(tree[name]) for tree in trees], np.int64) for name in ("column", "value"))
-    column, threshold, left, right, value = (
-        np.concatenate([tree[name] for tree in trees]) for name in ("column", "threshold", "left", "right", "value")
+    column, threshold, left, right, beyond, value = (
+        np.concatenate([tree[name] for tree in trees])
+        for name in ("column", "threshold", "left", "right", "beyond", "value")
     )
     node0, leaf0 = (np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) for counts in (nodes, leaves))
-    return Trees(column, threshold, left, right, value, node0, leaf0, nodes)
+    return Trees(column, threshold, left, right, beyond, value, node0, leaf0, nodes)
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -159,6 +159,7 @@ def test_calibration_is_linear_between_knots_and_beyond_them() -> None:
         ("max_feature_idx=5", "max_feature_idx=7"),
         ("left_child=1", "left_child=0"),
         ("right_child=2", "right_child=99"),
+        ("right_child=2", "right_child=1"),
         ("split_feature=0", "split_feature=-1"),
         ("split_feature=0", "split_feature=6"),
         ("num_cat=0", "num_cat=1"),
