@@ -45,9 +45,8 @@ def compile_kernels() -> None:
     )
     ScoreKernel(model.panther, model.head).score(request, request.cached)
     number, node = np.zeros(1), np.zeros(1, np.int32)
-    stump = Trees(
-        node, number, ~node, ~node, node.astype(np.uint64), number, *(np.full(1, n, np.int64) for n in (0, 0, 1))
-    )
+    bits = np.zeros(1, np.uint64)
+    stump = Trees(node, number, ~node, ~node, bits, number, bits, *(np.full(1, n, np.int64) for n in (0, 0, 1)))
     sum_of(stump, request.features, np.zeros(WIDTH))
 
 

@@ -65,32 +65,34 @@ def _tree(text: str, number: int, columns: int) -> dict[str, NDArray[Any]]:
 
 
 def _from_the_left(tree: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The tree with leaves numbered from the left, and `beyond`: what is left of them right of each node."""
+    """The tree with leaves numbered from the left, `beyond` and `above`."""
     inner = len(tree["column"])
     left, right = tree["left"].tolist(), tree["right"].tolist()
     size = [1] * inner + [1] * len(tree["value"])  # leaves under each node; a leaf's, at its negative number, is 1
     for node in reversed(range(inner)):
         size[node] = size[left[node]] + size[right[node]]
     first, beyond = [0] * len(size), np.zeros(inner, np.uint64)  # number of the first leaf under each
+    above = [0] * len(size)  # bits of the nodes on the way to each
     for node in range(inner):
         first[left[node]], first[right[node]] = first[node], first[node] + size[left[node]]
+        above[left[node]] = above[right[node]] = above[node] | 1 << node
         beyond[node] = ~(((1 << size[left[node]]) - 1) << first[node]) & _ALL_BITS
     number = np.array(first[inner:][::-1])  # of each leaf
-    value = np.empty_like(tree["value"])
-    value[number] = tree["value"]
+    value, way = np.empty_like(tree["value"]), np.zeros(len(number), np.uint64)
+    value[number], way[number] = tree["value"], np.array(above[inner:][::-1], np.uint64)
     for side in ("left", "right"):
         tree[side] = np.where(tree[side] < 0, ~number[~tree[side]], tree[side]).astype(np.int32)
-    return tree | {"value": value, "beyond": beyond}
+    return tree | {"value": value, "beyond": beyond, "above": way}
 
 
 def _joined(trees: list[dict[str, NDArray[Any]]]) -> Trees:
     nodes, leaves = (np.array([len(tree[name]) for tree in trees], np.int64) for name in ("column", "value"))
-    column, threshold, left, right, beyond, value = (
+    column, threshold, left, right, beyond, value, above = (
         np.concatenate([tree[name] for tree in trees])
-        for name in ("column", "threshold", "left", "right", "beyond", "value")
+        for name in ("column", "threshold", "left", "right", "beyond", "value", "above")
     )
     node0, leaf0 = (np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) for counts in (nodes, leaves))
-    return Trees(column, threshold, left, right, beyond, value, node0, leaf0, nodes)
+    return Trees(column, threshold, left, right, beyond, value, above, node0, leaf0, nodes)
 
 
 def _fields(text: str) -> dict[str, str]:

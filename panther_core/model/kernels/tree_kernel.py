@@ -7,7 +7,7 @@ shares that move linearly from one to the other. Columns of width 0 split as Lig
 
 A tree is not walked down, since a processor cannot guess the turns: every node of a tree is asked of all rows at once,
 and takes away the leaves that a row cannot reach any more; the first that is left is the row's (QuickScorer, Lucchese
-et al., SIGIR 2015). 64 rows take a tenth of the time. Rows near a soft threshold, which are few, walk.
+et al., SIGIR 2015). Rows near a soft threshold on their way, which are few, walk.
 
 Shapes: R rows, F columns, T trees, N inner nodes of all trees, E leaves of all trees.
 """
@@ -26,7 +26,7 @@ I32 = NDArray[np.int32]
 
 #: leaves of a tree at most: one bit each
 MOST_LEAVES = 64
-_ALL, _SHIFT = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(58)
+_ALL, _NONE, _ONE, _SHIFT = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0), np.uint64(1), np.uint64(58)
 #: number of the only bit that is set in a word: its product's topmost six bits are different for each (de Bruijn)
 _BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 _NUMBER_64 = np.zeros(64, np.int64)
@@ -44,6 +44,8 @@ class Trees(NamedTuple):
     beyond_N: U64
     """Bits of the leaves that can still be reached where the column is beyond the threshold."""
     value_E: F64
+    above_E: U64
+    """Bits of the nodes on the way to each leaf."""
     first_node_T: I64
     first_leaf_T: I64
     nodes_T: I64
@@ -54,24 +56,26 @@ class Trees(NamedTuple):
 def tree_logits(x_FR: F32, soft_F: F64, trees: Trees, out_R: F64) -> None:
     """Add the sum of all trees to `out`, tree by tree."""
     rows = x_FR.shape[1]
-    reached_R, near_R = np.empty(rows, np.uint64), np.empty(rows, np.bool_)
+    reached_R, near_R = np.empty(rows, np.uint64), np.empty(rows, np.uint64)  # bits of leaves, of nodes
     for tree in range(len(trees.nodes_T)):
         node0, leaf0 = trees.first_node_T[tree], trees.first_leaf_T[tree]
-        reached_R[:], near_R[:] = _ALL, False
+        reached_R[:], near_R[:] = _ALL, _NONE
         for at in range(node0, node0 + trees.nodes_T[tree]):
             x_R, threshold, beyond = x_FR[trees.column_N[at]], trees.threshold_N[at], trees.beyond_N[at]
             for r in range(rows):
                 reached_R[r] &= beyond if x_R[r] > threshold else _ALL
             width = soft_F[trees.column_N[at]]
             if width > 0:
+                this = _ONE << np.uint64(at - node0)
                 for r in range(rows):
-                    near_R[r] |= abs(x_R[r] - threshold) < width
+                    near_R[r] |= this if abs(x_R[r] - threshold) < width else _NONE
         for r in range(rows):
-            if near_R[r]:
+            lowest = reached_R[r] & (~reached_R[r] + _ONE)
+            leaf = leaf0 + _NUMBER_64[(lowest * _BRUIJN) >> _SHIFT]
+            if near_R[r] & trees.above_E[leaf]:
                 out_R[r] += _walked(x_FR[:, r], soft_F, trees, tree)
             else:
-                lowest = reached_R[r] & (~reached_R[r] + np.uint64(1))
-                out_R[r] += trees.value_E[leaf0 + _NUMBER_64[(lowest * _BRUIJN) >> _SHIFT]]
+                out_R[r] += trees.value_E[leaf]
 
 
 @jit
