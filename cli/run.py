@@ -120,6 +120,24 @@ def worker(
     run_worker(answering_kafka(), settings, metrics_host, metrics_port)
 
 
+@app.command(rich_help_panel=RUN_IT, short_help="Keep merchants' histories, beside the workers.")
+def merchants(
+    data_dir: Annotated[str | None, typer.Option(help="RocksDB folder of this process (PANTHER_DATA_DIR).")] = None,
+    metrics_port: Annotated[int, typer.Option(help="Port of /metrics, /healthz and /readyz; 0 = none.")] = 0,
+    metrics_host: Annotated[str, typer.Option(help="Address it listens on.")] = "127.0.0.1",
+) -> None:
+    """Keep merchants' histories: what workers write to merchant.events becomes the records of merchant.risk.
+
+    Several processes share the merchants, each with its own --data-dir.
+    """
+    from stream.merchants.app import run_merchants
+
+    settings = PantherSettings()
+    if data_dir:
+        settings = settings.model_copy(update={"data_dir": data_dir})
+    run_merchants(answering_kafka(), settings, metrics_host, metrics_port)
+
+
 @app.command(rich_help_panel=RUN_IT, short_help="Train, stream, alert, refresh in mid-stream, and check everything.")
 def demo(
     folder: RunFolder = Path("build/demo"),

@@ -9,7 +9,19 @@ import msgspec
 from panther_core.data.commands import UserCommand
 from panther_core.data.decision import Alert, Decision
 from panther_core.data.events import SCHEMA_VERSION, Label, ModelProgress, ModelUpdate, Transaction
-from panther_core.data.topics import ALERTS, DEAD_LETTERS, LABELS, MODELS, PROGRESS, SCORES, TRANSACTIONS, USER_COMMANDS
+from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord
+from panther_core.data.topics import (
+    ALERTS,
+    DEAD_LETTERS,
+    LABELS,
+    MERCHANT_EVENTS,
+    MERCHANT_RISK,
+    MODELS,
+    PROGRESS,
+    SCORES,
+    TRANSACTIONS,
+    USER_COMMANDS,
+)
 
 _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     TRANSACTIONS: ("receive", Transaction),
@@ -19,6 +31,8 @@ _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     MODELS: ("receive", ModelUpdate),
     PROGRESS: ("send", ModelProgress),
     USER_COMMANDS: ("receive", UserCommand),
+    MERCHANT_EVENTS: ("send", MerchantEvent),
+    MERCHANT_RISK: ("send", MerchantRiskRecord),
     DEAD_LETTERS: ("send", None),
 }
 _DEAD_LETTER = {
@@ -39,8 +53,8 @@ _DEAD_LETTER = {
 
 
 def document() -> dict[str, Any]:
-    """AsyncAPI 3.0 document. Record keys are user ids, but on models.updates the model's name, and on models.progress
-    `app_id:partition`."""
+    """AsyncAPI 3.0 document. Record keys are user ids, but on merchant.* merchant ids, on models.updates the model's
+    name, and on models.progress `app_id:partition`."""
     structs = [struct for _, struct in _RECORDS.values() if struct is not None]
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     messages: dict[str, Any] = {"DeadLetter": _DEAD_LETTER}

@@ -23,6 +23,8 @@ DEAD_LETTERS = f"{PREFIX}transactions.dlq"
 MODELS = f"{PREFIX}models.updates"
 PROGRESS = f"{PREFIX}models.progress"
 USER_COMMANDS = f"{PREFIX}users.commands"
+MERCHANT_EVENTS = f"{PREFIX}merchant.events"
+MERCHANT_RISK = f"{PREFIX}merchant.risk"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured from the append
 _LARGE = {"max.message.bytes": str(4 << 20)}  # so that an oversized transaction arrives and becomes a dead letter
@@ -34,7 +36,7 @@ _COMMANDS_DAYS = 7  # they are carried out within seconds, or when workers are u
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic; `by_user`: keyed by user id, so it has the common partition count."""
+    """One topic; `by_user`: keyed by user id or merchant id, so it has the common partition count."""
 
     name: str
     by_user: bool = True
@@ -44,6 +46,11 @@ class Topic:
 def changelog_of(app_id: str, table: str = "state") -> str:
     """Name that Faust gives the changelog topic of a table."""
     return f"{app_id}-{table}-changelog"
+
+
+def merchants_app(app_id: str) -> str:
+    """Application id (consumer group) of the agent that keeps merchants' histories for an application."""
+    return f"{app_id}-merchants"
 
 
 def all_topics(settings: PantherSettings) -> list[Topic]:
@@ -65,9 +72,11 @@ def all_topics(settings: PantherSettings) -> list[Topic]:
         Topic(MODELS, by_user=False, config=_FOREVER),
         Topic(PROGRESS, by_user=False, config=_COMPACT),
         Topic(USER_COMMANDS, config={"retention.ms": str(_COMMANDS_DAYS * _DAY_MS)}),
-        Topic(
-            changelog_of(settings.app_id),
-            config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"},
+        Topic(MERCHANT_EVENTS, config=decided),
+        Topic(MERCHANT_RISK, config=_COMPACT | {"min.compaction.lag.ms": decided["retention.ms"]}),
+        *(
+            Topic(name, config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"})
+            for name in (changelog_of(settings.app_id), changelog_of(merchants_app(settings.app_id), "merchants"))
         ),
     ]
     return [replace(t, config=t.config | {"min.insync.replicas": str(min_insync)}) for t in topics]

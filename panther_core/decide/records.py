@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.decision import DECISION, FIELDS, Alert, Decision
-from panther_core.data.events import ModelProgress, Transaction
+from panther_core.data.events import Transaction
 from panther_core.data.schema import AttributeSchema, hash64
 from panther_core.decide.reasons import expected_of, kind_of, patterns_of, reasons_of
 
@@ -88,6 +88,6 @@ def alert_of(
     )
 
 
-def to_json(record: Decision | Alert | ModelProgress) -> bytes:
+def to_json(record: msgspec.Struct) -> bytes:
     """Value of the record on its topic."""
     return _encode(record)

@@ -10,12 +10,14 @@ Shapes: B merchants, D days, newest last. Days are counted from the epoch, in UT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.entities.episodes import Episode, beliefs
 from panther_core.entities.grouped import Floats, Ints
@@ -28,9 +30,23 @@ _RATIO_UNIT, _SURPRISE_UNIT = 1 / 256, 1 / 1024  # ratios and nats are kept in w
 _RARE = 1e-6  # lower bound of the chance that a payment is a fraud of another cause
 _PRIOR, _NEVER_D = 2.0, 120.0
 
-#: rings have a place for each day, `day % DAYS`
+LAYOUT_VERSION = 1
+#: as a payer's payment is unusual: amount over what is usual, and -log of the chance that a fraud at such a ratio has
+#: another cause than the merchant
+_RATIO_EDGES, _RATIO_SURPRISE = (1.5, 2.5, 4.0), (5.0, 4.0, 2.0, 0.5)
+#: an episode of compromise as it is thought of where nothing is known: begins at one of a thousand merchants a day
+EPISODE = Episode(hazard=1 / 1000, length_d=28, share=0.5)
+_WITHOUT_BASE_RATE = 0.005
+
+#: rings have a place for each day, `day % DAYS`. The head is that of users' states (panther_core.state.record), as far
+#: as a restore reads it: `n` decides which of two states is the newer one
 MERCHANT = np.dtype(
     [
+        ("version", "<u2"),
+        ("hour", "<i4"),  # newest hour in which something happened, from the epoch on
+        ("spare", "V8"),
+        ("n", "<i8"),  # events taken in
+        ("last_offset", "<i8"),  # of the newest event taken in, in its partition of merchant.events
         ("day", "<i4"),  # the newest day that the rings have a place for; 0: nothing was taken in
         ("payments", "<u4", DAYS),  # by day of payment, as the next three
         ("ratios", "<u4", DAYS),  # amounts over the payer's usual amount
@@ -61,8 +77,8 @@ def take_payments(states: NDArray[np.void], merchant: Ints, day: Ints, ratio: Fl
     the payer's usual amount. Payments of forgotten days are left out."""
     held = day > states["day"][merchant] - DAYS
     at = merchant[held], day[held] % DAYS
-    np.add.at(states["payments"], at, 1)
-    np.add.at(states["ratios"], at, _whole(np.minimum(ratio[held], _RATIO_MAX), _RATIO_UNIT))
+    _add(states["payments"], at, np.ones(len(at[0])))
+    _add(states["ratios"], at, _whole(np.minimum(ratio[held], _RATIO_MAX), _RATIO_UNIT))
 
 
 def take_labels(
@@ -72,21 +88,63 @@ def take_labels(
     told_day: Ints,
     fraud: NDArray[np.bool_],
     elsewise: Floats,
+    before: Ints | None = None,
 ) -> None:
     """Add labels [N] of payments to `states`, which have room for the days of their arrival.
 
     `elsewise` [N]: chance that the payment is a fraud of another cause than its merchant, by the payer's history.
+    `before` [N]: the label that a payment had until then, -1 for none; if not given, no payment had any.
     """
-    np.add.at(states["known_ever"], merchant, 1)
-    np.add.at(states["frauds_ever"], merchant, fraud)
+    before = np.full(len(merchant), -1) if before is None else before
     surprise = _whole(-np.log(np.clip(elsewise, _RARE, 1)), _SURPRISE_UNIT)
-    for names, day in ((("honest", "frauds", "surprise"), paid_day), (("told", "told_frauds", None), told_day)):
+    robbed = fraud.astype(np.int64)
+    more = robbed - (before == 1)
+    _add(states["known_ever"], merchant, before < 0)
+    _add(states["frauds_ever"], merchant, more)
+    for day, parts in (
+        (paid_day, {"honest": 1 - robbed - (before == 0), "frauds": more, "surprise": more * surprise}),
+        (told_day, {"told": np.ones_like(robbed), "told_frauds": robbed}),
+    ):
         held = day > states["day"][merchant] - DAYS
-        at, robbed = (merchant[held], day[held] % DAYS), fraud[held]
-        np.add.at(states[names[0]], at, ~robbed if names[2] else True)
-        np.add.at(states[names[1]], at, robbed)
-        if names[2]:
-            np.add.at(states[names[2]], at, np.where(robbed, surprise[held], 0))
+        for name, values in parts.items():
+            _add(states[name], (merchant[held], day[held] % DAYS), values[held])
+
+
+def _add(sums: NDArray[np.uint32], at: Any, values: NDArray[Any]) -> None:
+    """Add whole numbers, which may be negative: sums are modulo 2^32, and so is what is taken from them."""
+    np.add.at(sums, at, values.astype(np.int64).astype(np.uint32))
+
+
+def elsewise(ratio: Floats) -> Floats:
+    """Chance [N] that a fraud at these ratios of amount to usual amount has another cause than its merchant."""
+    return np.asarray(np.exp(-np.array(_RATIO_SURPRISE)[np.searchsorted(_RATIO_EDGES, ratio)]))
+
+
+def risk_features(states: NDArray[np.void]) -> dict[str, Floats]:
+    """Columns [B] that a record of merchant.risk holds, of MERCHANT states with room up to the day asked for."""
+    chance = episode_odds(states, EPISODE)
+    odds = np.log(np.maximum(chance, _RARE) / np.maximum(1 - chance, _RARE))
+    return merchant_features(states, _WITHOUT_BASE_RATE) | {"episode_log_odds": odds}
+
+
+def decode_merchants(values: Iterable[bytes | None]) -> NDArray[np.void]:
+    """MERCHANT states from their stored bytes; None is a merchant never seen. Raises FingerprintMismatch."""
+    fresh = np.zeros(1, MERCHANT)
+    fresh["version"], fresh["last_offset"], fresh["hour"] = LAYOUT_VERSION, -1, -1
+    empty = fresh.tobytes()
+    held = [empty if value is None else value for value in values]
+    if wrong := [v for v in held if len(v) != MERCHANT.itemsize or v[:2] != empty[:2]]:
+        raise FingerprintMismatch(
+            f"expected merchants' states of layout {LAYOUT_VERSION}, {MERCHANT.itemsize} bytes, got one of "
+            f"{len(wrong[0])}: they were written by another release; start under a new PANTHER_APP_ID"
+        )
+    return np.frombuffer(b"".join(held), MERCHANT).copy()
+
+
+def encode_merchants(states: NDArray[np.void]) -> list[bytes]:
+    """The bytes that are stored of MERCHANT states."""
+    whole, size = states.tobytes(), MERCHANT.itemsize
+    return [whole[i * size : (i + 1) * size] for i in range(len(states))]
 
 
 def merchant_features(states: NDArray[np.void], base_rate: float) -> dict[str, Floats]:

@@ -71,6 +71,12 @@ USER_COMMANDS = Counter(
     "Commands about one user, once for each partition. command: reset, forget, unreadable (skipped)",
     ["command"],
 )
+MERCHANT_EVENTS = Counter(
+    "panther_merchant_events",
+    "Events taken in by `panther merchants`. kind: payment, label, repeated (counted before), unreadable (skipped)",
+    ["kind"],
+)
+MERCHANT_RISK = Counter("panther_merchant_risk", "Records of merchants published by `panther merchants`")
 SWEPT = Counter("panther_users_swept", "Users moved to the live model version without an event of theirs")
 
 # How long it takes, and how much at once

@@ -10,16 +10,12 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-import faust
-from faust.types.auth import CredentialsT
-
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.topics import TRANSACTIONS, changelog_of
+from panther_core.data.topics import TRANSACTIONS
 from panther_core.decide.scoring import Scorer
-from stream.faust_parts.consumer import LowLatencyTransport
-from stream.faust_parts.internals import Arrivals, DrainingApp
+from stream.faust_parts.application import HEARTBEAT_S, faust_app, restored_table, session_s
+from stream.faust_parts.internals import Arrivals
 from stream.faust_parts.producer import make_producer
-from stream.faust_parts.recovery import BulkRecovery, guard_applying, guard_opening, write_unlogged
 from stream.ops.ending import Ending
 from stream.ops.flood import DeadLetterNotice
 from stream.ops.health import Health
@@ -38,35 +34,6 @@ from stream.worker.sweep import VersionSweep
 from stream.worker.user_commands import UserCommands
 from stream.worker.watch import Watch
 
-#: seconds without a heartbeat after which the group gives a worker's partitions to others; seconds between heartbeats
-SESSION_S, HEARTBEAT_S = 6.0, 1.5
-#: the same limit for a worker with a static name: long enough for a restart, during which it keeps its partitions
-STATIC_SESSION_S = 30.0
-
-# RocksDB options hold for each partition: 64 partitions take 0.34 GB of memory, and 2.7 GB with the defaults
-_STORE = {
-    "driver": "rocksdict",
-    "write_buffer_size": 8 << 20,
-    "max_write_buffer_number": 2,
-    "block_cache_size": 8 << 20,
-    "bloom_filter_size": 10,
-    "max_open_files": 128,
-}
-
-
-def broker_credentials(kafka: KafkaSettings) -> CredentialsT | None:
-    """The Kafka security settings in Faust's classes; None for PLAINTEXT."""
-    if kafka.security_protocol == "PLAINTEXT":
-        return None
-    if kafka.security_protocol == "SSL":
-        return faust.SSLCredentials(kafka.ssl_context)
-    return faust.SASLCredentials(
-        username=kafka.sasl_username,
-        password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
-        mechanism=kafka.sasl_mechanism,
-        ssl_context=kafka.ssl_context,
-    )
-
 
 def make_app(
     kafka: KafkaSettings,
@@ -75,58 +42,23 @@ def make_app(
     health: Health | None = None,
     ending: Ending | None = None,
     server_problem: Callable[[], str | None] = lambda: None,
-) -> faust.App:
-    """The Faust application; topics are expected to exist (`panther topics create`).
+) -> Any:
+    """The worker's application.
 
     `health`: gets the state of the worker once a second. `ending`: is told what the worker failed of. `server_problem`:
     returns what keeps the model server from answering, None when nothing does.
     """
     health = health or Health()
     ending = ending or Ending(health)
-    session_s = SESSION_S if settings.group_instance_id is None else STATIC_SESSION_S
-    app = DrainingApp(
-        settings.app_id,
-        broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
-        broker_credentials=broker_credentials(kafka),
-        store="rocksdb://",
-        datadir=settings.data_dir,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        key_serializer="raw",
-        value_serializer="raw",  # with `value_type=bytes` alone Faust still decodes JSON
-        stream_wait_empty=False,
-        web_enabled=False,
-        broker_commit_interval=1.0,
-        broker_session_timeout=session_s,
-        broker_heartbeat_interval=HEARTBEAT_S,
-        consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=10_000,  # a topic that was deleted and made anew is seen again after so long
-        worker_redirect_stdouts=False,
-        # 0 unless set, where Faust's default is 1: a standby applies every state record one by one, which takes a share
-        # of the worker's time, and without a standby a bulk restore takes seconds
-        table_standby_replicas=settings.standby_replicas,
-        consumer_group_instance_id=settings.group_instance_id,
-    )
-    app.transport = LowLatencyTransport(app.conf.broker_consumer, app)
+    app = faust_app(kafka, settings, settings.app_id)
     transactions = app.topic(TRANSACTIONS, key_type=bytes, value_type=bytes, partitions=settings.partitions)
-    table = app.Table(
-        "state",
-        key_type=bytes,
-        value_type=bytes,
-        partitions=settings.partitions,
-        recovery_buffer_size=5000,
-        options=_STORE,
-    )
-    assert table.changelog_topic_name == changelog_of(settings.app_id)
-    write_unlogged(table)
-    guard_opening(table)
-    guard_applying(table)
-    app.tables._recovery = BulkRecovery(app, table, kafka)
+    table = restored_table(app, "state", settings.partitions, kafka)
 
     async def decide(stream: Any) -> None:
         producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka, settings.app_id)
         await asyncio.gather(producer.start(), changelog.start())
-        suspension = Suspension(session_s - HEARTBEAT_S - 0.5)  # the last heartbeat may have been sent an interval ago
+        # the last heartbeat may have been sent an interval ago
+        suspension = Suspension(session_s(settings) - HEARTBEAT_S - 0.5)
         producer.before_request = changelog.before_request = suspension.check
         # Modules and models loaded by now stay for the life of the worker, and a record's many small objects hold no
         # cycles. With Python's defaults the garbage collector takes a fifth of the worker's time, in pauses that delay

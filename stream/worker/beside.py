@@ -45,7 +45,7 @@ async def run_beside(work: Coroutine[Any, Any, None], tasks: Mapping[str, Corout
 
 
 @contextmanager
-def naming_records(events: Iterable[Any]) -> Iterator[None]:
+def naming_records(events: Iterable[Any], topic: str = TRANSACTIONS) -> Iterator[None]:
     """An error that comes from work on these events gets a note that names the ranges of their records."""
     try:
         yield
@@ -54,5 +54,5 @@ def naming_records(events: Iterable[Any]) -> Iterator[None]:
         for event in events:
             offsets.setdefault(event.message.partition, []).append(event.message.offset)
         ranges = (f"{p}:{min(found)}-{max(found)} ({len(found)})" for p, found in sorted(offsets.items()))
-        error.add_note(f"at the records {TRANSACTIONS} {', '.join(ranges)}")
+        error.add_note(f"at the records {topic} {', '.join(ranges)}")
         raise

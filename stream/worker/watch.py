@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from panther_core.data.topics import MODELS, TRANSACTIONS
@@ -66,18 +66,10 @@ class Watch:
     def _gauges(self) -> dict[int, int]:
         """Set the gauges; returns the lag of each partition."""
         mine, model = assigned(self._app, TRANSACTIONS), self._models.now
-        metrics.PARTITIONS.labels("assigned").set(len(mine))
-        metrics.PARTITIONS.labels("ready").set(0 if self._app.rebalancing else len(mine))
-        metrics.PARTITIONS.labels("standby").set(standbys(self._app, self._table))
         metrics.REBALANCES.inc(self._app.rebalancing_count - self._rebalances)
         self._rebalances = self._app.rebalancing_count
-        metrics.CONSUMER_LAG.clear()  # forgets partitions that have moved to another worker
         lag = lags(self._app, TRANSACTIONS)
-        for partition, behind in lag.items():
-            metrics.CONSUMER_LAG.labels(partition).set(behind)
-        stores = open_stores(self._table)
-        for kind, name in _BYTES.items():
-            metrics.STATE_BYTES.labels(kind).set(sum(store.property_int_value(name) or 0 for store in stores))
+        gauge_stores(self._app, self._table, mine, lag)
         metrics.MODEL_VERSION.set(model.live.version if model else 0)
         return lag
 
@@ -105,6 +97,19 @@ class Watch:
         if not self._app.rebalancing and (problem := still or stuck):
             missing["decisions"] = problem
         return missing
+
+
+def gauge_stores(app: Any, table: Any, mine: Sized, lag: Mapping[int, int]) -> None:
+    """Set the gauges of an application's partitions, of their lag, and of its stores."""
+    metrics.PARTITIONS.labels("assigned").set(len(mine))
+    metrics.PARTITIONS.labels("ready").set(0 if app.rebalancing else len(mine))
+    metrics.PARTITIONS.labels("standby").set(standbys(app, table))
+    metrics.CONSUMER_LAG.clear()  # forgets partitions that have moved to another process
+    for partition, behind in lag.items():
+        metrics.CONSUMER_LAG.labels(partition).set(behind)
+    stores = open_stores(table)
+    for kind, name in _BYTES.items():
+        metrics.STATE_BYTES.labels(kind).set(sum(store.property_int_value(name) or 0 for store in stores))
 
 
 class Changes:

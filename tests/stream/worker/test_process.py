@@ -68,7 +68,7 @@ def start(folder: Path, kafka: str, plant: str = "") -> Worker:
     ("broken", "says"),
     [
         ("stream.worker.processor.Processor.prepare", "at the records {topic} 0:0-0 (1): AttributeError: planted"),
-        ("stream.worker.app.BulkRecovery._build_offsets", "AttributeError: planted"),
+        ("stream.faust_parts.recovery.BulkRecovery._build_offsets", "AttributeError: planted"),
     ],
 )
 def test_a_worker_ends_with_any_of_its_parts(broken: str, says: str, kafka: str, tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""What happens at merchants (topic `merchant.events`), and what is made of it (topic `merchant.risk`).
+
+Both are keyed by merchant id. Workers write the events: they know what is usual for the payer, and which merchant a
+labelled payment was made at. A worker that was killed writes some of its events again, so an event names its source:
+the same source twice is the same event twice, and counts once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from panther_core.base.errors import InvalidEvent
+from panther_core.data.events import MAX_AHEAD_MS, MAX_TIME_MS, MIN_TIME_MS, Id
+
+_Time = Annotated[int, msgspec.Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Label = Annotated[int, msgspec.Meta(ge=0, le=1)]
+
+
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """Where the event comes from: a partition of transactions (or of labels), and `at_source` of the record there."""
+
+    partition: Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+    at: _Count
+
+
+class MerchantEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A payment at a merchant, or, with a `label`, what was learnt about one.
+
+    `ratio`: amount over what was usual for the payer. `label`: 1 fraud, 0 not; `label_before`: what was known of the
+    payment until then, where it is corrected.
+    """
+
+    merchant_id: Id
+    transaction_id: Id
+    source: Source
+    event_time: _Time
+    ratio: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    label: _Label | None = None
+    label_time: _Time | None = None
+    label_before: _Label | None = None
+
+    @property
+    def time_ms(self) -> int:
+        """When it happened: the payment, or the arrival of the label."""
+        return self.event_time if self.label_time is None else self.label_time
+
+
+class MerchantRiskRecord(msgspec.Struct, kw_only=True):
+    """A merchant's history in numbers, for decisions from `as_of` on (epoch ms, a full hour): all that happened there
+    in earlier hours. A later record with the same `as_of` takes its place."""
+
+    merchant_id: Id
+    as_of: _Time
+    events: _Count
+    features: dict[str, float]
+
+
+_decode = msgspec.json.Decoder(MerchantEvent).decode
+
+
+def decode_merchant_event(key: bytes | None, value: bytes | None, record_ms: int) -> MerchantEvent:
+    """Parse and check one record. Raises InvalidEvent."""
+    try:
+        event = _decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEvent("malformed_json", f"expected a MerchantEvent: {error}") from None
+    if key != event.merchant_id.encode():
+        raise InvalidEvent("wrong_key", "expected the record key to be `$.merchant_id`, got another")
+    if (event.label is None) != (event.label_time is None):
+        raise InvalidEvent("invalid_field", "expected `$.label` and `$.label_time`, or none of them, got one")
+    if event.time_ms > record_ms + MAX_AHEAD_MS:
+        raise InvalidEvent("time_out_of_range", "expected a time at most a day after the record's, got a later one")
+    return event

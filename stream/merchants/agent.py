@@ -1,0 +1,139 @@
+"""Takes in batches of merchant.events; publishes records of merchant.risk, then stores states, then acks.
+
+The order is that of a worker's micro-batches (stream.worker.pipeline): what is published is durable before the states
+are stored, and the batch is acked once the changelog is durable. A crash before that means that the batch comes again,
+and counts once (stream.merchants.history).
+
+A merchant's record says what was known at a full hour. While nothing happens at a merchant its windows still move, so
+when the newest event of a partition begins a new day, a record of every merchant is published as of that midnight.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from rocksdict import WriteBatch
+
+from panther_core.base.errors import InvalidEvent
+from panther_core.base.times import DAY_MS
+from panther_core.data.events import record_time_ms
+from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord, decode_merchant_event
+from panther_core.data.topics import MERCHANT_EVENTS, MERCHANT_RISK
+from panther_core.decide.records import to_json
+from panther_core.entities.merchants import DAYS, decode_merchants
+from stream.faust_parts.internals import Arrivals, partition_store
+from stream.faust_parts.producer import Outgoing, Producer
+from stream.faust_parts.recovery import noticing_damage
+from stream.merchants.history import records, take_in
+from stream.merchants.sources import is_old
+from stream.ops import metrics
+from stream.worker.acker import Acker
+from stream.worker.beside import naming_records
+from stream.worker.processor import now_ms
+from stream.worker.state_store import StoredBatch
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 2000  # events of a batch; merchants of one step of a day's turn
+#: value of the newest day whose midnight was published; its head is that of every value of the store
+_TURN, _HEAD = b"\0turn", 14
+_SOURCES_D = 30  # after so many days no worker writes an event again
+
+
+class MerchantAgent:
+    """Keeps the merchants of the partitions that this process holds."""
+
+    def __init__(self, app: Any, table: Any, producer: Producer, changelog: Producer, acker: Acker) -> None:
+        self._app, self._table, self._producer, self._changelog = app, table, producer, changelog
+        self._acker = acker
+
+    async def run(self, arrivals: Arrivals) -> None:
+        """Work until the stream has ended."""
+        while await arrivals.wait():
+            batch = arrivals.take(_AT_ONCE)
+            self._acker.expect(batch)
+            with naming_records(batch, MERCHANT_EVENTS):
+                await self._acker.put(await self._taken_in(batch))
+
+    async def _taken_in(self, batch: list[Any]) -> StoredBatch:
+        generation = self._app.consumer_generation_id
+        out = StoredBatch(generation, batch)
+        by_partition: dict[int, list[Any]] = {}
+        for event in batch:
+            if event.message.generation_id == generation:
+                by_partition.setdefault(event.message.partition, []).append(event.message)
+        for partition, messages in by_partition.items():
+            events = list(_readable(messages))
+            today = max((event.time_ms for _, event in events), default=0) // DAY_MS
+            with noticing_damage(self._table, partition):
+                turned = await self._turn(partition, today, generation) if events else []
+                outcome = take_in(events, partition_store(self._table, partition).get)
+            await self._publish(partition, outcome.risk)
+            metrics.MERCHANT_EVENTS.labels("repeated").inc(outcome.repeated)
+            if generation != self._app.consumer_generation_id:
+                return out
+            await self._store(partition, [*outcome.stored, *turned], out)
+        return out
+
+    async def _turn(self, partition: int, today: int, generation: int) -> list[tuple[bytes, bytes | None]]:
+        """Publish every merchant as of a new day's midnight; returns what is to be stored once that is durable."""
+        store = partition_store(self._table, partition)
+        turned = store.get(_TURN)
+        if turned is not None and today <= int.from_bytes(turned[_HEAD:], "little"):
+            return []
+        old: list[tuple[bytes, bytes | None]] = []
+        count, pairs = 0, store.items()
+        while chunk := list(islice(pairs, _AT_ONCE)):
+            if generation != self._app.consumer_generation_id:
+                return []
+            own = [(key, value) for key, value in chunk if b"\0" not in key]
+            old += [(key, None) for key, value in chunk if is_old(key, value, today - _SOURCES_D)]
+            states = decode_merchants(value for _, value in own)
+            alive = np.flatnonzero(states["day"] > today - 2 * DAYS)  # of the others nothing moves any more
+            names = [own[i][0].decode() for i in alive.tolist()]
+            count += len(names)
+            await self._publish(partition, records(names, states[alive], np.full(len(alive), today * 24)))
+        if count:
+            logger.info("partition %d: %d merchants as of a new day", partition, count)
+        return [*old, (_TURN, bytes(_HEAD) + today.to_bytes(8, "little"))]
+
+    async def _publish(self, partition: int, risk: list[MerchantRiskRecord]) -> None:
+        """Return once the records are durable."""
+        outgoing: list[Outgoing] = [(record.merchant_id.encode(), to_json(record), []) for record in risk]
+        if outgoing:
+            await (await self._producer.send_all(MERCHANT_RISK, partition, outgoing))
+            metrics.MERCHANT_RISK.inc(len(outgoing))
+
+    async def _store(self, partition: int, pairs: list[tuple[bytes, bytes | None]], out: StoredBatch) -> None:
+        if not pairs:
+            return
+        outgoing: list[Outgoing] = [(key, value, []) for key, value in pairs]
+        out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, outgoing)
+        batch = WriteBatch(raw_mode=True)
+        for key, value in pairs:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        with noticing_damage(self._table, partition):
+            partition_store(self._table, partition).write(batch)
+
+
+def _readable(messages: Iterable[Any]) -> Iterator[tuple[int, MerchantEvent]]:
+    """The records that are events, each with its offset; others are counted, and said."""
+    now = now_ms()
+    for message in messages:
+        sent_ms = record_time_ms(None if message.timestamp is None else round(message.timestamp * 1000), now)
+        try:
+            event = decode_merchant_event(message.key, message.value, sent_ms)
+        except InvalidEvent as error:
+            metrics.MERCHANT_EVENTS.labels("unreadable").inc()
+            place = f"{MERCHANT_EVENTS}:{message.partition}:{message.offset}"
+            logger.warning("%s is no event of a merchant, skipped: %s", place, error)
+            continue
+        metrics.MERCHANT_EVENTS.labels("payment" if event.label is None else "label").inc()
+        yield message.offset, event

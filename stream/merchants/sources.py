@@ -1,0 +1,56 @@
+"""Which events a merchant partition has counted, by their sources: a bit for each record of each source partition.
+
+A worker that was killed writes events again that it had written before. An event's source is its identity, so an event
+whose bit is set was counted. Bits are kept in buckets of BITS records, beside the merchants' states, under keys that no
+merchant's id can be. On the changelog a batch's states come before its bits: where the bit is, the state is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.data.merchant_events import MerchantEvent
+
+BITS = 4096
+_KEY = b"\0seen"
+#: of a bucket; the head is that of every value of the store (panther_core.entities.merchants.MERCHANT): of two buckets
+#: the one with more bits is the newer one
+BUCKET = np.dtype([("day", "<i4"), ("spare", "V10"), ("n", "<i8"), ("bits", "u1", BITS // 8)])
+
+
+class Sources:
+    """The buckets that one batch of a partition touches. `read`: gives the stored bytes of a key, or None."""
+
+    def __init__(self, read: Callable[[bytes], bytes | None]) -> None:
+        self._read = read
+        self._buckets: dict[bytes, NDArray[np.void]] = {}
+
+    def first(self, event: MerchantEvent, day: int) -> bool:
+        """Whether this source is met for the first time; from now on it is known. `day`: of the present, for `old`."""
+        kind = b"p" if event.label is None else b"l"
+        number, place = divmod(event.source.at, BITS)
+        key = _KEY + kind + event.source.partition.to_bytes(2, "big") + number.to_bytes(8, "big")
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            stored = self._read(key)
+            bucket = np.zeros(1, BUCKET) if stored is None else np.frombuffer(stored, BUCKET).copy()
+            self._buckets[key] = bucket
+        byte, bit = divmod(place, 8)
+        if bucket["bits"][0, byte] >> bit & 1:
+            return False
+        bucket["bits"][0, byte] |= 1 << bit
+        bucket["n"] += 1
+        bucket["day"] = max(day, int(bucket["day"][0]))
+        return True
+
+    def changed(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and bytes of the buckets that the batch has touched."""
+        return ((key, bucket.tobytes()) for key, bucket in self._buckets.items())
+
+
+def is_old(key: bytes, value: bytes, before_day: int) -> bool:
+    """Whether a stored pair is a bucket into which nothing has come since a day: no worker writes its events again."""
+    return key.startswith(_KEY) and int(np.frombuffer(value, BUCKET)["day"][0]) < before_day

@@ -1,0 +1,138 @@
+"""What a batch does to merchants: each event counts once, whatever part of an earlier try was stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.data.merchant_events import MerchantEvent, Source
+from panther_core.entities.merchants import MERCHANT, advance, decode_merchants
+from stream.merchants.history import take_in
+from stream.merchants.sources import is_old
+
+_T0 = 1_600_000_000_000
+
+
+def events(count: int, seed: int = 0) -> list[MerchantEvent]:
+    """Payments at few merchants over 90 days, a third of them labelled later, some labels corrected."""
+    rng, out = np.random.default_rng(seed), []
+    for i in range(count):
+        paid = _T0 + int(rng.integers(0, 90 * DAY_MS))
+        payment = {
+            "merchant_id": f"m{rng.integers(0, 7)}",
+            "transaction_id": f"t{i}",
+            "event_time": paid,
+            "ratio": float(rng.gamma(2, 1)),
+        }
+        out.append(MerchantEvent(**payment, source=Source(i % 3, i)))  # type: ignore[arg-type]
+        if rng.random() < 0.3:
+            told = {"label": int(rng.integers(0, 2)), "label_time": paid + int(rng.integers(0, 40 * DAY_MS))}
+            out.append(MerchantEvent(**payment, **told, source=Source(i % 3, 3 * i)))  # type: ignore[arg-type]
+            if rng.random() < 0.5:
+                other = told | {"label": 1 - told["label"], "label_before": told["label"]}
+                out.append(MerchantEvent(**payment, **other, source=Source(i % 3, 3 * i + 1)))  # type: ignore[arg-type]
+    return out
+
+
+class Log:
+    """Events in the order in which workers wrote them, and a store that a batch's outcome is written to."""
+
+    def __init__(self, written: list[MerchantEvent]) -> None:
+        self.events = list(enumerate(written))
+        self.store: dict[bytes, bytes] = {}
+
+    def take(self, begin: int, end: int, stored: int | None = None) -> int:
+        """Take in events, and store the first `stored` values of the outcome (all, if not given)."""
+        outcome = take_in(self.events[begin:end], lambda keys: [self.store.get(key) for key in keys])
+        self.store.update(outcome.stored[:stored])
+        return outcome.repeated
+
+    def states(self, day: int) -> NDArray[np.void]:
+        states = decode_merchants(value for key, value in sorted(self.store.items()) if key[:1] == b"m")
+        advance(states, day)
+        return states
+
+
+def same(one: NDArray[np.void], other: NDArray[np.void], without: tuple[str, ...] = ()) -> bool:
+    return all(bool((one[n] == other[n]).all()) for n in MERCHANT.names or () if n not in without)
+
+
+@pytest.fixture(scope="module")
+def written() -> list[MerchantEvent]:
+    return events(600)
+
+
+@pytest.fixture(scope="module")
+def plain(written: list[MerchantEvent]) -> Log:
+    log = Log(written)
+    log.take(0, len(written))
+    return log
+
+
+_LAST_DAY = _T0 // DAY_MS + 130
+
+
+def test_the_order_does_not_matter(written: list[MerchantEvent], plain: Log) -> None:
+    rng = np.random.default_rng(1)
+    shuffled = Log([written[i] for i in rng.permutation(len(written))])
+    for begin in range(0, len(written), 50):
+        shuffled.take(begin, begin + 50)
+    assert same(shuffled.states(_LAST_DAY), plain.states(_LAST_DAY), ("last_offset",))
+
+
+def test_what_workers_write_again_counts_once(written: list[MerchantEvent], plain: Log) -> None:
+    log = Log(written + written[100:400] + written[50:70])
+    assert sum(log.take(begin, begin + 97) for begin in range(0, len(log.events), 97)) == 320
+    assert same(log.states(_LAST_DAY), plain.states(_LAST_DAY))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_batch_that_was_stored_in_part_counts_once(seed: int, written: list[MerchantEvent], plain: Log) -> None:
+    """As a crash leaves it: the changelog holds the first values of a batch, and the batch comes again, cut otherwise,
+    with events in it that a worker wrote twice."""
+    rng = np.random.default_rng(seed)
+    log = Log(written[:300] + written[250:300] + written[300:])
+    begin = 0
+    while begin < len(log.events):
+        end = begin + int(rng.integers(1, 120))
+        if rng.random() < 0.6:
+            log.take(begin, end, stored=int(rng.integers(0, 12)))
+            end = begin + int(rng.integers(1, 120))
+        log.take(begin, end)
+        begin = end
+    assert same(log.states(_LAST_DAY), plain.states(_LAST_DAY), ("last_offset",))
+    assert int(log.states(_LAST_DAY)["n"].sum()) == len(written)
+
+
+def test_a_correction_takes_back_what_was_known() -> None:
+    one = next(e for e in events(50) if e.label == 1)
+    honest = MerchantEvent(**{name: getattr(one, name) for name in one.__struct_fields__} | {"label": 0})
+    corrected = MerchantEvent(
+        **{name: getattr(one, name) for name in one.__struct_fields__}
+        | {"label": 0, "label_before": 1, "source": Source(0, 999)}
+    )
+    twice, once = Log([one, corrected]), Log([honest])
+    twice.take(0, 2)
+    once.take(0, 1)
+    day = one.time_ms // DAY_MS
+    counts = ("n", "last_offset", "told", "told_frauds")  # a correction is an arrival too
+    assert same(twice.states(day), once.states(day), counts)
+
+
+def test_a_record_says_from_which_hour_on_it_holds() -> None:
+    event = events(1)[0]
+    (record,) = take_in([(0, event)], lambda keys: [None] * len(keys)).risk
+    assert record.as_of == (event.event_time // HOUR_MS + 1) * HOUR_MS
+    assert record.features["count_1d"] == 1
+
+
+def test_buckets_of_sources_are_forgotten_in_time() -> None:
+    log = Log(events(3))
+    log.take(0, len(log.events))
+    day = max(event.time_ms for _, event in log.events) // DAY_MS
+    buckets = {key: value for key, value in log.store.items() if key[:1] == b"\0"}
+    assert buckets
+    assert not any(is_old(*pair, day) for pair in log.store.items())
+    assert [pair for pair in log.store.items() if is_old(*pair, day + 1)] == [*buckets.items()]
