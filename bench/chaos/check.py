@@ -25,7 +25,7 @@ from panther_core.kafka.answers import Position, decode_alert, decode_decision, 
 from panther_core.kafka.reading import KafkaRecord
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
-from panther_core.state.record import MARK, events_applied
+from panther_core.state.record import events_applied
 from stream.tools.ledger import SCORE_TOLERANCE
 from stream.worker.intake import Intake, read_batch
 
@@ -117,7 +117,7 @@ def _newest(changelog: Records) -> dict[bytes, bytes]:
     """The newest state of each user, chosen as recovery does (stream.faust_parts.restore.newest)."""
     out: dict[bytes, bytes] = {}
     for record in changelog:
-        if record.key not in (None, MARK) and record.value is not None:
+        if record.key and record.key[:1] != b"\0" and record.value is not None:
             before = out.get(record.key)
             if before is None or events_applied(record.value) >= events_applied(before):
                 out[record.key] = record.value

@@ -15,7 +15,7 @@ states: an event that a stored state has seen needs no further answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 import numpy as np
@@ -34,7 +34,7 @@ from panther_core.decide.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
-from panther_core.state.features import context_features
+from panther_core.state.features import against_usual, context_features
 from panther_core.state.record import put_rows, take_rows
 from panther_core.state.transition import (
     Events,
@@ -54,12 +54,14 @@ from panther_core.state.waves import waves
 class Decided:
     """`decision[i]` (DECISION) is of event `event[i]` of the batch.
 
-    `repeated`: they were made earlier and are published again as they were.
+    `repeated`: they were made earlier and are published again as they were. `ratio[i]`: amount over what is usual for
+    the payer; not of repeated ones, which are no payments of their own.
     """
 
     event: NDArray[np.intp]
     decision: NDArray[np.void]
     repeated: bool
+    ratio: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,10 @@ def _decide_rounds(
     )
     given = {k: known.recalled[i] for k, i in enumerate(wave.tolist()) if i in known.recalled}
     received_ms = received_ms[wave]
-    alerts = to_explain(decision)
+    alerts, ratio = to_explain(decision), against_usual(whole.features)
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # published at once: only alerts wait for their reasons
-        yield _decided(wave, decision, others, clock, received_ms, given)
+        yield _decided(wave, decision, others, clock, received_ms, given, ratio)
     rounds[-1].apply(part)
     encode = encode_request(part, user)
     if len(alerts):
@@ -214,7 +216,7 @@ def _decide_rounds(
         why = yield ExplainRequest.of(whole.request, alerts)
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
-        yield _decided(wave, decision, alerts, clock, received_ms, given)
+        yield _decided(wave, decision, alerts, clock, received_ms, given, ratio)
     _encoded(part, (yield encode), model.version)
     put_rows(states, users, part)
     return wave, decision
@@ -236,6 +238,7 @@ def _decided(
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
     given: Mapping[int, np.void],
+    ratio: NDArray[np.float32],
 ) -> Decided:
     """Set the clock fields of these rows, and give decisions from before a crash again: these rows can be published."""
     now_ms = clock()
@@ -243,7 +246,7 @@ def _decided(
     decision["latency_ms"][rows] = np.clip(now_ms - received_ms[rows], 0, 2**31 - 1)
     for k in given.keys() & set(rows.tolist()):
         recall(decision[k], given[k])
-    return Decided(wave[rows], decision[rows], repeated=False)
+    return Decided(wave[rows], decision[rows], repeated=False, ratio=ratio[rows])
 
 
 def _score_request(states: States, events: Events, features: NDArray[np.float32]) -> ScoreRequest:

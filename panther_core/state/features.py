@@ -116,6 +116,12 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 WIDTH = len(FEATURES)
 
 
+def against_usual(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Amount over what is usual for the payer [B], of features [B, WIDTH]; 1 for users without a history."""
+    log_amount, usual, history = (features[:, NAMES.index(n)] for n in ("log_amount", "amount_mean", "log_history"))
+    return np.where(history > 0, np.exp(np.minimum(log_amount - usual, 20)), np.float32(1))
+
+
 def decay(states: NDArray[np.void], time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
     """Factors [B, 4] that bring the state's counters forward to `time_ms`.
 

@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from rocksdict import WriteBatch
 
 from panther_core.base.errors import InvalidEvent
 from panther_core.base.times import DAY_MS
@@ -34,7 +33,7 @@ from stream.ops import metrics
 from stream.worker.acker import Acker
 from stream.worker.beside import naming_records
 from stream.worker.processor import now_ms
-from stream.worker.state_store import StoredBatch
+from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,8 @@ _SOURCES_D = 30  # after so many days no worker writes an event again
 class MerchantAgent:
     """Keeps the merchants of the partitions that this process holds."""
 
-    def __init__(self, app: Any, table: Any, producer: Producer, changelog: Producer, acker: Acker) -> None:
-        self._app, self._table, self._producer, self._changelog = app, table, producer, changelog
+    def __init__(self, app: Any, table: Any, producer: Producer, store: StateStore, acker: Acker) -> None:
+        self._app, self._table, self._producer, self._store = app, table, producer, store
         self._acker = acker
 
     async def run(self, arrivals: Arrivals) -> None:
@@ -76,7 +75,7 @@ class MerchantAgent:
             metrics.MERCHANT_EVENTS.labels("repeated").inc(outcome.repeated)
             if generation != self._app.consumer_generation_id:
                 return out
-            await self._store(partition, [*outcome.stored, *turned], out)
+            await self._store.put(partition, [*outcome.stored, *turned], out)
         return out
 
     async def _turn(self, partition: int, today: int, generation: int) -> list[tuple[bytes, bytes | None]]:
@@ -107,20 +106,6 @@ class MerchantAgent:
         if outgoing:
             await (await self._producer.send_all(MERCHANT_RISK, partition, outgoing))
             metrics.MERCHANT_RISK.inc(len(outgoing))
-
-    async def _store(self, partition: int, pairs: list[tuple[bytes, bytes | None]], out: StoredBatch) -> None:
-        if not pairs:
-            return
-        outgoing: list[Outgoing] = [(key, value, []) for key, value in pairs]
-        out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, outgoing)
-        batch = WriteBatch(raw_mode=True)
-        for key, value in pairs:
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        with noticing_damage(self._table, partition):
-            partition_store(self._table, partition).write(batch)
 
 
 def _readable(messages: Iterable[Any]) -> Iterator[tuple[int, MerchantEvent]]:

@@ -21,6 +21,7 @@ def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: 
     from stream.merchants.watch import watch
     from stream.worker.acker import Acker
     from stream.worker.beside import run_beside
+    from stream.worker.state_store import StateStore
     from stream.worker.suspension import Suspension
 
     app = faust_app(kafka, settings, merchants_app(settings.app_id))
@@ -32,7 +33,7 @@ def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: 
         await asyncio.gather(producer.start(), changelog.start())
         suspension = Suspension(session_s(settings) - HEARTBEAT_S - 0.5)
         producer.before_request = changelog.before_request = suspension.check
-        agent = MerchantAgent(app, table, producer, changelog, acker)
+        agent = MerchantAgent(app, table, producer, StateStore(table, changelog), acker)
         tasks = {"acker": acker.run(), "watch": watch(app, table, acker, health), "suspension": suspension.run()}
 
         async def work() -> None:

@@ -71,6 +71,12 @@ USER_COMMANDS = Counter(
     "Commands about one user, once for each partition. command: reset, forget, unreadable (skipped)",
     ["command"],
 )
+LABELS = Counter(
+    "panther_labels",
+    "Labels taken in. what: told (to the merchant), repeated (nothing new), unknown (no such payment is kept), "
+    "unreadable (skipped)",
+    ["what"],
+)
 MERCHANT_EVENTS = Counter(
     "panther_merchant_events",
     "Events taken in by `panther merchants`. kind: payment, label, repeated (counted before), unreadable (skipped)",

@@ -24,7 +24,9 @@ from stream.worker.acker import Acker
 from stream.worker.beside import run_beside
 from stream.worker.decided import DecidedStore
 from stream.worker.intake import Placement
+from stream.worker.label_reader import LabelReader
 from stream.worker.live_models import LiveModels
+from stream.worker.merchant_log import MerchantLog
 from stream.worker.pipeline import Pipeline
 from stream.worker.processor import Processor
 from stream.worker.source_log import SourceLog
@@ -71,8 +73,10 @@ def make_app(
         source = SourceLog(app, kafka, table, decided, settings.partitions)
         notice = DeadLetterNotice()
         placement = Placement(settings.partitions, settings.partitioner)
-        processor = Processor(app, models, batcher, producer, store, decided, source, placement, notice)
+        merchants = MerchantLog(producer, settings.partitions)
+        processor = Processor(app, models, batcher, producer, store, decided, source, placement, notice, merchants)
         acker = Acker(app, table)
+        labels = LabelReader(app, kafka, table, store, acker, merchants, processor.taken_in_ms, settings.retention_days)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, source, pipeline.waiting, health, server_problem, notice)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
@@ -83,6 +87,7 @@ def make_app(
             "source log": source.run(),
             "watch": watch.run(stream.channel.queue),
             "suspension": suspension.run(),
+            "labels": labels.run(),
             "user commands": UserCommands(app, kafka, store, pipeline, acker, decided.forget).run(),
         }
         if settings.sweep_users_per_s:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.decision import ALERT, LATE, Degraded
+from panther_core.data.events import Transaction
+from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Decided, Prefetch, decide
 from panther_core.decide.records import alert_of, decisions_of, to_json
@@ -26,9 +28,11 @@ from stream.faust_parts.producer import Outgoing, Producer
 from stream.ops import metrics
 from stream.ops.flood import DeadLetterNotice
 from stream.worker.decided import DecidedStore, HeldAnswer, keys_of
-from stream.worker.intake import DeadLetter, Intake, Placement, read_batch
+from stream.worker.intake import DeadLetter, Intake, Placement, Record, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
+from stream.worker.merchant_log import MerchantLog
+from stream.worker.paid import paid_pairs
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
 
@@ -59,6 +63,7 @@ class Processor:
         source: SourceLog,
         placement: Placement,
         notice: DeadLetterNotice,
+        merchants: MerchantLog,
     ) -> None:
         """`producer` sends everything but states.
 
@@ -66,9 +71,14 @@ class Processor:
         decisions would wait for the states of the batch before them: the store has a producer of its own.
         """
         self._app, self._decided, self._source, self._placement = app, decided, source, placement
-        self._notice = notice
+        self._notice, self._merchants = notice, merchants
+        self._taken_in_ms: dict[int, int] = {}
         self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
         self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
+
+    def taken_in_ms(self, partition: int) -> int:
+        """Newest record time of the transactions of a partition whose states are stored; 0 for none."""
+        return self._taken_in_ms.get(partition, 0)
 
     async def prepare(self) -> None:
         """Return once events that were just taken in can be decided: their partitions are open."""
@@ -107,7 +117,11 @@ class Processor:
             with metrics.timed("state_write"):
                 out.hold(self._decided)
                 marks = self._source.marks(mine)
-                await self._store.write(keys, partitions, states, model.codec, batch, marks)
+                await self._store.write(keys, partitions, states, model.codec, batch, marks, out.paid())
+                for record in mine:  # what was decided can be looked up from here on
+                    if record.timestamp is not None:
+                        sent_ms = round(record.timestamp * 1000)
+                        self._taken_in_ms[record.partition] = max(sent_ms, self.taken_in_ms(record.partition))
         metrics.TRANSACTIONS.inc(len(intake.events))
         metrics.BATCH_EVENTS.observe(len(events))
         return batch
@@ -221,10 +235,14 @@ class Processor:
         else:
             out.at += at
             out.rows.append(decided.decision)
+            out.ratios.append(decided.ratio)
         _count(decided.decision, decided.repeated)
         if not decided.repeated:
             received_ms = intake.received_ms[decided.event]
             asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
+            sends += await self._merchants.send(
+                _payments(transactions, intake.events[decided.event], records, decided.ratio)
+            )
         return sends
 
     async def _send_dead(self, dead: list[DeadLetter]) -> list[Any]:
@@ -248,12 +266,29 @@ class _Decisions:
     held: dict[int, HeldAnswer] = field(default_factory=dict)
     at: list[int] = field(default_factory=list)  # events with a new decision
     rows: list[NDArray[np.void]] = field(default_factory=list)  # the decisions, DECISION
+    ratios: list[NDArray[np.float32]] = field(default_factory=list)  # amounts over what is usual
     alerts: list[bytes] = field(default_factory=list)  # their alerts, b"" for none
 
     def alert_before(self, event: int) -> bytes:
         """The alert that was published with the decision that the event gets again; b"" for none."""
         held = self.held.get(event)
         return held.alert if held is not None and held.decision.same else b""
+
+    def paid(self) -> dict[int, list[tuple[bytes, bytes]]]:
+        """The payments, by partition, as they are kept until their labels come."""
+        if not self.at:
+            return {}
+        intake, at, out = self.intake, np.array(self.at), dict[int, list[tuple[bytes, bytes]]]()
+        pairs = paid_pairs(
+            [self.keys[i] for i in self.at],
+            [intake.transactions[i].merchant_id for i in self.at],
+            intake.events["time_ms"][at],
+            intake.received_ms[at],
+            np.concatenate(self.ratios),
+        )
+        for i, pair in zip(self.at, pairs, strict=True):
+            out.setdefault(intake.records[i].partition, []).append(pair)
+        return out
 
     def hold(self, store: DecidedStore) -> None:
         """Hold the new decisions, which are durable by now."""
@@ -262,6 +297,24 @@ class _Decisions:
             rows = self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows)
             intake = self.intake
             store.put(intake.events, intake.received_ms, self.keys, np.array(self.at), rows, partitions, self.alerts)
+
+
+def _payments(
+    transactions: list[Transaction], events: NDArray[np.void], records: list[Record], ratio: NDArray[np.float32]
+) -> list[MerchantEvent]:
+    """What merchants are told of EVENT rows."""
+    return [
+        MerchantEvent(
+            merchant_id=transaction.merchant_id,
+            transaction_id=transaction.transaction_id,
+            source=Source(record.partition, at),
+            event_time=time_ms,
+            ratio=times_usual,
+        )
+        for transaction, record, at, time_ms, times_usual in zip(
+            transactions, records, events["offset"].tolist(), events["time_ms"].tolist(), ratio.tolist(), strict=True
+        )
+    ]
 
 
 def _count(decisions: NDArray[np.void], repeated: bool) -> None:

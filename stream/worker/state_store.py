@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -59,15 +59,18 @@ class StateStore:
         codec: StateCodec,
         out: StoredBatch,
         marks: Mapping[int, bytes] = MappingProxyType({}),
+        beside: Mapping[int, list[tuple[bytes, bytes]]] = MappingProxyType({}),
     ) -> None:
         """Send states to the changelog and write them, one WriteBatch for each partition; `out` gets the sends.
 
         `marks`: by partition, what is written and sent with the states under MARK (stream.worker.source_log).
+        `beside`: by partition, other pairs that are written and sent with them (stream.worker.paid).
         """
         by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
         for key, partition, value in zip(keys, partitions, codec.encode(states), strict=True):
             by_partition.setdefault(partition, []).append((key, value))
         for partition, values in by_partition.items():
+            values += beside.get(partition, ())
             if partition in marks:
                 values.append((MARK, marks[partition]))
             records: list[Outgoing] = [(key, value, []) for key, value in values]
@@ -77,6 +80,21 @@ class StateStore:
                 batch.put(key, value)
             with noticing_damage(self._table, partition):
                 partition_store(self._table, partition).write(batch)
+
+    async def put(self, partition: int, pairs: Sequence[tuple[bytes, bytes | None]], out: StoredBatch) -> None:
+        """Send pairs that lie beside the states to the changelog, and write them; None deletes."""
+        if not pairs:
+            return
+        records: list[Outgoing] = [(key, value, []) for key, value in pairs]
+        out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
+        batch = WriteBatch(raw_mode=True)
+        for key, value in pairs:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        with noticing_damage(self._table, partition):
+            partition_store(self._table, partition).write(batch)
 
     async def forget(self, key: bytes, partition: int, out: StoredBatch) -> None:
         """Delete a user's state, if the partition holds one; `out` gets the send of the changelog's tombstone.

@@ -31,6 +31,7 @@ from stream.worker.state_store import StateStore, StoredBatch
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.1
+_FIRST = b"\x01"  # no user's key is smaller: before it lies what is kept beside the states
 _SCAN = 1000  # states looked at in one step: some milliseconds
 
 
@@ -72,7 +73,7 @@ class VersionSweep:
         if now == self._pass:
             return
         parts = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == TRANSACTIONS}
-        self._pass, self._left, self._cursor = now, sorted(parts), b""
+        self._pass, self._left, self._cursor = now, sorted(parts), _FIRST
 
     async def _move_some(self, model: ServingModel) -> None:
         """One step. Users who are being worked on are left out: their own event moves them."""
@@ -122,8 +123,7 @@ class VersionSweep:
         """The next users who are not on the live version, and where to go on; b"" at the end of the partition."""
         found: dict[bytes, bytes] = {}
         codec, own = model.codec, self._table.data.offset_key
-        start = {"from_key": self._cursor} if self._cursor else {}
-        for seen, (key, value) in enumerate(partition_store(self._table, partition).items(**start)):
+        for seen, (key, value) in enumerate(partition_store(self._table, partition).items(from_key=self._cursor)):
             if len(found) >= self._step or seen >= _SCAN:
                 return found, key
             if key != own and len(value) in codec.sizes:

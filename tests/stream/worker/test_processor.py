@@ -22,6 +22,7 @@ from panther_core.serving_model import ServingModel, load_serving_model
 from stream.ops.flood import DeadLetterNotice
 from stream.worker.decided import DecidedStore
 from stream.worker.intake import Placement
+from stream.worker.merchant_log import MerchantLog
 from stream.worker.processor import Processor
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
@@ -94,6 +95,7 @@ def process(
         source,
         Placement(1, "murmur2"),
         DeadLetterNotice(),
+        MerchantLog(producer, 1),  # type: ignore[arg-type]
     )
     events = [
         SimpleNamespace(

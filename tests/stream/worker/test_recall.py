@@ -19,6 +19,7 @@ from panther_core.serving_model import load_serving_model
 from stream.ops.flood import DeadLetterNotice
 from stream.worker.decided import HeldAnswer
 from stream.worker.intake import Placement, read_batch
+from stream.worker.merchant_log import MerchantLog
 from stream.worker.processor import Processor, _Decisions
 from stream.worker.state_store import StateStore
 
@@ -68,7 +69,9 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     models = SimpleNamespace(version=lambda number: before if number == 9 else live, preload=preload)
     out = Silent()
     app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
-    processor = Processor(app, models, out, out, StateStore(None, out), kept, source, placement, notice)  # type: ignore[arg-type]
+    processor = Processor(
+        app, models, out, out, StateStore(None, out), kept, source, placement, notice, MerchantLog(out, 1)
+    )  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
         Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)

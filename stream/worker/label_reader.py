@@ -1,0 +1,197 @@
+"""Joins labels to their payments, however late they come, and tells the merchants.
+
+A worker reads the partitions of fraud.labels whose users are its own. A label is looked up among the payments that are
+kept beside the states (stream.worker.paid), and becomes an event of the payment's merchant. Of several labels of one
+payment the newest by label time counts, and the event says what was known before. Each step is durable before the next:
+the event, then the payment with its label, then the offset. So a label that a crash hands out twice is told twice from
+the same source, which counts once (stream.merchants.history).
+
+A label waits until its transaction must have been decided: the worker has taken in transactions that were written later
+than the label, or all that there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from panther_core.base.settings import KafkaSettings
+from panther_core.base.times import DAY_MS
+from panther_core.data.events import MAX_AHEAD_MS, Label, record_time_ms
+from panther_core.data.merchant_events import MerchantEvent, Source
+from panther_core.data.topics import LABELS, TRANSACTIONS
+from panther_core.kafka.answers import Unreadable, read_label
+from panther_core.kafka.reading import KafkaRecord, make_reader
+from stream.faust_parts.internals import assigned, lags, partition_store
+from stream.ops import metrics
+from stream.worker.acker import Acker
+from stream.worker.merchant_log import MerchantLog
+from stream.worker.paid import PREFIX, Paid, key_of, read_paid
+from stream.worker.processor import now_ms
+from stream.worker.state_store import StateStore, StoredBatch
+
+logger = logging.getLogger(__name__)
+
+_POLL_MS, _PAUSE_S = 500, 0.05
+_AT_ONCE, _STEP = 500, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
+_FORGET_EVERY_S = 3600.0
+
+
+class LabelReader:
+    """One worker's reader of `fraud.labels`."""
+
+    def __init__(
+        self,
+        app: Any,
+        kafka: KafkaSettings,
+        table: Any,
+        store: StateStore,
+        acker: Acker,
+        merchants: MerchantLog,
+        taken_in_ms: Callable[[int], int],
+        kept_days: float,
+    ) -> None:
+        """`taken_in_ms(partition)`: newest record time of the transactions whose states are stored. `kept_days`: how
+        long a payment waits for its label."""
+        self._app, self._kafka, self._table, self._store = app, kafka, table, store
+        self._acker, self._merchants, self._taken_in_ms = acker, merchants, taken_in_ms
+        self._kept_ms = round(kept_days * DAY_MS)
+        self._forgot_s = time.monotonic()
+
+    async def run(self) -> None:
+        """Run for the life of the agent."""
+        options = {"max_poll_records": _AT_ONCE}
+        async with make_reader(self._kafka, group_id=f"{self._app.conf.id}-labels", **options) as consumer:
+            read: list[TopicPartition] = []
+            while True:
+                mine = set() if self._app.rebalancing else assigned(self._app, TRANSACTIONS)
+                wanted = [TopicPartition(LABELS, tp.partition) for tp in sorted(mine)]
+                if wanted and wanted != read:
+                    consumer.assign(wanted)
+                read = wanted
+                if wanted:
+                    await self._turn(consumer)
+                    await self._forget([part.partition for part in wanted])
+                else:
+                    await asyncio.sleep(_POLL_MS / 1000)
+
+    async def _turn(self, consumer: AIOKafkaConsumer) -> None:
+        """Take in the labels that have come."""
+        waits = False
+        for part, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+            generation = self._app.consumer_generation_id
+            ready = [record for record in records if self._decided(part.partition, record.timestamp)]
+            if len(ready) < len(records):  # records are in the order of their writing, more or less
+                ready = records[: next(i for i, r in enumerate(records) if not self._decided(r.partition, r.timestamp))]
+                consumer.seek(part, records[len(ready)].offset)
+                waits = True
+            if not ready:
+                continue
+            batch = await self._take_in(part.partition, ready, generation)
+            if batch is None:
+                consumer.seek(part, ready[0].offset)  # the partition moves: the labels are its new owner's
+                continue
+            await self._acker.put(batch)
+            await asyncio.gather(*batch.sends.values())
+            try:
+                await consumer.commit({part: ready[-1].offset + 1})
+            except KafkaError as error:
+                logger.warning("labels up to %s:%d:%d come again: %r", *part, ready[-1].offset, error)
+        if waits:
+            await asyncio.sleep(_PAUSE_S)
+
+    def _decided(self, partition: int, written_ms: int) -> bool:
+        """Whether transactions that were written before a moment have been decided, and their payments are kept."""
+        if self._taken_in_ms(partition) > written_ms:
+            return True
+        return lags(self._app, TRANSACTIONS).get(partition) == 0 and not self._acker.unfinished
+
+    async def _take_in(self, partition: int, records: Sequence[KafkaRecord], generation: int) -> StoredBatch | None:
+        """Tell the merchants, then keep what is known now; None where the partition is another worker's by now."""
+        labels = [(record, label) for record in records if (label := _readable(record)) is not None]
+        keys = [key_of(label) for _, label in labels]
+        found = partition_store(self._table, partition).get(keys) if keys else []
+        paid = {key: read_paid(value) for key, value in zip(keys, found, strict=True) if value is not None}
+        events: list[MerchantEvent] = []
+        changed: dict[bytes, bytes] = {}
+        for (record, label), key in zip(labels, keys, strict=True):
+            if key not in paid:
+                metrics.LABELS.labels("unknown").inc()
+            elif (event := _told(paid[key], label, record)) is None:
+                metrics.LABELS.labels("repeated").inc()
+            else:
+                metrics.LABELS.labels("told").inc()
+                events.append(event)
+                changed[key] = paid[key].value
+        await asyncio.gather(*await self._merchants.send(events))
+        if self._app.rebalancing or self._app.consumer_generation_id != generation:
+            return None
+        batch = StoredBatch(generation, [])
+        await self._store.put(partition, [*changed.items()], batch)
+        return batch
+
+    async def _forget(self, partitions: Sequence[int]) -> None:
+        """Now and then, forget payments whose labels can come no more."""
+        if time.monotonic() - self._forgot_s < _FORGET_EVERY_S:
+            return
+        self._forgot_s, generation, before_ms = time.monotonic(), self._app.consumer_generation_id, now_ms()
+        for partition in partitions:
+            pairs = partition_store(self._table, partition).items(from_key=PREFIX)
+            while chunk := list(islice(pairs, _STEP)):
+                own = [(key, read_paid(value)) for key, value in chunk if key.startswith(PREFIX)]
+                old = [(key, None) for key, paid in own if paid.row["received_ms"][0] < before_ms - self._kept_ms]
+                if self._app.rebalancing or self._app.consumer_generation_id != generation:
+                    return
+                if old:
+                    batch = StoredBatch(generation, [])
+                    await self._store.put(partition, old, batch)
+                    await self._acker.put(batch)
+                if len(own) < len(chunk):
+                    break
+                await asyncio.sleep(_PAUSE_S)
+
+
+def _told(paid: Paid, label: Label, record: KafkaRecord) -> MerchantEvent | None:
+    """What the merchant is told; None where nothing is new. `paid` is brought up to date."""
+    row = paid.row
+    before = int(row["label"][0])
+    if before == label.label or (before >= 0 and label.label_time < row["label_ms"][0]):
+        return None
+    if record.offset <= row["label_at"][0]:  # a crash hands it out again, after a newer one
+        return None
+    row["label"], row["label_ms"], row["label_at"] = label.label, label.label_time, record.offset
+    row["n"] += 1
+    return MerchantEvent(
+        merchant_id=paid.merchant_id,
+        transaction_id=label.transaction_id,
+        source=Source(record.partition, record.offset),
+        event_time=int(row["paid_ms"][0]),
+        ratio=float(row["ratio"][0]),
+        label=label.label,
+        label_time=label.label_time,
+        label_before=before if before >= 0 else None,
+    )
+
+
+def _readable(record: KafkaRecord) -> Label | None:
+    """The label of a record; None, counted and said, for what is none."""
+    label = read_label(record.value)
+    why = label.why if isinstance(label, Unreadable) else ""
+    if not isinstance(label, Unreadable):
+        if record.key != label.user_id.encode():
+            why = "expected the record key to be `$.user_id`, got another"
+        elif label.label_time > record_time_ms(record.timestamp, now_ms()) + MAX_AHEAD_MS:
+            why = "expected a label_time at most a day after the record's time, got a later one"
+    if why:
+        metrics.LABELS.labels("unreadable").inc()
+        logger.warning("%s:%d:%d is no label, skipped: %s", record.topic, record.partition, record.offset, why)
+        return None
+    assert not isinstance(label, Unreadable)
+    return label

@@ -1,0 +1,71 @@
+"""What is kept of each payment until its label comes: the merchant, and how unusual the payment was for its payer.
+
+A label names its transaction and its user, and may come weeks later. One small value a payment lies beside the users'
+states, in the store and on the changelog, under a key that no user id can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.data.events import Label
+from panther_core.data.schema import hash64
+
+PREFIX = b"\0paid"
+#: fixed part of a value, before the merchant's id; `n` stands where a state counts its events, so that a restore keeps
+#: the value that knows the newest label
+PAID = np.dtype(
+    [
+        ("label_ms", "<i8"),
+        ("label", "i1"),  # -1: none is known
+        ("spare", "V5"),
+        ("n", "<i8"),  # labels that changed it
+        ("label_at", "<i8"),  # offset of the newest of them
+        ("paid_ms", "<i8"),
+        ("received_ms", "<i8"),
+        ("ratio", "<f4"),
+    ]
+)
+
+
+class Paid(NamedTuple):
+    """One payment as it is kept."""
+
+    row: NDArray[np.void]  # PAID [1]
+    merchant_id: str
+
+    @property
+    def value(self) -> bytes:
+        """The stored bytes."""
+        return self.row.tobytes() + self.merchant_id.encode()
+
+
+def paid_pairs(
+    keys: Sequence[bytes],
+    merchants: Sequence[str],
+    paid_ms: NDArray[np.int64],
+    received_ms: NDArray[np.int64],
+    ratio: NDArray[np.float32],
+) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of payments [N] without a label; `keys`: hashes of user and transaction, 16 bytes."""
+    rows = np.zeros(len(keys), PAID)
+    rows["label"], rows["label_at"] = -1, -1
+    rows["paid_ms"], rows["received_ms"], rows["ratio"] = paid_ms, received_ms, ratio
+    whole, size = rows.tobytes(), PAID.itemsize
+    for i, (key, merchant) in enumerate(zip(keys, merchants, strict=True)):
+        yield PREFIX + key, whole[i * size : (i + 1) * size] + merchant.encode()
+
+
+def key_of(label: Label) -> bytes:
+    """The key of the payment that a label is about."""
+    pair = hash64(label.user_id), hash64(label.transaction_id)
+    return PREFIX + b"".join(part.to_bytes(8, "little") for part in pair)
+
+
+def read_paid(value: bytes) -> Paid:
+    """A stored value."""
+    return Paid(np.frombuffer(value, PAID, 1).copy(), value[PAID.itemsize :].decode())
