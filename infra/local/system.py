@@ -97,12 +97,19 @@ class System:
         `folder`: name of that folder if it is not the worker's. `environment`: variables of this worker, in addition
         to the property `environment`.
         """
+        return self._start("worker", name, folder or name, environment)
+
+    def start_merchants(self, name: str = "merchants", folder: str = "", **environment: str) -> ManagedProcess:
+        """As start_worker, a process that keeps merchants' histories; stopped and killed as workers are."""
+        return self._start("merchants", name, folder or name, environment)
+
+    def _start(self, command: str, name: str, folder: str, environment: dict[str, str]) -> ManagedProcess:
         (port,) = pick_free(1)
         self.metrics_urls[name] = f"http://127.0.0.1:{port}"
-        options = ["--data-dir", str(self.folder / (folder or name)), "--metrics-port", str(port)]
+        options = ["--data-dir", str(self.folder / folder), "--metrics-port", str(port)]
         process = ManagedProcess.start(
             name,
-            [str(Path(sys.prefix) / "bin" / "panther"), "worker", *options],
+            [str(Path(sys.prefix) / "bin" / "panther"), command, *options],
             self.folder / "logs" / f"{name}.log",
             env=self.environment | environment,
         )

@@ -22,7 +22,6 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.topics import changelog_of
 from panther_core.kafka.reading import read_topic
 from panther_core.serving_model import load_serving_model
-from panther_core.state.record import MARK
 from stream.faust_parts.producer import make_producer
 from stream.tools.ledger import Ledger, LedgerReader
 from stream.tools.produce import produce, produce_labels
@@ -90,7 +89,8 @@ class Stage:
     def states(self) -> dict[str, np.void]:
         """Every user's newest state on the changelog."""
         topic = changelog_of(self.system.settings.app_id)
-        newest = {r.key.decode(): r.value for r in asyncio.run(read_topic(self.system.kafka, topic)) if r.key != MARK}
+        records = asyncio.run(read_topic(self.system.kafka, topic))
+        newest = {r.key.decode(): r.value for r in records if r.key[:1] != b"\0"}  # else: what lies beside the states
         folder = Path(self.system.settings.models_dir) / "1"
         states = load_serving_model(folder).codec.decode(list(newest.values()))
         return dict(zip(newest, states, strict=True))

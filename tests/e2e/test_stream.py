@@ -24,14 +24,25 @@ from rocksdict import Options, Rdict
 from offline.explain.live import view_of_live
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
 from panther_core.data.decision import Decision, ModelRef
 from panther_core.data.generator.malformed import malformed
 from panther_core.data.schema import hash64
 from panther_core.data.table_concat import concat
+from panther_core.data.topics import changelog_of, merchants_app
 from panther_core.decide.records import alert_id, to_json
+from panther_core.entities.merchants import (
+    MERCHANT,
+    advance,
+    decode_merchants,
+    elsewise,
+    take_labels,
+    take_payments,
+)
 from panther_core.kafka.answers import headers_of
 from panther_core.kafka.reading import read_topic
 from panther_core.serving_model import load_serving_model
+from panther_core.state.features import against_usual
 from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.recovery import OWNER
@@ -366,6 +377,44 @@ def test_replay_of_everything_gives_the_states_that_the_stream_has(stage: Stage)
     for user, state in zip(history.users.tolist(), history.states, strict=True):
         for name in ("n", "ring", "window_hash", "last_time_ms", "merchants", "profile"):
             assert np.asarray(stored[user][name]).tobytes() == np.asarray(state[name]).tobytes(), name
+
+
+def test_merchants_know_the_payments_that_were_decided_and_their_labels(stage: Stage) -> None:
+    """After kill -9 and redeliveries, every merchant's history has each payment, and each label, exactly once."""
+    part, labelled = stage.live.take(slice(0, 4200)), 3500
+    stage.system.start_merchants()
+    try:
+        stage.wait_ready("merchants")
+        changelog = changelog_of(merchants_app(stage.system.settings.app_id), "merchants")
+        model, past = load_serving_model(Path(stage.system.settings.models_dir) / "1"), len(stage.history)
+        events = concat([stage.history, part]).events(model.schema, model.risk)
+        history = prepare(events, model.schema, model.codec.length)
+        kept = np.flatnonzero(history.kept[past:])
+        deadline, found = time.time() + 60, dict[bytes, bytes]()
+        while time.time() < deadline:
+            records = asyncio.run(read_topic(stage.system.kafka, changelog))
+            found = {r.key: r.value for r in records if b"\0" not in r.key}
+            counted = [decode_merchants([found.get(name.encode())])["n"][0] for name in part.merchant.words]
+            if sum(counted) >= len(kept) + (kept < labelled).sum():
+                break
+            time.sleep(0.5)
+    finally:
+        assert stage.system.stop_worker("merchants")
+    paid_day = part.time_ms // DAY_MS
+    ratio, merchant = against_usual(history.features)[past:].astype(np.float64), part.merchant.index.astype(np.int64)
+    last = int(paid_day.max()) + 2
+    want = np.zeros(len(part.merchant.words), MERCHANT)
+    advance(want, last)
+    take_payments(want, merchant[kept], paid_day[kept], ratio[kept])
+    told = kept[kept < labelled]
+    told_day = (part.time_ms[told] + LABEL_DELAY_MS) // DAY_MS
+    fraud = part.label[told] == 1
+    take_labels(want, merchant[told], paid_day[told], told_day, fraud, elsewise(ratio[told]))
+    got = decode_merchants(found.get(name.encode()) for name in part.merchant.words)
+    advance(got, last)
+    assert fraud.any()
+    for name in ("payments", "ratios", "honest", "frauds", "surprise", "told", "told_frauds", "frauds_ever"):
+        assert (got[name] == want[name]).all(), name
 
 
 def test_roll_back_loads_a_retired_version_again(stage: Stage) -> None:
