@@ -64,7 +64,7 @@ def run_merchants(kafka: KafkaSettings, settings: PantherSettings, metrics_host:
     """Work until the process is told to stop, then exit. Raises KafkaUnavailable or TopicMismatch before that."""
     from stream.worker.topic_check import require_topics
 
-    asyncio.run(require_topics(kafka, settings))
+    asyncio.run(require_topics(kafka, settings, merchants=True))
     import mode.loop
 
     mode.loop.use("uvloop")  # before Faust is imported

@@ -73,8 +73,8 @@ USER_COMMANDS = Counter(
 )
 LABELS = Counter(
     "panther_labels",
-    "Labels taken in. what: told (to the merchant), repeated (nothing new), unknown (no such payment is kept), "
-    "unreadable (skipped)",
+    "Labels taken in. what: told (to the merchant), repeated (nothing new), unknown (no such payment is kept, or two of"
+    " this id), unreadable (skipped)",
     ["what"],
 )
 MERCHANT_EVENTS = Counter(

@@ -122,7 +122,7 @@ class LabelReader:
         events: list[MerchantEvent] = []
         changed: dict[bytes, bytes] = {}
         for (record, label), key in zip(labels, keys, strict=True):
-            if key not in paid:
+            if key not in paid or not paid[key].merchant_id:
                 metrics.LABELS.labels("unknown").inc()
             elif (event := _told(paid[key], label, record)) is None:
                 metrics.LABELS.labels("repeated").inc()

@@ -1,7 +1,8 @@
 """What is kept of each payment until its label comes: the merchant, and how unusual the payment was for its payer.
 
-A label names its transaction and its user, and may come weeks later. One small value a payment lies beside the users'
-states, in the store and on the changelog, under a key that no user id can be.
+A label names its transaction and its user, and may come weeks later. Of an id that a user has used for two payments
+nobody knows which one is meant: such a payment is kept without a merchant. One small value a payment lies beside the
+users' states, in the store and on the changelog, under a key that no user id can be.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.data.decision import ALERT, LATE, Degraded
+from panther_core.data.decision import ALERT, LATE, REUSED, Degraded
 from panther_core.data.events import Transaction
 from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
@@ -279,9 +279,10 @@ class _Decisions:
         if not self.at:
             return {}
         intake, at, out = self.intake, np.array(self.at), dict[int, list[tuple[bytes, bytes]]]()
+        reused = (np.concatenate(self.rows)["flags"] & REUSED > 0).tolist()
         pairs = paid_pairs(
             [self.keys[i] for i in self.at],
-            [intake.transactions[i].merchant_id for i in self.at],
+            ["" if twice else intake.transactions[i].merchant_id for i, twice in zip(self.at, reused, strict=True)],
             intake.events["time_ms"][at],
             intake.received_ms[at],
             np.concatenate(self.ratios),

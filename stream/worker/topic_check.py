@@ -14,7 +14,7 @@ from aiokafka.errors import for_code
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.topics import LABELS, all_topics
+from panther_core.data.topics import MERCHANT_EVENTS, MERCHANT_RISK, all_topics, changelog_of, merchants_app
 from panther_core.kafka.reading import require_kafka
 
 _MISSING = "make it with `panther topics create`, or let this user describe it"
@@ -52,16 +52,18 @@ def wrong_counts(found: Mapping[str, int | str], settings: PantherSettings) -> l
     ]
 
 
-async def require_topics(kafka: KafkaSettings, settings: PantherSettings) -> None:
+async def require_topics(kafka: KafkaSettings, settings: PantherSettings, merchants: bool = False) -> None:
     """Raises KafkaUnavailable, or TopicMismatch with all that is wrong in one line.
 
-    Labels are left out: a worker reads none, and need not be allowed to see their topic.
+    Looks at what a worker reads and writes, or `panther merchants`: neither need be allowed to see the other's topics.
     """
     await require_kafka(kafka)
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
-        names = [topic.name for topic in all_topics(settings) if topic.name != LABELS]
+        own = {MERCHANT_RISK, changelog_of(merchants_app(settings.app_id), "merchants")}
+        every = {topic.name for topic in all_topics(settings)}
+        names = sorted(own | {MERCHANT_EVENTS} if merchants else every - own)
         found = await partition_counts(admin, names)
         end_s = time.monotonic() + _MADE_S
         while any(isinstance(count, str) for count in found.values()) and time.monotonic() < end_s:

@@ -28,7 +28,7 @@ def _dockerfiles() -> set[Path]:
 def test_each_profile_is_one_whole_system() -> None:
     for profile, triton in (("cpu", "triton"), ("gpu", "triton-gpu")):
         chosen = {name for name, service in SERVICES.items() if profile in service["profiles"]}
-        assert chosen == {"kafka", "topics", "worker", triton}
+        assert chosen == {"kafka", "topics", "worker", "merchants", triton}
     aliases = SERVICES["triton-gpu"]["networks"]["default"]["aliases"]
     assert "triton" in aliases, "the worker's TRITON_URL names triton in both profiles"
 

@@ -35,13 +35,15 @@ from trainer.rollout.go_live import promote
 
 APP = "guarded"
 SETTINGS = PantherSettings(app_id=APP, partitions=2)
-USERS = ("admin", "producer", "labels", "worker", "trainer", "operator", "reader")
+USERS = ("admin", "producer", "labels", "worker", "merchants", "trainer", "operator", "reader")
 _LINE = re.compile(r"^kafka-acls\.sh --add --allow-principal (\S+)((?: --operation \w+)+) (.+)$", re.MULTILINE)
 #: topics that each principal may write to
 MAY_WRITE = {
     "producer": {"transactions"},
     "labels": {"fraud.labels"},
-    "worker": {"fraud.scores", "fraud.alerts", "transactions.dlq", "models.progress", f"{APP}-state-changelog"},
+    "worker": {"fraud.scores", "fraud.alerts", "transactions.dlq", "models.progress", f"{APP}-state-changelog"}
+    | {"merchant.events"},
+    "merchants": {"merchant.risk", f"{APP}-merchants-merchants-changelog"},
     "trainer": {"models.updates"},
     "operator": {"transactions", "users.commands"},
     "reader": set(),
