@@ -26,6 +26,7 @@ from panther_core.state.transition import complete
 
 _STATE = (
     *("n", "first_time_ms", "last_time_ms", "amount_mean", "amount_var", "counts", "sums", "merchants"),
+    *("usual", "odd_time_ms", "odd_ratio", "day", "days"),
     *("country", "device", "profile", "ring", "window_hash"),
 )
 _FEATURE_TOLERANCE = 1e-5

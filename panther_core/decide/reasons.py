@@ -35,6 +35,7 @@ KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("UNEXPECTED_BEHAVIOUR", "This is not what the user was expected to do next", ("log_p", "z", "sigma")),
     ("UNUSUAL_SEQUENCE", "The last payments in a row look like a fraud pattern", ("text",)),
     ("USER_PROFILE", "What is known of this user: learned profile, length of the history", ("e_u", "cold")),
+    ("UNUSUAL_SPENDING", "Payments of the last days were larger than this user's usual ones", ()),
 )
 CODES = tuple(code for code, _, _ in KINDS)
 

@@ -13,6 +13,7 @@ needs a new fact of the user also needs a field in panther_core.state.record and
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from panther_core.base.times import DAY_MS
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
 from panther_core.state.record import HALF_LIVES_MS, MERCHANTS
+from panther_core.state.spending import WINDOWS_D, Spending
 
 Column = NDArray[Any]  # [B]
 _TWO_PI = 2 * np.pi
@@ -39,6 +41,7 @@ class _Batch:
         self.filled = np.arange(self.ring.shape[1]) < self.n[:, None]
         self.held = np.maximum(self.filled.sum(axis=1), 1)
         self.day = (self.time % DAY_MS) / DAY_MS * _TWO_PI  # angle of the time of day
+        self.spending = Spending(states, events["amount"].astype(np.float64), self.time)
         self.week = self.code["hour"] / 168 * _TWO_PI  # angle of the hour of the week
 
     def of_known(self, column: Column) -> Column:
@@ -81,6 +84,11 @@ class Feature(NamedTuple):
     of: Callable[[_Batch], Column]
 
 
+def _spent(of: Callable[[Spending, int], Column], days: int, batch: _Batch) -> Column:
+    """log1p of a sum of the last days, which may be large."""
+    return np.log1p(of(batch.spending, days))
+
+
 FEATURES = (
     Feature("log_amount", "UNUSUAL_AMOUNT", lambda b: b.log_amount),
     Feature("amount_z", "UNUSUAL_AMOUNT", _Batch.deviation),
@@ -110,16 +118,26 @@ FEATURES = (
     Feature("risk", "RISKY_COUNTERPARTY", lambda b: b.code["risk"] / 4),
     Feature("log_history", "USER_PROFILE", lambda b: np.log1p(b.n)),
     Feature("log_age_d", "USER_PROFILE", lambda b: b.since("first_time_ms", DAY_MS)),
+    Feature("spend_ratio", "UNUSUAL_AMOUNT", lambda b: np.log(b.spending.ratio)),
+    Feature("spend_known", "USER_PROFILE", lambda b: np.log1p(b.spending.known)),
+    *(Feature(f"count_{d}_days", "HIGH_VELOCITY", partial(_spent, Spending.count, d)) for d in WINDOWS_D),
+    *(Feature(f"unusual_{d}_days", "UNUSUAL_SPENDING", partial(_spent, Spending.unusual, d)) for d in WINDOWS_D),
+    *(Feature(f"ratio_{d}_days", "UNUSUAL_SPENDING", partial(_spent, Spending.mean_ratio, d)) for d in WINDOWS_D),
+    *(Feature(f"excess_{d}_days", "UNUSUAL_SPENDING", partial(_spent, Spending.excess, d)) for d in WINDOWS_D),
+    Feature("unusual_began_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.began_d())),
+    Feature("since_unusual_began", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.since_began())),
+    Feature("last_unusual_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.last_d())),
+    Feature("last_unusual_ratio", "UNUSUAL_SPENDING", lambda b: b.states["odd_ratio"]),
     Feature("late", "UNUSUAL_TIMING", lambda b: b.known & (b.time < b.states["last_time_ms"])),
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 WIDTH = len(FEATURES)
+_RATIO = NAMES.index("spend_ratio")
 
 
 def against_usual(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Amount over what is usual for the payer [B], of features [B, WIDTH]; 1 for users without a history."""
-    log_amount, usual, history = (features[:, NAMES.index(n)] for n in ("log_amount", "amount_mean", "log_history"))
-    return np.where(history > 0, np.exp(np.minimum(log_amount - usual, 20)), np.float32(1))
+    return np.exp(np.minimum(features[:, _RATIO], np.float32(20)))
 
 
 def decay(states: NDArray[np.void], time_ms: NDArray[np.int64]) -> NDArray[np.float64]:

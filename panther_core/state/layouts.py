@@ -87,15 +87,26 @@ def _layout_with(decision: np.dtype[np.void], length: int, cached: int) -> np.dt
     )
 
 
-OLDER: dict[int, Layout] = {1: layout_1, 2: layout_2}
+def layout_3(length: int, cached: int) -> np.dtype[np.void]:
+    """Without decisions, which workers hold in a store of their own since."""
+    fields = layout_2(length, cached).descr
+    return np.dtype([(name, *rest) for name, *rest in fields if name not in ("n_decisions", "decisions")])
+
+
+OLDER: dict[int, Layout] = {1: layout_1, 2: layout_2, 3: layout_3}
+_KNOWN = 3  # payments that the usual amount of a migrated state counts for: as many as let it be judged by
 
 
 def migrate(old: NDArray[np.void], fresh: NDArray[np.void]) -> NDArray[np.void]:
-    """`old` states of layout 1 or 2 as current ones, in `fresh` (states of new users, as many), field by field.
+    """`old` states as current ones, in `fresh` (states of new users, as many), field by field.
 
-    The decisions are left out: workers hold those of the last hours in a store of their own (stream.worker.decided),
-    which is read from `fraud.scores`.
+    The decisions of layouts 1 and 2 are left out: workers hold those of the last hours in a store of their own
+    (stream.worker.decided), which is read from `fraud.scores`. Layouts 1 to 3 know no sums by day, which begin empty,
+    and of the usual amount the mean logarithm.
     """
-    for name in set(fresh.dtype.names or ()) - {"version"}:
+    kept = {*(fresh.dtype.names or ())} & {*(old.dtype.names or ())} - {"version"}
+    for name in kept:
         fresh[name] = old[name]
+    known = np.minimum(old["n"], _KNOWN)
+    fresh["usual"] = np.stack([known * np.expm1(np.minimum(old["amount_mean"], 25)), known], axis=1)
     return fresh

@@ -16,6 +16,11 @@ States of an older layout (panther_core.state.layouts) are migrated when they ar
     amount_mean    f8      exponentially weighted mean of log1p(amount)
     amount_var     f8      and its variance
     counts, sums   f8[4]   events and amounts, decayed with HALF_LIVES_MS, as of last_time_ms
+    usual          f8[2]   sum and number of the amounts that make up the usual amount (panther_core.state.spending)
+    odd_time_ms    i8      time of the newest unusual amount, 0 = none
+    odd_ratio      f4      and how many times the usual amount it was
+    day            i4      newest day that `days` has a place for
+    days           u2[4,D] sums by day, day d at d mod D (panther_core.state.spending)
     merchants      u8[16]  hashes of the last merchants, ring
     country,device u8      last given, 0 = none
     profile        u1[8]   last given profile codes
@@ -38,10 +43,11 @@ from panther_core.data.decision import EXPECTED
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema
 from panther_core.state.layouts import OLDER, migrate
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 #: key of a partition's mark among its users' states, in the store and on the changelog; no id has a control character
 MARK = b"\0source"
 MERCHANTS = 16
+DAYS = 32
 HALF_LIVES_MS = np.array([HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
 
 _OFFSET_BITS = 48
@@ -66,6 +72,11 @@ def state_dtype(length: int, cached: int) -> np.dtype[np.void]:
             ("amount_var", "<f8"),
             ("counts", "<f8", 4),
             ("sums", "<f8", 4),
+            ("usual", "<f8", 2),
+            ("odd_time_ms", "<i8"),
+            ("odd_ratio", "<f4"),
+            ("day", "<i4"),
+            ("days", "<u2", (4, DAYS)),
             ("merchants", "<u8", MERCHANTS),
             ("country", "<u8"),
             ("device", "<u8"),

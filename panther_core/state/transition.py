@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from panther_core.data.schema import CODE, AttributeSchema
 from panther_core.state.features import change_flags, decay
 from panther_core.state.record import MERCHANTS
+from panther_core.state.spending import take_payments
 from panther_core.state.window import RECENT, window_length, window_start
 
 States = NDArray[np.void]
@@ -103,6 +104,7 @@ def append(states: States, events: Events) -> None:
     states["amount_mean"] += alpha * delta
     states["amount_var"] = (1 - alpha) * (states["amount_var"] + alpha * delta**2)
 
+    take_payments(states, events["amount"].astype(np.float64), time)
     states["merchants"][rows, n % MERCHANTS] = events["merchant"]
     for name in ("country", "device"):
         states[name] = np.where(events[name] != 0, events[name], states[name])

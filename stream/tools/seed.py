@@ -32,6 +32,7 @@ from stream.scorer.triton_control import TritonControl
 #: what a log tells of a user; offsets and decisions belong to the stream the log came from, not to this one
 _FIELDS = (
     *("n", "first_time_ms", "last_time_ms", "window_hash", "amount_mean", "amount_var", "counts", "sums"),
+    *("usual", "odd_time_ms", "odd_ratio", "day", "days"),
     *("merchants", "country", "device", "profile", "ring"),
 )
 _CHUNK = 256
