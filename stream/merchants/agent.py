@@ -85,10 +85,14 @@ class MerchantAgent:
         if turned is not None and today <= int.from_bytes(turned[_HEAD:], "little"):
             return []
         old: list[tuple[bytes, bytes | None]] = []
-        count, pairs = 0, store.items()
-        while chunk := list(islice(pairs, _AT_ONCE)):
+        count, cursor = 0, b""
+        while True:  # each step opens the store anew: the partition may move meanwhile
             if generation != self._app.consumer_generation_id:
                 return []
+            pairs = partition_store(self._table, partition).items(from_key=cursor)
+            if not (chunk := list(islice(pairs, _AT_ONCE))):
+                break
+            cursor = chunk[-1][0] + b"\0"
             own = [(key, value) for key, value in chunk if b"\0" not in key]
             old += [(key, None) for key, value in chunk if is_old(key, value, today - _SOURCES_D)]
             states = decode_merchants(value for _, value in own)

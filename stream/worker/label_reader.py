@@ -39,7 +39,7 @@ from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS, _PAUSE_S = 500, 0.05
+_POLL_MS, _PAUSE_S, _WAIT_S = 500, 0.05, 0.3
 _AT_ONCE, _STEP = 500, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
 _FORGET_EVERY_S = 3600.0
 
@@ -105,7 +105,7 @@ class LabelReader:
             except KafkaError as error:
                 logger.warning("labels up to %s:%d:%d come again: %r", *part, ready[-1].offset, error)
         if waits:
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_WAIT_S)
 
     def _decided(self, partition: int, written_ms: int) -> bool:
         """Whether transactions that were written before a moment have been decided, and their payments are kept."""
@@ -143,18 +143,20 @@ class LabelReader:
             return
         self._forgot_s, generation, before_ms = time.monotonic(), self._app.consumer_generation_id, now_ms()
         for partition in partitions:
-            pairs = partition_store(self._table, partition).items(from_key=PREFIX)
-            while chunk := list(islice(pairs, _STEP)):
-                own = [(key, read_paid(value)) for key, value in chunk if key.startswith(PREFIX)]
-                old = [(key, None) for key, paid in own if paid.row["received_ms"][0] < before_ms - self._kept_ms]
+            cursor = PREFIX
+            while True:  # each step opens the store anew: the partition may move meanwhile
                 if self._app.rebalancing or self._app.consumer_generation_id != generation:
                     return
+                chunk = list(islice(partition_store(self._table, partition).items(from_key=cursor), _STEP))
+                own = [(key, read_paid(value)) for key, value in chunk if key.startswith(PREFIX)]
+                old = [(key, None) for key, paid in own if paid.row["received_ms"][0] < before_ms - self._kept_ms]
                 if old:
                     batch = StoredBatch(generation, [])
                     await self._store.put(partition, old, batch)
                     await self._acker.put(batch)
-                if len(own) < len(chunk):
+                if len(own) < _STEP:
                     break
+                cursor = own[-1][0] + b"\0"
                 await asyncio.sleep(_PAUSE_S)
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from rocksdict import Options, Rdict
 
 from panther_core.data.events import Label
 from panther_core.data.table import hash_words
 from stream.worker.decided import keys_of
-from stream.worker.label_reader import _readable, _told
+from stream.worker.label_reader import LabelReader, _readable, _told
 from stream.worker.paid import PREFIX, Paid, key_of, paid_pairs, read_paid
+from stream.worker.state_store import StateStore
 
 _DAY = 1_700_000_000_000
 
@@ -71,3 +76,44 @@ def test_of_several_labels_the_newest_by_label_time_counts() -> None:
 def test_a_record_that_is_no_label_is_skipped(changes: dict[str, Any]) -> None:
     assert _readable(record(0)) == label(1, 3)
     assert _readable(record(0, **changes)) is None
+
+
+def test_payments_are_forgotten_when_no_label_can_come_any_more(tmp_path: Path) -> None:
+    """Some thousand payments of two ages, a user's state and another key: only old payments go."""
+    store = Rdict(str(tmp_path), Options(raw_mode=True))
+    now = time.time_ns() // 1_000_000
+    ages = np.where(np.arange(5000) % 3 == 0, 91, 1)
+    for i, age in enumerate(ages.tolist()):
+        one = np.array([now - age * 86_400_000])
+        ((key, value),) = paid_pairs([i.to_bytes(16, "big")], ["m"], one, one, np.ones(1, np.float32))
+        store[key] = value
+    store[b"user"], store[b"\0source"] = b"state", b"mark"
+    table: Any = SimpleNamespace(
+        data=SimpleNamespace(_db_for_partition=lambda _: store, partition_path=lambda _: tmp_path),
+        changelog_topic_name="changelog",
+    )
+    sent: list[tuple[bytes, bytes | None]] = []
+
+    class Changelog:
+        async def send_all(self, topic: str, partition: int, records: list[Any]) -> Any:
+            sent.extend((key, value) for key, value, _ in records)
+            return asyncio.get_running_loop().create_future()
+
+    async def put(batch: Any) -> None:
+        pass
+
+    app: Any = SimpleNamespace(rebalancing=False, consumer_generation_id=1)
+    acker: Any = SimpleNamespace(put=put)
+    changelog: Any = Changelog()
+    none: Any = None
+    reader = LabelReader(app, none, table, StateStore(table, changelog), acker, none, lambda _: 0, kept_days=90)
+    asyncio.run(reader._forget([0]))
+    assert not sent, "not at every turn"
+    reader._forgot_s -= 4000
+    asyncio.run(reader._forget([0]))
+    assert len(sent) == int((ages == 91).sum())
+    assert all(value is None for _, value in sent)
+    kept = [key for key in store.keys() if key.startswith(PREFIX)]  # noqa: SIM118 - no dict
+    assert len(kept) == int((ages == 1).sum())
+    assert (store[b"user"], store[b"\0source"]) == (b"state", b"mark")
+    store.close()
