@@ -38,7 +38,6 @@ from trainer.report.fraud import ScoredRows
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, WITHOUT
 from trainer.report.verdict import thresholds
 
-Floats = NDArray[np.float64]
 _FIRST, _COLD_ROWS = 5, 5000  # a user's first events, which are judged apart; on so many rows
 _WAVE = 1.5  # times the alert budget, so that a wave that is stronger yet stays within twice the budget
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from panther_core import artifact
@@ -44,7 +43,6 @@ from trainer.report.verdict import days_of, faults, lines
 from trainer.served_head import fit_served_head, write_blend
 
 NAME = "panther"
-Floats = NDArray[np.float64]
 
 
 class PretrainedElsewhere(Exception):
