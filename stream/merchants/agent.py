@@ -10,15 +10,15 @@ when the newest event of a partition begins a new day, a record of every merchan
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.base.times import DAY_MS
 from panther_core.data.events import record_time_ms
 from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord, decode_merchant_event
 from panther_core.data.topics import MERCHANT_EVENTS, MERCHANT_RISK
@@ -27,7 +27,7 @@ from panther_core.entities.merchants import DAYS, decode_merchants
 from stream.faust_parts.internals import Arrivals, partition_store
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.faust_parts.recovery import noticing_damage
-from stream.merchants.history import records, take_in
+from stream.merchants.history import day_of, records, take_in
 from stream.merchants.sources import is_old
 from stream.ops import metrics
 from stream.worker.acker import Acker
@@ -66,29 +66,35 @@ class MerchantAgent:
             if event.message.generation_id == generation:
                 by_partition.setdefault(event.message.partition, []).append(event.message)
         for partition, messages in by_partition.items():
-            events = list(_readable(messages))
-            today = max((event.time_ms for _, event in events), default=0) // DAY_MS
+            events, written_ms = _readable(messages)
+            today = day_of(events, written_ms)
             with noticing_damage(self._table, partition):
-                turned = await self._turn(partition, today, generation) if events else []
-                outcome = take_in(events, partition_store(self._table, partition).get)
+                day, turned = await self._turn(partition, today, generation)
+                outcome = take_in(events, partition_store(self._table, partition).get, day, written_ms)
             await self._publish(partition, outcome.risk)
             metrics.MERCHANT_EVENTS.labels("repeated").inc(outcome.repeated)
             if generation != self._app.consumer_generation_id:
                 return out
-            await self._store.put(partition, [*outcome.stored, *turned], out)
+            touched = {key for key, _ in outcome.stored}
+            rest = [(key, value) for key, value in turned if key not in touched]
+            await self._store.put(partition, [*outcome.stored, *rest], out)
         return out
 
-    async def _turn(self, partition: int, today: int, generation: int) -> list[tuple[bytes, bytes | None]]:
-        """Publish every merchant as of a new day's midnight; returns what is to be stored once that is durable."""
+    async def _turn(self, partition: int, today: int, generation: int) -> tuple[int, list[tuple[bytes, bytes | None]]]:
+        """Publish every merchant as of a new day's midnight.
+
+        Returns the newest day that was published, and what is to be stored once that is durable.
+        """
         store = partition_store(self._table, partition)
         turned = store.get(_TURN)
-        if turned is not None and today <= int.from_bytes(turned[_HEAD:], "little"):
-            return []
+        before = 0 if turned is None else int.from_bytes(turned[_HEAD:], "little")
+        if today <= before:
+            return before, []
         old: list[tuple[bytes, bytes | None]] = []
         count, cursor = 0, b""
         while True:  # each step opens the store anew: the partition may move meanwhile
             if generation != self._app.consumer_generation_id:
-                return []
+                return today, []
             pairs = partition_store(self._table, partition).items(from_key=cursor)
             if not (chunk := list(islice(pairs, _AT_ONCE))):
                 break
@@ -100,9 +106,10 @@ class MerchantAgent:
             names = [own[i][0].decode() for i in alive.tolist()]
             count += len(names)
             await self._publish(partition, records(names, states[alive], np.full(len(alive), today * 24)))
+            await asyncio.sleep(0)  # many steps find no merchant, and publish nothing
         if count:
             logger.info("partition %d: %d merchants as of a new day", partition, count)
-        return [*old, (_TURN, bytes(_HEAD) + today.to_bytes(8, "little"))]
+        return today, [*old, (_TURN, bytes(_HEAD) + today.to_bytes(8, "little"))]
 
     async def _publish(self, partition: int, risk: list[MerchantRiskRecord]) -> None:
         """Return once the records are durable."""
@@ -112,9 +119,10 @@ class MerchantAgent:
             metrics.MERCHANT_RISK.inc(len(outgoing))
 
 
-def _readable(messages: Iterable[Any]) -> Iterator[tuple[int, MerchantEvent]]:
-    """The records that are events, each with its offset; others are counted, and said."""
-    now = now_ms()
+def _readable(messages: Iterable[Any]) -> tuple[list[tuple[int, MerchantEvent]], int]:
+    """The records that are events, each with its offset, and when the newest was written; others are counted, and
+    said."""
+    now, events, written_ms = now_ms(), list[tuple[int, MerchantEvent]](), 0
     for message in messages:
         sent_ms = record_time_ms(None if message.timestamp is None else round(message.timestamp * 1000), now)
         try:
@@ -125,4 +133,6 @@ def _readable(messages: Iterable[Any]) -> Iterator[tuple[int, MerchantEvent]]:
             logger.warning("%s is no event of a merchant, skipped: %s", place, error)
             continue
         metrics.MERCHANT_EVENTS.labels("payment" if event.label is None else "label").inc()
-        yield message.offset, event
+        events.append((message.offset, event))
+        written_ms = max(written_ms, sent_ms)
+    return events, written_ms

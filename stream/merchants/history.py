@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.data.events import MAX_TIME_MS
 from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord
 from panther_core.entities.merchants import (
     advance,
@@ -38,10 +39,16 @@ class Outcome:
     repeated: int = 0
 
 
-def take_in(events: Sequence[tuple[int, MerchantEvent]], read: Read) -> Outcome:
-    """Apply events of one partition, each with its offset, in their order. Raises FingerprintMismatch."""
+def take_in(
+    events: Sequence[tuple[int, MerchantEvent]], read: Read, turned: int = 0, now_ms: int = MAX_TIME_MS
+) -> Outcome:
+    """Apply events of one partition, each with its offset, in their order. Raises FingerprintMismatch.
+
+    `turned`: the newest day of whose midnight every merchant has a record: a later one holds from then on at least.
+    `now_ms`: when the events were written; a time after it is a clock that is ahead, and moves no hour.
+    """
     out, sources = Outcome(), Sources(lambda key: read([key])[0])
-    today = max((event.time_ms for _, event in events), default=0) // DAY_MS
+    today = day_of(events, now_ms)
     new = [(offset, event) for offset, event in events if sources.first(event, today)]
     out.repeated = len(events) - len(new)
     row: dict[str, int] = {}
@@ -51,22 +58,29 @@ def take_in(events: Sequence[tuple[int, MerchantEvent]], read: Read) -> Outcome:
     states = decode_merchants(read(names) if names else [])
     seen = states["last_offset"].tolist()
     fresh = [(offset, event) for offset, event in new if offset > seen[row[event.merchant_id]]]
-    _apply(states, fresh, [row[event.merchant_id] for _, event in fresh])
-    out.risk = records(list(row), states, states["hour"] + 1)
+    _apply(states, fresh, [row[event.merchant_id] for _, event in fresh], now_ms)
+    out.risk = records(list(row), states, np.maximum(states["hour"] + 1, turned * 24))
     out.stored = [*zip(names, encode_merchants(states), strict=True), *sources.changed()]
     return out
 
 
-def _apply(states: NDArray[np.void], events: Sequence[tuple[int, MerchantEvent]], rows: list[int]) -> None:
+def day_of(events: Sequence[tuple[int, MerchantEvent]], now_ms: int) -> int:
+    """The newest day on which one of the events happened, not after `now_ms`; 0 without events."""
+    return max((min(event.time_ms, now_ms) for _, event in events), default=0) // DAY_MS
+
+
+def _apply(states: NDArray[np.void], events: Sequence[tuple[int, MerchantEvent]], rows: list[int], now_ms: int) -> None:
     """Apply events to MERCHANT states, in place; `rows`: the state of each."""
     if not events:
         return
     at = np.array(rows)
     times = np.array([event.time_ms for _, event in events], np.int64)
-    np.maximum.at(states["hour"], at, times // HOUR_MS)
+    np.maximum.at(states["hour"], at, np.minimum(times, now_ms) // HOUR_MS)
     np.maximum.at(states["last_offset"], at, np.array([offset for offset, _ in events], np.int64))
     np.add.at(states["n"], at, 1)
-    advance(states, states["hour"] // 24)
+    days = states["hour"] // 24
+    np.maximum.at(days, at, times // DAY_MS)
+    advance(states, days)  # rings have room for a day that a clock is ahead
     paid_day = np.array([event.event_time // DAY_MS for _, event in events], np.int64)
     ratio = np.array([event.ratio for _, event in events])
     label = np.array([-1 if event.label is None else event.label for _, event in events])

@@ -76,7 +76,7 @@ def make_app(
         merchants = MerchantLog(producer, settings.partitions)
         processor = Processor(app, models, batcher, producer, store, decided, source, placement, notice, merchants)
         acker = Acker(app, table)
-        labels = LabelReader(app, kafka, table, store, acker, merchants, processor.taken_in_ms, settings.retention_days)
+        labels = LabelReader(app, kafka, table, store, acker, merchants, settings.retention_days)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
         watch = Watch(app, table, models, acker, source, pipeline.waiting, health, server_problem, notice)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
@@ -88,6 +88,7 @@ def make_app(
             "watch": watch.run(stream.channel.queue),
             "suspension": suspension.run(),
             "labels": labels.run(),
+            "old payments": labels.forget(),
             "user commands": UserCommands(app, kafka, store, pipeline, acker, decided.forget).run(),
         }
         if settings.sweep_users_per_s:

@@ -6,21 +6,21 @@ payment the newest by label time counts, and the event says what was known befor
 the event, then the payment with its label, then the offset. So a label that a crash hands out twice is told twice from
 the same source, which counts once (stream.merchants.history).
 
-A label waits until its transaction must have been decided: the worker has taken in transactions that were written later
-than the label, or all that there are.
+A label waits until its transaction must have been decided: until all transactions of the partition are committed that
+were there when the label was read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS
@@ -29,7 +29,7 @@ from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
 from panther_core.kafka.reading import KafkaRecord, make_reader
-from stream.faust_parts.internals import assigned, lags, partition_store
+from stream.faust_parts.internals import assigned, committed_offset, lags, partition_store
 from stream.ops import metrics
 from stream.worker.acker import Acker
 from stream.worker.merchant_log import MerchantLog
@@ -39,7 +39,7 @@ from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS, _PAUSE_S, _WAIT_S = 500, 0.05, 0.3
+_POLL_MS, _PAUSE_S, _WAIT_S = 500, 0.05, 0.2
 _AT_ONCE, _STEP = 500, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
 _FORGET_EVERY_S = 3600.0
 
@@ -55,15 +55,12 @@ class LabelReader:
         store: StateStore,
         acker: Acker,
         merchants: MerchantLog,
-        taken_in_ms: Callable[[int], int],
         kept_days: float,
     ) -> None:
-        """`taken_in_ms(partition)`: newest record time of the transactions whose states are stored. `kept_days`: how
-        long a payment waits for its label."""
+        """`kept_days`: how long a payment waits for its label."""
         self._app, self._kafka, self._table, self._store = app, kafka, table, store
-        self._acker, self._merchants, self._taken_in_ms = acker, merchants, taken_in_ms
+        self._acker, self._merchants = acker, merchants
         self._kept_ms = round(kept_days * DAY_MS)
-        self._forgot_s = time.monotonic()
 
     async def run(self) -> None:
         """Run for the life of the agent."""
@@ -78,39 +75,45 @@ class LabelReader:
                 read = wanted
                 if wanted:
                     await self._turn(consumer)
-                    await self._forget([part.partition for part in wanted])
                 else:
                     await asyncio.sleep(_POLL_MS / 1000)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         """Take in the labels that have come."""
-        waits = False
-        for part, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
-            generation = self._app.consumer_generation_id
-            ready = [record for record in records if self._decided(part.partition, record.timestamp)]
-            if len(ready) < len(records):  # records are in the order of their writing, more or less
-                ready = records[: next(i for i, r in enumerate(records) if not self._decided(r.partition, r.timestamp))]
-                consumer.seek(part, records[len(ready)].offset)
-                waits = True
-            if not ready:
-                continue
-            batch = await self._take_in(part.partition, ready, generation)
+        found = {part: records for part, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items() if records}
+        generation = self._app.consumer_generation_id
+        if not await self._decided(consumer, [part.partition for part in found], generation):
+            for part, records in found.items():
+                consumer.seek(part, records[0].offset)  # the partitions move: the labels are their new owners'
+            return
+        for part, records in found.items():
+            batch = await self._take_in(part.partition, records, generation)
             if batch is None:
-                consumer.seek(part, ready[0].offset)  # the partition moves: the labels are its new owner's
+                consumer.seek(part, records[0].offset)
                 continue
             await self._acker.put(batch)
             await asyncio.gather(*batch.sends.values())
             try:
-                await consumer.commit({part: ready[-1].offset + 1})
+                await consumer.commit({part: records[-1].offset + 1})
             except KafkaError as error:
-                logger.warning("labels up to %s:%d:%d come again: %r", *part, ready[-1].offset, error)
-        if waits:
-            await asyncio.sleep(_WAIT_S)
+                logger.warning("labels up to %s:%d:%d come again: %r", *part, records[-1].offset, error)
 
-    def _decided(self, partition: int, written_ms: int) -> bool:
-        """Whether transactions that were written before a moment have been decided, and their payments are kept."""
-        if self._taken_in_ms(partition) > written_ms:
+    async def _decided(self, consumer: AIOKafkaConsumer, partitions: Sequence[int], generation: int) -> bool:
+        """Wait until all transactions that lie in these partitions now are decided and committed, so that their
+        payments are kept; False where the partitions move meanwhile."""
+        parts = [TopicPartition(TRANSACTIONS, partition) for partition in partitions]
+        ends = await consumer.end_offsets(parts) if parts else {}
+        for part, end in ends.items():
+            while not await self._committed(part.partition, end):
+                if self._app.rebalancing or self._app.consumer_generation_id != generation:
+                    return False
+                await asyncio.sleep(_WAIT_S)
+        return not self._app.rebalancing and self._app.consumer_generation_id == generation
+
+    async def _committed(self, partition: int, end: int) -> bool:
+        if end == 0 or (await committed_offset(self._app, TP(TRANSACTIONS, partition)) or 0) >= end:
             return True
+        # what is left behind the last commit may be no records: the marks of senders' transactions
         return lags(self._app, TRANSACTIONS).get(partition) == 0 and not self._acker.unfinished
 
     async def _take_in(self, partition: int, records: Sequence[KafkaRecord], generation: int) -> StoredBatch | None:
@@ -124,11 +127,10 @@ class LabelReader:
         for (record, label), key in zip(labels, keys, strict=True):
             if key not in paid or not paid[key].merchant_id:
                 metrics.LABELS.labels("unknown").inc()
-            elif (event := _told(paid[key], label, record)) is None:
-                metrics.LABELS.labels("repeated").inc()
             else:
-                metrics.LABELS.labels("told").inc()
-                events.append(event)
+                event = _told(paid[key], label, record)
+                metrics.LABELS.labels("repeated" if event is None else "told").inc()
+                events += [] if event is None else [event]
                 changed[key] = paid[key].value
         await asyncio.gather(*await self._merchants.send(events))
         if self._app.rebalancing or self._app.consumer_generation_id != generation:
@@ -137,19 +139,23 @@ class LabelReader:
         await self._store.put(partition, [*changed.items()], batch)
         return batch
 
-    async def _forget(self, partitions: Sequence[int]) -> None:
-        """Now and then, forget payments whose labels can come no more."""
-        if time.monotonic() - self._forgot_s < _FORGET_EVERY_S:
-            return
-        self._forgot_s, generation, before_ms = time.monotonic(), self._app.consumer_generation_id, now_ms()
-        for partition in partitions:
+    async def forget(self) -> None:
+        """Now and then, forget payments whose labels can come no more. Runs for the life of the agent."""
+        while True:
+            await asyncio.sleep(_FORGET_EVERY_S)
+            await self.forget_now()
+
+    async def forget_now(self) -> None:
+        """Look at every payment once; ends where the partitions move meanwhile."""
+        generation, before_ms = self._app.consumer_generation_id, now_ms() - self._kept_ms
+        for partition in sorted(tp.partition for tp in assigned(self._app, TRANSACTIONS)):
             cursor = PREFIX
             while True:  # each step opens the store anew: the partition may move meanwhile
                 if self._app.rebalancing or self._app.consumer_generation_id != generation:
                     return
                 chunk = list(islice(partition_store(self._table, partition).items(from_key=cursor), _STEP))
                 own = [(key, read_paid(value)) for key, value in chunk if key.startswith(PREFIX)]
-                old = [(key, None) for key, paid in own if paid.row["received_ms"][0] < before_ms - self._kept_ms]
+                old = [(key, None) for key, paid in own if paid.row["received_ms"][0] < before_ms]
                 if old:
                     batch = StoredBatch(generation, [])
                     await self._store.put(partition, old, batch)
@@ -164,12 +170,14 @@ def _told(paid: Paid, label: Label, record: KafkaRecord) -> MerchantEvent | None
     """What the merchant is told; None where nothing is new. `paid` is brought up to date."""
     row = paid.row
     before = int(row["label"][0])
-    if before == label.label or (before >= 0 and label.label_time < row["label_ms"][0]):
+    if before >= 0 and label.label_time < row["label_ms"][0]:
         return None
     if record.offset <= row["label_at"][0]:  # a crash hands it out again, after a newer one
         return None
     row["label"], row["label_ms"], row["label_at"] = label.label, label.label_time, record.offset
     row["n"] += 1
+    if before == label.label:
+        return None
     return MerchantEvent(
         merchant_id=paid.merchant_id,
         transaction_id=label.transaction_id,

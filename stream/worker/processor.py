@@ -72,13 +72,8 @@ class Processor:
         """
         self._app, self._decided, self._source, self._placement = app, decided, source, placement
         self._notice, self._merchants = notice, merchants
-        self._taken_in_ms: dict[int, int] = {}
         self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
         self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
-
-    def taken_in_ms(self, partition: int) -> int:
-        """Newest record time of the transactions of a partition whose states are stored; 0 for none."""
-        return self._taken_in_ms.get(partition, 0)
 
     async def prepare(self) -> None:
         """Return once events that were just taken in can be decided: their partitions are open."""
@@ -118,10 +113,6 @@ class Processor:
                 out.hold(self._decided)
                 marks = self._source.marks(mine)
                 await self._store.write(keys, partitions, states, model.codec, batch, marks, out.paid())
-                for record in mine:  # what was decided can be looked up from here on
-                    if record.timestamp is not None:
-                        sent_ms = round(record.timestamp * 1000)
-                        self._taken_in_ms[record.partition] = max(sent_ms, self.taken_in_ms(record.partition))
         metrics.TRANSACTIONS.inc(len(intake.events))
         metrics.BATCH_EVENTS.observe(len(events))
         return batch

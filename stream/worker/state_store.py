@@ -66,11 +66,11 @@ class StateStore:
         `marks`: by partition, what is written and sent with the states under MARK (stream.worker.source_log).
         `beside`: by partition, other pairs that are written and sent with them (stream.worker.paid).
         """
-        by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
+        # first what lies beside the states: where a crash leaves the changelog with a state, it has what belongs to it
+        by_partition = {partition: list(pairs) for partition, pairs in beside.items()}
         for key, partition, value in zip(keys, partitions, codec.encode(states), strict=True):
             by_partition.setdefault(partition, []).append((key, value))
         for partition, values in by_partition.items():
-            values += beside.get(partition, ())
             if partition in marks:
                 values.append((MARK, marks[partition]))
             records: list[Outgoing] = [(key, value, []) for key, value in values]

@@ -136,3 +136,14 @@ def test_buckets_of_sources_are_forgotten_in_time() -> None:
     assert buckets
     assert not any(is_old(*pair, day) for pair in log.store.items())
     assert [pair for pair in log.store.items() if is_old(*pair, day + 1)] == [*buckets.items()]
+
+
+def test_a_late_event_replaces_the_midnight_record_and_a_clock_ahead_moves_no_hour() -> None:
+    event = events(1)[0]
+    day = event.event_time // DAY_MS
+    (late,) = take_in([(0, event)], lambda keys: [None] * len(keys), turned=day + 1).risk
+    assert late.as_of == (day + 1) * DAY_MS
+    assert late.features["count_7d"] == 1
+    written_ms = event.event_time - 20 * HOUR_MS
+    (ahead,) = take_in([(0, event)], lambda keys: [None] * len(keys), now_ms=written_ms).risk
+    assert ahead.as_of == (written_ms // HOUR_MS + 1) * HOUR_MS
