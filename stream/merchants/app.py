@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from functools import partial
 from typing import Any, NoReturn
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import MERCHANT_EVENTS, merchants_app
 from stream.ops.ending import Ending
 from stream.ops.health import Health
+from stream.worker.process import run_app
 
 
 def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: Health, ending: Ending) -> Any:
@@ -65,20 +66,4 @@ def run_merchants(kafka: KafkaSettings, settings: PantherSettings, metrics_host:
     from stream.worker.topic_check import require_topics
 
     asyncio.run(require_topics(kafka, settings, merchants=True))
-    import mode.loop
-
-    mode.loop.use("uvloop")  # before Faust is imported
-    from stream.faust_parts.worker import EndingWorker
-    from stream.ops.health import make_http_server
-    from stream.ops.logs import json_logging
-
-    health = Health()
-    ending = Ending(health)
-    ending.start()
-    if metrics_port:
-        server = make_http_server(health, metrics_host, metrics_port)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    log: dict[str, Any] = {"loglevel": "info"}
-    if settings.log_format == "json":
-        log |= {"logging_config": json_logging("INFO"), "quiet": True}
-    EndingWorker(make_merchants_app(kafka, settings, health, ending), ending, **log).run()
+    run_app(settings, metrics_host, metrics_port, partial(make_merchants_app, kafka, settings))

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from panther_core.data.merchant_events import MerchantEvent
+from panther_core.data.events import Transaction
+from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import MERCHANT_EVENTS
 from panther_core.kafka.partitioner import partition_of
 from stream.faust_parts.producer import Outgoing, Producer
+from stream.worker.intake import Record
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,3 +33,21 @@ class MerchantLog:
             outgoing = by_partition.setdefault(partition_of(key, self._partitions, "murmur2"), [])
             outgoing.append((key, _encode(event), []))
         return [await self._producer.send_all(MERCHANT_EVENTS, *part) for part in by_partition.items()]
+
+
+def payment_events(
+    transactions: list[Transaction], events: NDArray[np.void], records: list[Record], ratio: NDArray[np.float32]
+) -> list[MerchantEvent]:
+    """What merchants are told of EVENT rows."""
+    return [
+        MerchantEvent(
+            merchant_id=transaction.merchant_id,
+            transaction_id=transaction.transaction_id,
+            source=Source(record.partition, at),
+            event_time=time_ms,
+            ratio=times_usual,
+        )
+        for transaction, record, at, time_ms, times_usual in zip(
+            transactions, records, events["offset"].tolist(), events["time_ms"].tolist(), ratio.tolist(), strict=True
+        )
+    ]

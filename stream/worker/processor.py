@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import ScorerUnavailable
-from panther_core.data.decision import ALERT, LATE, REUSED, Degraded
-from panther_core.data.events import Transaction
-from panther_core.data.merchant_events import MerchantEvent, Source
+from panther_core.data.decision import ALERT, LATE, Degraded
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Decided, Prefetch, decide
 from panther_core.decide.records import alert_of, decisions_of, to_json
@@ -27,12 +24,12 @@ from panther_core.serving_model import ServingModel
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.ops import metrics
 from stream.ops.flood import DeadLetterNotice
-from stream.worker.decided import DecidedStore, HeldAnswer, keys_of
-from stream.worker.intake import DeadLetter, Intake, Placement, Record, read_batch
+from stream.worker.batch_decisions import BatchDecisions
+from stream.worker.decided import DecidedStore, keys_of
+from stream.worker.intake import DeadLetter, Intake, Placement, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
-from stream.worker.merchant_log import MerchantLog
-from stream.worker.paid import paid_pairs
+from stream.worker.merchant_log import MerchantLog, payment_events
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
 
@@ -101,7 +98,7 @@ class Processor:
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._store.read(keys, partitions, model.codec)
-        out = _Decisions(intake, keys_of(intake.events))
+        out = BatchDecisions(intake, keys_of(intake.events))
         await self._decide(out, states, rows, model, generation, durable, decided)
         # Step 3: wait until decisions, alerts and dead letters are durable.
         with metrics.timed("publish"):
@@ -119,7 +116,7 @@ class Processor:
 
     async def _decide(
         self,
-        out: _Decisions,
+        out: BatchDecisions,
         states: Any,
         rows: Any,
         model: ServingModel,
@@ -188,7 +185,7 @@ class Processor:
                 logger.warning("%s is unavailable, degrading: %s", request.model, error)
                 return None
 
-    async def _publish(self, decided: Decided, out: _Decisions) -> list[Any]:
+    async def _publish(self, decided: Decided, out: BatchDecisions) -> list[Any]:
         intake = out.intake
         sends, by_partition = [], dict[int, list[Outgoing]]()
         at = decided.event.tolist()
@@ -232,7 +229,7 @@ class Processor:
             received_ms = intake.received_ms[decided.event]
             asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
             sends += await self._merchants.send(
-                _payments(transactions, intake.events[decided.event], records, decided.ratio)
+                payment_events(transactions, intake.events[decided.event], records, decided.ratio)
             )
         return sends
 
@@ -246,67 +243,6 @@ class Processor:
             outgoing = letter_of(record.key, record.value, letter.code, letter.message, source)
             by_partition.setdefault(record.partition, []).append(outgoing)
         return [await self._producer.send_all(DEAD_LETTERS, *letters) for letters in by_partition.items()]
-
-
-@dataclass
-class _Decisions:
-    """The decisions of one micro-batch: what was known before, and what is to be held afterwards."""
-
-    intake: Intake
-    keys: list[bytes]  # of the events among held decisions
-    held: dict[int, HeldAnswer] = field(default_factory=dict)
-    at: list[int] = field(default_factory=list)  # events with a new decision
-    rows: list[NDArray[np.void]] = field(default_factory=list)  # the decisions, DECISION
-    ratios: list[NDArray[np.float32]] = field(default_factory=list)  # amounts over what is usual
-    alerts: list[bytes] = field(default_factory=list)  # their alerts, b"" for none
-
-    def alert_before(self, event: int) -> bytes:
-        """The alert that was published with the decision that the event gets again; b"" for none."""
-        held = self.held.get(event)
-        return held.alert if held is not None and held.decision.same else b""
-
-    def paid(self) -> dict[int, list[tuple[bytes, bytes]]]:
-        """The payments, by partition, as they are kept until their labels come."""
-        if not self.at:
-            return {}
-        intake, at, out = self.intake, np.array(self.at), dict[int, list[tuple[bytes, bytes]]]()
-        reused = (np.concatenate(self.rows)["flags"] & REUSED > 0).tolist()
-        pairs = paid_pairs(
-            [self.keys[i] for i in self.at],
-            ["" if twice else intake.transactions[i].merchant_id for i, twice in zip(self.at, reused, strict=True)],
-            intake.events["time_ms"][at],
-            intake.received_ms[at],
-            np.concatenate(self.ratios),
-        )
-        for i, pair in zip(self.at, pairs, strict=True):
-            out.setdefault(intake.records[i].partition, []).append(pair)
-        return out
-
-    def hold(self, store: DecidedStore) -> None:
-        """Hold the new decisions, which are durable by now."""
-        if self.at:
-            partitions = [self.intake.records[i].partition for i in self.at]
-            rows = self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows)
-            intake = self.intake
-            store.put(intake.events, intake.received_ms, self.keys, np.array(self.at), rows, partitions, self.alerts)
-
-
-def _payments(
-    transactions: list[Transaction], events: NDArray[np.void], records: list[Record], ratio: NDArray[np.float32]
-) -> list[MerchantEvent]:
-    """What merchants are told of EVENT rows."""
-    return [
-        MerchantEvent(
-            merchant_id=transaction.merchant_id,
-            transaction_id=transaction.transaction_id,
-            source=Source(record.partition, at),
-            event_time=time_ms,
-            ratio=times_usual,
-        )
-        for transaction, record, at, time_ms, times_usual in zip(
-            transactions, records, events["offset"].tolist(), events["time_ms"].tolist(), ratio.tolist(), strict=True
-        )
-    ]
 
 
 def _count(decisions: NDArray[np.void], repeated: bool) -> None:

@@ -17,10 +17,11 @@ from panther_core.data.table import TransactionTable
 from panther_core.decide.known import HeldDecision
 from panther_core.serving_model import load_serving_model
 from stream.ops.flood import DeadLetterNotice
+from stream.worker.batch_decisions import BatchDecisions
 from stream.worker.decided import HeldAnswer
 from stream.worker.intake import Placement, read_batch
 from stream.worker.merchant_log import MerchantLog
-from stream.worker.processor import Processor, _Decisions
+from stream.worker.processor import Processor
 from stream.worker.state_store import StateStore
 
 
@@ -79,7 +80,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     intake = read_batch(records, live.schema, live.risk)
     assert live.risk.level(intake.events["merchant"]).min() > 0, "both merchants are known"
     states = live.codec.fresh(2)
-    asyncio.run(processor._decide(_Decisions(intake, []), states, np.arange(2), live, 1, [], lambda: None))
+    asyncio.run(processor._decide(BatchDecisions(intake, []), states, np.arange(2), live, 1, [], lambda: None))
     first, second = (int(states["ring"]["risk"][i, 0]) for i in range(2))
     assert first == live.risk.level(intake.events["merchant"][:1])[0]
     assert second == before.risk.level(intake.events["merchant"][1:])[0] != first
