@@ -15,48 +15,33 @@ from stream.worker.process import run_app
 
 def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: Health, ending: Ending) -> Any:
     """The application; topics are expected to exist (`panther topics create`)."""
-    from stream.faust_parts.application import HEARTBEAT_S, faust_app, restored_table, session_s
+    from stream.faust_parts.application import faust_app, restored_table
     from stream.faust_parts.internals import Arrivals
-    from stream.faust_parts.producer import make_producer
     from stream.merchants.agent import MerchantAgent
     from stream.merchants.watch import watch
     from stream.worker.acker import Acker
-    from stream.worker.beside import run_beside
+    from stream.worker.beside import agent_producers, run_beside, run_or_hold
     from stream.worker.state_store import StateStore
-    from stream.worker.suspension import Suspension
 
     app = faust_app(kafka, settings, merchants_app(settings.app_id))
     events = app.topic(MERCHANT_EVENTS, key_type=bytes, value_type=bytes, partitions=settings.partitions)
     table = restored_table(app, "merchants", settings.partitions, kafka)
 
     async def keep(stream: Any) -> None:
-        producer, changelog, acker = make_producer(kafka), make_producer(kafka), Acker(app, table)
-        await asyncio.gather(producer.start(), changelog.start())
-        suspension = Suspension(session_s(settings) - HEARTBEAT_S - 0.5)
-        producer.before_request = changelog.before_request = suspension.check
-        agent = MerchantAgent(app, table, producer, StateStore(table, changelog), acker)
-        tasks = {"acker": acker.run(), "watch": watch(app, table, acker, health), "suspension": suspension.run()}
+        async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
+            acker = Acker(app, table)
+            agent = MerchantAgent(app, table, producer, StateStore(table, changelog), acker)
+            tasks = {"acker": acker.run(), "watch": watch(app, table, acker, health), "suspension": suspension.run()}
 
-        async def work() -> None:
-            await agent.run(Arrivals(stream, settings.batch_within_s))
-            await acker.drained()
+            async def work() -> None:
+                await agent.run(Arrivals(stream, settings.batch_within_s))
+                await acker.drained()
 
-        try:
             await run_beside(work(), tasks)
-        except Exception as error:
-            ending.fail(error)  # before the producers stop, which may take long
-            raise
-        finally:
-            await asyncio.gather(producer.stop(), changelog.stop())
 
     @app.agent(events, name="keep")
     async def keep_merchants(stream: Any) -> None:
-        try:
-            await keep(stream)
-        except Exception as error:
-            app.failed = True
-            ending.fail(error)
-            await asyncio.Event().wait()  # as in stream.worker.app
+        await run_or_hold(app, ending, keep(stream))
 
     return app
 

@@ -5,23 +5,23 @@ The order of a micro-batch's steps, on which the guarantees rest, is the commit 
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS
 from panther_core.decide.scoring import Scorer
-from stream.faust_parts.application import HEARTBEAT_S, faust_app, restored_table, session_s
+from stream.faust_parts.application import faust_app, restored_table
 from stream.faust_parts.internals import Arrivals
-from stream.faust_parts.producer import make_producer
+from stream.faust_parts.producer import Producer
 from stream.ops.ending import Ending
 from stream.ops.flood import DeadLetterNotice
 from stream.ops.health import Health
 from stream.scorer.encode_batcher import EncodeBatcher
 from stream.worker.acker import Acker
-from stream.worker.beside import run_beside
+from stream.worker.beside import agent_producers, run_beside, run_or_hold
 from stream.worker.decided import DecidedStore
 from stream.worker.intake import Placement
 from stream.worker.label_reader import LabelReader
@@ -57,11 +57,19 @@ def make_app(
     table = restored_table(app, "state", settings.partitions, kafka)
 
     async def decide(stream: Any) -> None:
-        producer, changelog, models = make_producer(kafka), make_producer(kafka), LiveModels(kafka, settings.app_id)
-        await asyncio.gather(producer.start(), changelog.start())
-        # the last heartbeat may have been sent an interval ago
-        suspension = Suspension(session_s(settings) - HEARTBEAT_S - 0.5)
-        producer.before_request = changelog.before_request = suspension.check
+        models = LiveModels(kafka, settings.app_id)
+        with closing(DecidedStore(kafka, settings.app_id, settings.data_dir, settings.recall_hours)) as decided:
+            async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
+                await decide_beside(stream, models, decided, producer, changelog, suspension)
+
+    async def decide_beside(
+        stream: Any,
+        models: LiveModels,
+        decided: DecidedStore,
+        producer: Producer,
+        changelog: Producer,
+        suspension: Suspension,
+    ) -> None:
         # Modules and models loaded by now stay for the life of the worker, and a record's many small objects hold no
         # cycles. With Python's defaults the garbage collector takes a fifth of the worker's time, in pauses that delay
         # decisions.
@@ -69,7 +77,6 @@ def make_app(
         gc.set_threshold(100_000, 50, 100)
         batcher = EncodeBatcher(scorer, settings.batch_max)
         store = StateStore(table, changelog)
-        decided = DecidedStore(kafka, settings.app_id, settings.data_dir, settings.recall_hours)
         source = SourceLog(app, kafka, table, decided, settings.partitions)
         notice = DeadLetterNotice()
         placement = Placement(settings.partitions, settings.partitioner)
@@ -98,24 +105,10 @@ def make_app(
             await pipeline.run(Arrivals(stream, settings.batch_within_s))
             await acker.drained()
 
-        try:
-            await run_beside(work(), tasks)
-        except Exception as error:
-            ending.fail(error)  # before the producers stop, which may take long
-            raise
-        finally:
-            await asyncio.gather(producer.stop(), changelog.stop())
-            decided.close()
+        await run_beside(work(), tasks)
 
     @app.agent(transactions, name="decide")
     async def decide_transactions(stream: Any) -> None:
-        try:
-            await decide(stream)
-        except Exception as error:
-            app.failed = True
-            ending.fail(error)
-            # Faust would ack and commit the failed batch, and begin the agent anew beside what is left of this one. A
-            # worker that is started again gets the batch again.
-            await asyncio.Event().wait()
+        await run_or_hold(app, ending, decide(stream))
 
     return app

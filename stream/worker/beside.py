@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from panther_core.base.errors import PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import TRANSACTIONS
+from stream.faust_parts.application import HEARTBEAT_S, session_s
+from stream.faust_parts.producer import Producer, make_producer
+from stream.ops.ending import Ending
+from stream.worker.suspension import Suspension
 
 
 class TaskEnded(PantherError):
@@ -42,6 +47,41 @@ async def run_beside(work: Coroutine[Any, Any, None], tasks: Mapping[str, Corout
         for task in (main, *beside):
             task.cancel()
         await asyncio.gather(main, *beside, return_exceptions=True)
+
+
+@asynccontextmanager
+async def agent_producers(
+    kafka: KafkaSettings, settings: PantherSettings, ending: Ending
+) -> AsyncIterator[tuple[Producer, Producer, Suspension]]:
+    """The producer of an agent's records, the one of its changelog, and the watch that keeps both from sending after a
+    pause in which the partitions may have gone to others. `ending` is told of a failure before the producers stop,
+    which may take long."""
+    producer, changelog = make_producer(kafka), make_producer(kafka)
+    await asyncio.gather(producer.start(), changelog.start())
+    # the last heartbeat may have been sent an interval ago
+    suspension = Suspension(session_s(settings) - HEARTBEAT_S - 0.5)
+    producer.before_request = changelog.before_request = suspension.check
+    try:
+        yield producer, changelog, suspension
+    except Exception as error:
+        ending.fail(error)
+        raise
+    finally:
+        await asyncio.gather(producer.stop(), changelog.stop())
+
+
+async def run_or_hold(app: Any, ending: Ending, agent: Coroutine[Any, Any, None]) -> None:
+    """Run `agent`, the life of an application's agent; after a failure, tell `ending` and never return.
+
+    Faust would ack and commit the failed batch, and begin the agent anew beside what is left of this one. A process
+    that is started again gets the batch again.
+    """
+    try:
+        await agent
+    except Exception as error:
+        app.failed = True
+        ending.fail(error)
+        await asyncio.Event().wait()
 
 
 @contextmanager

@@ -28,18 +28,19 @@ from panther_core.data.events import MAX_AHEAD_MS, Label, record_time_ms
 from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
-from panther_core.kafka.reading import KafkaRecord, make_reader
+from panther_core.kafka.reading import KafkaRecord
 from stream.faust_parts.internals import assigned, committed_offset, lags, partition_store
 from stream.ops import metrics
 from stream.worker.acker import Acker
 from stream.worker.merchant_log import MerchantLog
 from stream.worker.paid import PREFIX, Paid, key_of, read_paid
+from stream.worker.partition_reader import POLL_MS, read_own_partitions
 from stream.worker.processor import now_ms
 from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS, _PAUSE_S, _WAIT_S = 500, 0.05, 0.2
+_PAUSE_S, _WAIT_S = 0.05, 0.2
 _AT_ONCE, _STEP = 500, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
 _FORGET_EVERY_S = 3600.0
 
@@ -64,23 +65,12 @@ class LabelReader:
 
     async def run(self) -> None:
         """Run for the life of the agent."""
-        options = {"max_poll_records": _AT_ONCE}
-        async with make_reader(self._kafka, group_id=f"{self._app.conf.id}-labels", **options) as consumer:
-            read: list[TopicPartition] = []
-            while True:
-                mine = set() if self._app.rebalancing else assigned(self._app, TRANSACTIONS)
-                wanted = [TopicPartition(LABELS, tp.partition) for tp in sorted(mine)]
-                if wanted and wanted != read:
-                    consumer.assign(wanted)
-                read = wanted
-                if wanted:
-                    await self._turn(consumer)
-                else:
-                    await asyncio.sleep(_POLL_MS / 1000)
+        group = f"{self._app.conf.id}-labels"
+        await read_own_partitions(self._app, self._kafka, LABELS, group, self._turn, max_poll_records=_AT_ONCE)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         """Take in the labels that have come."""
-        found = {part: records for part, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items() if records}
+        found = {part: records for part, records in (await consumer.getmany(timeout_ms=POLL_MS)).items() if records}
         generation = self._app.consumer_generation_id
         if not await self._decided(consumer, [part.partition for part in found], generation):
             for part, records in found.items():

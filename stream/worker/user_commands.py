@@ -13,22 +13,21 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.commands import decode_command
-from panther_core.data.topics import TRANSACTIONS, USER_COMMANDS
-from panther_core.kafka.reading import KafkaRecord, make_reader
-from stream.faust_parts.internals import assigned
+from panther_core.data.topics import USER_COMMANDS
+from panther_core.kafka.reading import KafkaRecord
 from stream.ops import metrics
 from stream.worker.acker import Acker
+from stream.worker.partition_reader import POLL_MS, read_own_partitions
 from stream.worker.pipeline import Pipeline
 from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS = 500
 # A user with many events is free for one turn of the event loop between two batches: every turn is looked at for a
 # while, then the loop is left alone for a moment.
 _TURNS, _PAUSE_S = 1000, 0.02
@@ -52,22 +51,12 @@ class UserCommands:
 
     async def run(self) -> None:
         """Run for the life of the agent."""
-        async with make_reader(self._kafka, group_id=f"{self._app.conf.id}-users") as consumer:
-            read: list[TopicPartition] = []
-            while True:
-                mine = set() if self._app.rebalancing else assigned(self._app, TRANSACTIONS)
-                wanted = [TopicPartition(USER_COMMANDS, tp.partition) for tp in sorted(mine)]
-                if wanted and wanted != read:
-                    consumer.assign(wanted)
-                read = wanted
-                if wanted:
-                    await self._turn(consumer)
-                else:
-                    await asyncio.sleep(_POLL_MS / 1000)
+        group = f"{self._app.conf.id}-users"
+        await read_own_partitions(self._app, self._kafka, USER_COMMANDS, group, self._turn)
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         """Carry out the commands that have come."""
-        for part, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+        for part, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
             for record in records:
                 if not await self._obey(record):
                     consumer.seek(part, record.offset)  # the partition moves: the command is its new owner's
