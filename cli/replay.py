@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,9 @@ def replay(
     label_delay: LabelDelay = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
     since: Since = None,
+    as_decided: Annotated[
+        bool, typer.Option(help="With --topic: of merchants what the decisions of PANTHER_APP_ID knew.")
+    ] = False,
     via: Annotated[str, typer.Option(help="engine: in process; kafka: a shadow of the real system.")] = "engine",
     as_json: Json = False,
 ) -> None:
@@ -50,6 +54,14 @@ def replay(
 
         day_ms(since)  # a wrong day is refused now, before the replay
     log = asyncio.run(read_log(answering_kafka(), topic)).merged() if topic else None
+    if as_decided:
+        if log is None:
+            raise typer.BadParameter("expected --topic NAME beside --as-decided: decisions name places of a topic")
+        from offline.replay.sellers import sellers_of
+
+        places = list(zip(log.partition.tolist(), log.offset.tolist(), strict=True))
+        seller = asyncio.run(sellers_of(answering_kafka(), PantherSettings().app_id, places))
+        log = replace(log, table=replace(log.table, seller=seller))
     request = ReplayRequest(
         path=data or Path(str(topic)),
         log=log,

@@ -83,6 +83,7 @@ def fit_served_head(
         for name, part in (("chosen", chosen), ("judged", judged), ("validation", validation), ("test", test))
     }
     events = table.events(schema, risk)
+    events["seller"] = history.seller
     cut = partial(cut_inputs, model, schema, events, history)
     again = chosen[np.random.default_rng(seed).random(len(chosen)) < config.cold_share]
     inputs["chosen"] = inputs["chosen"].and_then(cut(again, LENGTHS, seed)) if len(again) else inputs["chosen"]

@@ -74,7 +74,7 @@ def train(
         say(
             f"  training on {len(table):,} transactions: at most {minutes(config, len(table)):.0f} minutes on two cores"
         )
-    start = _prepare(table, rows, config, profile, seed, continue_from)
+    start = _prepare(table, rows, config, profile, seed, continue_from, label_delay_ms)
     config, schema, vocabulary, model = start.config, start.schema, start.vocabulary, start.model
     clock.mark("prepare")
 
@@ -148,6 +148,7 @@ def _prepare(
     profile: tuple[ProfileField, ...] | None,
     seed: int,
     continue_from: Path | None,
+    label_delay_ms: int,
 ) -> _Start:
     """Schema, risk table, vocabulary and weights, fitted and new or those of `continue_from`; and the history."""
     vocabulary, risk, seen_until = None, None, 0
@@ -159,7 +160,7 @@ def _prepare(
         schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
         # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
         risk = artifact.load_merchant_risk(continue_from)
-    history, risk = prepare_events(table, schema, rows, config.model.length, risk)
+    history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk)
     early = before(history, rows.validation_from)
     codes = history.code[early.order].view(CODE)
     if vocabulary is None:

@@ -61,7 +61,8 @@ def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> 
     """Decide the topic's records in process, starting from empty states."""
     intake = read_batch(as_consumed(inputs), serving.schema, serving.risk)
     replayer = Replayer(serving, model)
-    replayed = replayer.decide(replace(as_arrived(intake.transactions), received_ms=intake.received_ms))
+    table = replace(as_arrived(intake.transactions), received_ms=intake.received_ms)
+    replayed = replayer.decide(table.with_unknown_merchants())  # no process keeps merchants there
     memory = replayer.memory()
     offsets = np.array([record.offset for record in intake.records], np.int64)
     memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]] % EPOCH

@@ -22,6 +22,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
+from panther_core.entities.merchants import MerchantHistory, see_merchants
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, F32, Name
 from panther_core.model.kernels.tree_kernel import sum_of
@@ -31,7 +32,7 @@ from panther_core.serving_model import load_serving_model
 from panther_core.state.features import WIDTH
 from panther_core.state.history import prepare
 from stream.tools.ledger import Ledger, LedgerReader
-from stream.tools.produce import produce
+from stream.tools.produce import produce, produce_labels
 from trainer.fit.finetune import all_logits, head_inputs
 
 _PATIENCE_S = 300.0
@@ -53,22 +54,27 @@ def run_stream(
     delay_ms = round(label_delay_days * DAY_MS)
     train_once(folder, history, f"{format} {len(table)} {train_until}", delay_ms, profile=None, size="default")
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("panther-stream")) as system:
-        system.seed(history, system.deploy(1))
+        system.seed(history, system.deploy(1), delay_ms)
+        system.start_merchants()
         system.start_worker()
+        system.wait_ready("merchants", "worker")
         started = time.time()
-        ledger = asyncio.run(_stream(system, live, rate))
+        ledger = asyncio.run(_stream(system, history, live, rate, delay_ms))
         seconds = time.time() - started
     out = _measure(live, ledger) | {"trained_on": len(history), "tps": round(len(live) / seconds, 1)}
-    return (
-        out | {"beside": _beside(folder / "models" / "1", history, live)} if 0 < live.label.sum() < len(live) else out
-    )
+    if not 0 < live.label.sum() < len(live):
+        return out
+    return out | {"beside": _beside(folder / "models" / "1", history, live, delay_ms)}
 
 
-def _beside(version: Path, history: TransactionTable, live: TransactionTable) -> dict[str, float]:
+def _beside(version: Path, history: TransactionTable, live: TransactionTable, delay_ms: int) -> dict[str, float]:
     """Average precision on the streamed rows of the version recomputed over the whole log, and of its own gradient
     boosting without and with PANTHER's outputs."""
     model, served = PantherModel.load(version), load_serving_model(version)
-    past = prepare(concat([history, live]).events(served.schema, served.risk), served.schema, model.config.length)
+    whole = concat([history, live])
+    events = whole.events(served.schema, served.risk)
+    past = prepare(events, served.schema, model.config.length)
+    see_merchants(past, events, whole.label, whole.time_ms + delay_ms, MerchantHistory())
     streamed = np.arange(len(history), len(history) + len(live))
     rows = streamed[past.kept[streamed]]
     inputs = head_inputs(model, past, model.encode_history(past), rows)
@@ -86,13 +92,22 @@ def _beside(version: Path, history: TransactionTable, live: TransactionTable) ->
     return {name: round(fraud_metrics(score, label)["average_precision"], 4) for name, score in scores.items()}
 
 
-async def _stream(system: System, live: TransactionTable, rate: float) -> Ledger:
+async def _stream(
+    system: System, history: TransactionTable, live: TransactionTable, rate: float, delay_ms: int
+) -> Ledger:
+    """Send the transactions, and each label when a transaction of its arrival's time is sent."""
+    late = history.take(np.flatnonzero(history.time_ms + delay_ms > history.time_ms[-1]))
+    labelled = concat([late, live])
+    after_s = np.searchsorted(live.time_ms, labelled.time_ms + delay_ms) / rate
+    labelled = labelled.take(np.flatnonzero(after_s < len(live) / rate))
+    after_s = after_s[after_s < len(live) / rate]
     async with LedgerReader(system.kafka) as reader:
         sender = asyncio.create_task(produce(system.kafka, live.rows(), rate))
+        labels = asyncio.create_task(produce_labels(system.kafka, labelled, delay_ms, after_s))
         deadline = time.time() + len(live) / rate + _PATIENCE_S
         while len(reader.ledger.decisions) < len(live) and time.time() < deadline:
             await reader.poll()
-        await sender
+        await asyncio.gather(sender, labels)
         return reader.ledger
 
 

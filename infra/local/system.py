@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from infra.local.ports import pick_free
 from infra.local.process import ManagedProcess
 from infra.local.stack import LocalStack
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
 from panther_core.kafka.reading import members
 from panther_core.serving_model import ServingModel, load_serving_model
@@ -87,9 +90,10 @@ class System:
         switch(self.kafka, self.settings, self.stack.model_repository, version)
         return load_serving_model(Path(self.settings.models_dir) / str(version))
 
-    def seed(self, log: TransactionTable, model: ServingModel) -> int:
-        """As stream.tools.seed.seed: give users their past before the first worker starts; returns their number."""
-        return asyncio.run(seed(self.kafka, self.settings, log, model))
+    def seed(self, log: TransactionTable, model: ServingModel, label_delay_ms: int = 7 * DAY_MS) -> int:
+        """As stream.tools.seed.seed: give users and merchants their past before the first worker starts; returns the
+        number of users."""
+        return asyncio.run(seed(self.kafka, self.settings, log, model, label_delay_ms))
 
     def start_worker(self, name: str = "worker", folder: str = "", **environment: str) -> ManagedProcess:
         """Start a worker process with its own RocksDB folder; does not wait until it has its partitions.
@@ -115,6 +119,24 @@ class System:
         )
         self.workers[name] = process
         return process
+
+    def wait_ready(self, *names: str, patience_s: float = 120) -> None:
+        """Wait until /readyz of each process answers 200. Raises StartFailed with its last answer."""
+        deadline = time.monotonic() + patience_s
+        for name in names:
+            said = "nothing"
+            while said:
+                process = self.workers[name]
+                if time.monotonic() > deadline or not process.alive():
+                    raise StartFailed(name, f"not ready: {said}", process.log_path, process.log_tail())
+                time.sleep(0.2)
+                try:
+                    with urllib.request.urlopen(self.metrics_urls[name] + "/readyz", timeout=5):
+                        said = ""
+                except urllib.error.HTTPError as error:
+                    said = error.read().decode()
+                except OSError as error:
+                    said = str(error)
 
     def members(self) -> int:
         """Number of workers in the consumer group; 0 while its partitions are being assigned."""

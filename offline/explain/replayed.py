@@ -1,7 +1,9 @@
-"""A user's view from a log. Only the user's own events are replayed: no state of a user depends on another user."""
+"""A user's view from a log. Only the user's own events are decided: no state of a user depends on another user. What is
+known of the merchants does, and is computed from all events."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from panther_core.decide.reasons import expected_of
 
 def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: int | None, events: int = 8) -> UserView:
     """The user's last `events` transactions up to `at_ms` (None: to the log's end). Raises BadInput for none."""
-    table = user_log(path, format, user, at_ms)
+    table = user_log(path, format, user, at_ms, replayer.fresh())
     decided = replayer.decide(table)
     rows = np.flatnonzero(decided.kept)[-events:]
     schema = replayer.serving.schema
@@ -44,19 +46,25 @@ def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: i
     )
 
 
-def user_log(path: Path, format: str, user: str, at_ms: int | None) -> TransactionTable:
-    """The user's transactions up to `at_ms`. Raises BadInput for none."""
+def user_log(
+    path: Path, format: str, user: str, at_ms: int | None, everybody: Replayer | None = None
+) -> TransactionTable:
+    """The user's transactions up to `at_ms`, with what `everybody` sees of their merchants.
+
+    Raises BadInput for none.
+    """
     parts, first_ms = [], None
     for table in read(format, path):
         first_ms = int(table.time_ms[0]) if first_ms is None else first_ms
         if at_ms is not None and table.time_ms[0] > at_ms:
             break
+        seller = None if everybody is None else everybody.sees(table)
         if user not in table.user.words:
             continue
         own = table.user.index == table.user.words.index(user)
         if at_ms is not None:
             own &= table.time_ms <= at_ms
-        parts.append(table.take(np.flatnonzero(own)))
+        parts.append(replace(table, seller=seller).take(np.flatnonzero(own)))
     if not any(len(part) for part in parts):
         until = "" if at_ms is None else f" up to {datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
         raise BadInput(f"{path}: expected transactions of the user asked for{until}, found none: check USER and --at")

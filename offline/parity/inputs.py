@@ -118,6 +118,8 @@ def replayed_inputs(log: StreamLog, decided: ReplayedLog, serving: ServingModel,
     if len(events) > 1:
         prepare(events[:-1], schema, length, state)
     event = complete(state, events[-1:], schema)
+    if log.table.seller is not None:
+        event["seller"] = log.table.seller[row]
     return EventInputs(state[0], event[0], context_features(state, event)[0])
 
 

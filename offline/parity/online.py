@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from panther_core.data.decision import Alert, Decision
-from panther_core.kafka.answers import NOWHERE, Position, Unreadable, app_of, position_of, read_alert, read_decision
+from panther_core.kafka.answers import (
+    NOWHERE,
+    Position,
+    Unreadable,
+    app_of,
+    position_of,
+    read_alert,
+    read_decision,
+    seller_of,
+)
 from panther_core.kafka.reading import KafkaRecord
 
 T = TypeVar("T", Decision, Alert)
@@ -23,6 +32,7 @@ class Online:
     decisions: dict[Position, Decision] = field(default_factory=dict)
     alerts: dict[Position, Alert] = field(default_factory=dict)
     values: dict[Position, bytes] = field(default_factory=dict)  # of decisions
+    sellers: dict[Position, Position] = field(default_factory=dict)  # record of merchant.risk that each decision saw
     repeated: int = 0
     altered: dict[Position, str] = field(default_factory=dict)  # place -> "decision" or "alert"
     unplaced: int = 0  # records of this application that do not name their transaction
@@ -37,7 +47,7 @@ class Online:
             place = out._place(record, app_id)
             decision = out._known(read_decision(record.value)) if place else None
             if place and decision and out._first("decision", out.values, place, record.value or b""):
-                out.decisions[place] = decision
+                out.decisions[place], out.sellers[place] = decision, seller_of(record)
         for record in alerts:
             place = out._place(record, app_id)
             alert = out._known(read_alert(record.value)) if place else None

@@ -18,17 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import give_reasons, make_decisions, to_explain
 from panther_core.decide.rows import take
+from panther_core.entities.merchants import MerchantHistory, see_merchants
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import ContinuedHistory, groups, history_continued_from
 from panther_core.model.kernels.threads import side_by_side
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel
 from panther_core.state.copies import RECALL_MS, Copies
-from panther_core.state.history import prepare
+from panther_core.state.history import History, prepare
 from panther_core.state.record import StateCodec, put_rows, take_rows
 from panther_core.state.transition import code_array
 
@@ -52,10 +54,18 @@ class Replayed:
 class Replayer:
     """One model version, and what it knows of every user so far."""
 
-    def __init__(self, serving: ServingModel, model: PantherModel, recall_ms: int = RECALL_MS) -> None:
-        """Begin with no user known. `recall_ms`: how long the worker recalls a decision for copies."""
+    def __init__(
+        self,
+        serving: ServingModel,
+        model: PantherModel,
+        recall_ms: int = RECALL_MS,
+        label_delay_ms: int = 7 * DAY_MS,
+    ) -> None:
+        """Begin with no user known. `recall_ms`: how long the worker recalls a decision for copies. `label_delay_ms`:
+        after a payment its label arrives, and its merchant is known by it."""
         self.serving, self._model = serving, model
-        self._copies = Copies(recall_ms)
+        self._copies, self._merchants = Copies(recall_ms), MerchantHistory()
+        self._label_delay_ms = label_delay_ms
         self._codec = StateCodec(serving.schema, serving.codec.length, cached=0)
         self._slot: dict[int, int] = {}  # user -> row in the arrays below
         self._states = self._codec.fresh(0)
@@ -65,21 +75,19 @@ class Replayer:
         self._threads: defaultdict[str, float] = defaultdict(float)  # of the chunk in work, by step, all threads' sum
         self._clock = threading.Lock()
 
-    def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
+    def decide(
+        self,
+        table: TransactionTable,
+        risk: NDArray[np.uint8] | None = None,
+    ) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
 
-        `risk` [N]: the merchants' risk levels, where they are not this version's: an event keeps the level of the
-        version that was live when the event came.
+        Of merchants is known what the table says that a stream's decisions knew; where it does not, payments of earlier
+        hours and the table's labels as they arrive. `risk` [N]: the merchants' risk levels, where they are not this
+        version's: an event keeps the level of the version that was live when the event came.
         """
         with self._timed("features"):
-            events = table.events(self.serving.schema, self.serving.risk if risk is None else risk, self.seen)
-            slots = self._slots(np.unique(events["user"]))
-            before = take_rows(self._states, slots)
-            working = before.view(np.uint8).copy().view(before.dtype)  # as bytes: see take_rows
-            copy, reused = self._copies.find(
-                events, events["time_ms"] if table.received_ms is None else table.received_ms
-            )
-            history = prepare(events, self.serving.schema, self._codec.length, working, copy)
+            events, slots, before, history, reused = self._prepared(table, risk)
         decision = np.zeros(len(events), DECISION)
 
         def users(stretch: tuple[int, int]) -> None:
@@ -104,6 +112,34 @@ class Replayer:
         self.seen += len(events)
         decision["scored_at"] = events["time_ms"]
         return Replayed(decision, history.kept, history.features)
+
+    def fresh(self) -> Replayer:
+        """Another one of the same version, that knows no user yet."""
+        return Replayer(self.serving, self._model, self._copies.recall_ms, self._label_delay_ms)
+
+    def sees(self, table: TransactionTable) -> NDArray[np.float32]:
+        """What the decisions on the next transactions would know of their merchants [N, S]; nothing is decided."""
+        events, slots, _, history, _ = self._prepared(table, None)
+        put_rows(self._states, slots, history.states)
+        self.seen += len(events)
+        return history.seller
+
+    def _prepared(
+        self, table: TransactionTable, risk: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.void], History, NDArray[np.bool_]]:
+        """EVENT rows; rows and states of their users before; their history; which use an id again."""
+        events = table.events(self.serving.schema, self.serving.risk if risk is None else risk, self.seen)
+        slots = self._slots(np.unique(events["user"]))
+        before = take_rows(self._states, slots)
+        working = before.view(np.uint8).copy().view(before.dtype)  # as bytes: see take_rows
+        copy, reused = self._copies.find(events, events["time_ms"] if table.received_ms is None else table.received_ms)
+        if table.seller is not None:
+            events["seller"] = table.seller
+        history = prepare(events, self.serving.schema, self._codec.length, working, copy)
+        if table.seller is None:
+            told_ms = table.time_ms + self._label_delay_ms
+            see_merchants(history, events, table.label, told_ms, self._merchants)
+        return events, slots, before, history, reused
 
     def _score(
         self,
@@ -157,7 +193,7 @@ class Replayer:
         users = np.fromiter(self._slot, np.uint64, count)  # in the order of their rows
         seen = np.array([self.seen])
         known = {"users": users, "states": self._states[:count], "cached": self._cached[:count], "seen": seen}
-        return known | self._copies.memory()
+        return known | self._copies.memory() | self._merchants.memory()
 
     def restore(self, memory: dict[str, NDArray[Any]]) -> None:
         """Continue from where `memory` was taken."""
@@ -165,6 +201,7 @@ class Replayer:
         self._states, self._cached = memory["states"], memory["cached"].astype(np.float32)
         self.seen = int(memory["seen"][0])
         self._copies.restore(memory)
+        self._merchants.restore(memory)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -93,10 +93,12 @@ class ReplayRequest:
 
 def load_replayer(request: ReplayRequest, model: int) -> Replayer:
     """A replayer of one version, with the request's threshold, that knows no user yet. Raises as `replayer_of`."""
-    return replayer_of(request.models_dir, model, request.threshold)
+    return replayer_of(request.models_dir, model, request.threshold, request.label_delay_ms)
 
 
-def replayer_of(models_dir: Path, model: int, threshold: float | None = None) -> Replayer:
+def replayer_of(
+    models_dir: Path, model: int, threshold: float | None = None, label_delay_ms: int = 7 * DAY_MS
+) -> Replayer:
     """A replayer of one version that knows no user yet. Raises BadInput: no such version; ArtifactError."""
     folder = models_dir / str(model)
     if not folder.is_dir():
@@ -108,7 +110,7 @@ def replayer_of(models_dir: Path, model: int, threshold: float | None = None) ->
     serving = load_serving_model(folder)
     if threshold is not None:
         serving = replace(serving, live=replace(serving.live, threshold=threshold))
-    return Replayer(serving, PantherModel.load(folder))
+    return Replayer(serving, PantherModel.load(folder), label_delay_ms=label_delay_ms)
 
 
 def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int], None]) -> dict[str, Any]:
@@ -131,8 +133,8 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
         if request.speed:
             due = (int(table.time_ms[0]) - event_ms) / 1000 / request.speed
             time.sleep(max(0.0, due - (time.perf_counter() - started)))
+        table = labels.put(table) if labels else table  # decisions know labels as they arrive, by their merchants
         replayed = [replayer.decide(table) for replayer in replayers]
-        table = labels.put(table) if labels else table  # after the decisions, which must not know labels
         if output:
             output.add([decision_columns(table, part, request.label_delay_ms) for part in replayed])
         else:

@@ -19,6 +19,18 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Label = Annotated[int, msgspec.Meta(ge=0, le=1)]
 
 
+#: what a record of merchant.risk says, by name, each with its value at a merchant of whom nothing is known
+RISK_UNKNOWN: dict[str, float] = {
+    **{f"{what}_{days}d": 0.0 for days in (1, 7, 14, 28) for what in ("known", "frauds")},
+    **{"known_all": 0.0, "frauds_all": 0.0},
+    **{f"rate_{span}": 0.005 for span in ("1d", "7d", "14d", "28d", "all")},
+    **{"streak": 0.0, "streak_day": 120.0, "honest_day": 120.0, "last_fraud_day": 120.0, "streak_surprise": 0.0},
+    **{f"{what}_{days}d": value for days in (1, 7, 28) for what, value in (("count", 0.0), ("mean_ratio", 1.0))},
+    "episode_log_odds": -3.575601,
+}
+RISK_NAMES = tuple(RISK_UNKNOWN)
+
+
 class Source(msgspec.Struct, frozen=True, array_like=True):
     """Where the event comes from: a partition of transactions (or of labels), and `at_source` of the record there."""
 

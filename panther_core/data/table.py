@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.events import Transaction, event_time_ms
+from panther_core.data.merchant_events import RISK_NAMES, RISK_UNKNOWN
 from panther_core.data.merchant_risk import Risk, risk_levels
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
 
@@ -33,8 +34,13 @@ EVENT = np.dtype(
         ("amount", "f8"),
         ("code", CODE),  # gap and flags are filled by the engine, from the user's state
         ("profile", "u1", PROFILE_FIELDS),  # all 0 = not given
+        ("seller", "f4", len(RISK_NAMES)),  # what is known of the merchant as of the full hour (RISK_NAMES)
     ]
 )
+
+
+#: of a merchant of whom nothing is known
+UNKNOWN_SELLER = np.array([*RISK_UNKNOWN.values()], np.float32)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class TransactionTable:
     """Place [N] of each row's profile in the lists of `profile`; None: that of its user, for life."""
     received_ms: NDArray[np.int64] | None = None
     """Times [N] of the records that held the transactions; None for rows of a file."""
+    seller: NDArray[np.float32] | None = None
+    """What a stream's decisions knew of the merchants [N, S] (EVENT); None: it follows from the log itself."""
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -97,7 +105,12 @@ class TransactionTable:
         }
         profile_row = None if self.profile_row is None else self.profile_row[rows]
         received_ms = None if self.received_ms is None else self.received_ms[rows]
-        return replace(self, **words, **arrays, profile_row=profile_row, received_ms=received_ms)
+        seller = None if self.seller is None else self.seller[rows]
+        return replace(self, **words, **arrays, profile_row=profile_row, received_ms=received_ms, seller=seller)
+
+    def with_unknown_merchants(self) -> TransactionTable:
+        """The table as a stream without `panther merchants` sees it."""
+        return replace(self, seller=np.repeat(UNKNOWN_SELLER[None], len(self), axis=0))
 
     @property
     def profile_places(self) -> NDArray[np.int32]:
@@ -177,10 +190,11 @@ def assemble(
 ) -> NDArray[np.void]:
     """EVENT array from columns. Online, in replay and in training, transactions get their codes here and nowhere else.
 
-    `columns` are the remaining fields of EVENT. `words` [N]: `mixed` hashes of category, channel and currency as
-    they were given. The engine fills in gap and flags.
+    `columns` are the remaining fields of EVENT; without `seller` nothing is known of any merchant. `words` [N]:
+    `mixed` hashes of category, channel and currency as they were given. The engine fills in gap and flags.
     """
     out = np.zeros(len(amount), EVENT)
+    out["seller"] = UNKNOWN_SELLER
     out["time_ms"], out["amount"] = time_ms, amount
     for name, column in columns.items():
         out[name] = column

@@ -23,6 +23,8 @@ def concat(tables: list[TransactionTable]) -> TransactionTable:
     tables = [table for table in tables if len(table)]
     if not tables:
         raise BadInput("expected transactions, got none: check the path and the first and last day")
+    known = [table.seller for table in tables]
+    seller = None if any(part is None for part in known) else np.concatenate([p for p in known if p is not None])
     if len(tables) == 1:
         return _in_order(tables[0])
     words: dict[str, Any] = {name: _join([getattr(table, name) for table in tables], tables) for name in _COLUMNS}
@@ -33,7 +35,7 @@ def concat(tables: list[TransactionTable]) -> TransactionTable:
     names = {name: None for table in tables for name in table.profile}
     if all(table.profile_row is None for table in tables):
         facts = {name: _facts(name, tables, words["user"].words) for name in names}
-        return _in_order(replace(tables[0], **words, **arrays, profile=facts))
+        return _in_order(replace(tables[0], **words, **arrays, profile=facts, seller=seller))
     counts = [_profiles(table) for table in tables]
     begin = np.cumsum([0, *counts])
     facts = {
@@ -42,7 +44,7 @@ def concat(tables: list[TransactionTable]) -> TransactionTable:
     }
     places = [table.profile_places + at for table, at in zip(tables, begin.tolist(), strict=False)]
     row = np.concatenate(places).astype(np.int32)
-    return _in_order(replace(tables[0], **words, **arrays, profile=facts, profile_row=row))
+    return _in_order(replace(tables[0], **words, **arrays, profile=facts, profile_row=row, seller=seller))
 
 
 def _profiles(table: TransactionTable) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from panther_core.data.decision import DECISION, FIELDS, PROTOTYPES, REASONS, Alert, Decision
 from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS, Label, ModelProgress, ModelUpdate
+from panther_core.data.merchant_events import RISK_NAMES, MerchantRiskRecord
 from panther_core.kafka.reading import KafkaRecord
 
 Position: TypeAlias = tuple[int, int]
@@ -110,6 +111,15 @@ read_update = _reader(ModelUpdate, _problem_of_update)
 read_progress = _reader(ModelProgress, _problem_of_progress)
 read_label = _reader(Label, _problem_of_label)
 
+
+def _problem_of_risk(risk: MerchantRiskRecord) -> str | None:
+    if not all(abs(risk.features.get(name, math.inf)) < 1e30 for name in RISK_NAMES):
+        return f"finite numbers for {', '.join(RISK_NAMES[:3])} and the other features, got others"
+    return None
+
+
+read_risk = _reader(MerchantRiskRecord, _problem_of_risk)
+
 # The same without these checks: they raise msgspec.DecodeError.
 decode_decision = msgspec.json.Decoder(Decision).decode
 decode_update = msgspec.json.Decoder(ModelUpdate).decode
@@ -152,14 +162,21 @@ def readable(
             yield record, found
 
 
-def headers_of(app_id: str, partition: int, offset: int, content: int = 0, epoch: int = 0) -> list[tuple[str, bytes]]:
+def headers_of(
+    app_id: str, partition: int, offset: int, content: int = 0, epoch: int = 0, seller: Position = NOWHERE
+) -> list[tuple[str, bytes]]:
     """Headers of a decision or an alert.
 
     `source`: position of its transaction. `app`: the application that decided. `content`: hash of what was paid
     (EVENT), 0 where it is not known. `log`, where it is not 0: how often the topic of transactions had been made anew.
+    `seller`, where there is one: position of the record of merchant.risk that the decision saw.
     """
     headers = [("source", b"%d:%d" % (partition, offset)), ("app", app_id.encode()), ("content", b"%x" % content)]
-    return headers if not epoch else [*headers, ("log", b"%d" % epoch)]
+    if epoch:
+        headers.append(("log", b"%d" % epoch))
+    if seller[1] >= 0:
+        headers.append(("seller", b"%d:%d" % seller))
+    return headers
 
 
 def epoch_of(record: KafkaRecord) -> int:
@@ -187,7 +204,16 @@ def app_of(record: KafkaRecord) -> bytes:
 def position_of(record: KafkaRecord) -> Position:
     """Position of the transaction that a decision, an alert or a dead letter answers; NOWHERE where the header `source`
     is missing or holds anything but [topic:]partition:offset."""
-    place, _, offset = header_of(record, "source").rpartition(b":")
+    return _position(header_of(record, "source"))
+
+
+def seller_of(record: KafkaRecord) -> Position:
+    """Position of the record of merchant.risk that a decision saw; NOWHERE where it saw none."""
+    return _position(header_of(record, "seller"))
+
+
+def _position(text: bytes) -> Position:
+    place, _, offset = text.rpartition(b":")
     partition = place.rpartition(b":")[2]
     if not all(number.isdigit() and len(number) <= _DIGITS for number in (partition, offset)):  # of bytes: 0 to 9 alone
         return NOWHERE

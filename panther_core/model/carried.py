@@ -56,6 +56,7 @@ def history_continued_from(history: History, low: int, high: int, before: NDArra
     joined = replace(
         history,
         features=history.features[rows],
+        seller=history.seller[rows],
         code=np.r_[history.code[rows], codes[past]],
         history_len=history.history_len[rows],
         profile=np.r_[history.profile[rows], np.repeat(before["profile"], length, axis=0)],

@@ -32,7 +32,7 @@ class Copies:
     """Finds the copies of a log that comes in parts; keeps what the horizon reaches back to."""
 
     def __init__(self, recall_ms: int = RECALL_MS) -> None:
-        self._recall_ms = recall_ms
+        self.recall_ms = recall_ms
         self.forget()
 
     def forget(self) -> None:
@@ -59,9 +59,9 @@ class Copies:
             if number not in used and held[row]:
                 used[number] = self._used(number, int(at[row]))
             before = used.get(number)
-            if before is None or abs(now_ms - before.received[before.first]) > self._recall_ms:
+            if before is None or abs(now_ms - before.received[before.first]) > self.recall_ms:
                 used[number] = _Used(content, {content: now_ms})
-            elif content in before.received and abs(now_ms - before.received[content]) <= self._recall_ms:
+            elif content in before.received and abs(now_ms - before.received[content]) <= self.recall_ms:
                 copy[row] = True
             else:
                 reused[row] = True
@@ -98,7 +98,7 @@ class Copies:
         """Add rows, in arrival order; forget ids that were used as new ones too long ago."""
         ids, content = np.concatenate([self._id, ids]), np.concatenate([self._content, content])
         received_ms, since = np.concatenate([self._received, received_ms]), np.concatenate([self._since, since])
-        near = np.flatnonzero(since >= received_ms.max(initial=0) - self._recall_ms)
+        near = np.flatnonzero(since >= received_ms.max(initial=0) - self.recall_ms)
         order = near[np.argsort(ids[near], kind="stable")]
         self._id, self._content, self._received, self._since = (
             ids[order],

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
+from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT
 from panther_core.state.record import HALF_LIVES_MS, MERCHANTS
 from panther_core.state.spending import WINDOWS_D, Spending
@@ -89,6 +90,11 @@ def _spent(of: Callable[[Spending, int], Column], days: int, batch: _Batch) -> C
     return np.log1p(of(batch.spending, days))
 
 
+def _seller(place: int, batch: _Batch) -> Column:
+    """What is known of the merchant: counts and days on a logarithmic scale, rates by their logarithm."""
+    return seller_scale(batch.events["seller"])[:, place]
+
+
 FEATURES = (
     Feature("log_amount", "UNUSUAL_AMOUNT", lambda b: b.log_amount),
     Feature("amount_z", "UNUSUAL_AMOUNT", _Batch.deviation),
@@ -128,11 +134,26 @@ FEATURES = (
     Feature("since_unusual_began", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.since_began())),
     Feature("last_unusual_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.last_d())),
     Feature("last_unusual_ratio", "UNUSUAL_SPENDING", lambda b: b.states["odd_ratio"]),
+    *(Feature(f"merchant_{n}", "RISKY_COUNTERPARTY", partial(_seller, i)) for i, n in enumerate(RISK_NAMES)),
     Feature("late", "UNUSUAL_TIMING", lambda b: b.known & (b.time < b.states["last_time_ms"])),
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 WIDTH = len(FEATURES)
-_RATIO = NAMES.index("spend_ratio")
+_RATIO, _SELLER = NAMES.index("spend_ratio"), NAMES.index(f"merchant_{RISK_NAMES[0]}")
+_RATE = np.array([name.startswith("rate_") for name in RISK_NAMES])
+_ODDS = np.array([name == "episode_log_odds" for name in RISK_NAMES])
+
+
+def seller_scale(seller: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Columns [B, RISK_NAMES] as the features that they are."""
+    counts = np.log1p(np.maximum(seller, 0))
+    rates = np.log(np.maximum(seller, 1e-6))
+    return np.asarray(np.where(_RATE, rates, np.where(_ODDS, seller, counts)), np.float32)
+
+
+def put_seller(features: NDArray[np.float32], seller: NDArray[np.float32]) -> None:
+    """Put what is known of merchants [B, RISK_NAMES] into features [B, WIDTH], in place."""
+    features[:, _SELLER : _SELLER + len(RISK_NAMES)] = seller_scale(seller)
 
 
 def against_usual(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ class History:
     bounds: NDArray[np.int64]  # [U + 1] user u's history is order[bounds[u]:bounds[u + 1]]
     users: NDArray[np.uint64]  # [U] user hashes
     states: NDArray[np.void]  # [U] state after the last event, without model outputs
+    seller: NDArray[np.float32]  # [N, S] what was known of each event's merchant (EVENT)
 
 
 def prepare(
@@ -75,5 +76,16 @@ def prepare(
     order = rows[np.argsort(user[rows], kind="stable")]
     bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
     return History(
-        features, code, history_len, user.astype(np.int32), profile, kept, late, order, bounds, users, states
+        features,
+        code,
+        history_len,
+        user.astype(np.int32),
+        profile,
+        kept,
+        late,
+        order,
+        bounds,
+        users,
+        states,
+        events["seller"].copy(),
     )

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.events import MAX_TIME_MS
-from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord
+from panther_core.data.merchant_events import RISK_NAMES, MerchantEvent, MerchantRiskRecord
 from panther_core.entities.merchants import (
     advance,
     decode_merchants,
     elsewise,
     encode_merchants,
-    risk_features,
+    risk_of,
     take_labels,
     take_payments,
 )
@@ -96,10 +96,11 @@ def records(names: Iterable[str], states: NDArray[np.void], hour: NDArray[np.int
     """What is published of MERCHANT states [B] for decisions from `hour` [B] on. The states are not changed."""
     as_of = states.copy()
     advance(as_of, hour // 24)
-    features = risk_features(as_of)
-    columns, values = list(features), np.column_stack(list(features.values())).round(6).tolist()
+    values = risk_of(as_of).tolist()
     moments, counts = (hour.astype(np.int64) * HOUR_MS).tolist(), states["n"].tolist()
     return [
-        MerchantRiskRecord(merchant_id=name, as_of=moment, events=count, features=dict(zip(columns, row, strict=True)))
+        MerchantRiskRecord(
+            merchant_id=name, as_of=moment, events=count, features=dict(zip(RISK_NAMES, row, strict=True))
+        )
         for name, moment, count, row in zip(names, moments, counts, values, strict=True)
     ]

@@ -82,6 +82,7 @@ MERCHANT_EVENTS = Counter(
     "Events taken in by `panther merchants`. kind: payment, label, repeated (counted before), unreadable (skipped)",
     ["kind"],
 )
+RISK_UNREADABLE = Counter("panther_risk_unreadable", "Records of merchant.risk that are none, and were skipped")
 MERCHANT_RISK = Counter("panther_merchant_risk", "Records of merchants published by `panther merchants`")
 SWEPT = Counter("panther_users_swept", "Users moved to the live model version without an event of theirs")
 

@@ -17,6 +17,7 @@ from itertools import islice
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import Label, Transaction
@@ -28,6 +29,7 @@ _TICK_S = 0.005
 _AT_ONCE = 500  # transactions handed to the producer in one go at most
 _UNDER_WAY = 1000  # transactions sent before the outcome of the first of them is awaited
 _LABELS_AT_ONCE = 5000  # labels sent before their outcome is awaited
+_LABELS_TICK_S = 0.02
 _encode = msgspec.json.Encoder().encode
 
 
@@ -105,9 +107,17 @@ async def _send(
     return [await producer.send_all(topic, p, *records) for p, records in by_partition.items()]
 
 
-async def produce_labels(kafka: KafkaSettings, table: TransactionTable, delay_ms: int) -> int:
-    """Send the known labels of `table`, each due `delay_ms` after its transaction; returns how many."""
-    known = np.flatnonzero(table.label >= 0).tolist()
+async def produce_labels(
+    kafka: KafkaSettings, table: TransactionTable, delay_ms: int, after_s: NDArray[np.float64] | None = None
+) -> int:
+    """Send the known labels of `table`, each due `delay_ms` after its transaction; returns how many.
+
+    `after_s` [N]: seconds after the start at which each is sent, in place of as fast as the broker takes them.
+    """
+    known = np.flatnonzero(table.label >= 0)
+    if after_s is not None:
+        known = known[np.argsort(after_s[known], kind="stable")]
+    started_s = time.monotonic()
 
     def record(i: int) -> tuple[str, bytes, None]:
         user = table.user.words[table.user.index[i]]
@@ -122,8 +132,17 @@ async def produce_labels(kafka: KafkaSettings, table: TransactionTable, delay_ms
 
     async with make_producer(kafka) as producer:
         await producer.partitions_for(LABELS)
-        for low in range(0, len(known), _LABELS_AT_ONCE):
-            await asyncio.gather(*await _send(producer, LABELS, map(record, known[low : low + _LABELS_AT_ONCE])))
+        low = 0
+        while low < len(known):
+            stop = low + _LABELS_AT_ONCE
+            if after_s is not None:
+                due = int(np.searchsorted(after_s[known], time.monotonic() - started_s, "right"))
+                stop = min(stop, due)
+            if stop <= low:
+                await asyncio.sleep(_LABELS_TICK_S)
+                continue
+            await asyncio.gather(*await _send(producer, LABELS, map(record, known[low:stop].tolist())))
+            low = stop
     return len(known)
 
 

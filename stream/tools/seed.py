@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
@@ -28,6 +29,7 @@ from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
 from stream.scorer.replicas import ReplicaScorer
 from stream.scorer.triton_control import TritonControl
+from stream.tools.merchants_past import seed_merchants
 
 #: what a log tells of a user; offsets and decisions belong to the stream the log came from, not to this one
 _FIELDS = (
@@ -38,7 +40,13 @@ _FIELDS = (
 _CHUNK = 256
 
 
-async def load_past(kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, after_topic: bool) -> int:
+async def load_past(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    log: TransactionTable,
+    after_topic: bool,
+    label_delay_ms: int = 7 * DAY_MS,
+) -> int:
     """Give the users of `log` their past in an application that has decided nothing yet, under the newest model.
 
     `after_topic`: the log holds what the transactions topic holds, so the application begins after it. Returns the
@@ -62,10 +70,16 @@ async def load_past(kafka: KafkaSettings, settings: PantherSettings, log: Transa
             f"expected an empty topic {TRANSACTIONS}, got {waiting} records: give --after-topic if the log holds them, "
             "and the application begins after them; if not, empty the topic or let the workers decide them first"
         )
-    return await seed(kafka, settings, log, load_serving_model(Path(live[-1].artifact)))
+    return await seed(kafka, settings, log, load_serving_model(Path(live[-1].artifact)), label_delay_ms)
 
 
-async def seed(kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, model: ServingModel) -> int:
+async def seed(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    log: TransactionTable,
+    model: ServingModel,
+    label_delay_ms: int = 7 * DAY_MS,
+) -> int:
     """Write the states of the users of `log`, and let the application begin after the records that Kafka holds.
 
     To be called before the first worker starts. Returns the number of users.
@@ -73,7 +87,7 @@ async def seed(kafka: KafkaSettings, settings: PantherSettings, log: Transaction
     control = partial(TritonControl, headers=settings.triton_headers)
     scorer = ReplicaScorer(settings.triton_url, encode_deadline_s=60, control=control)
     try:
-        users = await seed_states(kafka, settings, log, model, scorer)
+        users = await seed_states(kafka, settings, log, model, scorer, label_delay_ms)
     finally:
         await scorer.close()
     await start_after_log(kafka, settings)
@@ -88,14 +102,21 @@ async def _records(kafka: KafkaSettings, topic: str) -> int:
 
 
 async def seed_states(
-    kafka: KafkaSettings, settings: PantherSettings, log: TransactionTable, model: ServingModel, scorer: Scorer
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    log: TransactionTable,
+    model: ServingModel,
+    scorer: Scorer,
+    label_delay_ms: int,
 ) -> int:
     """Write the state of every user of `log` to the application's changelog; returns how many.
 
     Only for an application that has not processed anything yet: states that a worker has stored since would be
     overwritten. Raises ScorerUnavailable.
     """
-    history = prepare(log.events(model.schema, model.risk), model.schema, model.codec.length)
+    events = log.events(model.schema, model.risk)
+    history = prepare(events, model.schema, model.codec.length)
+    await seed_merchants(kafka, settings, log, history, events, label_delay_ms)
     states = model.codec.fresh(len(history.users))
     for name in _FIELDS:
         states[name] = history.states[name]

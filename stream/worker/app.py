@@ -29,6 +29,7 @@ from stream.worker.live_models import LiveModels
 from stream.worker.merchant_log import MerchantLog
 from stream.worker.pipeline import Pipeline
 from stream.worker.processor import Processor
+from stream.worker.risk_book import RiskBook
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore
 from stream.worker.suspension import Suspension
@@ -80,12 +81,14 @@ def make_app(
         source = SourceLog(app, kafka, table, decided, settings.partitions)
         notice = DeadLetterNotice()
         placement = Placement(settings.partitions, settings.partitioner)
-        merchants = MerchantLog(producer, settings.partitions)
-        processor = Processor(app, models, batcher, producer, store, decided, source, placement, notice, merchants)
+        merchants, book = MerchantLog(producer, settings.partitions), RiskBook(kafka)
+        processor = Processor(
+            app, models, batcher, producer, store, decided, source, placement, notice, merchants, book
+        )
         acker = Acker(app, table)
         labels = LabelReader(app, kafka, table, store, acker, merchants, settings.retention_days)
         pipeline = Pipeline(processor, acker, settings.batches_under_way, settings.batch_max)
-        watch = Watch(app, table, models, acker, source, pipeline.waiting, health, server_problem, notice)
+        watch = Watch(app, table, models, acker, source, pipeline.waiting, health, server_problem, notice, book)
         sweep = VersionSweep(app, table, models, batcher, store, pipeline, acker, settings.sweep_users_per_s)
         # tasks of the agent, because `@app.task` starts its tasks only after recovery and after the first events
         tasks = {
@@ -96,6 +99,7 @@ def make_app(
             "suspension": suspension.run(),
             "labels": labels.run(),
             "old payments": labels.forget(),
+            "risk book": book.run(),
             "user commands": UserCommands(app, kafka, store, pipeline, acker, decided.forget).run(),
         }
         if settings.sweep_users_per_s:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from panther_core.data.decision import REUSED
 from stream.worker.decided import DecidedStore, HeldAnswer
 from stream.worker.intake import Intake
-from stream.worker.paid import paid_pairs
+from stream.worker.paid import PREFIX, paid_pairs
+from stream.worker.state_store import StateStore
 
 
 @dataclass
@@ -19,6 +20,7 @@ class BatchDecisions:
 
     intake: Intake
     keys: list[bytes]  # of the events among held decisions
+    sellers: list[tuple[int, int]]  # place of what is known of each event's merchant
     held: dict[int, HeldAnswer] = field(default_factory=dict)
     at: list[int] = field(default_factory=list)  # events with a new decision
     rows: list[NDArray[np.void]] = field(default_factory=list)  # the decisions, DECISION
@@ -30,7 +32,7 @@ class BatchDecisions:
         held = self.held.get(event)
         return held.alert if held is not None and held.decision.same else b""
 
-    def paid(self) -> dict[int, list[tuple[bytes, bytes]]]:
+    def paid(self, store: StateStore) -> dict[int, list[tuple[bytes, bytes]]]:
         """The payments, by partition, as they are kept until their labels come."""
         if not self.at:
             return {}
@@ -42,6 +44,7 @@ class BatchDecisions:
             intake.events["time_ms"][at],
             intake.received_ms[at],
             np.concatenate(self.ratios),
+            store.beside([PREFIX + self.keys[i] for i in self.at], [intake.records[i].partition for i in self.at]),
         )
         for i, pair in zip(self.at, pairs, strict=True):
             out.setdefault(intake.records[i].partition, []).append(pair)

@@ -51,14 +51,24 @@ def paid_pairs(
     paid_ms: NDArray[np.int64],
     received_ms: NDArray[np.int64],
     ratio: NDArray[np.float32],
+    before: Sequence[bytes | None] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of payments [N] without a label; `keys`: hashes of user and transaction, 16 bytes."""
+    """Keys and values of payments [N] without a label; `keys`: hashes of user and transaction, 16 bytes.
+
+    `before` [N]: what is kept under these keys: of an id that was used before, nobody knows which payment a label
+    means, and what was told of the first one stays told.
+    """
     rows = np.zeros(len(keys), PAID)
     rows["label"], rows["label_at"] = -1, -1
+    again = {i: read_paid(value) for i, value in enumerate(before) if value is not None}
+    for i, paid in again.items():
+        for name in ("label", "label_ms", "label_at"):
+            rows[name][i] = paid.row[name][0]
+        rows["n"][i] = paid.row["n"][0] + 1
     rows["paid_ms"], rows["received_ms"], rows["ratio"] = paid_ms, received_ms, ratio
     whole, size = rows.tobytes(), PAID.itemsize
     for i, (key, merchant) in enumerate(zip(keys, merchants, strict=True)):
-        yield PREFIX + key, whole[i * size : (i + 1) * size] + merchant.encode()
+        yield PREFIX + key, whole[i * size : (i + 1) * size] + (b"" if i in again else merchant.encode())
 
 
 def key_of(label: Label) -> bytes:

@@ -30,6 +30,7 @@ from stream.worker.intake import DeadLetter, Intake, Placement, read_batch
 from stream.worker.letters import letter_of
 from stream.worker.live_models import LiveModels
 from stream.worker.merchant_log import MerchantLog, payment_events
+from stream.worker.risk_book import RiskBook
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
 
@@ -61,6 +62,7 @@ class Processor:
         placement: Placement,
         notice: DeadLetterNotice,
         merchants: MerchantLog,
+        book: RiskBook,
     ) -> None:
         """`producer` sends everything but states.
 
@@ -68,7 +70,7 @@ class Processor:
         decisions would wait for the states of the batch before them: the store has a producer of its own.
         """
         self._app, self._decided, self._source, self._placement = app, decided, source, placement
-        self._notice, self._merchants = notice, merchants
+        self._notice, self._merchants, self._book = notice, merchants, book
         self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
         self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
 
@@ -90,6 +92,7 @@ class Processor:
         with metrics.timed("decode"):
             intake = read_batch(mine, model.schema, model.risk, self._placement)
             intake.events["offset"] = self._source.offsets(intake.records)  # of the log's present epoch
+            intake.events["seller"], sellers = self._book.seen(intake.events["merchant"], intake.events["time_ms"])
         overload = [
             DeadLetter(e.message, "user_overload", _OVERLOAD) for e in refused if e.message.generation_id == generation
         ]
@@ -98,7 +101,7 @@ class Processor:
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._store.read(keys, partitions, model.codec)
-        out = BatchDecisions(intake, keys_of(intake.events))
+        out = BatchDecisions(intake, keys_of(intake.events), sellers)
         await self._decide(out, states, rows, model, generation, durable, decided)
         # Step 3: wait until decisions, alerts and dead letters are durable.
         with metrics.timed("publish"):
@@ -109,7 +112,7 @@ class Processor:
             with metrics.timed("state_write"):
                 out.hold(self._decided)
                 marks = self._source.marks(mine)
-                await self._store.write(keys, partitions, states, model.codec, batch, marks, out.paid())
+                await self._store.write(keys, partitions, states, model.codec, batch, marks, out.paid(self._store))
         metrics.TRANSACTIONS.inc(len(intake.events))
         metrics.BATCH_EVENTS.observe(len(events))
         return batch
@@ -198,7 +201,9 @@ class Processor:
         for k, (decision, record) in enumerate(zip(decisions, records, strict=True)):
             # the source position lets a consumer, or an auditor, tie every decision to its transaction
             partition, alert = record.partition, b""
-            headers = headers_of(self._app_id, partition, record.offset, contents[k], epochs[partition])
+            headers = headers_of(
+                self._app_id, partition, record.offset, contents[k], epochs[partition], out.sellers[at[k]]
+            )
             if decision.alert:
                 alert = out.alert_before(at[k])
                 if not alert:

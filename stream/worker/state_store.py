@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -42,14 +43,7 @@ class StateStore:
 
     def read(self, keys: list[bytes], partitions: list[int], codec: StateCodec) -> NDArray[Any]:
         """State records [U] of users; fresh ones for users never seen. One multi-get for each partition."""
-        values: list[bytes | None] = [None] * len(keys)
-        for partition in set(partitions):
-            at = [i for i, p in enumerate(partitions) if p == partition]
-            with noticing_damage(self._table, partition):
-                found = partition_store(self._table, partition).get([keys[i] for i in at])
-            for i, value in zip(at, found, strict=True):
-                values[i] = value
-        return codec.decode(values)
+        return codec.decode(self.beside(keys, partitions))
 
     async def write(
         self,
@@ -81,6 +75,17 @@ class StateStore:
             with noticing_damage(self._table, partition):
                 partition_store(self._table, partition).write(batch)
 
+    def beside(self, keys: list[bytes], partitions: list[int]) -> list[bytes | None]:
+        """What lies beside the states under these keys [N]. One multi-get for each partition."""
+        values: list[bytes | None] = [None] * len(keys)
+        for partition in set(partitions):
+            at = [i for i, p in enumerate(partitions) if p == partition]
+            with noticing_damage(self._table, partition):
+                found = partition_store(self._table, partition).get([keys[i] for i in at])
+            for i, value in zip(at, found, strict=True):
+                values[i] = value
+        return values
+
     async def put(self, partition: int, pairs: Sequence[tuple[bytes, bytes | None]], out: StoredBatch) -> None:
         """Send pairs that lie beside the states to the changelog, and write them; None deletes."""
         if not pairs:
@@ -96,8 +101,10 @@ class StateStore:
         with noticing_damage(self._table, partition):
             partition_store(self._table, partition).write(batch)
 
-    async def forget(self, key: bytes, partition: int, out: StoredBatch) -> None:
+    async def forget(self, key: bytes, partition: int, out: StoredBatch, prefix: bytes = b"") -> None:
         """Delete a user's state, if the partition holds one; `out` gets the send of the changelog's tombstone.
+
+        `prefix`: of what is deleted beside it.
 
         The changelog comes first: a store that lacks the state must not be all that is left of an interrupted deletion.
         """
@@ -105,11 +112,13 @@ class StateStore:
         with noticing_damage(self._table, partition):
             if store.get(key) is None:
                 return
-        records: list[Outgoing] = [(key, None, [])]
+            keys = [key, *(takewhile(lambda k: k.startswith(prefix), store.keys(from_key=prefix)) if prefix else ())]
+        records: list[Outgoing] = [(gone, None, []) for gone in keys]
         out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
         await out.sends[partition]
         with noticing_damage(self._table, partition):
-            store.delete(key)
+            for gone in keys:
+                store.delete(gone)
 
     async def report(self, progress: ModelProgress) -> None:
         """Publish that a partition's users have moved: through the same producer as their states, so after them."""

@@ -18,10 +18,12 @@ from aiokafka.errors import KafkaError
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.commands import decode_command
+from panther_core.data.schema import hash64
 from panther_core.data.topics import USER_COMMANDS
 from panther_core.kafka.reading import KafkaRecord
 from stream.ops import metrics
 from stream.worker.acker import Acker
+from stream.worker.paid import PREFIX
 from stream.worker.partition_reader import POLL_MS, read_own_partitions
 from stream.worker.pipeline import Pipeline
 from stream.worker.state_store import StateStore, StoredBatch
@@ -81,7 +83,8 @@ class UserCommands:
         if not await self._claim(key, batch.generation):
             return False
         try:
-            await self._store.forget(key, record.partition, batch)
+            kept = PREFIX + hash64(wanted.user_id).to_bytes(8, "little") if wanted.command == "forget" else b""
+            await self._store.forget(key, record.partition, batch, kept)
             if wanted.command == "forget":
                 self._forget(record.partition, wanted.user_id)
         finally:

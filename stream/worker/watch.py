@@ -18,6 +18,7 @@ from stream.ops.summary import Summary, done
 from stream.worker.acker import Acker
 from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Waiting
+from stream.worker.risk_book import RiskBook
 from stream.worker.source_log import SourceLog
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,10 @@ class Watch:
         health: Health,
         server_problem: Callable[[], str | None],
         notice: DeadLetterNotice,
+        book: RiskBook,
     ) -> None:
         self._app, self._table, self._models, self._acker = app, table, models, acker
-        self._source, self._waiting, self._notice = source, waiting, notice
+        self._source, self._waiting, self._notice, self._book = source, waiting, notice, book
         self._health, self._server_problem = health, server_problem
         self._rebalances = 0
         self._still, self._summary, self._changes = Stillness(), Summary(), Changes()
@@ -84,6 +86,8 @@ class Watch:
             missing["states"] = f"{len(mine)} partitions are assigned and not restored yet"
         if problem := self._source.problem:
             missing["held decisions"] = problem
+        if problem := self._book.problem:
+            missing["merchants"] = problem
         if behind := self._models.problem:
             missing["model"] = behind
         elif self._models.now is None:

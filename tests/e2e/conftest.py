@@ -132,7 +132,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         system.deploy(1)
         asyncio.run(produce(system.kafka, history.rows(), rate=0))
         asyncio.run(produce_labels(system.kafka, history, LABEL_DELAY_MS))
-        asyncio.run(load_past(system.kafka, system.settings, history, after_topic=True))
+        asyncio.run(load_past(system.kafka, system.settings, history, True, LABEL_DELAY_MS))
         system.start_worker()
         yield Stage(system, history, live)
 

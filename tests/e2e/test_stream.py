@@ -110,7 +110,15 @@ def test_the_worker_says_that_it_is_ready_and_what_it_did(stage: Stage) -> None:
 def test_replay_of_the_topic_equals_the_stream(stage: Stage, tmp_path: Path) -> None:
     part = stage.live.take(slice(0, 1500)).transaction_id.tolist()
     ledger = stage.collect(set(part))
-    argv = [str(Path(sys.prefix) / "bin" / "panther"), "replay", "--topic", "transactions", "--model", "1"]
+    argv = [
+        str(Path(sys.prefix) / "bin" / "panther"),
+        "replay",
+        "--topic",
+        "transactions",
+        "--model",
+        "1",
+        "--as-decided",
+    ]
     made = subprocess.run([*argv, "--out", str(tmp_path / "out")], env=stage.system.environment)
     assert made.returncode == 0
     replayed = pq.read_table(tmp_path / "out" / "decisions-v1.parquet").to_pylist()
@@ -387,30 +395,30 @@ def test_merchants_know_the_payments_that_were_decided_and_their_labels(stage: S
         stage.wait_ready("merchants")
         changelog = changelog_of(merchants_app(stage.system.settings.app_id), "merchants")
         model, past = load_serving_model(Path(stage.system.settings.models_dir) / "1"), len(stage.history)
-        events = concat([stage.history, part]).events(model.schema, model.risk)
-        history = prepare(events, model.schema, model.codec.length)
-        kept = np.flatnonzero(history.kept[past:])
+        whole = concat([stage.history, part])
+        history = prepare(whole.events(model.schema, model.risk), model.schema, model.codec.length)
+        kept = np.flatnonzero(history.kept)
         deadline, found = time.time() + 60, dict[bytes, bytes]()
         while time.time() < deadline:
             records = asyncio.run(read_topic(stage.system.kafka, changelog))
             found = {r.key: r.value for r in records if b"\0" not in r.key}
-            counted = [decode_merchants([found.get(name.encode())])["n"][0] for name in part.merchant.words]
-            if sum(counted) >= len(kept) + (kept < labelled).sum():
+            counted = [decode_merchants([found.get(name.encode())])["n"][0] for name in whole.merchant.words]
+            if sum(counted) >= len(kept) + (kept < past + labelled).sum():
                 break
             time.sleep(0.5)
     finally:
         assert stage.system.stop_worker("merchants")
-    paid_day = part.time_ms // DAY_MS
-    ratio, merchant = against_usual(history.features)[past:].astype(np.float64), part.merchant.index.astype(np.int64)
+    paid_day = whole.time_ms // DAY_MS
+    ratio, merchant = against_usual(history.features).astype(np.float64), whole.merchant.index.astype(np.int64)
     last = int(paid_day.max()) + 2
-    want = np.zeros(len(part.merchant.words), MERCHANT)
+    want = np.zeros(len(whole.merchant.words), MERCHANT)
     advance(want, last)
     take_payments(want, merchant[kept], paid_day[kept], ratio[kept])
-    told = kept[kept < labelled]
-    told_day = (part.time_ms[told] + LABEL_DELAY_MS) // DAY_MS
-    fraud = part.label[told] == 1
+    told = kept[kept < past + labelled]
+    told_day = (whole.time_ms[told] + LABEL_DELAY_MS) // DAY_MS
+    fraud = whole.label[told] == 1
     take_labels(want, merchant[told], paid_day[told], told_day, fraud, elsewise(ratio[told]))
-    got = decode_merchants(found.get(name.encode()) for name in part.merchant.words)
+    got = decode_merchants(found.get(name.encode()) for name in whole.merchant.words)
     advance(got, last)
     assert fraud.any()
     for name in ("payments", "ratios", "honest", "frauds", "surprise", "told", "told_frauds", "frauds_ever"):

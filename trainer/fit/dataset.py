@@ -18,6 +18,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
+from panther_core.entities.merchants import MerchantHistory, see_merchants
 from panther_core.state.history import History, prepare
 from trainer.fit.train_config import TrainConfig
 
@@ -111,16 +112,25 @@ def _end_ms(table: TransactionTable, label_delay_ms: int) -> int:
 
 
 def prepare_events(
-    table: TransactionTable, schema: AttributeSchema, rows: Split, length: int, risk: MerchantRisk | None = None
+    table: TransactionTable,
+    schema: AttributeSchema,
+    rows: Split,
+    length: int,
+    label_delay_ms: int,
+    risk: MerchantRisk | None = None,
 ) -> tuple[History, MerchantRisk]:
     """History of the whole table, counterparty risk filled in, and the risk table that filled it.
 
+    What is known of a merchant are payments of earlier hours and labels that had arrived by then.
     `risk`: the risk table to use. When it is not given, one is fitted on the rows `rows.risk`.
     """
     if risk is None:
         known = table.merchant_hashes()[rows.risk]
         risk = MerchantRisk.fit(known, table.label[rows.risk], schema.risk_levels)
-    return prepare(table.events(schema, risk), schema, length), risk
+    events = table.events(schema, risk)
+    history = prepare(events, schema, length)
+    see_merchants(history, events, table.label, table.time_ms + label_delay_ms, MerchantHistory())
+    return history, risk
 
 
 def before(history: History, row: int) -> History:

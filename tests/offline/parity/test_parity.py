@@ -86,7 +86,7 @@ def streamed(log: TransactionTable, folders: list[Path]) -> tuple[list[Transacti
 def told(
     folders: list[Path], transactions: list[Transaction], streamed: Streamed
 ) -> tuple[LogComparison, StreamLog, ReplayedLog]:
-    log = StreamLog(as_arrived(transactions), [(0, i) for i in range(len(transactions))])
+    log = StreamLog(as_arrived(transactions).with_unknown_merchants(), [(0, i) for i in range(len(transactions))])
     online = streamed.online()
     decided = decide_log(log, online, replayers(folders))
     return compare(log, online, decided, 1e-5), log, decided
@@ -114,7 +114,7 @@ def test_nothing_differs_through_a_swap_an_outage_redeliveries_and_late_events(
     assert found.degraded["rules"] > 20
     assert found.versions[1] > 100
     assert found.versions[2] > 100
-    assert found.alerts_online == found.alerts_replayed > 50
+    assert found.alerts_online == found.alerts_replayed > 10
     assert (decided.decision["flags"] & 4).any(), "late events"
 
 
@@ -140,7 +140,7 @@ def test_the_file_that_was_sent_tells_the_same_as_the_topic(
     one = replayers(folders)[0]
     published = stream(transactions, [Version(0, one.serving, one._model)])
     online = published.online()
-    log_of = from_table(log.take(slice(0, _OUTAGE - 1)), online)
+    log_of = from_table(log.take(slice(0, _OUTAGE - 1)).with_unknown_merchants(), online)
     assert log_of.place == [(0, i) for i in range(_OUTAGE)]
     found = compare(log_of, online, decide_log(log_of, online, replayers(folders)), 1e-5)
     assert (found.mismatches, found.missing, found.extra) == ([], [], [])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from offline.replay import replay
+from offline.replay import Replayer, replay
 from panther_core.data.decision import ALERT, DECISION
-from panther_core.data.table import TransactionTable
+from panther_core.data.table import UNKNOWN_SELLER, TransactionTable
 from panther_core.decide.engine import decide
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
@@ -27,6 +27,8 @@ def test_replay_gives_the_reasons_of_the_stream(log: TransactionTable, artifact_
     replayed = replay(table, serving, model).decision
 
     events = table.events(serving.schema, serving.risk)
+    events["seller"] = Replayer(serving, model).sees(table)
+    assert (events["seller"] != UNKNOWN_SELLER).any()
     users, row = np.unique(events["user"], return_inverse=True)
     states, online = serving.codec.fresh(len(users)), np.zeros(len(events), DECISION)
     for low in range(0, len(events), _BATCH):

@@ -15,6 +15,7 @@ from offline.replay.columns import SCHEMA
 from offline.replay.request import ReplayRequest, run_replay
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput, InvalidFile
+from panther_core.base.times import HOUR_MS
 from panther_core.data.table import TransactionTable
 
 _CHUNK = 700
@@ -97,15 +98,19 @@ def test_days_of_the_training_are_measured_on_demand_alone_and_said(
     assert "nothing was measured" in " ".join(capfd.readouterr().err.split())
 
 
-def test_labels_do_not_enter_decisions(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:
+def test_labels_enter_decisions_as_they_arrive(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:
     run_replay(request_, tmp_path / "true", lambda _: None)
     other = tmp_path / "other.parquet"
     write_fdh(log, other, 1 - np.maximum(log.label, 0))
     run_replay(replace(request_, path=other), tmp_path / "false", lambda _: None)
     left, right = (pq.read_table(tmp_path / name / "decisions-v1.parquet") for name in ("true", "false"))
     assert not left["label"].equals(right["label"])
-    labels = ["label", "label_time"]
-    assert left.drop_columns(labels).equals(right.drop_columns(labels))
+    first_ms = log.time_ms[0] + request_.label_delay_ms
+    unknown = int(np.searchsorted(log.time_ms, first_ms // HOUR_MS * HOUR_MS + HOUR_MS))
+    left, right = (table.drop_columns(["label", "label_time"]) for table in (left, right))
+    assert unknown < len(log)
+    assert left.slice(0, unknown).equals(right.slice(0, unknown))
+    assert not left.equals(right)
 
 
 def test_the_future_does_not_enter_decisions(request_: ReplayRequest, log: TransactionTable, tmp_path: Path) -> None:

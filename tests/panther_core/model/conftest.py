@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, ProfileField
 from panther_core.data.vocabulary import Vocabulary, fit_vocabulary
 from panther_core.model.serving import PantherModel
@@ -76,6 +77,7 @@ def random_history(rng: np.random.Generator, lengths: list[int], profile_changes
         bounds=bounds,
         users=np.arange(len(lengths), dtype=np.uint64),
         states=np.zeros(len(lengths), np.uint8).view(np.dtype([("unused", "u1")])),
+        seller=np.zeros((count, len(RISK_NAMES)), np.float32),
     )
 
 

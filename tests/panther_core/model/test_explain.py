@@ -124,7 +124,7 @@ def test_a_trained_head_names_the_planted_cause() -> None:
         e, pooled = rng.normal(size=(count, CONFIG.user_dim)) / 3, np.abs(rng.normal(size=(count, CONFIG.pooled)))
         return tuple(torch.from_numpy(part).float() for part in (dense, e, pooled)), cause
 
-    inputs, cause = rows(3000, 0)
+    inputs, cause = rows(6000, 0)
     target = torch.from_numpy(cause < len(causes)).float()
     optimiser = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.1)
     for _ in range(150):

@@ -24,6 +24,7 @@ from stream.worker.decided import DecidedStore
 from stream.worker.intake import Placement
 from stream.worker.merchant_log import MerchantLog
 from stream.worker.processor import Processor
+from stream.worker.risk_book import RiskBook
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
 
@@ -96,6 +97,7 @@ def process(
         Placement(1, "murmur2"),
         DeadLetterNotice(),
         MerchantLog(producer, 1),  # type: ignore[arg-type]
+        RiskBook(KafkaSettings()),
     )
     events = [
         SimpleNamespace(

@@ -15,6 +15,7 @@ from panther_core.base.errors import ScorerUnavailable
 from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.known import HeldDecision
+from panther_core.kafka.answers import NOWHERE
 from panther_core.serving_model import load_serving_model
 from stream.ops.flood import DeadLetterNotice
 from stream.worker.batch_decisions import BatchDecisions
@@ -70,9 +71,8 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     models = SimpleNamespace(version=lambda number: before if number == 9 else live, preload=preload)
     out = Silent()
     app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
-    processor = Processor(
-        app, models, out, out, StateStore(None, out), kept, source, placement, notice, MerchantLog(out, 1)
-    )  # type: ignore[arg-type]
+    parts: Any = (StateStore(None, out), kept, source, placement, notice, MerchantLog(out, 1), None)  # type: ignore[arg-type]
+    processor = Processor(app, models, out, out, *parts)  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
         Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)
@@ -80,7 +80,8 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     intake = read_batch(records, live.schema, live.risk)
     assert live.risk.level(intake.events["merchant"]).min() > 0, "both merchants are known"
     states = live.codec.fresh(2)
-    asyncio.run(processor._decide(BatchDecisions(intake, []), states, np.arange(2), live, 1, [], lambda: None))
+    told = BatchDecisions(intake, [], [NOWHERE] * 2)
+    asyncio.run(processor._decide(told, states, np.arange(2), live, 1, [], lambda: None))
     first, second = (int(states["ring"]["risk"][i, 0]) for i in range(2))
     assert first == live.risk.level(intake.events["merchant"][:1])[0]
     assert second == before.risk.level(intake.events["merchant"][1:])[0] != first

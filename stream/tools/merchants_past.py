@@ -1,0 +1,107 @@
+"""Gives merchants their past: histories computed from a known log, written before the first process keeps them.
+
+Also kept are the log's payments themselves, for labels that are still to come (stream.worker.paid).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.data.schema import hash64
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import MERCHANT_RISK, changelog_of, merchants_app
+from panther_core.decide.records import to_json
+from panther_core.entities.merchants import MerchantHistory, encode_merchants, see_merchants
+from panther_core.kafka.partitioner import partition_of
+from panther_core.state.features import against_usual
+from panther_core.state.history import History
+from stream.faust_parts.producer import Outgoing, make_producer
+from stream.merchants.history import records
+from stream.worker.decided import keys_of
+from stream.worker.paid import PAID, PREFIX
+from stream.worker.processor import now_ms
+
+_AT_ONCE = 5000
+
+
+async def seed_merchants(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    log: TransactionTable,
+    history: History,
+    events: NDArray[np.void],
+    label_delay_ms: int,
+) -> int:
+    """Write the histories of the merchants of `log`, and its payments; returns the number of merchants.
+
+    `history`, `events`: of the whole log; its labels arrive `label_delay_ms` after their payments, those that arrive
+    after the log's end are left to `fraud.labels`.
+    """
+    merchants = MerchantHistory()
+    told_ms = log.time_ms + label_delay_ms
+    see_merchants(history, events, log.label, told_ms, merchants)
+    hashes, states = merchants.end()
+    name_of = {hash64(word): word for word in log.merchant.words}
+    names = [name_of[number] for number in hashes]
+    states["last_offset"] = -1
+    end_ms = int(log.time_ms.max())
+    risk = records(names, states, np.full(len(names), end_ms // HOUR_MS + 1))
+    changelog = changelog_of(merchants_app(settings.app_id), "merchants")
+    await _send(kafka, settings, changelog, zip(names, encode_merchants(states), strict=True))
+    await _send(kafka, settings, MERCHANT_RISK, ((record.merchant_id, to_json(record)) for record in risk))
+    await _send_paid(kafka, settings, log, history, events, told_ms, end_ms)
+    return len(names)
+
+
+async def _send_paid(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    log: TransactionTable,
+    history: History,
+    events: NDArray[np.void],
+    told_ms: NDArray[np.int64],
+    end_ms: int,
+) -> None:
+    kept = np.flatnonzero(history.kept & (log.time_ms > end_ms - settings.retention_days * DAY_MS))
+    rows = np.zeros(len(kept), PAID)
+    known = (log.label[kept] >= 0) & (told_ms[kept] // HOUR_MS <= end_ms // HOUR_MS)
+    rows["label"] = np.where(known, log.label[kept], -1)
+    rows["label_ms"], rows["label_at"] = np.where(known, told_ms[kept], 0), -1
+    rows["paid_ms"] = log.time_ms[kept]
+    rows["received_ms"], rows["ratio"] = now_ms(), against_usual(history.features[kept])
+    whole, size = rows.tobytes(), PAID.itemsize
+    keys = keys_of(events[kept])
+    users, shops = log.user, log.merchant
+
+    def pairs() -> Iterable[tuple[str, bytes, bytes]]:
+        for i, row in enumerate(kept.tolist()):
+            value = whole[i * size : (i + 1) * size] + (shops[row] or "").encode()
+            yield users[row] or "", PREFIX + keys[i], value
+
+    async with make_producer(kafka) as producer:
+        by_partition: dict[int, list[Outgoing]] = {}
+        for user, key, value in pairs():
+            partition = partition_of(user.encode(), settings.partitions, "murmur2")
+            by_partition.setdefault(partition, []).append((key, value, []))
+        topic = changelog_of(settings.app_id)
+        for partition, outgoing in by_partition.items():
+            for low in range(0, len(outgoing), _AT_ONCE):
+                await (await producer.send_all(topic, partition, outgoing[low : low + _AT_ONCE]))
+
+
+async def _send(
+    kafka: KafkaSettings, settings: PantherSettings, topic: str, pairs: Iterable[tuple[str, bytes]]
+) -> None:
+    by_partition: dict[int, list[Outgoing]] = {}
+    for name, value in pairs:
+        key = name.encode()
+        by_partition.setdefault(partition_of(key, settings.partitions, "murmur2"), []).append((key, value, []))
+    async with make_producer(kafka) as producer:
+        for partition, outgoing in by_partition.items():
+            for low in range(0, len(outgoing), _AT_ONCE):
+                await (await producer.send_all(topic, partition, outgoing[low : low + _AT_ONCE]))
