@@ -202,8 +202,13 @@ class SourceLog:
         mark = store.get(MARK)
         if mark is not None:
             return read_mark(mark)
-        # written by an older release: the states themselves tell the offset
-        return await asyncio.to_thread(lambda: max(map(last_offset, store.values()), default=-1)), b""
+        # seeded, or written by an older release: the states themselves tell the offset
+        return await asyncio.to_thread(_newest_of_states, store), b""
+
+
+def _newest_of_states(store: Any) -> int:
+    """Newest `at_source` that a state has seen; what lies beside the states has a key that begins with NUL."""
+    return max((last_offset(value) for key, value in store.items() if not key.startswith(b"\0")), default=-1)
 
 
 async def _is_another(
