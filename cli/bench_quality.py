@@ -144,7 +144,7 @@ def fdh(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fraud Detection Handbook, its prequential protocol: PANTHER's system beside LightGBM, DCN-v2 and DeepFM."""
+    """Fraud Detection Handbook, its prequential protocol: what is served beside LightGBM, DCN-v2 and DeepFM."""
     from bench.fraud.fdh import run_fdh
     from bench.fraud.protocol import parse_folds
     from bench.tables import folds_table
@@ -186,15 +186,18 @@ def fraud(
     end: Annotated[str, typer.Option(help="Day after the test window.")] = "2020-09-01",
     label_delay_days: LabelDelayDays = 7,
     seed: Seed = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the served artifact; found there, not trained again.", file_okay=False)
+    ] = Path("build/fraud"),
     as_json: Json = False,
 ) -> None:
-    """One split by time of a labelled log: DCN and LightGBM, each with and without PANTHER."""
+    """One split by time of a labelled log: what is served beside DCN and LightGBM, with and without PANTHER."""
     from bench.fraud.timesplit import run_fraud
     from bench.tables import windows_table
     from panther_core.data.formats import read_table
 
     table = read_table(format, data)
-    result = run_fraud(table, (validate_from, test_from, end), label_delay_days, seed)
+    result = run_fraud(table, (validate_from, test_from, end), label_delay_days, seed, folder=out)
     console.print(windows_table(result))
     if as_json:
         emit(result, True)

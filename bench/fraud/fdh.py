@@ -1,8 +1,12 @@
-"""`panther bench fdh`: AP, AUC and CP@100 of PANTHER's system and other heads on the Fraud Detection Handbook's data.
+"""`panther bench fdh`: AP, AUC and CP@100 of what is served, beside heads over whole tables, on the Fraud Detection
+Handbook's data.
 
-Features, histories and PANTHER are shared by all folds: at every row they contain only what was known then, and PANTHER
-is pretrained without labels on events before the earliest test week. In each fold, every head is fitted on the labels
-that had matured when the test week began.
+Served is an artifact that was trained when the earliest test week began, refreshed when each later one began, and
+replayed through the engine (bench.fraud.served).
+
+The other heads know whole tables. Features, histories and PANTHER are shared by all folds: at every row they contain
+only what was known then, and PANTHER is pretrained without labels on events before the earliest test week. In each
+fold, every head is fitted on the labels that had matured when the test week began.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 from bench.fraud.bootstrap import by_chance
 from bench.fraud.cards import by_card
 from bench.fraud.protocol import DELAY_MS, Fold, fold, metrics
+from bench.fraud.served import SERVED, served_scores
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.odds import sigmoid
@@ -47,16 +52,22 @@ def run_fdh(
     seed: int = 0,
     settings: Settings | None = None,
     behaviour: TrainConfig = BEHAVIOUR,
+    first: str = "default",
 ) -> dict[str, Any]:
-    """Write scores of the folds' test weeks into `out` (TRANSACTION_ID, score) and return every model's metrics.
+    """Write the served scores of the folds' test weeks into `out` (TRANSACTION_ID, score); return all models' metrics.
+
+    What is trained lies beside `out`, in a folder of its name with `.versions`, and is found there by a second run.
 
     `by_chance` of the result: metrics of the system's scores against labels drawn anew (bench/fraud/bootstrap.py).
-    `behaviour`: shape and pretraining of PANTHER. Raises BadInput when the folder lacks days that a fold needs.
+    `behaviour`: shape and pretraining of PANTHER in the heads; `first`: preset of the first artifact. Raises BadInput
+    when the folder lacks days that a fold needs.
     """
     clock, settings = StageClock(), settings or Settings()
     table = load(data)
     folds = [fold(table, start) for start in starts]
     clock.mark("read")
+    served = _served(table, folds, out.with_suffix(".versions"), seed, first)
+    clock.mark("served")
     heads, losses, matrix = prepare_heads(table, folds, settings, behaviour, seed, clock)
     odds, live = matrix.column(ANY), matrix.column(ANY_LIVE)
     fitted = (*PARTS, DEEPFM, *ABLATIONS) if settings.ablations else PARTS
@@ -67,6 +78,7 @@ def run_fdh(
         scores[EPISODES], scores[_LIVE] = odds[each.week], live[each.week]
         for name, score in blended(scores, settings).items():
             scores[name] = by_card(table, each.week, each.test_from_ms, score, odds)
+        scores[SERVED] = served[each.start]
         for name, score in scores.items():
             results.setdefault(name, []).append(metrics(each, table, score))
         logits.append(scores[SYSTEM])
@@ -75,7 +87,8 @@ def run_fdh(
     seller_N, any_N = (sigmoid(matrix.column(name)) for name in (SELLER, ANY))
     luck = by_chance(table, folds, logits, (seller_N, any_N), seed)
     clock.mark("bootstrap")
-    write_scores(out, table, np.concatenate([each.week for each in folds]), np.concatenate(logits))
+    weeks = np.concatenate([each.week for each in folds])
+    write_scores(out, table, weeks, np.concatenate([served[each.start] for each in folds]))
     return {
         "folds": [_facts(each, table) for each in folds],
         "models": {name: {"mean": _mean(rows), "folds": rows} for name, rows in results.items()},
@@ -149,9 +162,17 @@ def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float,
     return learnable
 
 
-def write_scores(out: Path, table: TransactionTable, rows: Ints, logit: Floats) -> None:
-    """Parquet file of TRANSACTION_ID and score, the fraud probability, for the given rows."""
-    columns = {"TRANSACTION_ID": table.transaction_id[rows].astype(np.int64), "score": sigmoid(logit)}
+def _served(table: TransactionTable, folds: Sequence[Fold], folder: Path, seed: int, first: str) -> dict[str, Floats]:
+    """Served scores of each fold's test week, by the fold's start."""
+    ordered = sorted(folds, key=lambda each: each.test_from_ms)
+    moments, ends = [each.test_from_ms for each in ordered], [int(each.week[-1]) + 1 for each in ordered]
+    scores = served_scores(table, moments, ends, DELAY_MS, folder, seed, first)
+    return {each.start: score[each.week] for each, score in zip(ordered, scores, strict=True)}
+
+
+def write_scores(out: Path, table: TransactionTable, rows: Ints, score: Floats) -> None:
+    """Parquet file of TRANSACTION_ID and score for the given rows."""
+    columns = {"TRANSACTION_ID": table.transaction_id[rows].astype(np.int64), "score": score}
     out.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), out)
 

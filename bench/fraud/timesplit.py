@@ -1,6 +1,8 @@
-"""`panther bench fraud`: AP, AUC and recall of the heads of `panther bench fdh` on one split by time of a labelled log.
+"""`panther bench fraud`: AP, AUC and recall of what is served, and of the heads of `panther bench fdh`, on one split by
+time of a labelled log.
 
-Heads learn from labels that had matured when the validation window began, PANTHER from the events before that window.
+Served is an artifact trained when the validation window began, replayed through the engine (bench.fraud.served). The
+other heads learn from labels that had matured then, PANTHER from the events before that window.
 Every head is scored on the validation and the test window. Settings are those tuned for `panther bench fdh`; none is
 chosen here.
 """
@@ -8,10 +10,12 @@ chosen here.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.fraud.served import SERVED, served_scores
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
@@ -34,11 +38,14 @@ def run_fraud(
     seed: int = 0,
     settings: Settings | None = None,
     behaviour: TrainConfig = BEHAVIOUR,
+    folder: Path = Path("build/fraud"),
+    first: str = "default",
 ) -> dict[str, Any]:
     """Metrics of every head on the validation and the test window.
 
-    `days`: the first day of the validation window, of the test window, and the day after it, YYYY-MM-DD. Raises
-    BadInput when a window lacks frauds.
+    `days`: the first day of the validation window, of the test window, and the day after it, YYYY-MM-DD. `folder`: of
+    the served artifact, which is trained by the preset `first`; found there, not trained again. Raises BadInput when a
+    window lacks frauds.
     """
     settings = settings or Settings()
     validation_from, test_from, end = (int(np.searchsorted(table.time_ms, _ms(day))) for day in days)
@@ -58,6 +65,9 @@ def run_fraud(
     heads, losses = _heads(table, matured, tested, delay_ms, seed, settings, behaviour)
     scores = {head.name: heads.score(head, matured, tested, seed) for head in (*PARTS, DEEPFM)}
     scores |= blended(scores, settings)
+    moment_ms = int(table.time_ms[validation_from])
+    [served] = served_scores(table, [moment_ms], [end], delay_ms, folder, seed, first)
+    scores[SERVED] = served[tested]
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, rows in parts.items():
         here = np.isin(tested, rows)

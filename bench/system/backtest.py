@@ -1,8 +1,9 @@
 """`panther backtest`: a log replayed under refresh policies, to measure what retraining would have earned.
 
-A training at moment t sees only the events whose labels had arrived, which are those older than t minus the label
-delay. A policy is a list of moments. From each moment to the next, the version trained at that moment decides. It reads
-each user's whole past as encoded by itself, as in the worker, which encodes users anew when a version goes live.
+A training at moment t sees the events before t, and the labels that had arrived, which are of events older than t minus
+the label delay. A policy is a list of moments. From each moment to the next, the version trained at that moment
+decides. It reads each user's whole past as encoded by itself, as in the worker, which encodes users anew when a version
+goes live.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
+from trainer.fit.dataset import known_at
 from trainer.fit.train_config import TrainConfig
 from trainer.training import train
 
@@ -64,7 +66,8 @@ def run_backtest(table: TransactionTable, request: ReplayRequest, plan: Backtest
         raise BadInput(f"expected a new folder, {out} holds a finished backtest: give another --out or remove it")
     if not plan.train_until_ms < int(table.time_ms[-1]):
         raise BadInput(f"expected transactions after --train-until in {request.path}, got none: choose an earlier day")
-    known_to(table, plan.train_until_ms, plan)  # raises before anything is trained or written
+    if not (known_at(table, plan.train_until_ms, plan.label_delay_ms).label >= 0).any():
+        raise BadInput("expected labels that had arrived before the first training, got none: train later")
     _check_plan_note(table, request, plan)
     moments, notes = train_versions(table, request.models_dir, plan)
     versions = list(moments.values())
@@ -111,23 +114,12 @@ def _check_plan_note(table: TransactionTable, request: ReplayRequest, plan: Back
         )
 
 
-def known_to(table: TransactionTable, moment_ms: int, plan: BacktestPlan) -> TransactionTable:
-    """Transactions whose labels had arrived at `moment_ms`. Raises BadInput when there are none."""
-    rows = int(np.searchsorted(table.time_ms + plan.label_delay_ms, moment_ms, side="right"))
-    if not rows:
-        raise BadInput("expected labels that had arrived before the first training, got none: train later")
-    return table.take(slice(0, rows))
-
-
 def train_versions(table: TransactionTable, models: Path, plan: BacktestPlan) -> tuple[dict[int, int], list[str]]:
-    """Train at every moment of the plan; returns the version in force from each moment on, and notes on failures.
-
-    Every training sees only labels that had arrived, so its label delay is 0: its slices need no gap between them.
-    """
+    """Train at every moment of the plan; returns the version in force from each moment on, and notes on failures."""
     moments: dict[int, int] = {}
     notes: list[str] = []
     for moment in range(plan.train_until_ms, int(table.time_ms[-1]) + 1, plan.every_ms):
-        seen, version = known_to(table, moment, plan), len(moments) + 1
+        seen, version = known_at(table, moment, plan.label_delay_ms), len(moments) + 1
         say(f"  version {version}: {len(seen):,} transactions")
         before = None if plan.scratch or not moments else models / str(version - 1)
         config = plan.refresh if moments else plan.first
@@ -137,7 +129,16 @@ def train_versions(table: TransactionTable, models: Path, plan: BacktestPlan) ->
             moments[moment] = version
             continue
         try:
-            train(seen, folder, config=config, version=version, label_delay_ms=0, seed=plan.seed, continue_from=before)
+            delay_ms = plan.label_delay_ms
+            train(
+                seen,
+                folder,
+                config=config,
+                version=version,
+                label_delay_ms=delay_ms,
+                seed=plan.seed,
+                continue_from=before,
+            )
         except BadInput as error:
             if not moments:
                 raise

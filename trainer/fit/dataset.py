@@ -37,10 +37,19 @@ class Split:
     test: Rows
 
 
+def known_at(table: TransactionTable, moment_ms: int, label_delay_ms: int) -> TransactionTable:
+    """What a training at this moment sees: earlier transactions, and the labels that had arrived."""
+    seen = table.take(slice(0, int(np.searchsorted(table.time_ms, moment_ms))))
+    return replace(seen, label=np.where(seen.time_ms + label_delay_ms <= moment_ms, seen.label, -1).astype(np.int8))
+
+
 def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
-    """Cut the table by time, up to where labels are known. A config that is `sized` moves the cuts where frauds come in
-    few waves, so that each slice has some. Raises BadInput when a slice has no matured fraud or no matured legitimate
-    row."""
+    """Cut the table by time, up to where labels are known.
+
+    The slices for fine-tuning and validation begin earlier where they would have no labels that arrive before they end.
+    A config that is `sized` moves the cuts where frauds come in few waves, so that each slice has some. Raises BadInput
+    when a slice has no matured fraud or no matured legitimate row.
+    """
     if not (table.label >= 0).any():
         raise BadInput(
             f"expected labels to train the fraud head on, got none in {len(table)} rows: give a log with labels (with "
@@ -59,7 +68,14 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
     def slices() -> list[Rows]:
         return [matured(begin, end) for begin, end in pairwise([*cuts, count])]
 
-    if config.sized and not all(0 < table.label[rows].sum() < len(rows) for rows in slices()):
+    def usable() -> list[bool]:
+        return [bool(0 < table.label[rows].sum() < len(rows)) for rows in slices()]
+
+    for i in (1, 0):
+        if not usable()[i]:  # a share of a short log may be less than the label delay
+            begin_ms = table.time_ms[min(cuts[i + 1], len(table) - 1)] - 2 * label_delay_ms
+            cuts[i] = min(cuts[i], int(np.searchsorted(table.time_ms, begin_ms)))
+    if config.sized and not all(usable()):
         cuts = _cuts_between_waves(table, count, label_delay_ms) or cuts
     parts = slices()
     for name, rows in zip(("fine-tuning", "validation", "test"), parts, strict=True):

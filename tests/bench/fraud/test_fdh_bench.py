@@ -188,7 +188,7 @@ def test_no_feature_sees_the_future(table: TransactionTable) -> None:
 @pytest.mark.parametrize("as_csv", [False, True])
 def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bool) -> None:
     folder, out = write(tmp_path / "data", data, as_csv), tmp_path / "deep" / "predictions.parquet"
-    result = run_fdh(folder, out, ["2018-04-29", START], 0, TINY, preset("tiny"))
+    result = run_fdh(folder, out, ["2018-04-29", START], 0, TINY, preset("tiny"), "tiny")
     heads = {head.name for head in (*PARTS, *ABLATIONS)}
     assert set(result["models"]) == {
         *heads,
@@ -197,6 +197,7 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
         "episodes, merchants live",
         "panther",
         "lightgbm+dcn",
+        "served",
     }
     written = pq.read_table(out)
     assert written.column_names == ["TRANSACTION_ID", "score"]
@@ -206,7 +207,7 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
     for k, start in enumerate(("2018-04-29", START)):
         each = fold(table, start)
         by_file = np.array([score[int(t)] for t in table.transaction_id[each.week]])
-        assert metrics(each, table, by_file) == pytest.approx(result["models"]["panther"]["folds"][k])
+        assert metrics(each, table, by_file) == pytest.approx(result["models"]["served"]["folds"][k])
     assert result["models"]["lightgbm"]["mean"]["auc"] > 0.6  # it learns something even here
     assert set(result["by_chance"]) == {"ap", "auc", "cp100"}
     assert folds_table(result).row_count == len(result["models"]) + 1
@@ -228,7 +229,7 @@ def test_scores_know_nothing_before_its_time(data: dict[str, np.ndarray], tmp_pa
     assert len(asked) > 3
     scores: list[np.ndarray] = []
     for name, each in (("a", data), ("b", spoilt)):
-        run_fdh(write(tmp_path / name, each), tmp_path / f"{name}.parquet", [START], 0, TINY, preset("tiny"))
+        run_fdh(write(tmp_path / name, each), tmp_path / f"{name}.parquet", [START], 0, TINY, preset("tiny"), "tiny")
         written = pq.read_table(tmp_path / f"{name}.parquet")
         scores.append(written["score"].to_numpy()[np.isin(written["TRANSACTION_ID"].to_numpy(), asked)])
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -32,17 +34,21 @@ def table() -> TransactionTable:
     return generate(GeneratorConfig(users=120, days=60, merchants=60, seed=2, start="2025-01-01"))
 
 
-def test_every_head_has_figures_on_both_windows(table: TransactionTable) -> None:
-    result = run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY)
-    assert {*(head.name for head in PARTS), "deepfm"} < set(result["models"])
+def run(table: TransactionTable, folder: Path) -> dict[str, Any]:
+    return run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY, folder=folder, first="tiny")
+
+
+def test_every_head_has_figures_on_both_windows(table: TransactionTable, tmp_path: Path) -> None:
+    result = run(table, tmp_path)
+    assert {*(head.name for head in PARTS), "deepfm", "served"} < set(result["models"])
     assert windows_table(result).row_count == 2 * len(result["models"])
     for windows in result["models"].values():
         assert windows.keys() == {"validation", "test"}
         assert all(0 <= value <= 1 for figures in windows.values() for value in figures.values())
 
 
-def test_what_comes_after_a_window_changes_nothing_in_it(table: TransactionTable) -> None:
-    first = run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY)
+def test_what_comes_after_a_window_changes_nothing_in_it(table: TransactionTable, tmp_path: Path) -> None:
+    first = run(table, tmp_path / "first")
     late = np.searchsorted(table.time_ms, np.datetime64("2025-02-20", "ms").astype(np.int64))
     rng, amount, label = np.random.default_rng(0), table.amount.copy(), table.label.copy()
     amount[late:] = rng.permutation(amount[late:])
@@ -50,7 +56,7 @@ def test_what_comes_after_a_window_changes_nothing_in_it(table: TransactionTable
     user, merchant = table.user.index.copy(), table.merchant.index.copy()
     user[late:], merchant[late:] = rng.permutation(user[late:]), rng.permutation(merchant[late:])
     words = {"user": replace(table.user, index=user), "merchant": replace(table.merchant, index=merchant)}
-    second = run_fraud(replace(table, amount=amount, label=label, **words), DAYS, 1, settings=SETTINGS, behaviour=TINY)
+    second = run(replace(table, amount=amount, label=label, **words), tmp_path / "second")
     for name, windows in first["models"].items():
         assert second["models"][name]["validation"] == windows["validation"], name
     assert second["models"]["lightgbm"]["test"] != first["models"]["lightgbm"]["test"]
