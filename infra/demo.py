@@ -34,6 +34,7 @@ from panther_core.data.generator.malformed import KINDS, malformed
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.data.topics import TRANSACTIONS
+from panther_core.entities.merchants import MerchantHistory, see_merchants
 from panther_core.model.blend import BOOSTING
 from panther_core.model.kernels.tree_kernel import sum_of
 from panther_core.model.trees import read_trees
@@ -88,11 +89,12 @@ def run_demo(folder: Path, transactions: int, rate: float) -> dict[str, Any]:
                 train_once(folder, history, key=f"{GENERATOR} {reserve}")
         system = servers.result()
         with stage("start"):
-            users = system.seed(history, system.deploy(1))
+            users = system.seed(history, system.deploy(1), LABEL_DELAY_MS)
             say(f"  {users} users have a history of {len(history)} transactions")
+            system.start_merchants()
             system.start_worker()
         with stage("stream"):
-            stream = _Stream(demo, system, live)
+            stream = _Stream(demo, system, history, live)
             asyncio.run(stream.run())
             memory_mb = system.memory_mb()
     sent = live.take(slice(0, stream.sent))
@@ -125,20 +127,25 @@ def _boosting_alerts(models_dir: Path, history: TransactionTable, sent: Transact
     decided = [ledger.decisions.get(transaction) for transaction in sent.transaction_id.tolist()]
     for version in sorted(version for version in ledger.versions if version):
         model = load_serving_model(models_dir / str(version))
-        features = prepare(table.events(model.schema, model.risk), model.schema, model.codec.length).features
+        events = table.events(model.schema, model.risk)
+        past = prepare(events, model.schema, model.codec.length)
+        see_merchants(past, events, table.label, table.time_ms + LABEL_DELAY_MS, MerchantHistory())
         trees = read_trees(artifact.read_text(models_dir / str(version), artifact.BOOSTED[BOOSTING]), WIDTH)
         mine = np.array([i for i, d in enumerate(decided) if d and d.model.version == version])
-        logit = sum_of(trees, features[len(history) + mine], np.zeros(WIDTH))
+        logit = sum_of(trees, past.features[len(history) + mine], np.zeros(WIDTH))
         count = sum(d.alert for d in decided if d and d.model.version == version)
         out |= set(sent.transaction_id[mine[np.argsort(-logit)[:count]]].tolist())
     return out
 
 
 class _Stream:
-    """One stream of transactions, in the middle of which a refresh changes the model."""
+    """One stream of transactions, in the middle of which a refresh changes the model; labels come as they fall due."""
 
-    def __init__(self, demo: Demo, system: System, live: TransactionTable) -> None:
+    def __init__(self, demo: Demo, system: System, history: TransactionTable, live: TransactionTable) -> None:
         self._demo, self._system, self._live = demo, system, live
+        late = np.flatnonzero(history.time_ms + LABEL_DELAY_MS > history.time_ms[-1])
+        self._labelled = concat([history.take(late), live])
+        self._labels_sent = 0
         self.sent = 0  # transactions
         self.ledger = Ledger()
         self.malformed: Counter[str] = Counter()  # bad records sent, by the code of their dead letters
@@ -156,6 +163,7 @@ class _Stream:
                 # the dead letters show that the worker runs; the stream, whose latencies count, starts after them
                 await reader.poll()
             sending, deadline, finished = asyncio.create_task(self._send_all()), float("inf"), False
+            labels = asyncio.create_task(self._send_labels())
             with self._demo.progress.screen():
                 while not finished and time.time() < deadline:
                     await reader.poll()
@@ -164,6 +172,9 @@ class _Stream:
                     finished = sending.done() and len(self.ledger.decisions) >= self.sent
                     self._demo.progress.show(self.ledger, self.sent, truth, self._refreshing, finished)
             await sending  # raises what went wrong
+            if labels.done():
+                labels.result()  # which it never gives
+            labels.cancel()
             while await reader.poll(0.5):
                 pass
 
@@ -171,7 +182,6 @@ class _Stream:
         """Send at the full rate, slower while the refresh trains, and at the full rate again."""
         wanted, rate = self._demo.transactions, self._demo.rate
         await self._send(int(wanted * _REFRESH_AT), rate)
-        await produce_labels(self._system.kafka, self._live.take(slice(0, self.sent)), LABEL_DELAY_MS)
         refresh = asyncio.create_task(self._refresh())
 
         def switched() -> bool:
@@ -182,6 +192,17 @@ class _Stream:
             await refresh  # the last transactions wait for the model that is to decide them
         await self._send(max(wanted, self.sent + _MOVED), rate)
         await refresh
+
+    async def _send_labels(self) -> None:
+        """Send each label once a transaction of its time has been sent."""
+        while True:
+            now_ms = int(self._live.time_ms[max(0, self.sent - 1)])
+            due = int(np.searchsorted(self._labelled.time_ms, now_ms - LABEL_DELAY_MS, "right"))
+            if due > self._labels_sent:
+                rows = self._labelled.take(slice(self._labels_sent, due))
+                await produce_labels(self._system.kafka, rows, LABEL_DELAY_MS)
+                self._labels_sent = due
+            await asyncio.sleep(1)
 
     async def _send(self, until: int, rate: float, stop: Callable[[], bool] | None = None) -> None:
         """Send the unsent ones of the first `until` transactions at `rate` a second; end early once `stop()` holds."""

@@ -147,10 +147,12 @@ async def produce_labels(
 
 
 def produce_history(kafka: KafkaSettings, history: TransactionTable, label_delay_ms: int) -> None:
-    """Put a past and its labels onto the topics as fast as the broker takes them: what a refresh reads back."""
+    """Put a past and the labels that came in it onto the topics as fast as the broker takes them: what a refresh reads
+    back."""
 
     async def go() -> None:
         await produce(kafka, history.rows(), rate=0)
-        await produce_labels(kafka, history, label_delay_ms)
+        came = np.flatnonzero(history.time_ms + label_delay_ms <= history.time_ms[-1])
+        await produce_labels(kafka, history.take(came), label_delay_ms)
 
     asyncio.run(go())
