@@ -12,10 +12,11 @@ import numpy as np
 from offline.explain.view import UserView, shown_decision
 from offline.replay.replayer import Replayer
 from panther_core.base.errors import BadInput
+from panther_core.data.decision import Reason
 from panther_core.data.formats import read
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
-from panther_core.decide.reasons import expected_of
+from panther_core.decide.reasons import expected_of, reasons_of
 
 
 def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: int | None, events: int = 8) -> UserView:
@@ -32,6 +33,7 @@ def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: i
             _came(table, row),
             str(table.transaction_id[row]),
             int(table.label[row]),
+            _reasons(table, decided.decision[row], row),
         )
         for row in rows.tolist()
     ]
@@ -44,6 +46,11 @@ def view_of_log(replayer: Replayer, path: Path, format: str, user: str, at_ms: i
         events=shown,
         next=expected_of(after, schema),
     )
+
+
+def _reasons(table: TransactionTable, decision: np.void, row: int) -> list[Reason]:
+    seller = None if table.seller is None else table.seller[row]
+    return reasons_of(decision["reason"], decision["contribution"], seller, int(table.time_ms[row]))
 
 
 def user_log(

@@ -40,9 +40,15 @@ class UserView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shown_decision(
-    decision: np.void, schema: AttributeSchema, when: str, came: str, transaction_id: str, label: int = -1
+    decision: np.void,
+    schema: AttributeSchema,
+    when: str,
+    came: str,
+    transaction_id: str,
+    label: int = -1,
+    reasons: list[Reason] | None = None,
 ) -> ShownDecision:
-    """Put a DECISION into words."""
+    """Put a DECISION into words. `reasons`: with what they tell of the merchant, which the decision does not hold."""
     made = values_of(decision)
     notes = [note for name, note in (("cold_start", "no history"), ("late", "late")) if made[name]]
     if degraded := made["degraded"]:
@@ -55,7 +61,7 @@ def shown_decision(
         score=made["score"],
         threshold=made["threshold"],
         alert=made["alert"],
-        reasons=reasons_of(decision["reason"], decision["contribution"]),
+        reasons=reasons_of(decision["reason"], decision["contribution"]) if reasons is None else reasons,
         history_len=made["history_len"],
         notes=notes,
         model_version=made["model"].version,

@@ -45,11 +45,13 @@ class ModelRef(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why an alert was raised: a stable code, a sentence for the analyst, its contribution in nats of the logit."""
+    """Why an alert was raised: a stable code, a sentence for the analyst, its contribution in nats of the logit, and
+    the numbers that the sentence tells, by name."""
 
     code: str
     description: str
     contribution: float
+    numbers: dict[str, float] = {}
 
 
 class Expected(msgspec.Struct, frozen=True):

@@ -8,10 +8,14 @@ an attribute was to the behaviour model; both are in nats too, but sum up to not
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.base.times import DAY_MS
 from panther_core.data.decision import REASONS, Expected, Pattern, Reason
+from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.scoring import SURPRISE
 from panther_core.state.features import FEATURES, WIDTH
@@ -36,8 +40,10 @@ KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("UNUSUAL_SEQUENCE", "The last payments in a row look like a fraud pattern", ("text",)),
     ("USER_PROFILE", "What is known of this user: learned profile, length of the history", ("e_u", "cold")),
     ("UNUSUAL_SPENDING", "Payments of the last days were larger than this user's usual ones", ()),
+    ("MERCHANT_REPORTED", "What payments at this merchant turned out to be", ()),
 )
 CODES = tuple(code for code, _, _ in KINDS)
+_REPORTED = CODES.index("MERCHANT_REPORTED") + 1
 
 _KIND_OF = {part: kind for kind, (_, _, parts) in enumerate(KINDS) for part in parts}
 #: kind of each column of FraudHead.dense; a code that FEATURES names and KINDS has not stops the import
@@ -78,13 +84,51 @@ def kind_of(code: str) -> int:
     return CODES.index(code) + 1 if code in CODES else 0
 
 
-def reasons_of(kinds: NDArray[np.uint8], contributions: NDArray[np.float32]) -> list[Reason]:
-    """Readable reasons of one stored decision."""
-    return [
-        Reason(KINDS[kind - 1][0], KINDS[kind - 1][1], round(float(value), 3))
-        for kind, value in zip(kinds.tolist(), contributions.tolist(), strict=True)
-        if kind
-    ]
+def reasons_of(
+    kinds: NDArray[np.uint8],
+    contributions: NDArray[np.float32],
+    seller: NDArray[np.float32] | None = None,
+    time_ms: int = 0,
+) -> list[Reason]:
+    """Readable reasons of one stored decision.
+
+    `seller`, `time_ms`: what was known of the merchant (EVENT), and when the transaction was made; without them a
+    reason tells no numbers of the merchant.
+    """
+    out = []
+    for kind, value in zip(kinds.tolist(), contributions.tolist(), strict=True):
+        if kind:
+            code, text, _ = KINDS[kind - 1]
+            numbers: dict[str, float] = {}
+            if kind == _REPORTED and seller is not None:
+                text, numbers = _reported(dict(zip(RISK_NAMES, seller.tolist(), strict=True)), time_ms // DAY_MS)
+            out.append(Reason(code, text, round(float(value), 3), numbers))
+    return out
+
+
+def _reported(known: dict[str, float], today: int) -> tuple[str, dict[str, float]]:
+    """What labels said of a merchant, in a sentence and in numbers, where any of its payments was a fraud; days are
+    numbered from the epoch on."""
+    in_a_row, reports, frauds = (round(known[name]) for name in ("streak", "known_28d", "frauds_28d"))
+    last = today - round(known["last_fraud_day"])
+    numbers: dict[str, float] = {"reports_28d": reports, "frauds_28d": frauds, "frauds_in_a_row": in_a_row}
+    if in_a_row:
+        first = today - round(known["streak_day"])
+        what = f"All {in_a_row} known payments" if in_a_row > 1 else "The newest known payment"
+        when = _days_in_words(first, last)
+        text = f"{what} at this merchant {when} {'were' if in_a_row > 1 else 'was'} reported as fraud"
+        return f"{text}; {frauds} of {reports} reports of the last 28 days", numbers
+    if not frauds:
+        return f"None of {reports} reports of the last 28 days on payments at this merchant was of fraud", numbers
+    return f"{frauds} of {reports} reports of the last 28 days on payments at this merchant were of fraud", numbers
+
+
+def _days_in_words(first: int, last: int) -> str:
+    begin, end = (datetime.fromtimestamp(day * DAY_MS / 1000, UTC) for day in (first, last))
+    words = f"{end.day} {end:%B}"
+    if first == last:
+        return f"of {words}"
+    return f"of {begin.day} to {words}" if begin.month == end.month else f"of {begin.day} {begin:%B} to {words}"
 
 
 def patterns_of(prototypes: NDArray[np.uint16], similarity: NDArray[np.float32]) -> list[Pattern]:

@@ -95,6 +95,11 @@ def _seller(place: int, batch: _Batch) -> Column:
     return seller_scale(batch.events["seller"])[:, place]
 
 
+def _about(name: str) -> str:
+    """The reason that what is known of a merchant (RISK_NAMES) speaks for."""
+    return "RISKY_COUNTERPARTY" if name.startswith(("count_", "mean_ratio_")) else "MERCHANT_REPORTED"
+
+
 FEATURES = (
     Feature("log_amount", "UNUSUAL_AMOUNT", lambda b: b.log_amount),
     Feature("amount_z", "UNUSUAL_AMOUNT", _Batch.deviation),
@@ -134,7 +139,7 @@ FEATURES = (
     Feature("since_unusual_began", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.since_began())),
     Feature("last_unusual_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.last_d())),
     Feature("last_unusual_ratio", "UNUSUAL_SPENDING", lambda b: b.states["odd_ratio"]),
-    *(Feature(f"merchant_{n}", "RISKY_COUNTERPARTY", partial(_seller, i)) for i, n in enumerate(RISK_NAMES)),
+    *(Feature(f"merchant_{name}", _about(name), partial(_seller, i)) for i, name in enumerate(RISK_NAMES)),
     Feature("late", "UNUSUAL_TIMING", lambda b: b.known & (b.time < b.states["last_time_ms"])),
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)

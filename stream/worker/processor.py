@@ -216,6 +216,7 @@ class Processor:
                             model.schema,
                             model.tokenizer_version,
                             contents[k],
+                            intake.events["seller"][decided.event[k]],
                         )
                     )
                 sends.append(await self._producer.send_all(ALERTS, partition, [(record.key, alert, headers)]))

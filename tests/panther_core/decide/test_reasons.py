@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import msgspec
 import numpy as np
+import pytest
 
 from panther_core.data.decision import ALERT, Alert, Degraded, Expected, Reason
+from panther_core.data.merchant_events import RISK_NAMES, RISK_UNKNOWN
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import LiveModel
@@ -141,6 +143,50 @@ def test_alerts_of_the_rules_are_not_explained_by_a_model_that_is_down(
     stream.feed(table.events(schema, None)[:40], LiveModel(1, 0.0, MODEL.rules, MODEL.typical_surprise))
     assert all(d["flags"] & ALERT and d["degraded"] == Degraded.RULES for d in stream.decisions.values())
     assert not any(isinstance(request, ExplainRequest) for request in stream.requests)
+
+
+def known(**said: float) -> np.ndarray:
+    """What is known of a merchant (EVENT) of whom this is known."""
+    return np.array([(RISK_UNKNOWN | said)[name] for name in RISK_NAMES], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (
+            {"streak": 5, "streak_day": 6, "last_fraud_day": 3, "known_28d": 12, "frauds_28d": 5},
+            "All 5 known payments at this merchant of 9 to 12 November were reported as fraud; 5 of 12 reports of the "
+            "last 28 days",
+        ),
+        (
+            {"streak": 1, "streak_day": 20, "last_fraud_day": 20, "known_28d": 3, "frauds_28d": 1},
+            "The newest known payment at this merchant of 26 October was reported as fraud; 1 of 3 reports of the last "
+            "28 days",
+        ),
+        (
+            {"streak": 2, "streak_day": 17, "last_fraud_day": 12, "known_28d": 2, "frauds_28d": 2},
+            "All 2 known payments at this merchant of 29 October to 3 November were reported as fraud; 2 of 2 reports "
+            "of the last 28 days",
+        ),
+        (
+            {"known_28d": 12, "frauds_28d": 2},
+            "2 of 12 reports of the last 28 days on payments at this merchant were of fraud",
+        ),
+        ({"known_28d": 4}, "None of 4 reports of the last 28 days on payments at this merchant was of fraud"),
+    ],
+)
+def test_a_reason_tells_what_was_reported_of_the_merchant(said: dict[str, float], sentence: str) -> None:
+    kinds = np.array([CODES.index("MERCHANT_REPORTED") + 1, CODES.index("RISKY_COUNTERPARTY") + 1, 0], np.uint8)
+    contributions, when_ms = np.array([1.0, 0.5, 0], np.float32), 1_794_744_000_000  # 15 November 2026
+    first, second = reasons_of(kinds, contributions, known(**said), when_ms)
+    assert first.description == sentence
+    assert first.numbers == {
+        "reports_28d": said["known_28d"],
+        "frauds_28d": said.get("frauds_28d", 0),
+        "frauds_in_a_row": said.get("streak", 0),
+    }
+    assert second.numbers == {}
+    assert reasons_of(kinds, contributions)[0].description == "What payments at this merchant turned out to be"
 
 
 def test_the_manual_has_every_field_and_every_code() -> None:
