@@ -6,6 +6,7 @@ Gives fraud metrics, alert metrics and latencies of a model that was trained on 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +54,8 @@ def run_stream(
         )
     delay_ms = round(label_delay_days * DAY_MS)
     train_once(folder, history, f"{format} {len(table)} {train_until}", delay_ms, profile=None, size="default")
+    for left in ("stack", "worker", "merchants"):  # what an earlier run told of merchants is not of this one
+        shutil.rmtree(folder / left, ignore_errors=True)
     with System(folder, LocalStack.on_free_ports(folder / "stack"), fresh_app_id("panther-stream")) as system:
         system.seed(history, system.deploy(1), delay_ms)
         system.start_merchants()

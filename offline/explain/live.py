@@ -95,9 +95,8 @@ def _shown(state: np.void, decision: Decision, alert: Alert | None, serving: Ser
     within = int(state["n"]) - decision.history_len <= length
     when = f"{datetime.fromtimestamp(decision.event_time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     came = _came(state["ring"][decision.history_len % length], serving.schema) if within else ""
-    shown = shown_decision(
-        row_of(decision, alert), serving.schema, when, came, decision.transaction_id, reasons=alert and alert.reasons
-    )
+    row, told = row_of(decision, alert), None if alert is None else alert.reasons
+    shown = shown_decision(row, serving.schema, when, came, decision.transaction_id, reasons=told)
     return msgspec.structs.replace(shown, expected=[] if alert is None else alert.expected)
 
 

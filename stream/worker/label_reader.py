@@ -41,7 +41,7 @@ from stream.worker.state_store import StateStore, StoredBatch
 logger = logging.getLogger(__name__)
 
 _PAUSE_S, _WAIT_S = 0.05, 0.2
-_AT_ONCE, _STEP = 500, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
+_AT_ONCE, _STEP = 2000, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
 _FORGET_EVERY_S = 3600.0
 
 
@@ -72,33 +72,35 @@ class LabelReader:
         """Take in the labels that have come."""
         found = {part: records for part, records in (await consumer.getmany(timeout_ms=POLL_MS)).items() if records}
         generation = self._app.consumer_generation_id
-        if not await self._decided(consumer, [part.partition for part in found], generation):
-            for part, records in found.items():
-                consumer.seek(part, records[0].offset)  # the partitions move: the labels are their new owners'
-            return
-        for part, records in found.items():
-            batch = await self._take_in(part.partition, records, generation)
+        work = (self._take_in(consumer, part.partition, records, generation) for part, records in found.items())
+        taken = dict(zip(found, await asyncio.gather(*work), strict=True))
+        for part, batch in taken.items():
             if batch is None:
-                consumer.seek(part, records[0].offset)
-                continue
+                consumer.seek(part, found[part][0].offset)  # the partitions move: the labels are their new owners'
+        batches = [batch for batch in taken.values() if batch is not None]
+        for batch in batches:
             await self._acker.put(batch)
-            await asyncio.gather(*batch.sends.values())
-            try:
-                await consumer.commit({part: records[-1].offset + 1})
-            except KafkaError as error:
-                logger.warning("labels up to %s:%d:%d come again: %r", *part, records[-1].offset, error)
+        await asyncio.gather(*(send for batch in batches for send in batch.sends.values()))
+        done = {part: found[part][-1].offset + 1 for part, batch in taken.items() if batch is not None}
+        try:
+            if done:
+                await consumer.commit(done)
+        except KafkaError as error:
+            logger.warning("labels up to the offsets %s come again: %r", done, error)
 
-    async def _decided(self, consumer: AIOKafkaConsumer, partitions: Sequence[int], generation: int) -> bool:
-        """Wait until all transactions that lie in these partitions now are decided and committed, so that their
-        payments are kept; False where the partitions move meanwhile."""
-        parts = [TopicPartition(TRANSACTIONS, partition) for partition in partitions]
-        ends = await consumer.end_offsets(parts) if parts else {}
-        for part, end in ends.items():
-            while not await self._committed(part.partition, end):
-                if self._app.rebalancing or self._app.consumer_generation_id != generation:
-                    return False
-                await asyncio.sleep(_WAIT_S)
-        return not self._app.rebalancing and self._app.consumer_generation_id == generation
+    async def _decided(self, consumer: AIOKafkaConsumer, partition: int, generation: int) -> bool:
+        """Wait until all transactions that lie in this partition now are decided and committed, so that their payments
+        are kept; False where the partitions move meanwhile."""
+        part = TopicPartition(TRANSACTIONS, partition)
+        end = (await consumer.end_offsets([part]))[part]
+        while not await self._committed(partition, end):
+            if self._moved(generation):
+                return False
+            await asyncio.sleep(_WAIT_S)
+        return not self._moved(generation)
+
+    def _moved(self, generation: int) -> bool:
+        return bool(self._app.rebalancing or self._app.consumer_generation_id != generation)
 
     async def _committed(self, partition: int, end: int) -> bool:
         if end == 0 or (await committed_offset(self._app, TP(TRANSACTIONS, partition)) or 0) >= end:
@@ -106,11 +108,17 @@ class LabelReader:
         # what is left behind the last commit may be no records: the marks of senders' transactions
         return lags(self._app, TRANSACTIONS).get(partition) == 0 and not self._acker.unfinished
 
-    async def _take_in(self, partition: int, records: Sequence[KafkaRecord], generation: int) -> StoredBatch | None:
+    async def _take_in(
+        self, consumer: AIOKafkaConsumer, partition: int, records: Sequence[KafkaRecord], generation: int
+    ) -> StoredBatch | None:
         """Tell the merchants, then keep what is known now; None where the partition is another worker's by now."""
         labels = [(record, label) for record in records if (label := _readable(record)) is not None]
         keys = [key_of(label) for _, label in labels]
-        found = partition_store(self._table, partition).get(keys) if keys else []
+        found = self._store.beside(keys, [partition] * len(keys))
+        if None in found:  # a label may come right behind its payment
+            if not await self._decided(consumer, partition, generation):
+                return None
+            found = self._store.beside(keys, [partition] * len(keys))
         paid = {key: read_paid(value) for key, value in zip(keys, found, strict=True) if value is not None}
         events: list[MerchantEvent] = []
         changed: dict[bytes, bytes] = {}
@@ -123,7 +131,7 @@ class LabelReader:
                 events += [] if event is None else [event]
                 changed[key] = paid[key].value
         await asyncio.gather(*await self._merchants.send(events))
-        if self._app.rebalancing or self._app.consumer_generation_id != generation:
+        if self._moved(generation):
             return None
         batch = StoredBatch(generation, [])
         await self._store.put(partition, [*changed.items()], batch)
@@ -141,7 +149,7 @@ class LabelReader:
         for partition in sorted(tp.partition for tp in assigned(self._app, TRANSACTIONS)):
             cursor = PREFIX
             while True:  # each step opens the store anew: the partition may move meanwhile
-                if self._app.rebalancing or self._app.consumer_generation_id != generation:
+                if self._moved(generation):
                     return
                 chunk = list(islice(partition_store(self._table, partition).items(from_key=cursor), _STEP))
                 own = [(key, read_paid(value)) for key, value in chunk if key.startswith(PREFIX)]

@@ -193,10 +193,10 @@ def _isotonic_knots(mean_N: F64, label: NDArray[np.int8]) -> tuple[tuple[float, 
     chance = IsotonicRegression().fit(mean_N, label).predict(mean_N)
     least = 1 / (len(label) + 2)  # of a step without a fraud, or without an honest row
     step, at = np.unique(np.clip(chance, least, 1 - least), return_inverse=True)
-    if len(step) < 3:
-        return _platt_knots(mean_N, label)
-    centre = np.bincount(at, mean_N) / np.bincount(at)
+    centre, height = np.bincount(at, mean_N) / np.bincount(at), np.log(step / (1 - step))
     kept = np.unique(np.linspace(0, len(step) - 1, min(len(step), _KNOTS)).round().astype(int))
-    kept = kept[np.append(True, np.diff(centre[kept]) > 1e-6)]
-    y = np.log(step[kept] / (1 - step[kept]))
-    return tuple(centre[kept].tolist()), tuple(y.tolist())
+    # steps may differ by rounding alone
+    kept = kept[np.append(True, (np.diff(centre[kept]) > 1e-6) & (np.diff(height[kept]) > 1e-6))]
+    if len(kept) < 3:
+        return _platt_knots(mean_N, label)
+    return tuple(centre[kept].tolist()), tuple(height[kept].tolist())
