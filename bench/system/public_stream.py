@@ -21,6 +21,7 @@ from panther_core import artifact
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import read_table
+from panther_core.data.formats.fdh import SCENARIOS
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.entities.merchants import MerchantHistory, see_merchants
@@ -37,6 +38,7 @@ from stream.tools.produce import produce, produce_labels
 from trainer.fit.finetune import all_logits, head_inputs
 
 _PATIENCE_S = 300.0
+_TERMINAL = SCENARIOS[1]
 
 
 def run_stream(
@@ -67,7 +69,8 @@ def run_stream(
     out = _measure(live, ledger) | {"trained_on": len(history), "tps": round(len(live) / seconds, 1)}
     if not 0 < live.label.sum() < len(live):
         return out
-    return out | {"beside": _beside(folder / "models" / "1", history, live, delay_ms)}
+    beside = _beside(folder / "models" / "1", history, live, delay_ms)
+    return out | {"replay_average_precision": beside["replay"], "beside": beside}
 
 
 def _beside(version: Path, history: TransactionTable, live: TransactionTable, delay_ms: int) -> dict[str, float]:
@@ -131,5 +134,11 @@ def _measure(live: TransactionTable, ledger: Ledger) -> dict[str, Any]:
     }
     if 0 < label.sum() < len(label):
         out |= fraud_metrics(np.array([d.score for d in decided]), label)
-        out |= alert_metrics(np.array([d.alert for d in decided]), label)
+        alert = np.array([d.alert for d in decided])
+        out |= alert_metrics(alert, label)
+        if live.fraud_kind is not None:
+            kind = live.fraud_kind.index[there]
+            found_by = {word: alert[kind == i] for i, word in enumerate(live.fraud_kind.words) if (kind == i).any()}
+            out["frauds_found"] = {word: round(float(mine.mean()), 4) for word, mine in found_by.items()}
+            out["terminal_frauds_found"] = out["frauds_found"].get(_TERMINAL)
     return out
