@@ -10,14 +10,15 @@ changelog and the stores on disk must agree with it. A decision made without the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from bench.chaos.evidence import ChaosEvidence, Records
+from bench.chaos.findings import Findings
 from bench.chaos.inputs import EPOCH
+from bench.chaos.merchants import check_merchants
 from bench.chaos.offline_run import OfflineRun, as_consumed, run_offline
 from panther_core.data.decision import Alert, Decision, Degraded, values_of
 from panther_core.data.schema import hash64
@@ -32,26 +33,6 @@ from stream.worker.intake import Intake, read_batch
 #: Fields of a state that depend on whether the model answered; all other fields must equal the offline run's.
 _OF_THE_MODEL = ("model_version", "cached_n", "cached", "expected")
 _CACHED_TOLERANCE = 1e-4
-_EXAMPLES = 5
-
-
-@dataclass
-class Findings:
-    """Everything found wrong: how often each kind occurred, and its first examples (positions, no user identifiers).
-
-    `not_identical` counts repeated records that differ only in the clock or in the last digit of the score; these are
-    not wrong.
-    """
-
-    count: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    not_identical: int = 0
-
-    def add(self, kind: str, what: object) -> None:
-        """Count one more finding of `kind`; `what` is its example."""
-        self.count[kind] += 1
-        if len(self.examples[kind]) < _EXAMPLES:
-            self.examples[kind].append(str(what))
 
 
 def conserved(evidence: ChaosEvidence, serving: ServingModel) -> dict[str, Any]:
@@ -76,14 +57,17 @@ def conserved(evidence: ChaosEvidence, serving: ServingModel) -> dict[str, Any]:
 
 def check(evidence: ChaosEvidence, serving: ServingModel, model: PantherModel) -> dict[str, Any]:
     """The full verdict as JSON: `ok`, counts, and `wrong` with examples; docs/chaos.md describes each kind."""
-    offline, wrong = run_offline(evidence.inputs, serving, model), Findings()
+    offline, wrong = run_offline(evidence.inputs, serving, model, evidence.sellers(), evidence.risk), Findings()
     answers = _by_position(evidence, evidence.decisions)
     decisions = _check_decisions(offline, answers, wrong)
     _check_alerts(offline, decisions, _by_position(evidence, evidence.alerts), wrong)
     _check_dead(offline.intake, evidence, wrong)
     newest = _newest(evidence.changelog)
     behind, apart = _check_states(offline, newest, serving, wrong)
-    _check_stores(newest, evidence, wrong)
+    _check_stores(newest, evidence.stores, wrong)
+    newest = _newest(evidence.merchants)
+    labels = check_merchants(offline, newest, evidence.labels, wrong)
+    _check_stores(newest, evidence.merchant_stores, wrong)
     if evidence.counted_trimmed < len(evidence.trimmed):  # more: the next owner of a partition may count them again
         wrong.add("trimmed_uncounted", f"{len(evidence.trimmed)} deleted, {evidence.counted_trimmed} counted")
     kept = int(offline.replayed.kept.sum())
@@ -99,6 +83,9 @@ def check(evidence: ChaosEvidence, serving: ServingModel, model: PantherModel) -
         "alerts": sum(d.alert for d in decisions.values()),
         "degraded": dict(Counter(d.degraded for d in decisions.values() if d.degraded)),
         "users": len(offline.states),
+        "merchants": len(newest),
+        "labels": labels,
+        "merchants_wrong": wrong.count["merchant"] + wrong.count["merchant_missing"],
         "states_behind": behind,
         "cached_apart": apart,
         "not_identical": wrong.not_identical,
@@ -262,10 +249,10 @@ def _same(a: Any, b: Any) -> bool:
     return np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def _check_stores(newest: dict[bytes, bytes], evidence: ChaosEvidence, wrong: Findings) -> None:
-    """Each user's newest state must be in the owner's store; the stores of former owners may hold older ones."""
+def _check_stores(newest: dict[bytes, bytes], stores: list[dict[bytes, bytes]], wrong: Findings) -> None:
+    """Each newest state must be in the owner's store; the stores of former owners may hold older ones."""
     for key, value in newest.items():
-        if not any(store.get(key) == value for store in evidence.stores):
+        if not any(store.get(key) == value for store in stores):
             wrong.add("store_unlike_changelog", f"{len(value)} bytes")
 
 

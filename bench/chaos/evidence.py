@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rocksdict import AccessType, Options, Rdict
 
 from bench.chaos.inputs import EPOCH, Cut, InputLog
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, changelog_of
-from panther_core.kafka.answers import Position, position_of
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, LABELS, MERCHANT_RISK, SCORES, changelog_of, merchants_app
+from panther_core.kafka.answers import Position, position_of, seller_of
 from panther_core.kafka.reading import KafkaRecord, read_topic
 
+MERCHANTS = "merchants"  # name and folder of the process that keeps merchants
 Records = list[KafkaRecord]
 Place = tuple[str, int, int]
 """Topic, partition and offset of a record on an output topic."""
@@ -38,6 +39,18 @@ class ChaosEvidence:
     counted_trimmed: int = 0
     """How many of those the workers counted."""
     cuts: tuple[Cut, ...] = ()
+    labels: Records = field(default_factory=list)
+    risk: Records = field(default_factory=list)
+    merchants: Records = field(default_factory=list)
+    """The changelog of merchants' states."""
+    merchant_stores: list[dict[bytes, bytes]] = field(default_factory=list)
+
+    def sellers(self) -> dict[Position, Position]:
+        """The record of merchant.risk that the first decision on each input saw, by the input's position."""
+        out: dict[Position, Position] = {}
+        for record in self.decisions:
+            out.setdefault(self.position(record), seller_of(record))
+        return out
 
     def position(self, record: KafkaRecord) -> Position:
         """Position of the input that a decision, an alert or a dead letter answers."""
@@ -61,7 +74,10 @@ async def read_evidence(
 
     `inputs`: what has been noted so far; the rest is read. `forged`: records that no worker has written.
     """
-    stores = await asyncio.to_thread(lambda: [read_store(path) for f in folders for path in sorted(f.glob("**/*.db"))])
+
+    def stores(*folders: Path) -> list[dict[bytes, bytes]]:
+        return [read_store(path) for folder in folders for path in sorted(folder.glob("**/*.db"))]
+
     await inputs.collect()
 
     async def own(topic: str) -> Records:
@@ -73,7 +89,11 @@ async def read_evidence(
         alerts=await own(ALERTS),
         dead=await own(DEAD_LETTERS),
         changelog=await own(changelog_of(app_id)),
-        stores=stores,
+        stores=await asyncio.to_thread(stores, *folders),
+        labels=await read_topic(kafka, LABELS),
+        risk=await read_topic(kafka, MERCHANT_RISK),
+        merchants=await read_topic(kafka, changelog_of(merchants_app(app_id), "merchants")),
+        merchant_stores=await asyncio.to_thread(stores, folders[0].parent / MERCHANTS),
         counted_trimmed=inputs.counted_trimmed,
         cuts=tuple(inputs.cuts),
     )

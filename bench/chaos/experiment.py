@@ -16,7 +16,7 @@ from typing import Any
 from bench.chaos.check import check, is_live
 from bench.chaos.evidence import ChaosEvidence, read_evidence
 from bench.chaos.stage import ChaosStage, running_stage
-from bench.chaos.traffic import send, traffic_of
+from bench.chaos.traffic import send, with_labels
 from bench.chaos.troubles import TROUBLES, schedule
 from bench.load import Disturbance, Load, label_delay_ms, long_table
 from bench.waits import Stuck, end, within
@@ -106,13 +106,14 @@ async def _load(stage: ChaosStage, plan: ChaosPlan, table: TransactionTable) -> 
     """Send the traffic, make the troubles, and wait for the last decision."""
     over = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        records = traffic_of(table, plan.seed)
+        records = with_labels(table, plan.seed)
         sender = tasks.create_task(send(stage.system.kafka, records, plan.rate, over.is_set, stage.flow))
         disturbances = await _trouble(stage, plan)
         over.set()
     say(f"  {sender.result()} records sent; waiting for their decisions")
     try:
         await stage.wait_until_decided()
+        await stage.wait_until_told()
     except Stuck as error:
         stage.note_stuck(f"in the end: {error}")
     return disturbances

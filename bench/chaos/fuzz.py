@@ -25,7 +25,7 @@ from bench.chaos.evidence import read_evidence
 from bench.chaos.offline_run import InputRecord
 from bench.chaos.own_words import own_records, own_words
 from bench.chaos.stage import ChaosStage, running_stage
-from bench.chaos.traffic import KeyedRecord, key_of, send
+from bench.chaos.traffic import KeyedRecord, key_of, send, to_transactions
 from bench.load import Load, label_delay_ms, long_table
 from infra.local.training import train_once
 from panther_core.base.console import say
@@ -190,9 +190,11 @@ def fuzz_intake(records: Iterator[KeyedRecord], serving: ServingModel) -> dict[s
 
 async def _through_kafka(folder: Path, version: Path, messages: int, seed: int) -> dict[str, Any]:
     async with running_stage(folder, workers=1, replicas=1, partitions=8) as stage:
-        (worker,) = stage.system.workers.values()
+        worker = stage.system.workers[stage.names[0]]
         first = messages // 2
-        sent = await send(stage.system.kafka, damaged_records(first, seed), 2000, lambda: False, stage.flow)
+        sent = await send(
+            stage.system.kafka, to_transactions(damaged_records(first, seed)), 2000, lambda: False, stage.flow
+        )
         await stage.wait_until_decided()
         back = await _own_outputs(stage, messages - first, seed)
         for low in range(0, len(back), _AT_ONCE):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bench.chaos.stage import ChaosStage
-from bench.chaos.traffic import Flow, send
+from bench.chaos.traffic import Flow, send, to_transactions
 from bench.outsiders import ODD_IDS, POISON_IDS, decision, forgeries, garbage
 from bench.topics import held_now, make_anew, take_any_timestamp, transact, trim
 from bench.waits import poll, within
@@ -72,7 +72,7 @@ async def hot_user(stage: ChaosStage, rng: random.Random) -> str:
     """One user pays hundreds of times a second, for some seconds."""
     user, end_s = f"hot-{secrets.token_hex(3)}", time.monotonic() + _HOT_S
     records = ((key, value or b"") for _, (key, value, _) in _payments(rng, 10**6, user_id=user))
-    sent = await send(stage.system.kafka, records, _HOT_TPS, lambda: time.monotonic() > end_s, Flow())
+    sent = await send(stage.system.kafka, to_transactions(records), _HOT_TPS, lambda: time.monotonic() > end_s, Flow())
     return f"{sent} payments in {_HOT_S:.0f} s"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from bench.chaos.evidence import Records
 from bench.chaos.inputs import EPOCH
 from offline.replay.replayer import Replayed, Replayer
+from offline.replay.sellers import sellers
 from panther_core.data.decision import values_of
 from panther_core.data.table import as_arrived
 from panther_core.decide.records import alert_id
@@ -57,12 +59,22 @@ def as_consumed(inputs: Records) -> list[Record]:
     return [InputRecord(r.key, r.value, r.offset, r.partition, r.timestamp / 1000) for r in inputs]
 
 
-def run_offline(inputs: Records, serving: ServingModel, model: PantherModel) -> OfflineRun:
-    """Decide the topic's records in process, starting from empty states."""
+def run_offline(
+    inputs: Records,
+    serving: ServingModel,
+    model: PantherModel,
+    named: Mapping[Position, Position],
+    risk: Records,
+) -> OfflineRun:
+    """Decide the topic's records in process, starting from empty states.
+
+    `named`: by position, the record among `risk` that the decision saw of its merchant.
+    """
     intake = read_batch(as_consumed(inputs), serving.schema, serving.risk)
     replayer = Replayer(serving, model)
     table = replace(as_arrived(intake.transactions), received_ms=intake.received_ms)
-    replayed = replayer.decide(table.with_unknown_merchants())  # no process keeps merchants there
+    places = [(record.partition, record.offset) for record in intake.records]
+    replayed = replayer.decide(replace(table, seller=sellers(places, named, risk)))
     memory = replayer.memory()
     offsets = np.array([record.offset for record in intake.records], np.int64)
     memory["states"]["last_offset"] = offsets[memory["states"]["last_offset"]] % EPOCH

@@ -1,4 +1,5 @@
-"""The system of `panther chaos` and `bench fuzz`: Kafka, Triton replicas behind proxies, supervised workers."""
+"""The system of `panther chaos` and `bench fuzz`: Kafka, Triton replicas behind proxies, supervised workers, and a
+process that keeps merchants."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import psutil
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
-from bench.chaos.evidence import Place
+from bench.chaos.evidence import MERCHANTS, Place
 from bench.chaos.inputs import InputLog
 from bench.chaos.proxy import Proxy
 from bench.chaos.traffic import Flow
@@ -31,7 +32,7 @@ from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core.base.console import say
-from panther_core.data.topics import TRANSACTIONS
+from panther_core.data.topics import LABELS, MERCHANT_EVENTS, TRANSACTIONS, merchants_app
 from stream.faust_parts.producer import Outgoing, make_producer
 
 _SUPERVISE_S = 0.2
@@ -48,7 +49,7 @@ class ChaosStage:
     def __init__(self, system: System, proxies: list[Proxy], metrics_urls: list[str]) -> None:
         self.system, self.proxies, self._metrics_urls = system, proxies, metrics_urls
         self.pids = {part.name: part.pid or 0 for part in system.stack.status()}
-        self.names: list[str] = []  # workers that should run
+        self.names: list[str] = []  # workers that should run, beside the process that keeps merchants
         self.down: set[str] = set()  # parts that a trouble keeps down
         self.restarts: list[str] = []
         self.moved = 0  # partitions that went to another worker
@@ -63,7 +64,8 @@ class ChaosStage:
         say(f"  stuck: {what}")
 
     def start_workers(self, count: int) -> None:
-        """Start `count` workers, named worker-0 and up."""
+        """Start `count` workers, named worker-0 and up, and the process that keeps merchants."""
+        self.system.start_merchants(MERCHANTS)
         self.names = [f"worker-{i}" for i in range(count)]
         for name in self.names:
             self.system.start_worker(name)
@@ -72,7 +74,7 @@ class ChaosStage:
         """Restart workers and servers that have ended; runs until it is cancelled."""
         while True:
             await asyncio.sleep(_SUPERVISE_S)
-            for name in self.names:
+            for name in (*self.names, MERCHANTS):
                 process = self.system.workers.get(name)
                 if name not in self.down and (process is None or not process.alive()):
                     self.restart_worker(name)
@@ -81,7 +83,7 @@ class ChaosStage:
                 await self.start_missing()
 
     def restart_worker(self, name: str) -> None:
-        """Start a worker that has ended, and keep a copy of its log."""
+        """Start a worker, or the process that keeps merchants, after its end, and keep a copy of its log."""
         self.restarts.append(name)
         ended = self.system.workers.pop(name, None)
         if ended is not None:
@@ -89,7 +91,7 @@ class ChaosStage:
             log = ended.log_path
             if log.exists():
                 shutil.copy(log, log.with_name(f"{log.name}.{len(self.restarts)}"))
-        self.system.start_worker(name)
+        (self.system.start_merchants if name == MERCHANTS else self.system.start_worker)(name)
 
     async def start_missing(self) -> None:
         """Start what is down of Kafka and Triton. Raises StackError when it does not start in three tries."""
@@ -104,10 +106,13 @@ class ChaosStage:
                     self.pids = {part.name: part.pid or 0 for part in parts}
                     return
 
-    async def lag(self) -> int:
-        """Records that the group has not committed yet. Raises OSError, KafkaError, Stuck where Kafka does not say."""
-        kafka, group = self.system.kafka, self.system.settings.app_id
-        return await within(_ANSWER_S, "Kafka to say the group's lag", unread(kafka, group))
+    async def lag(self, group: str = "", topic: str = TRANSACTIONS) -> int:
+        """Records of a topic that a group, the application's if not given, has not committed yet.
+
+        Raises OSError, KafkaError, Stuck where Kafka does not say.
+        """
+        kafka, group = self.system.kafka, group or self.system.settings.app_id
+        return await within(_ANSWER_S, "Kafka to say the group's lag", unread(kafka, group, topic))
 
     async def watch_owners(self) -> None:
         """Count the partitions that move from one worker to another; runs until it is cancelled."""
@@ -138,12 +143,18 @@ class ChaosStage:
             out.append({name.partition("{")[0].removeprefix("panther_cache_"): int(float(v)) for name, _, v in values})
         return out
 
-    async def wait_until_decided(self) -> None:
+    async def wait_until_told(self) -> None:
+        """Wait until merchants know every decided payment and every label. Raises Stuck as `wait_until_decided`."""
+        app_id = self.system.settings.app_id
+        await self.wait_until_decided(f"{app_id}-labels", LABELS)
+        await self.wait_until_decided(merchants_app(app_id), MERCHANT_EVENTS)
+
+    async def wait_until_decided(self, group: str = "", topic: str = TRANSACTIONS) -> None:
         """Wait until the group has committed everything. Raises Stuck when its lag stays as it is."""
         last, why, heard_s = -1, "", time.monotonic()
         while time.monotonic() < heard_s + _PATIENCE_S:
             try:
-                lag = await self.lag()
+                lag = await self.lag(group, topic)
             except (OSError, KafkaError, Stuck) as error:
                 why = f" ({error})"
             else:
@@ -152,7 +163,7 @@ class ChaosStage:
                 if lag != last:
                     last, why, heard_s = lag, "", time.monotonic()
             await asyncio.sleep(0.5)
-        raise Stuck(f"expected all records decided and committed, {last} are not, for {_PATIENCE_S:.0f} s{why}")
+        raise Stuck(f"expected all of {topic} dealt with and committed, {last} are not, for {_PATIENCE_S:.0f} s{why}")
 
     @contextlib.asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -227,7 +238,7 @@ class ChaosStage:
 async def running_stage(folder: Path, workers: int, replicas: int, partitions: int) -> AsyncIterator[ChaosStage]:
     """A system with model version 1, `replicas` Triton servers and `workers` workers; all is stopped at exit."""
     numbers = range(max(workers, replicas) + 8)  # names that an earlier run, maybe a larger one, may have left
-    for part in ("stack", "logs", *(f"worker-{i}" for i in numbers), *(f"more-{i}" for i in numbers)):
+    for part in ("stack", "logs", MERCHANTS, *(f"worker-{i}" for i in numbers), *(f"more-{i}" for i in numbers)):
         shutil.rmtree(folder / part, ignore_errors=True)
     kafka_port, controller_port, *free = pick_free(5)
     ports = TritonPorts(*free)

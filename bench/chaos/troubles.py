@@ -19,6 +19,7 @@ from typing import Protocol
 
 import psutil
 
+from bench.chaos.evidence import MERCHANTS
 from bench.chaos.log_troubles import LOG_TROUBLES
 from bench.chaos.proxy import Cut
 from bench.chaos.stage import ChaosStage
@@ -54,6 +55,17 @@ async def state_deleted(stage: ChaosStage, rng: random.Random) -> str:
         stage.kill(name)
         await asyncio.to_thread(shutil.rmtree, stage.system.folder / name, True)
     return name
+
+
+async def merchants_killed(stage: ChaosStage, rng: random.Random) -> str:
+    """kill -9 of the process that keeps merchants, whose state folder may be deleted before it is started again."""
+    deleted = rng.random() < 0.5
+    with stage.kept_down(MERCHANTS):
+        stage.kill(MERCHANTS)
+        if deleted:
+            await asyncio.to_thread(shutil.rmtree, stage.system.folder / MERCHANTS, True)
+        await asyncio.sleep(rng.uniform(0, 3))
+    return "state deleted" if deleted else "state kept"
 
 
 async def _kill_and_start(stage: ChaosStage, part: str, seconds: float) -> str:
@@ -130,7 +142,7 @@ async def worker_paused(stage: ChaosStage, rng: random.Random) -> str:
 
 
 _ALL: tuple[Trouble, ...] = (
-    *(worker_killed, state_deleted, worker_paused, disk_full, broker_killed),
+    *(worker_killed, state_deleted, worker_paused, disk_full, broker_killed, merchants_killed),
     *(triton_killed, stub_killed, triton_slow, network_cut),
     *LOG_TROUBLES,
 )

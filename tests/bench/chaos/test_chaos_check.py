@@ -15,22 +15,29 @@ from aiokafka.structs import ConsumerRecord
 from bench.chaos.check import check
 from bench.chaos.evidence import ChaosEvidence, Records
 from bench.chaos.inputs import EPOCH, Cut
-from bench.chaos.offline_run import InputRecord
-from bench.chaos.traffic import traffic_of
+from bench.chaos.offline_run import InputRecord, run_offline
+from bench.chaos.traffic import with_labels
 from panther_core.data.decision import ALERT, Decision
+from panther_core.data.events import Label
+from panther_core.data.merchant_events import MerchantEvent
 from panther_core.data.table import TransactionTable
-from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES
+from panther_core.data.topics import ALERTS, DEAD_LETTERS, LABELS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import decide
 from panther_core.decide.known import HeldDecision
 from panther_core.decide.records import alert_of, decisions_of, to_json
 from panther_core.kafka.answers import headers_of
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import ServingModel, load_serving_model
+from stream.merchants.history import take_in
 from stream.worker.intake import read_batch
+from stream.worker.label_reader import _told
+from stream.worker.merchant_log import payment_events
+from stream.worker.paid import key_of, paid_pairs, read_paid
 from tests.steps import asking, decided
 
 Books = tuple[ChaosEvidence, ServingModel, PantherModel]
 _BATCH = 64
+_SAID = {"label": 0, "label_time": 0, "source": "s"}
 
 
 def kafka_record(offset: int, key: bytes | None, value: bytes, headers: Any = (), topic: str = "topic") -> Any:
@@ -40,15 +47,18 @@ def kafka_record(offset: int, key: bytes | None, value: bytes, headers: Any = ()
 @pytest.fixture(scope="module")
 def books(log: TransactionTable, artifact_folder: Path) -> Books:
     """What a worker without any trouble would leave behind."""
-    return books_of(
-        [kafka_record(i, *r) for i, r in enumerate(traffic_of(log.take(slice(0, 700)), seed=1))], artifact_folder
-    )
+    sent = [*with_labels(log.take(slice(0, 1500)), seed=1)]
+    inputs = [(key, value) for topic, key, value in sent if topic == TRANSACTIONS]
+    labels = [(key, value) for topic, key, value in sent if topic == LABELS]
+    return books_of(*([kafka_record(i, *r) for i, r in enumerate(part)] for part in (inputs, labels)), artifact_folder)
 
 
-def books_of(inputs: Records, artifact_folder: Path) -> Books:
-    """What a worker leaves behind that decides these inputs; offsets as in bench.chaos.inputs."""
+def books_of(inputs: Records, labels: Records, artifact_folder: Path) -> Books:
+    """What a worker leaves behind that decides these inputs, and what merchants are told; offsets as in
+    bench.chaos.inputs."""
     serving, model = load_serving_model(artifact_folder), PantherModel.load(artifact_folder)
-    floor = replace(serving.live, threshold=0.0145)  # many alerts, of this model about a third
+    scores = run_offline(inputs, serving, model, {}, []).replayed.decision["score"]
+    floor = replace(serving.live, threshold=float(np.quantile(scores, 0.7)))  # many alerts
     serving = replace(serving, live=floor)
     intake = read_batch(
         [InputRecord(r.key, r.value, r.offset, 0, 1.75e9) for r in inputs], serving.schema, serving.risk
@@ -57,6 +67,7 @@ def books_of(inputs: Records, artifact_folder: Path) -> Books:
     states, decisions, alerts = serving.codec.fresh(len(users)), list[Any](), list[Any]()
     epochs = np.array([record.offset // EPOCH for record in intake.records])
     cuts: list[Cut] = []
+    told: list[MerchantEvent] = []
     kept: dict[tuple[int, int], HeldDecision] = {}
     for part in _batches(epochs):
         if epochs[part.start] > len(cuts):
@@ -67,6 +78,10 @@ def books_of(inputs: Records, artifact_folder: Path) -> Books:
         received_ms = intake.received_ms[part]
         steps = decide(states, rows[part], events, serving.schema, serving.live, lambda: 7, received_ms, held)
         for need in decided(steps, asking(model)):
+            if not need.repeated:
+                new = part.start + need.event
+                paid = [intake.transactions[i] for i in new.tolist()]
+                told += payment_events(paid, intake.events[new], [intake.records[i] for i in new.tolist()], need.ratio)
             for i, row in zip((part.start + need.event).tolist(), need.decision, strict=True):
                 transaction, at = intake.transactions[i], intake.records[i].offset % EPOCH
                 kept.setdefault(_name(intake.events[i]), HeldDecision(row, int(intake.events["offset"][i]), same=True))
@@ -92,7 +107,34 @@ def books_of(inputs: Records, artifact_folder: Path) -> Books:
     stored = {names[int(user)]: value for user, value in zip(users, values, strict=True)}
     changelog = [kafka_record(i, key, value) for i, (key, value) in enumerate(stored.items())]
     evidence = ChaosEvidence(inputs, decisions, alerts, dead_letters, changelog, [stored], cuts=tuple(cuts))
+    merchants = merchants_told([*told, *label_events(told, labels, intake)])
+    of_merchants = [kafka_record(i, key, value) for i, (key, value) in enumerate(merchants.items())]
+    evidence = replace(evidence, labels=labels, merchants=of_merchants, merchant_stores=[merchants])
     return evidence, serving, model
+
+
+def label_events(told: list[MerchantEvent], labels: Records, intake: Any) -> list[MerchantEvent]:
+    """What a worker that has kept these payments tells of the labels."""
+    user = {transaction.transaction_id: transaction.user_id for transaction in intake.transactions}
+    paid = {}
+    for event in told:
+        one = np.array([event.event_time])
+        key = key_of(Label(transaction_id=event.transaction_id, user_id=user[event.transaction_id], **_SAID))
+        ((_, value),) = paid_pairs([key], [event.merchant_id], one, one, np.array([event.ratio], np.float32))
+        paid[key] = read_paid(value)
+    out = []
+    for record in labels:
+        label = msgspec.json.decode(record.value or b"", type=Label)
+        if key_of(label) in paid and (event := _told(paid[key_of(label)], label, record)) is not None:
+            out.append(event)
+    return out
+
+
+def merchants_told(events: list[MerchantEvent]) -> dict[bytes, bytes]:
+    """Merchants' states after these events, by name."""
+    store: dict[bytes, bytes] = {}
+    store.update(take_in([*enumerate(events)], lambda keys: [store.get(key) for key in keys]).stored)
+    return {key: value for key, value in store.items() if b"\0" not in key}
 
 
 def _name(event: Any) -> tuple[int, int]:
@@ -119,6 +161,8 @@ def test_honest_books_are_in_order(books: Books) -> None:
     assert verdict["dead_letters"] > 5
     assert verdict["late"]
     assert verdict["valid"] > verdict["distinct"]
+    assert verdict["merchants"] > 10
+    assert verdict["labels"] > 300
 
 
 def changed(record: Any, **changes: Any) -> Any:
@@ -162,6 +206,10 @@ def other_outputs(states: Any) -> None:
         (lambda e: replace(e, dead=[kafka_record(0, b"", b"x", e.dead[0].headers), *e.dead[1:]]), "dead_letter_wrong"),
         (lambda e: replace(e, changelog=e.changelog[1:]), "state_missing"),
         (lambda e: replace(e, stores=[{}]), "store_unlike_changelog"),
+        (lambda e: replace(e, merchants=e.merchants[1:]), "merchant_missing"),
+        (lambda e: replace(e, merchants=[*e.merchants[:-1], _renamed(e.merchants[-1])]), "merchant_of_nobody"),
+        (lambda e: replace(e, labels=e.labels[:-1]), "merchant"),
+        (lambda e: replace(e, merchant_stores=[{}]), "store_unlike_changelog"),
     ],
 )
 def test_doctored_books_are_found_out(
@@ -169,6 +217,10 @@ def test_doctored_books_are_found_out(
 ) -> None:
     evidence, serving, model = books
     assert check(doctored(evidence), serving, model)["wrong"][kind] > 0
+
+
+def _renamed(record: Any) -> Any:
+    return kafka_record(record.offset, b"nobody", record.value)
 
 
 def _moved(evidence: ChaosEvidence) -> list[Any]:

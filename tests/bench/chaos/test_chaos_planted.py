@@ -47,7 +47,7 @@ def books(log: TransactionTable, artifact_folder: Path) -> Books:
     before = [kafka_record(i, *record) for i, record in enumerate(plain[:_BEFORE])]
     anew = [kafka_record(EPOCH + i, *record) for i, record in enumerate([*troubles, *plain[_BEFORE:]])]
     trimmed = {record.offset for record in anew[-100:-50]}
-    evidence, serving, model = books_of([r for r in (*before, *anew) if r.offset not in trimmed], artifact_folder)
+    evidence, serving, model = books_of([r for r in (*before, *anew) if r.offset not in trimmed], [], artifact_folder)
     gone = frozenset((0, offset) for offset in trimmed)
     return replace(evidence, trimmed=gone, counted_trimmed=len(gone)), serving, model
 
