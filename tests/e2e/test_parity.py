@@ -17,6 +17,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.system.parity_load import send_with_troubles, with_redeliveries
+from offline.replay.columns import decision_columns
+from offline.replay.request import replayer_of
+from panther_core.data.formats import read_table
 from panther_core.data.generator import PROFILE
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
@@ -91,20 +94,18 @@ def test_a_shadow_decides_as_the_engine_and_leaves_the_live_system_alone(stage: 
     write_payments(part, tmp_path, [str(amount) for amount in part.amount.tolist()])
     argv = [str(Path(sys.prefix) / "bin" / "panther"), "replay", "--data", str(tmp_path), "--format", "generic"]
 
-    def replayed(via: str) -> Any:
-        out = tmp_path / via
-        made = subprocess.run(
-            [*argv, "--model", "1", "--via", via, "--speed", "200000", "--out", str(out), "--json"],
-            env=stage.system.environment,
-            stdout=subprocess.PIPE,
-        )
-        assert made.returncode == 0
-        return pq.read_table(out / "decisions-v1.parquet"), json.loads(made.stdout)
-
-    before = ends_and_commits(stage)
-    shadow, result = replayed("kafka")
+    before, out = ends_and_commits(stage), tmp_path / "shadow"
+    made = subprocess.run(
+        [*argv, "--model", "1", "--via", "kafka", "--speed", "200000", "--out", str(out), "--json"],
+        env=stage.system.environment,
+        stdout=subprocess.PIPE,
+    )
+    assert made.returncode == 0
+    shadow, result = pq.read_table(out / "decisions-v1.parquet"), json.loads(made.stdout)
     assert ends_and_commits(stage) == before
-    engine, _ = replayed("engine")
+    table = read_table("generic", tmp_path)
+    replayer = replayer_of(Path(stage.system.settings.models_dir), 1)
+    engine = decision_columns(table, replayer.decide(table.with_unknown_merchants()), LABEL_DELAY_MS)
     assert result["missing"] == 0
     assert result["transactions"] == len(shadow) == 1200
     for name in ("transaction_id", "history_len", "alert", "late", "cold_start", "model_version", "event_time"):
