@@ -49,11 +49,12 @@ def running(folder: Path, load: Load, needed: int) -> Iterator[tuple[System, Tra
     seen = history.take(slice(-400_000, None))
     # only speed is measured, so the label delay may fit the log, which may span only a few days
     train_once(folder, seen, key=f"bench {load.users} {load.history}", label_delay_ms=label_delay_ms(seen))
-    for part in ("stack", "worker"):  # of an earlier run
+    for part in ("stack", "worker", "merchants"):  # of an earlier run
         shutil.rmtree(folder / part, ignore_errors=True)
     stack = LocalStack.on_free_ports(folder / "stack", {"PANTHER_CACHE_BYTES": str(load.users * _CACHE_BYTES)})
     with System(folder, stack, fresh_app_id("panther-bench")) as system:
         system.seed(history, system.deploy(1))
+        system.start_merchants()
         system.start_worker()
         yield system, live
 

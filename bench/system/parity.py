@@ -20,7 +20,7 @@ def run_bench_parity(folder: Path, load: Load, transactions: int, rate: float) -
         train_second_version(system, live, load)
         sent = with_redeliveries(live, load.seed)
         started = time.perf_counter()
-        troubles = send_with_troubles(system, sent, rate)
+        troubles = send_with_troubles(system, sent, rate, live)
         streamed_s = time.perf_counter() - started
         say(f"  {len(sent)} sent and decided in {streamed_s:.0f} s; now the replay")
         started = time.perf_counter()

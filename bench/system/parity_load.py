@@ -1,7 +1,7 @@
 """The troubled stream of `panther bench parity` and of the end-to-end test of parity; a replay must equal it.
 
-It has redeliveries soon and late, late events, a second worker that joins under load and leaves, a worker that is
-killed (kill -9), and a model version that takes over in the middle.
+It has redeliveries soon and late, late events, labels that arrive, a second worker that joins under load and leaves, a
+model version that takes over in the middle, and kill -9 of a worker and of the process that keeps merchants.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import numpy as np
 
 from infra.local.system import System
 from panther_core.base.console import say
+from panther_core.base.times import HOUR_MS
 from panther_core.data.events import Transaction
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import LedgerReader
-from stream.tools.produce import produce
+from stream.tools.produce import produce, produce_labels
 
 _LATE_SHARE, _NEAR_SHARE, _FAR_SHARE = 0.02, 0.01, 0.002
-_AT = (0.10, 0.35, 0.50, 0.70)  # shares of the transactions after which each act on the system begins
+_AT = (0.10, 0.30, 0.45, 0.60, 0.80)  # shares of the transactions after which each act on the system begins
 _MEANWHILE = 0.10  # share sent during an act; sending then waits for its end, so that the next acts have load too
 _PATIENCE_S = 120.0
+_LABEL_DELAY_MS = HOUR_MS
 
 
 def with_redeliveries(table: TransactionTable, seed: int) -> list[Transaction]:
@@ -58,6 +60,7 @@ class Troubles:
             ("a second worker joins", self._join),
             ("the second worker leaves", self._leave),
             ("version 2 takes over", lambda: self.system.deploy(2)),
+            ("the process that keeps merchants is killed", self._kill_merchants),
             ("a worker is killed", self._kill),
         )
         for share, (name, act) in zip(_AT, acts, strict=True):
@@ -77,14 +80,24 @@ class Troubles:
     def _leave(self) -> None:
         self.system.workers.pop("second").stop()
 
+    def _kill_merchants(self) -> None:
+        self.system.kill_worker("merchants")
+        time.sleep(0.5)
+        self.system.start_merchants()
+
     def _kill(self) -> None:
         self.system.kill_worker()
         time.sleep(0.5)
         self.system.start_worker()
 
 
-def send_with_troubles(system: System, transactions: list[Transaction], rate: float) -> list[str]:
-    """Send everything at `rate` during the acts; returns the names of the acts once all transactions are decided."""
+def send_with_troubles(
+    system: System, transactions: list[Transaction], rate: float, labelled: TransactionTable
+) -> list[str]:
+    """Send everything at `rate` during the acts; returns the names of the acts once all transactions are decided.
+
+    `labelled`: the rows behind the transactions, whose labels are sent in their order meanwhile.
+    """
     troubles, stop = Troubles(system, len(transactions)), threading.Event()
 
     async def go() -> None:
@@ -92,7 +105,7 @@ def send_with_troubles(system: System, transactions: list[Transaction], rate: fl
             ledger = reader.ledger
             troubles.decided = lambda: len(ledger.decisions) + ledger.repeated
             wanted = {t.transaction_id for t in transactions}
-            sender = asyncio.create_task(_send(system, transactions, rate, troubles, acting))
+            sender = asyncio.create_task(_send(system, transactions, rate, troubles, acting, labelled))
             deadline, quiet = time.monotonic() + len(transactions) / rate + _PATIENCE_S, 0
             while time.monotonic() < deadline and quiet < 10:
                 quiet = 0 if await reader.poll() else quiet + 1
@@ -111,11 +124,21 @@ def send_with_troubles(system: System, transactions: list[Transaction], rate: fl
 
 
 async def _send(
-    system: System, transactions: list[Transaction], rate: float, troubles: Troubles, acting: Future[None]
+    system: System,
+    transactions: list[Transaction],
+    rate: float,
+    troubles: Troubles,
+    acting: Future[None],
+    labelled: TransactionTable,
 ) -> None:
-    """Send everything at `rate`, and pause where an act on the system takes longer than its share of the load."""
+    """Send everything at `rate`, and pause where an act on the system takes longer than its share of the load. The
+    labels of what was sent between two acts come between the next two."""
     bounds = [0, *(round((at + _MEANWHILE) * len(transactions)) for at in _AT), len(transactions)]
+    told = 0
     for turn, (low, high) in enumerate(pairwise(bounds)):
-        await produce(system.kafka, transactions[low:high], rate)
+        due = labelled.take(slice(told, low))
+        told, after_s = low, np.linspace(0, (high - low) / rate, len(due))
+        labels = produce_labels(system.kafka, due, _LABEL_DELAY_MS, after_s)
+        await asyncio.gather(produce(system.kafka, transactions[low:high], rate), labels)
         while len(troubles.done) <= turn < len(_AT) and not acting.done():  # noqa: ASYNC110 - a thread is waited for
             await asyncio.sleep(0.1)

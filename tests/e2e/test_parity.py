@@ -21,6 +21,9 @@ from offline.replay.columns import decision_columns
 from offline.replay.request import replayer_of
 from panther_core.data.formats import read_table
 from panther_core.data.generator import PROFILE
+from panther_core.data.topics import SCORES
+from panther_core.kafka.answers import NOWHERE, seller_of
+from panther_core.kafka.reading import read_topic
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
 from trainer.fit.train_config import preset
@@ -45,8 +48,12 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
         profile=PROFILE,
     )
     sent = with_redeliveries(stage.live, seed=1)
-    done = send_with_troubles(system, sent, rate=400)
-    assert len(done) == 4, done
+    system.start_merchants()
+    done = send_with_troubles(system, sent, 400, stage.live)
+    assert len(done) == 5, done
+
+    named = {seller_of(record) for record in asyncio.run(read_topic(system.kafka, SCORES))} - {NOWHERE}
+    assert len(named) > 500, "decisions knew their merchants, as things went on there"
 
     argv = [str(Path(sys.prefix) / "bin" / "panther"), "parity", "--model", "1", "--model", "2"]
     out = system.folder / "parity"
