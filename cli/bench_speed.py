@@ -63,10 +63,11 @@ def memory(
     folder: EmptiedFolder = Path("build/bench-memory"),
     users: StoredUsers = 1_000_000,
     partitions: Annotated[int, typer.Option(help="Partitions, all of them one worker's.")] = 64,
+    merchants: Annotated[int, typer.Option(help="Merchants of whom something is known.", min=0)] = 1_000_000,
     transactions: Annotated[int, typer.Option(help="Load after the restore.")] = 3_600_000,
     as_json: Json = False,
 ) -> None:
-    """A worker's resident memory with many users, over an hour's worth of load."""
+    """A worker's resident memory with many users and merchants, over an hour's worth of load."""
     from bench.worker.restore import StoredStates, run_memory
 
-    emit(run_memory(folder, StoredStates(users, partitions), transactions), as_json)
+    emit(run_memory(folder, StoredStates(users, partitions, merchants=merchants), transactions), as_json)

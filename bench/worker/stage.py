@@ -40,7 +40,14 @@ class BenchStage:
 
     def start(self, module: str, *argv: str, settings: PantherSettings | None = None) -> ManagedProcess:
         """Start the contender in `bench.worker.MODULE` as a process of its own."""
-        mine = settings or self.settings
+        return self._start(module, [sys.executable, "-m", f"bench.worker.{module}", *argv], settings or self.settings)
+
+    def start_merchants(self) -> ManagedProcess:
+        """Start `panther merchants`."""
+        command = [str(Path(sys.prefix) / "bin" / "panther"), "merchants", "--data-dir", str(self.folder / "merchants")]
+        return self._start("merchants", command, self.settings)
+
+    def _start(self, name: str, command: list[str], mine: PantherSettings) -> ManagedProcess:
         environment = os.environ | {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "PANTHER_APP_ID": mine.app_id,
@@ -49,8 +56,7 @@ class BenchStage:
             "PANTHER_PARTITIONS": str(mine.partitions),
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
-        command = [sys.executable, "-m", f"bench.worker.{module}", *argv]
-        return ManagedProcess.start(module, command, self.folder / "logs" / f"{module}.log", env=environment)
+        return ManagedProcess.start(name, command, self.folder / "logs" / f"{name}.log", env=environment)
 
     async def make_topic(self, name: str, compact: bool = False) -> None:
         """Create a topic with the partition count of this stage."""
