@@ -34,7 +34,7 @@ from panther_core.data.generator.malformed import KINDS, malformed
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 from panther_core.data.topics import TRANSACTIONS
-from panther_core.entities.merchants import MerchantHistory, see_merchants
+from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.model.blend import BOOSTING
 from panther_core.model.kernels.tree_kernel import sum_of
 from panther_core.model.trees import read_trees

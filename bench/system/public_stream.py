@@ -24,7 +24,7 @@ from panther_core.data.formats import read_table
 from panther_core.data.formats.fdh import SCENARIOS
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
-from panther_core.entities.merchants import MerchantHistory, see_merchants
+from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.evaluation import alert_metrics, fraud_metrics
 from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, F32, Name
 from panther_core.model.kernels.tree_kernel import sum_of

@@ -154,9 +154,15 @@ def _transactions(stored: StoredStates, turn: int, count: int) -> Iterator[Trans
     shops = rng.integers(0, stored.merchants or 997, count).tolist()
     for i, (user, shop) in enumerate(zip(rng.integers(0, stored.users, count).tolist(), shops, strict=True)):
         yield Transaction(
-            transaction_id=f"b{turn}-{i}", user_id=_user(user), merchant_id=_merchant(shop), merchant_category="grocery",
-            amount=10.0, currency="EUR", channel="online", event_time=began_ms,
-        )  # fmt: skip
+            transaction_id=f"b{turn}-{i}",
+            user_id=_user(user),
+            merchant_id=_merchant(shop),
+            merchant_category="grocery",
+            amount=10.0,
+            currency="EUR",
+            channel="online",
+            event_time=began_ms,
+        )
 
 
 def _start(stage: BenchStage) -> ManagedProcess:

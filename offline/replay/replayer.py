@@ -23,7 +23,7 @@ from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import give_reasons, make_decisions, to_explain
 from panther_core.decide.rows import take
-from panther_core.entities.merchants import MerchantHistory, see_merchants
+from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import ContinuedHistory, groups, history_continued_from
 from panther_core.model.kernels.threads import side_by_side

@@ -10,20 +10,16 @@ Shapes: B merchants, D days, newest last. Days are counted from the epoch, in UT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
-from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.entities.episodes import Episode, beliefs
 from panther_core.entities.grouped import Floats, Ints
-from panther_core.state.features import against_usual, put_seller
-from panther_core.state.history import History
 
 DAYS = 64
 WINDOWS_D = (1, 7, 14, 28)
@@ -212,172 +208,3 @@ def _newest(mask_BD: NDArray[np.bool_]) -> Ints:
 
 def _whole(values: Floats, unit: float) -> Ints:
     return np.round(values / unit).astype(np.int64)
-
-
-class MerchantHistory:
-    """What decisions see of their merchants, for a known log that comes in chunks: the rule of the full hour.
-
-    A payment sees what had happened at its merchant in earlier hours of event time: payments of earlier rows, and
-    labels that had arrived. A row whose time lies before that of an earlier row sees what that one saw.
-    """
-
-    def __init__(self) -> None:
-        self._slot: dict[int, int] = {}  # merchant's hash -> row of `_states`
-        self._states = decode_merchants([])
-        self._hour = np.iinfo(np.int64).min
-        self._waiting: dict[int, list[NDArray[np.void]]] = {}  # hour of event time -> events that count after it
-
-    def seen(self, rows: NDArray[np.void]) -> NDArray[np.float32]:
-        """What each of the next payments [N] sees [N, RISK_NAMES]; `rows`: PAYMENT, in the order of arrival."""
-        out = np.empty((len(rows), len(RISK_NAMES)), np.float32)
-        if not len(rows):
-            return out
-        hour = np.maximum(np.maximum.accumulate(rows["time_ms"] // HOUR_MS), self._hour)
-        slots = self._slots(rows["merchant"])
-        events = np.zeros(len(rows), _EVENT)
-        for name in ("time_ms", "ratio", "label"):
-            events[name] = rows[name]
-        events["slot"], events["told_ms"] = slots, -1
-        known = np.flatnonzero(rows["label"] >= 0)
-        told = events[known]
-        told["told_ms"] = np.maximum(rows["told_ms"][known], rows["time_ms"][known])
-        told_hour = np.maximum(told["told_ms"] // HOUR_MS, hour[known])
-        order = np.argsort(told_hour, kind="stable")
-        for at in np.split(order, np.flatnonzero(np.diff(told_hour[order])) + 1):
-            if len(at):
-                self._waiting.setdefault(int(told_hour[at[0]]), []).append(told[at])
-        for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(hour)) + 1):
-            now = int(hour[at[0]])
-            self._pass_hours(now)
-            who, place = np.unique(slots[at], return_inverse=True)
-            own = self._states[who]
-            advance(own, now // 24)
-            self._states[who] = own
-            out[at] = risk_of(own)[place]
-            self._waiting.setdefault(now, []).append(events[at])
-        return out
-
-    def end(self) -> tuple[list[int], NDArray[np.void]]:
-        """Hashes and MERCHANT states of all merchants once the last hour is over. Labels that arrive later are not in
-        them."""
-        self._pass_hours(self._hour + 1)
-        return list(self._slot), self._states[: len(self._slot)]
-
-    def _pass_hours(self, now: int) -> None:
-        """Let what happened before an hour count."""
-        self._hour = now
-        for hour in sorted(hour for hour in self._waiting if hour < now):
-            events = np.concatenate(self._waiting.pop(hour))
-            who, place = np.unique(events["slot"], return_inverse=True)
-            own = self._states[who]
-            advance(own, max(hour // 24, 0))
-            paid_day, told_day = events["time_ms"] // DAY_MS, events["told_ms"] // DAY_MS
-            paid, told = np.flatnonzero(events["told_ms"] < 0), np.flatnonzero(events["told_ms"] >= 0)
-            take_payments(own, place[paid], paid_day[paid], events["ratio"][paid])
-            fraud, otherwise = events["label"][told] == 1, elsewise(events["ratio"][told])
-            take_labels(own, place[told], paid_day[told], told_day[told], fraud, otherwise)
-            np.add.at(own["n"], place, 1)
-            own["hour"] = np.maximum(own["hour"], hour)
-            self._states[who] = own
-
-    def _slots(self, merchant: NDArray[np.uint64]) -> Ints:
-        hashes, place = np.unique(merchant, return_inverse=True)
-        slots = np.array([self._slot.setdefault(h, len(self._slot)) for h in hashes.tolist()], np.int64)
-        if (missing := len(self._slot) - len(self._states)) > 0:
-            room = max(missing, len(self._states) // 2)
-            self._states = np.concatenate([self._states, decode_merchants([None] * room)])
-        return slots[place]
-
-    def memory(self) -> dict[str, NDArray[Any]]:
-        """All that is known, as arrays: what `restore` takes."""
-        waiting = [(hour, part) for hour, parts in self._waiting.items() for part in parts]
-        hours = [np.full(len(part), hour) for hour, part in waiting]
-        return {
-            "merchants": np.fromiter(self._slot, np.uint64, len(self._slot)),
-            "merchant_states": self._states[: len(self._slot)],
-            "merchant_hour": np.array([self._hour]),
-            "merchant_waiting": np.concatenate([np.zeros(0, _EVENT), *(part for _, part in waiting)]),
-            "merchant_waiting_hour": np.concatenate([np.zeros(0, np.int64), *hours]),
-        }
-
-    def restore(self, memory: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from where `memory` was taken."""
-        self._slot = {merchant: slot for slot, merchant in enumerate(memory["merchants"].tolist())}
-        self._states, self._hour = memory["merchant_states"].copy(), int(memory["merchant_hour"][0])
-        hours, events = memory["merchant_waiting_hour"], memory["merchant_waiting"]
-        self._waiting = {hour: [events[hours == hour]] for hour in np.unique(hours).tolist()}
-
-
-def see_merchants(
-    history: History,
-    events: NDArray[np.void],
-    label: NDArray[np.int8],
-    told_ms: NDArray[np.int64],
-    merchants: MerchantHistory,
-) -> None:
-    """Let the events of a history, in the order of a log, see their merchants: `history`'s features and what it knows
-    of merchants are changed in place. `label` [N]: -1 unknown; `told_ms` [N]: when it arrives. Copies see nothing."""
-    kept = np.flatnonzero(history.kept)
-    rows = np.zeros(len(kept), PAYMENT)
-    rows["merchant"], rows["time_ms"] = events["merchant"][kept], events["time_ms"][kept]
-    rows["ratio"], rows["label"] = against_usual(history.features[kept]), label[kept]
-    rows["told_ms"] = told_ms[kept]
-    history.seller[kept] = merchants.seen(rows)
-    put_seller(history.features, history.seller)
-
-
-#: a payment with its label (-1: none is known) and when that arrives
-PAYMENT = np.dtype([("merchant", "u8"), ("time_ms", "i8"), ("ratio", "f8"), ("label", "i1"), ("told_ms", "i8")])
-_EVENT = np.dtype([("slot", "i8"), ("time_ms", "i8"), ("ratio", "f8"), ("label", "i1"), ("told_ms", "i8")])
-
-
-@dataclass(frozen=True)
-class Payments:
-    """N payments in time order. `merchant`: a number from 0 on; `ratio`: amount over the payer's usual amount."""
-
-    merchant: Ints
-    time_ms: Ints
-    ratio: Floats
-
-
-@dataclass(frozen=True)
-class Labels:
-    """L labels in the order of their arrival. `row`: which payment; `elsewise` as `take_labels` has it."""
-
-    row: Ints
-    told_ms: Ints
-    fraud: NDArray[np.bool_]
-    elsewise: Floats
-
-
-def as_of_hours(
-    payments: Payments, labels: Labels, read: Callable[[NDArray[np.void]], Mapping[str, Floats]]
-) -> dict[str, Floats]:
-    """Columns [N] that `read` makes of the payments' merchants, each as of the full hour before the payment."""
-    merchant, paid_day = payments.merchant, payments.time_ms // DAY_MS
-    states = np.zeros(int(merchant.max(initial=-1)) + 1, MERCHANT)
-    hour, told_hour = payments.time_ms // HOUR_MS, labels.told_ms // HOUR_MS
-    hours = np.arange(hour[0], hour[-1] + 2) if len(hour) else np.zeros(1, np.int64)
-    cuts, told_cuts = np.searchsorted(hour, hours), np.searchsorted(told_hour, hours)
-    out = dict[str, Floats]()
-
-    def ready(who: Ints, day: int) -> NDArray[np.void]:
-        own = states[who]
-        advance(own, day)
-        states[who] = own
-        return own
-
-    for i, day in enumerate((hours[:-1] // 24).tolist()):
-        now = np.arange(cuts[i], cuts[i + 1])
-        if len(now):
-            who, place = np.unique(merchant[now], return_inverse=True)
-            for name, column in read(ready(who, day)).items():
-                out.setdefault(name, np.zeros(len(hour)))[now] = column[place]
-            take_payments(states, merchant[now], paid_day[now], payments.ratio[now])
-        told = slice(told_cuts[i], told_cuts[i + 1])
-        rows = labels.row[told]
-        if len(rows):
-            ready(np.unique(merchant[rows]), day)
-            told_day, fraud = labels.told_ms[told] // DAY_MS, labels.fraud[told]
-            take_labels(states, merchant[rows], paid_day[rows], told_day, fraud, labels.elsewise[told])
-    return out

@@ -16,7 +16,8 @@ from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import MERCHANT_RISK, changelog_of, merchants_app
 from panther_core.decide.records import to_json
-from panther_core.entities.merchants import MerchantHistory, encode_merchants, see_merchants
+from panther_core.entities.merchant_history import MerchantHistory, see_merchants
+from panther_core.entities.merchants import encode_merchants
 from panther_core.kafka.partitioner import partition_of
 from panther_core.state.features import against_usual
 from panther_core.state.history import History

@@ -18,7 +18,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.entities.merchants import MerchantHistory, see_merchants
+from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.state.history import History, prepare
 from trainer.fit.train_config import TrainConfig
 

@@ -21,7 +21,8 @@ from panther_core.data.table import TransactionTable
 from panther_core.entities.columns import Matrix
 from panther_core.entities.episodes import Episode, Evidence, chance, label_evidence
 from panther_core.entities.grouped import Floats, Grouped, Ints
-from panther_core.entities.merchants import Labels, Payments, as_of_hours, episode_odds, merchant_features
+from panther_core.entities.merchant_history import Labels, Payments, as_of_hours
+from panther_core.entities.merchants import episode_odds, merchant_features
 from trainer.heads.episode_fit import EpisodeLabels, fit_episode
 
 ANY, SELLER = "compromise.any", "compromise.seller"

@@ -9,13 +9,11 @@ import pytest
 
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.entities.episodes import Episode
+from panther_core.entities.merchant_history import Labels, Payments, as_of_hours
 from panther_core.entities.merchants import (
     DAYS,
     MERCHANT,
-    Labels,
-    Payments,
     advance,
-    as_of_hours,
     episode_odds,
     merchant_features,
     take_labels,
