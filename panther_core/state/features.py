@@ -44,6 +44,7 @@ class _Batch:
         self.day = (self.time % DAY_MS) / DAY_MS * _TWO_PI  # angle of the time of day
         self.spending = Spending(states, events["amount"].astype(np.float64), self.time)
         self.week = self.code["hour"] / 168 * _TWO_PI  # angle of the hour of the week
+        self.seller = seller_scale(events["seller"])
 
     def of_known(self, column: Column) -> Column:
         """0 for users without a history."""
@@ -91,8 +92,7 @@ def _spent(of: Callable[[Spending, int], Column], days: int, batch: _Batch) -> C
 
 
 def _seller(place: int, batch: _Batch) -> Column:
-    """What is known of the merchant: counts and days on a logarithmic scale, rates by their logarithm."""
-    return seller_scale(batch.events["seller"])[:, place]
+    return batch.seller[:, place]
 
 
 def _about(name: str) -> str:
@@ -135,7 +135,7 @@ FEATURES = (
     *(Feature(f"unusual_{d}_days", "UNUSUAL_SPENDING", partial(_spent, Spending.unusual, d)) for d in WINDOWS_D),
     *(Feature(f"ratio_{d}_days", "UNUSUAL_SPENDING", partial(_spent, Spending.mean_ratio, d)) for d in WINDOWS_D),
     *(Feature(f"excess_{d}_days", "UNUSUAL_SPENDING", partial(_spent, Spending.excess, d)) for d in WINDOWS_D),
-    Feature("unusual_began_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.began_d())),
+    Feature("unusual_began_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.began_d)),
     Feature("since_unusual_began", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.since_began())),
     Feature("last_unusual_d", "UNUSUAL_SPENDING", lambda b: np.log1p(b.spending.last_d())),
     Feature("last_unusual_ratio", "UNUSUAL_SPENDING", lambda b: b.states["odd_ratio"]),
@@ -150,7 +150,8 @@ _ODDS = np.array([name == "episode_log_odds" for name in RISK_NAMES])
 
 
 def seller_scale(seller: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Columns [B, RISK_NAMES] as the features that they are."""
+    """What is known of merchants [B, RISK_NAMES] as features: counts and days on a logarithmic scale, rates by their
+    logarithm."""
     counts = np.log1p(np.maximum(seller, 0))
     rates = np.log(np.maximum(seller, 1e-6))
     return np.asarray(np.where(_RATE, rates, np.where(_ODDS, seller, counts)), np.float32)

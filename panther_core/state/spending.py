@@ -8,6 +8,7 @@ order. Shapes: B users, D days.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,16 @@ class Spending:
         self._age = day[:, None] - (newest - (newest - place) % DAYS)  # days before the payment's, of each place [B, D]
         self._days = states["days"]
 
+    @cached_property
+    def _sums(self) -> Floats:
+        """Sums [B, rows of `days`, WINDOWS_D], exact: of whole numbers."""
+        age = self._age[:, :, None]
+        held = (age >= 0) & (age < np.array(WINDOWS_D))
+        return np.asarray(self._days.astype(np.float64) @ held.astype(np.float64))
+
     def within(self, row: int, days: int) -> Floats:
         """Sums [B] over the payment's day and the `days` - 1 days before it."""
-        held = (self._age >= 0) & (self._age < days)
-        return np.asarray(np.where(held, self._days[:, row], 0).sum(axis=1), np.float64)
+        return self._sums[:, row, WINDOWS_D.index(days)]
 
     def count(self, days: int) -> Floats:
         """Payments [B] of a window."""
@@ -68,6 +75,7 @@ class Spending:
         """Sum [B] of log(ratio / 2) over a window's ratios above 2."""
         return self.within(_EXCESS, days) * _EXCESS_UNIT
 
+    @cached_property
     def began_d(self) -> Floats:
         """Days [B] since the first unusual payment that is remembered; 99 for none."""
         odd = (self._days[:, _UNUSUAL] > 0) & (self._age >= 0) & (self._age < _MEMORY_D)
@@ -75,7 +83,7 @@ class Spending:
 
     def since_began(self) -> Floats:
         """Payments [B] from that day on."""
-        held = (self._age >= 0) & (self._age <= np.where(self.began_d() < _NEVER_D, self.began_d(), -1)[:, None])
+        held = (self._age >= 0) & (self._age <= np.where(self.began_d < _NEVER_D, self.began_d, -1)[:, None])
         return np.asarray(np.where(held, self._days[:, _COUNT], 0).sum(axis=1), np.float64)
 
     def last_d(self) -> Floats:
