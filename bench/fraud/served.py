@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,10 +37,19 @@ def served_scores(
 
     `moments`: times of the trainings, ascending; the first trains from random weights by the preset `first`, each later
     one goes on from the version before. `folder`: gets the versions and what each scored, and is gone on from where it
-    has them. Raises BadInput where it has those of another log.
+    has them. Raises BadInput where it has those of another log, or of other times.
     """
     out, note = [], folder / "log.json"
-    of = {"rows": len(table), "until_ms": int(table.time_ms[-1]), "frauds": int((table.label == 1).sum()), "seed": seed}
+    of: dict[str, Any] = {
+        "rows": len(table),
+        "until_ms": int(table.time_ms[-1]),
+        "frauds": int((table.label == 1).sum()),
+        "moments": [*moments],
+        "ends": [*ends],
+        "label_delay_ms": label_delay_ms,
+        "seed": seed,
+        "first": first,
+    }
     if not note.exists():
         with written_whole(note) as part:
             part.write_text(json.dumps(of))

@@ -17,14 +17,14 @@ from offline.parity.log import StreamLog, from_table, from_topic
 from offline.parity.online import Online
 from offline.replay.replayer import Replayer
 from offline.replay.request import replayer_of
-from offline.replay.sellers import sellers
+from offline.replay.sellers import sellers_at
 from offline.replay.topic import read_log
 from panther_core.base.errors import BadInput, FingerprintMismatch
 from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
-from panther_core.data.topics import ALERTS, MERCHANT_RISK, SCORES, TRANSACTIONS, changelog_of
+from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS, changelog_of
 from panther_core.kafka.reading import read_topic
 
 _LISTED = 1000  # mismatches in the report
@@ -69,8 +69,8 @@ def run_parity(
             "--scores-topic and PANTHER_APP_ID, and that a worker runs"
         )
     log = _log(kafka, request, online, past)
-    risk = asyncio.run(read_topic(kafka, MERCHANT_RISK))
-    log = replace(log, table=replace(log.table, seller=sellers(log.place, online.sellers, risk)))
+    seller = asyncio.run(sellers_at(kafka, log.place, online.sellers))
+    log = replace(log, table=replace(log.table, seller=seller))
     decided = decide_log(log, online, replayers)
     compared = compare(log, online, decided, request.tolerance)
     report = summary(log, compared) | {"models": list(request.models), "tolerance": request.tolerance}

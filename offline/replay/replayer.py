@@ -138,7 +138,7 @@ class Replayer:
         history = prepare(events, self.serving.schema, self._codec.length, working, copy)
         if table.seller is None:
             told_ms = table.time_ms + self._label_delay_ms
-            see_merchants(history, events, table.label, told_ms, self._merchants)
+            see_merchants(history, events, table.label, told_ms, self._merchants, table.received_ms)
         return events, slots, before, history, reused
 
     def _score(

@@ -12,7 +12,7 @@ from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.data.table import UNKNOWN_SELLER
 from panther_core.data.topics import MERCHANT_RISK, SCORES
 from panther_core.kafka.answers import NOWHERE, Position, Unreadable, app_of, position_of, read_risk, seller_of
-from panther_core.kafka.reading import KafkaRecord, read_topic
+from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read, read_topic
 
 
 def named_sellers(app_id: str, scores: Iterable[KafkaRecord]) -> dict[Position, Position]:
@@ -40,7 +40,24 @@ def sellers(
     )
 
 
+async def sellers_at(
+    kafka: KafkaSettings, places: Sequence[Position], named: Mapping[Position, Position]
+) -> NDArray[np.float32]:
+    """As `sellers`, with the records that are on merchant.risk; those that no decision names are not held."""
+    wanted: dict[int, set[int]] = {}
+    for partition, offset in (named.get(place, NOWHERE) for place in places):
+        wanted.setdefault(partition, set()).add(offset)
+    risk: list[KafkaRecord] = []
+    async with make_reader(kafka) as consumer:
+        for part, offsets in (await held(consumer, await partitions_of(consumer, MERCHANT_RISK))).items():
+            own = sorted(wanted.get(part.partition, {-1}) - {-1})
+            if own:
+                span = range(max(offsets.start, own[0]), min(offsets.stop, own[-1] + 1))
+                of_them = {*own}
+                risk += [record async for record in read(consumer, part, span) if record.offset in of_them]
+    return sellers(places, named, risk)
+
+
 async def sellers_of(kafka: KafkaSettings, app_id: str, places: Sequence[Position]) -> NDArray[np.float32]:
-    """As `sellers`, of the decisions that an application has published."""
-    named = named_sellers(app_id, await read_topic(kafka, SCORES))
-    return sellers(places, named, await read_topic(kafka, MERCHANT_RISK))
+    """As `sellers_at`, of the decisions that an application has published."""
+    return await sellers_at(kafka, places, named_sellers(app_id, await read_topic(kafka, SCORES)))

@@ -88,27 +88,30 @@ def reasons_of(
     kinds: NDArray[np.uint8],
     contributions: NDArray[np.float32],
     seller: NDArray[np.float32] | None = None,
-    time_ms: int = 0,
+    as_of_ms: int = 0,
 ) -> list[Reason]:
     """Readable reasons of one stored decision.
 
-    `seller`, `time_ms`: what was known of the merchant (EVENT), and when the transaction was made; without them a
-    reason tells no numbers of the merchant.
+    `seller`, `as_of_ms`: what was known of the merchant (EVENT) on which day; without them, or where no label is known,
+    a reason tells no numbers of the merchant.
     """
     out = []
     for kind, value in zip(kinds.tolist(), contributions.tolist(), strict=True):
         if kind:
             code, text, _ = KINDS[kind - 1]
             numbers: dict[str, float] = {}
-            if kind == _REPORTED and seller is not None:
-                text, numbers = _reported(dict(zip(RISK_NAMES, seller.tolist(), strict=True)), time_ms // DAY_MS)
+            known = {} if seller is None else dict(zip(RISK_NAMES, seller.tolist(), strict=True))
+            if kind == _REPORTED and (known.get("known_28d") or known.get("streak")):
+                text, numbers = _reported(known, as_of_ms // DAY_MS)
             out.append(Reason(code, text, round(float(value), 3), numbers))
     return out
 
 
 def _reported(known: dict[str, float], today: int) -> tuple[str, dict[str, float]]:
-    """What labels said of a merchant, in a sentence and in numbers, where any of its payments was a fraud; days are
-    numbered from the epoch on."""
+    """What labels said of a merchant, in a sentence and in numbers, days are numbered from the epoch on.
+
+    `today`: the day as of which it is known.
+    """
     in_a_row, reports, frauds = (round(known[name]) for name in ("streak", "known_28d", "frauds_28d"))
     last = today - round(known["last_fraud_day"])
     numbers: dict[str, float] = {"reports_28d": reports, "frauds_28d": frauds, "frauds_in_a_row": in_a_row}

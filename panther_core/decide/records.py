@@ -73,16 +73,20 @@ def alert_of(
     tokenizer_version: str,
     content: int = 0,
     seller: NDArray[np.float32] | None = None,
+    seller_as_of: int | None = None,
 ) -> Alert:
     """The alert of a decision above its threshold. `row`: DECISION; `content`: hash of what was paid (EVENT), which
-    tells apart the alerts of payments under one id; `seller`: what was known of the merchant (EVENT)."""
+    tells apart the alerts of payments under one id; `seller`: what was known of the merchant (EVENT), as of
+    which moment (epoch ms; None: the transaction's)."""
     return Alert(
         **msgspec.structs.asdict(decision),
         alert_id=alert_id(decision.user_id, decision.transaction_id, content if decision.id_reused else None),
         merchant_id=transaction.merchant_id,
         risk_score=round(100 * decision.score),
         risk_level=next(name for floor, name in _LEVELS if decision.score >= floor),
-        reasons=reasons_of(row["reason"], row["contribution"], seller, decision.event_time),
+        reasons=reasons_of(
+            row["reason"], row["contribution"], seller, decision.event_time if seller_as_of is None else seller_as_of
+        ),
         expected=expected_of(row["expected"], schema),
         patterns=patterns_of(row["prototype"], row["similarity"]),
         tokenizer_version=tokenizer_version,

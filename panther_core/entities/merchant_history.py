@@ -47,7 +47,7 @@ class MerchantHistory:
         out = np.empty((len(rows), len(RISK_NAMES)), np.float32)
         if not len(rows):
             return out
-        hour = np.maximum(np.maximum.accumulate(rows["time_ms"] // HOUR_MS), self._hour)
+        hour = np.maximum(np.maximum.accumulate(rows["came_ms"] // HOUR_MS), self._hour)
         slots = self._slots(rows["merchant"])
         events = np.zeros(len(rows), _EVENT)
         for name in ("time_ms", "ratio", "label"):
@@ -85,8 +85,10 @@ class MerchantHistory:
             events = np.concatenate(self._waiting.pop(hour))
             who, place = np.unique(events["slot"], return_inverse=True)
             own = self._states[who]
-            advance(own, max(hour // 24, 0))
             paid_day, told_day = events["time_ms"] // DAY_MS, events["told_ms"] // DAY_MS
+            days = np.full(len(own), max(hour // 24, 0))
+            np.maximum.at(days, place, np.where(events["told_ms"] < 0, paid_day, told_day))
+            advance(own, days)  # also for a day that a clock is ahead
             paid, told = np.flatnonzero(events["told_ms"] < 0), np.flatnonzero(events["told_ms"] >= 0)
             take_payments(own, place[paid], paid_day[paid], events["ratio"][paid])
             fraud, otherwise = events["label"][told] == 1, elsewise(events["ratio"][told])
@@ -129,6 +131,7 @@ def see_merchants(
     label: NDArray[np.int8],
     told_ms: NDArray[np.int64],
     merchants: MerchantHistory,
+    received_ms: NDArray[np.int64] | None = None,
 ) -> None:
     """Let the events of a history, in the order of a log, see their merchants: `history`'s features and what it knows
     of merchants are changed in place. `label` [N]: -1 unknown; `told_ms` [N]: when it arrives. Copies see nothing."""
@@ -137,12 +140,24 @@ def see_merchants(
     rows["merchant"], rows["time_ms"] = events["merchant"][kept], events["time_ms"][kept]
     rows["ratio"], rows["label"] = against_usual(history.features[kept]), label[kept]
     rows["told_ms"] = told_ms[kept]
+    came_ms = events["time_ms"] if received_ms is None else np.minimum(events["time_ms"], received_ms)
+    rows["came_ms"] = came_ms[kept]
     history.seller[kept] = merchants.seen(rows)
     put_seller(history.features, history.seller)
 
 
-#: a payment with its label (-1: none is known) and when that arrives
-PAYMENT = np.dtype([("merchant", "u8"), ("time_ms", "i8"), ("ratio", "f8"), ("label", "i1"), ("told_ms", "i8")])
+#: a payment with its label (-1: none is known) and when that arrives; `came_ms`: its time, at the latest when it came,
+#: since a clock that is ahead brings no label earlier
+PAYMENT = np.dtype(
+    [
+        ("merchant", "u8"),
+        ("time_ms", "i8"),
+        ("came_ms", "i8"),
+        ("ratio", "f8"),
+        ("label", "i1"),
+        ("told_ms", "i8"),
+    ]
+)
 _EVENT = np.dtype([("slot", "i8"), ("time_ms", "i8"), ("ratio", "f8"), ("label", "i1"), ("told_ms", "i8")])
 
 

@@ -19,7 +19,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
-from panther_core.data.topics import MODELS, TRANSACTIONS, changelog_of
+from panther_core.data.topics import MODELS, TRANSACTIONS, changelog_of, merchants_app
 from panther_core.decide.engine import encode_request, take_outputs
 from panther_core.decide.scoring import Scorer
 from panther_core.kafka.answers import read_update
@@ -53,13 +53,16 @@ async def load_past(
     number of users. Raises BadInput: no model was promoted, workers run, states exist, or the topic holds transactions
     of which nobody said whether the log has them; ScorerUnavailable.
     """
-    if await members(kafka, settings.app_id) != 0:  # None: they are on their way
-        raise BadInput(f"expected no worker of {settings.app_id}, got a running one: stop it, or see PANTHER_APP_ID")
+    for group in (settings.app_id, merchants_app(settings.app_id)):
+        if await members(kafka, group) != 0:  # None: they are on their way
+            raise BadInput(f"expected no process of {group}, got a running one: stop it, or see PANTHER_APP_ID")
     updates = [read_update(record.value) for record in await read_topic(kafka, MODELS)]
     live = [update for update in updates if isinstance(update, ModelUpdate)]
     if not live:
         raise BadInput("expected a model in service, got none: `panther models promote` one first")
-    changelog, waiting = await _records(kafka, changelog_of(settings.app_id)), await _records(kafka, TRANSACTIONS)
+    kept = changelog_of(merchants_app(settings.app_id), "merchants")
+    changelog = await _records(kafka, changelog_of(settings.app_id)) + await _records(kafka, kept)
+    waiting = await _records(kafka, TRANSACTIONS)
     if changelog:
         raise BadInput(
             f"expected an application without states, got {changelog} records on the changelog of {settings.app_id}: a "
@@ -116,7 +119,6 @@ async def seed_states(
     """
     events = log.events(model.schema, model.risk)
     history = prepare(events, model.schema, model.codec.length)
-    await seed_merchants(kafka, settings, log, history, events, label_delay_ms)
     states = model.codec.fresh(len(history.users))
     for name in _FIELDS:
         states[name] = history.states[name]
@@ -126,6 +128,7 @@ async def seed_states(
         take_outputs(part, answer, model.live.version)
     row = {int(h): i for i, h in enumerate(history.users)}
     values = model.codec.encode(states)
+    await seed_merchants(kafka, settings, log, history, events, label_delay_ms)
     async with make_producer(kafka) as producer:
         sends = []
         for user in np.array(log.user.words)[np.unique(log.user.index)].tolist():

@@ -21,6 +21,7 @@ class BatchDecisions:
     intake: Intake
     keys: list[bytes]  # of the events among held decisions
     sellers: list[tuple[int, int]]  # place of what is known of each event's merchant
+    sellers_as_of: list[int]  # from which hour on it holds, epoch ms
     held: dict[int, HeldAnswer] = field(default_factory=dict)
     at: list[int] = field(default_factory=list)  # events with a new decision
     rows: list[NDArray[np.void]] = field(default_factory=list)  # the decisions, DECISION

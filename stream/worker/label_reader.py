@@ -70,8 +70,8 @@ class LabelReader:
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         """Take in the labels that have come."""
-        found = {part: records for part, records in (await consumer.getmany(timeout_ms=POLL_MS)).items() if records}
         generation = self._app.consumer_generation_id
+        found = {part: records for part, records in (await consumer.getmany(timeout_ms=POLL_MS)).items() if records}
         work = (self._take_in(consumer, part.partition, records, generation) for part, records in found.items())
         taken = dict(zip(found, await asyncio.gather(*work), strict=True))
         for part, batch in taken.items():
@@ -112,6 +112,8 @@ class LabelReader:
         self, consumer: AIOKafkaConsumer, partition: int, records: Sequence[KafkaRecord], generation: int
     ) -> StoredBatch | None:
         """Tell the merchants, then keep what is known now; None where the partition is another worker's by now."""
+        if self._moved(generation):  # its store may be another's by now
+            return None
         labels = [(record, label) for record in records if (label := _readable(record)) is not None]
         keys = [key_of(label) for _, label in labels]
         found = self._store.beside(keys, [partition] * len(keys))

@@ -55,8 +55,9 @@ def paid_pairs(
 ) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of payments [N] without a label; `keys`: hashes of user and transaction, 16 bytes.
 
-    `before` [N]: what is kept under these keys: of an id that was used before, nobody knows which payment a label
-    means, and what was told of the first one stays told.
+    `before` [N]: what is kept under these keys. It stays as it is where it is of this very payment, which a crash hands
+    out again. Of an id that was used before for another payment nobody knows which one a label means; what was told of
+    the first one stays told.
     """
     rows = np.zeros(len(keys), PAID)
     rows["label"], rows["label_at"] = -1, -1
@@ -68,7 +69,10 @@ def paid_pairs(
     rows["paid_ms"], rows["received_ms"], rows["ratio"] = paid_ms, received_ms, ratio
     whole, size = rows.tobytes(), PAID.itemsize
     for i, (key, merchant) in enumerate(zip(keys, merchants, strict=True)):
-        yield PREFIX + key, whole[i * size : (i + 1) * size] + (b"" if i in again else merchant.encode())
+        if i in again and (again[i].merchant_id, int(again[i].row["paid_ms"][0])) == (merchant, int(paid_ms[i])):
+            yield PREFIX + key, again[i].value
+        else:
+            yield PREFIX + key, whole[i * size : (i + 1) * size] + (b"" if i in again else merchant.encode())
 
 
 def key_of(label: Label) -> bytes:

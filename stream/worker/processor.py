@@ -75,8 +75,9 @@ class Processor:
         self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
 
     async def prepare(self) -> None:
-        """Return once events that were just taken in can be decided: their partitions are open."""
+        """Return once events that were just taken in can be decided: their partitions are open, merchants are known."""
         await self._source.opened()
+        await self._book.ready()
 
     async def process(self, events: list[Any], decided: Callable[[], None], refused: Sequence[Any] = ()) -> StoredBatch:
         """Decide one micro-batch and store the states; if its partitions were lost meanwhile, nothing is stored.
@@ -92,7 +93,8 @@ class Processor:
         with metrics.timed("decode"):
             intake = read_batch(mine, model.schema, model.risk, self._placement)
             intake.events["offset"] = self._source.offsets(intake.records)  # of the log's present epoch
-            intake.events["seller"], sellers = self._book.seen(intake.events["merchant"], intake.events["time_ms"])
+            seen = self._book.seen(intake.events["merchant"], intake.events["time_ms"])
+            intake.events["seller"], sellers, sellers_as_of = seen
         overload = [
             DeadLetter(e.message, "user_overload", _OVERLOAD) for e in refused if e.message.generation_id == generation
         ]
@@ -101,7 +103,7 @@ class Processor:
         keys, rows, partitions = _users(intake)
         with metrics.timed("state_read"):
             states = self._store.read(keys, partitions, model.codec)
-        out = BatchDecisions(intake, keys_of(intake.events), sellers)
+        out = BatchDecisions(intake, keys_of(intake.events), sellers, sellers_as_of)
         await self._decide(out, states, rows, model, generation, durable, decided)
         # Step 3: wait until decisions, alerts and dead letters are durable.
         with metrics.timed("publish"):
@@ -216,7 +218,8 @@ class Processor:
                             model.schema,
                             model.tokenizer_version,
                             contents[k],
-                            intake.events["seller"][decided.event[k]],
+                            intake.events["seller"][at[k]],
+                            out.sellers_as_of[at[k]],
                         )
                     )
                 sends.append(await self._producer.send_all(ALERTS, partition, [(record.key, alert, headers)]))

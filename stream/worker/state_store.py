@@ -110,9 +110,10 @@ class StateStore:
         """
         store = partition_store(self._table, partition)
         with noticing_damage(self._table, partition):
-            if store.get(key) is None:
+            keys = [*takewhile(lambda k: k.startswith(prefix), store.keys(from_key=prefix))] if prefix else []
+            if not keys and store.get(key) is None:
                 return
-            keys = [key, *(takewhile(lambda k: k.startswith(prefix), store.keys(from_key=prefix)) if prefix else ())]
+            keys.append(key)  # last: whoever goes on after a crash finds what is left
         records: list[Outgoing] = [(gone, None, []) for gone in keys]
         out.sends[partition] = await self._changelog.send_all(self._table.changelog_topic_name, partition, records)
         await out.sends[partition]

@@ -61,9 +61,9 @@ async def require_topics(kafka: KafkaSettings, settings: PantherSettings, mercha
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
-        own = {MERCHANT_RISK, changelog_of(merchants_app(settings.app_id), "merchants")}
+        own = changelog_of(merchants_app(settings.app_id), "merchants")
         every = {topic.name for topic in all_topics(settings)}
-        names = sorted(own | {MERCHANT_EVENTS} if merchants else every - own)
+        names = sorted({own, MERCHANT_RISK, MERCHANT_EVENTS} if merchants else every - {own})
         found = await partition_counts(admin, names)
         end_s = time.monotonic() + _MADE_S
         while any(isinstance(count, str) for count in found.values()) and time.monotonic() < end_s:

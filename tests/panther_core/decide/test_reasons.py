@@ -187,6 +187,8 @@ def test_a_reason_tells_what_was_reported_of_the_merchant(said: dict[str, float]
     }
     assert second.numbers == {}
     assert reasons_of(kinds, contributions)[0].description == "What payments at this merchant turned out to be"
+    nothing = reasons_of(kinds, contributions, known(), when_ms)[0]
+    assert (nothing.description, nothing.numbers) == ("What payments at this merchant turned out to be", {})
 
 
 def test_the_manual_has_every_field_and_every_code() -> None:

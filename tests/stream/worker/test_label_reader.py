@@ -81,6 +81,19 @@ def test_a_record_that_is_no_label_is_skipped(changes: dict[str, Any]) -> None:
     assert _readable(record(0, **changes)) is None
 
 
+def test_a_payment_that_a_crash_hands_out_again_keeps_its_merchant_and_its_label() -> None:
+    key, paid = kept()
+    assert _told(paid, label(1, 3), record(7)) is not None
+    one, ratio = np.array([_DAY]), np.array([2.5], np.float32)
+    ((_, again),) = paid_pairs([key[len(PREFIX) :]], ["shop ü"], one, one + 5, ratio, [paid.value])
+    assert again == paid.value
+    ((_, other),) = paid_pairs([key[len(PREFIX) :]], ["another"], one, one, ratio, [paid.value])
+    assert read_paid(other).merchant_id == "", "nobody knows which of two payments a label means"
+    assert read_paid(other).row["label"] == 1, "what was told stays told"
+    ((_, later),) = paid_pairs([key[len(PREFIX) :]], ["shop ü"], one + 1, one, ratio, [paid.value])
+    assert read_paid(later).merchant_id == ""
+
+
 def test_payments_are_forgotten_when_no_label_can_come_any_more(tmp_path: Path) -> None:
     """Some thousand payments of two ages, a user's state and another key: only old payments go."""
     store = Rdict(str(tmp_path), Options(raw_mode=True))

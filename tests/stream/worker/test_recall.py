@@ -80,7 +80,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     intake = read_batch(records, live.schema, live.risk)
     assert live.risk.level(intake.events["merchant"]).min() > 0, "both merchants are known"
     states = live.codec.fresh(2)
-    told = BatchDecisions(intake, [], [NOWHERE] * 2)
+    told = BatchDecisions(intake, [], [NOWHERE] * 2, [-1] * 2)
     asyncio.run(processor._decide(told, states, np.arange(2), live, 1, [], lambda: None))
     first, second = (int(states["ring"]["risk"][i, 0]) for i in range(2))
     assert first == live.risk.level(intake.events["merchant"][:1])[0]

@@ -29,7 +29,8 @@ def record(hour: int, frauds: float, offset: int, merchant: str = "shop", **chan
 
 def frauds(book: RiskBook, hour: float, merchant: str = "shop") -> tuple[float, tuple[int, int]]:
     """What a payment at this hour sees, and the record's place."""
-    (seller,), (place,) = book.seen(hash_words([merchant]), np.array([hour * HOUR_MS], np.int64))
+    (seller,), (place,), (as_of,) = book.seen(hash_words([merchant]), np.array([hour * HOUR_MS], np.int64))
+    assert (as_of % HOUR_MS == 0) == (place[1] >= 0)
     return float(seller[FRAUDS]), place
 
 
@@ -55,7 +56,7 @@ def test_an_unknown_merchant_is_the_unknown_one(book: RiskBook) -> None:
     for name in range(3000):  # more than one growth of the array
         book.note(record(_HOUR, name, name, f"m{name}"))
     assert [frauds(book, _HOUR, f"m{name}")[0] for name in (0, 1023, 1024, 2999)] == [0, 1023, 1024, 2999]
-    (seller,), (place,) = book.seen(hash_words(["nobody"]), np.array([_HOUR * HOUR_MS], np.int64))
+    (seller,), (place,), _ = book.seen(hash_words(["nobody"]), np.array([_HOUR * HOUR_MS], np.int64))
     np.testing.assert_array_equal(seller, UNKNOWN_SELLER)
     assert place == (0, -1)
 
