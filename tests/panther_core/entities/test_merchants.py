@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.entities.episodes import Episode
-from panther_core.entities.merchant_history import Labels, Payments, as_of_hours
+from panther_core.entities.merchant_history import PAYMENT, Labels, MerchantHistory, Payments, as_of_hours
 from panther_core.entities.merchants import (
     DAYS,
     MERCHANT,
     advance,
+    elsewise,
     episode_odds,
     merchant_features,
+    risk_of,
     take_labels,
     take_payments,
 )
@@ -123,8 +126,8 @@ def test_frauds_on_days_without_an_honest_payment_are_an_episode() -> None:
     state, one = np.zeros(2, MERCHANT), np.zeros(6, np.int64)
     advance(state, 20_030)
     paid = np.arange(20_020, 20_026)
-    for merchant, fraud, elsewise in ((0, np.ones(6, np.bool_), 1e-3), (1, np.array([True, False] * 3), 0.1)):
-        take_labels(state, one + merchant, paid, paid + 4, fraud, np.full(6, elsewise))
+    for merchant, fraud, chance in ((0, np.ones(6, np.bool_), 1e-3), (1, np.array([True, False] * 3), 0.1)):
+        take_labels(state, one + merchant, paid, paid + 4, fraud, np.full(6, chance))
     odds = episode_odds(state, _EPISODE)
     assert 0.7 < odds[0] < 0.9, "it may have begun long before the first fraud, and be over"
     assert odds[1] < 0.2
@@ -138,3 +141,37 @@ def test_nobody_has_no_columns() -> None:
     none = np.zeros(0, np.int64)
     empty = np.zeros(0)
     assert columns(Log(Payments(none, none, empty), Labels(none, none, empty > 0, empty))) == {}
+
+
+def test_a_clock_that_is_ahead_brings_no_label_earlier_and_keeps_no_payment_back() -> None:
+    hours = np.array([0, 22, 3, 4, 30])
+    rows = np.zeros(5, PAYMENT)
+    rows["merchant"], rows["time_ms"] = [1, 2, 1, 1, 2], _FIRST_MS // HOUR_MS * HOUR_MS + hours * HOUR_MS
+    rows["came_ms"] = np.where(hours == 22, rows["time_ms"] - 20 * HOUR_MS, rows["time_ms"])
+    rows["ratio"], rows["label"] = 1, [1, -1, -1, -1, -1]
+    rows["told_ms"] = rows["time_ms"] + 15 * HOUR_MS
+    seen = MerchantHistory().seen(rows)
+    assert seen[:, RISK_NAMES.index("known_28d")].tolist() == [0, 0, 0, 0, 0]
+    assert seen[:, RISK_NAMES.index("count_28d")].tolist() == [0, 0, 1, 2, 1]
+
+
+@pytest.mark.parametrize("chunk", [1000, 137])
+def test_a_log_in_chunks_sees_what_the_whole_log_sees(log: Log, chunk: int) -> None:
+    payments, labels = log
+    last = dict(zip(labels.row.tolist(), range(len(labels.row)), strict=True))  # one label of each payment
+    kept = np.sort(np.array([*last.values()]))
+    one = Labels(labels.row[kept], labels.told_ms[kept], labels.fraud[kept], elsewise(payments.ratio[labels.row[kept]]))
+    want = as_of_hours(payments, one, lambda states: dict(zip(RISK_NAMES, risk_of(states).T, strict=True)))
+    rows = np.zeros(len(payments.time_ms), PAYMENT)
+    rows["merchant"], rows["time_ms"], rows["ratio"] = payments.merchant, payments.time_ms, payments.ratio
+    rows["came_ms"], rows["label"] = payments.time_ms, -1
+    rows["label"][one.row], rows["told_ms"][one.row] = one.fraud, one.told_ms
+    history = MerchantHistory()
+    parts = []
+    for low in range(0, len(rows), chunk):
+        parts.append(history.seen(rows[low : low + chunk]))
+        other = MerchantHistory()
+        other.restore(history.memory())
+        history = other
+    for name, column in zip(RISK_NAMES, np.concatenate(parts).T, strict=True):
+        np.testing.assert_allclose(column, want[name], rtol=1e-6, err_msg=name)
