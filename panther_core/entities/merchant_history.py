@@ -28,6 +28,8 @@ from panther_core.entities.merchants import (
 from panther_core.state.features import against_usual, put_seller
 from panther_core.state.history import History
 
+_AT_ONCE = 4096  # states whose columns are computed together
+
 
 class MerchantHistory:
     """What decisions see of their merchants, for a known log that comes in chunks: the rule of the full hour.
@@ -61,6 +63,14 @@ class MerchantHistory:
         for at in np.split(order, np.flatnonzero(np.diff(told_hour[order])) + 1):
             if len(at):
                 self._waiting.setdefault(int(told_hour[at[0]]), []).append(told[at])
+        seen_by, states, held = [], list[NDArray[np.void]](), 0  # of hours whose columns are computed together
+
+        def read() -> None:
+            if states:
+                out[np.concatenate(seen_by[0::2])] = risk_of(np.concatenate(states))[np.concatenate(seen_by[1::2])]
+                seen_by.clear()
+                states.clear()
+
         for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(hour)) + 1):
             now = int(hour[at[0]])
             self._pass_hours(now)
@@ -68,8 +78,14 @@ class MerchantHistory:
             own = self._states[who]
             advance(own, now // 24)
             self._states[who] = own
-            out[at] = risk_of(own)[place]
+            if held + len(own) > _AT_ONCE:
+                read()
+                held = 0
+            seen_by += [at, place + held]
+            states.append(own)
+            held += len(own)
             self._waiting.setdefault(now, []).append(events[at])
+        read()
         return out
 
     def end(self) -> tuple[list[int], NDArray[np.void]]:

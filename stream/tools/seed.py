@@ -55,7 +55,9 @@ async def load_past(
     """
     for what, group in (("worker", settings.app_id), ("`panther merchants`", merchants_app(settings.app_id))):
         if await members(kafka, group) != 0:  # None: they are on their way
-            raise BadInput(f"expected no {what} of {settings.app_id}, got a running one: stop it, or see PANTHER_APP_ID")
+            raise BadInput(
+                f"expected no {what} of {settings.app_id}, got a running one: stop it, or see PANTHER_APP_ID"
+            )
     updates = [read_update(record.value) for record in await read_topic(kafka, MODELS)]
     live = [update for update in updates if isinstance(update, ModelUpdate)]
     if not live:
