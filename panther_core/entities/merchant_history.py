@@ -63,7 +63,8 @@ class MerchantHistory:
         for at in np.split(order, np.flatnonzero(np.diff(told_hour[order])) + 1):
             if len(at):
                 self._waiting.setdefault(int(told_hour[at[0]]), []).append(told[at])
-        seen_by, states, held = [], list[NDArray[np.void]](), 0  # of hours whose columns are computed together
+        # of hours whose columns are computed together: rows and their places among the states, in turn; the states
+        seen_by, states, held = list[Ints](), list[NDArray[np.void]](), 0
 
         def read() -> None:
             if states:
