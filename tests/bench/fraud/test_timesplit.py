@@ -38,8 +38,12 @@ def run(table: TransactionTable, folder: Path) -> dict[str, Any]:
     return run_fraud(table, DAYS, 1, settings=SETTINGS, behaviour=TINY, folder=folder, first="tiny")
 
 
-def test_every_head_has_figures_on_both_windows(table: TransactionTable, tmp_path: Path) -> None:
-    result = run(table, tmp_path)
+@pytest.fixture(scope="module")
+def result(table: TransactionTable, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run(table, tmp_path_factory.mktemp("fraud"))
+
+
+def test_every_head_has_figures_on_both_windows(result: dict[str, Any]) -> None:
     assert {*(head.name for head in PARTS), "deepfm", "served"} < set(result["models"])
     assert windows_table(result).row_count == 2 * len(result["models"])
     for windows in result["models"].values():
@@ -47,8 +51,10 @@ def test_every_head_has_figures_on_both_windows(table: TransactionTable, tmp_pat
         assert all(0 <= value <= 1 for figures in windows.values() for value in figures.values())
 
 
-def test_what_comes_after_a_window_changes_nothing_in_it(table: TransactionTable, tmp_path: Path) -> None:
-    first = run(table, tmp_path / "first")
+def test_what_comes_after_a_window_changes_nothing_in_it(
+    table: TransactionTable, result: dict[str, Any], tmp_path: Path
+) -> None:
+    first = result
     late = np.searchsorted(table.time_ms, np.datetime64("2025-02-20", "ms").astype(np.int64))
     rng, amount, label = np.random.default_rng(0), table.amount.copy(), table.label.copy()
     amount[late:] = rng.permutation(amount[late:])
@@ -56,7 +62,7 @@ def test_what_comes_after_a_window_changes_nothing_in_it(table: TransactionTable
     user, merchant = table.user.index.copy(), table.merchant.index.copy()
     user[late:], merchant[late:] = rng.permutation(user[late:]), rng.permutation(merchant[late:])
     words = {"user": replace(table.user, index=user), "merchant": replace(table.merchant, index=merchant)}
-    second = run(replace(table, amount=amount, label=label, **words), tmp_path / "second")
+    second = run(replace(table, amount=amount, label=label, **words), tmp_path)
     for name, windows in first["models"].items():
         assert second["models"][name]["validation"] == windows["validation"], name
     assert second["models"]["lightgbm"]["test"] != first["models"]["lightgbm"]["test"]

@@ -56,16 +56,27 @@ def backtest(log: TransactionTable, folder: Path) -> Path:
     return folder / "out"
 
 
-def test_labels_that_change_after_a_moment_change_no_decision_before_they_arrive(
-    log: TransactionTable, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def half(log: TransactionTable) -> TransactionTable:
+    """Half of the users, with frauds in every slice of every training."""
     log = log.take(np.flatnonzero(log.user.index % 2 == 0))
-    often = np.random.default_rng(0).random(len(log)) < 0.05  # every slice of every training needs frauds
-    log = replace(log, label=often.astype(np.int8))
+    return replace(log, label=(np.random.default_rng(0).random(len(log)) < 0.05).astype(np.int8))
+
+
+@pytest.fixture(scope="module")
+def finished(half: TransactionTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The result folder of a backtest of `half`; the versions lie beside it."""
+    return backtest(half, tmp_path_factory.mktemp("backtest") / "whole")
+
+
+def test_labels_that_change_after_a_moment_change_no_decision_before_they_arrive(
+    half: TransactionTable, finished: Path, tmp_path: Path
+) -> None:
+    log = half
     day = (log.time_ms - log.time_ms[0]) / DAY_MS
     moment = START_DAY + EVERY_DAYS - DELAY_DAYS  # what happened before it has its label at the first refresh
     flipped = replace(log, label=np.where(day > moment, 1 - log.label, log.label).astype(np.int8))
-    true, false = backtest(log, tmp_path / "true"), backtest(flipped, tmp_path / "false")
+    true, false = finished, backtest(flipped, tmp_path / "false")
     for name in ("never", f"every {EVERY_DAYS} days"):
         left, right = (pq.read_table(folder / f"decisions-{name}.parquet") for folder in (true, false))
         assert left.num_rows == len(log)
@@ -85,15 +96,13 @@ def test_labels_that_change_after_a_moment_change_no_decision_before_they_arrive
 
 
 def test_an_interrupted_backtest_goes_on_with_the_versions_that_it_has(
-    log: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half: TransactionTable, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = log.take(np.flatnonzero(log.user.index % 2 == 0))
-    log = replace(log, label=(np.random.default_rng(0).random(len(log)) < 0.05).astype(np.int8))
-    whole = backtest(log, tmp_path / "whole")
+    log, whole = half, finished
     cut = tmp_path / "cut"
     cut.mkdir()
     write_fdh(log, cut / "transactions.parquet", log.label)
-    shutil.copytree(tmp_path / "whole" / "models", cut / "models")
+    shutil.copytree(whole.parent / "models", cut / "models")
     shutil.rmtree(cut / "models" / "2")  # killed in the second training
     (cut / "models" / "2").mkdir()
     request = ReplayRequest(
@@ -116,10 +125,9 @@ def test_an_interrupted_backtest_goes_on_with_the_versions_that_it_has(
 
 
 def test_a_refresh_that_could_not_be_trained_does_not_take_the_next_ones_version_when_it_goes_on(
-    log: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half: TransactionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = log.take(np.flatnonzero(log.user.index % 2 == 0))
-    log = replace(log, label=(np.random.default_rng(0).random(len(log)) < 0.05).astype(np.int8))
+    log = half
     plan = plan_for(log)
     first_refresh = known_at(log, plan.train_until_ms + plan.every_ms, plan.label_delay_ms)
 
