@@ -73,7 +73,7 @@ def served_scores(
                     continue_from=before,
                 )
             replayer = replayer_of(models, version, label_delay_ms=label_delay_ms)
-            chunks = [table.take(slice(low, min(low + _CHUNK, end))) for low in range(0, end, _CHUNK)]
+            chunks = (table.take(slice(low, min(low + _CHUNK, end))) for low in range(0, end, _CHUNK))
             scores = np.concatenate([replayer.decide(chunk).decision["score"] for chunk in chunks])
             with written_whole(scored) as part, part.open("wb") as file:
                 np.save(file, scores, allow_pickle=False)

@@ -129,13 +129,12 @@ def train_versions(table: TransactionTable, models: Path, plan: BacktestPlan) ->
             moments[moment] = version
             continue
         try:
-            delay_ms = plan.label_delay_ms
             train(
                 seen,
                 folder,
                 config=config,
                 version=version,
-                label_delay_ms=delay_ms,
+                label_delay_ms=plan.label_delay_ms,
                 seed=plan.seed,
                 continue_from=before,
             )

@@ -75,11 +75,7 @@ class Replayer:
         self._threads: defaultdict[str, float] = defaultdict(float)  # of the chunk in work, by step, all threads' sum
         self._clock = threading.Lock()
 
-    def decide(
-        self,
-        table: TransactionTable,
-        risk: NDArray[np.uint8] | None = None,
-    ) -> Replayed:
+    def decide(self, table: TransactionTable, risk: NDArray[np.uint8] | None = None) -> Replayed:
         """Decide the next transactions (arrival order). Clock fields are the event's own time.
 
         Of merchants is known what the table says that a stream's decisions knew; where it does not, payments of earlier

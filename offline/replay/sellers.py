@@ -45,16 +45,14 @@ async def sellers_at(
 ) -> NDArray[np.float32]:
     """As `sellers`, with the records that are on merchant.risk; those that no decision names are not held."""
     wanted: dict[int, set[int]] = {}
-    for partition, offset in (named.get(place, NOWHERE) for place in places):
+    for partition, offset in {named[place] for place in places if place in named} - {NOWHERE}:
         wanted.setdefault(partition, set()).add(offset)
     risk: list[KafkaRecord] = []
     async with make_reader(kafka) as consumer:
         for part, offsets in (await held(consumer, await partitions_of(consumer, MERCHANT_RISK))).items():
-            own = sorted(wanted.get(part.partition, {-1}) - {-1})
-            if own:
-                span = range(max(offsets.start, own[0]), min(offsets.stop, own[-1] + 1))
-                of_them = {*own}
-                risk += [record async for record in read(consumer, part, span) if record.offset in of_them]
+            if own := wanted.get(part.partition):
+                span = range(max(offsets.start, min(own)), min(offsets.stop, max(own) + 1))
+                risk += [record async for record in read(consumer, part, span) if record.offset in own]
     return sellers(places, named, risk)
 
 

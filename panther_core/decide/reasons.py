@@ -100,9 +100,10 @@ def reasons_of(
         if kind:
             code, text, _ = KINDS[kind - 1]
             numbers: dict[str, float] = {}
-            known = {} if seller is None else dict(zip(RISK_NAMES, seller.tolist(), strict=True))
-            if kind == _REPORTED and (known.get("known_28d") or known.get("streak")):
-                text, numbers = _reported(known, as_of_ms // DAY_MS)
+            if kind == _REPORTED and seller is not None:
+                known = dict(zip(RISK_NAMES, seller.tolist(), strict=True))
+                if known["known_28d"] or known["streak"]:
+                    text, numbers = _reported(known, as_of_ms // DAY_MS)
             out.append(Reason(code, text, round(float(value), 3), numbers))
     return out
 

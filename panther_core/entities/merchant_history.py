@@ -63,14 +63,14 @@ class MerchantHistory:
         for at in np.split(order, np.flatnonzero(np.diff(told_hour[order])) + 1):
             if len(at):
                 self._waiting.setdefault(int(told_hour[at[0]]), []).append(told[at])
-        # of hours whose columns are computed together: rows and their places among the states, in turn; the states
-        seen_by, states, held = list[Ints](), list[NDArray[np.void]](), 0
+        # of hours whose columns are computed together: rows, their places among the states, and the states
+        seen_by, places, states, held = list[Ints](), list[Ints](), list[NDArray[np.void]](), 0
 
         def read() -> None:
             if states:
-                out[np.concatenate(seen_by[0::2])] = risk_of(np.concatenate(states))[np.concatenate(seen_by[1::2])]
-                seen_by.clear()
-                states.clear()
+                out[np.concatenate(seen_by)] = risk_of(np.concatenate(states))[np.concatenate(places)]
+                for part in (seen_by, places, states):
+                    part.clear()
 
         for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(hour)) + 1):
             now = int(hour[at[0]])
@@ -82,7 +82,8 @@ class MerchantHistory:
             if held + len(own) > _AT_ONCE:
                 read()
                 held = 0
-            seen_by += [at, place + held]
+            seen_by.append(at)
+            places.append(place + held)
             states.append(own)
             held += len(own)
             self._waiting.setdefault(now, []).append(events[at])

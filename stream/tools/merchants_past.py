@@ -28,6 +28,7 @@ from stream.worker.paid import PAID, PREFIX
 from stream.worker.processor import now_ms
 
 _AT_ONCE = 5000
+_Owned = tuple[str, bytes, bytes]  # user or merchant, by whom the partition is chosen; key and value
 
 
 async def seed_merchants(
@@ -53,21 +54,24 @@ async def seed_merchants(
     end_ms = int(log.time_ms.max())
     risk = records(names, states, np.full(len(names), end_ms // HOUR_MS + 1))
     changelog = changelog_of(merchants_app(settings.app_id), "merchants")
-    await _send(kafka, settings, changelog, zip(names, encode_merchants(states), strict=True))
-    await _send(kafka, settings, MERCHANT_RISK, ((record.merchant_id, to_json(record)) for record in risk))
-    await _send_paid(kafka, settings, log, history, events, told_ms, end_ms)
+    stored = zip(names, encode_merchants(states), strict=True)
+    await _send(kafka, settings, changelog, ((name, name.encode(), state) for name, state in stored))
+    known = ((record.merchant_id, record.merchant_id.encode(), to_json(record)) for record in risk)
+    await _send(kafka, settings, MERCHANT_RISK, known)
+    paid = _paid(settings, log, history, events, told_ms, end_ms)
+    await _send(kafka, settings, changelog_of(settings.app_id), paid)
     return len(names)
 
 
-async def _send_paid(
-    kafka: KafkaSettings,
+def _paid(
     settings: PantherSettings,
     log: TransactionTable,
     history: History,
     events: NDArray[np.void],
     told_ms: NDArray[np.int64],
     end_ms: int,
-) -> None:
+) -> Iterable[_Owned]:
+    """The payments that are kept beside the payers' states, with the labels that have arrived."""
     kept = np.flatnonzero(history.kept & (log.time_ms > end_ms - settings.retention_days * DAY_MS))
     rows = np.zeros(len(kept), PAID)
     known = (log.label[kept] >= 0) & (told_ms[kept] // HOUR_MS <= end_ms // HOUR_MS)
@@ -78,30 +82,16 @@ async def _send_paid(
     whole, size = rows.tobytes(), PAID.itemsize
     keys = keys_of(events[kept])
     users, shops = log.user, log.merchant
-
-    def pairs() -> Iterable[tuple[str, bytes, bytes]]:
-        for i, row in enumerate(kept.tolist()):
-            value = whole[i * size : (i + 1) * size] + (shops[row] or "").encode()
-            yield users[row] or "", PREFIX + keys[i], value
-
-    async with make_producer(kafka) as producer:
-        by_partition: dict[int, list[Outgoing]] = {}
-        for user, key, value in pairs():
-            partition = partition_of(user.encode(), settings.partitions, "murmur2")
-            by_partition.setdefault(partition, []).append((key, value, []))
-        topic = changelog_of(settings.app_id)
-        for partition, outgoing in by_partition.items():
-            for low in range(0, len(outgoing), _AT_ONCE):
-                await (await producer.send_all(topic, partition, outgoing[low : low + _AT_ONCE]))
+    for i, row in enumerate(kept.tolist()):
+        value = whole[i * size : (i + 1) * size] + (shops[row] or "").encode()
+        yield users[row] or "", PREFIX + keys[i], value
 
 
-async def _send(
-    kafka: KafkaSettings, settings: PantherSettings, topic: str, pairs: Iterable[tuple[str, bytes]]
-) -> None:
+async def _send(kafka: KafkaSettings, settings: PantherSettings, topic: str, records: Iterable[_Owned]) -> None:
     by_partition: dict[int, list[Outgoing]] = {}
-    for name, value in pairs:
-        key = name.encode()
-        by_partition.setdefault(partition_of(key, settings.partitions, "murmur2"), []).append((key, value, []))
+    for owner, key, value in records:
+        partition = partition_of(owner.encode(), settings.partitions, "murmur2")
+        by_partition.setdefault(partition, []).append((key, value, []))
     async with make_producer(kafka) as producer:
         for partition, outgoing in by_partition.items():
             for low in range(0, len(outgoing), _AT_ONCE):

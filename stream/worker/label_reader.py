@@ -6,8 +6,8 @@ payment the newest by label time counts, and the event says what was known befor
 the event, then the payment with its label, then the offset. So a label that a crash hands out twice is told twice from
 the same source, which counts once (stream.merchants.history).
 
-A label waits until its transaction must have been decided: until all transactions of the partition are committed that
-were there when the label was read.
+A label whose payment is not kept yet waits until all transactions of the partition are committed that were there when
+the label was read: by then the payment must have been decided.
 """
 
 from __future__ import annotations

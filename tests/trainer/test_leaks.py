@@ -35,6 +35,13 @@ def test_each_slice_uses_only_labels_matured_before_the_next(log: TransactionTab
     assert rows.test.min() >= rows.test_from
 
 
+def test_a_slice_lasts_long_enough_for_half_of_its_labels_to_come(log: TransactionTable) -> None:
+    delay_ms = 6 * DAY_MS  # the shares of the log last 4 to 8 days
+    rows = split(log, structs.replace(CONFIG, finetune_from=0.6, validation_from=0.9, test_from=0.95), delay_ms)
+    for part, end in ((rows.finetune, rows.validation_from), (rows.validation, rows.test_from)):
+        assert log.time_ms[end] - log.time_ms[part[0]] >= 2 * delay_ms - HOUR_MS
+
+
 def test_frauds_in_waves_are_in_every_slice_of_a_training_that_fits_itself_to_its_log(log: TransactionTable) -> None:
     label, days = np.zeros(len(log), np.int8), (log.time_ms - log.time_ms[0]) // DAY_MS
     for day in (10, 11, 20, 21, 30):  # the default slices begin after the last of them

@@ -46,7 +46,8 @@ def known_at(table: TransactionTable, moment_ms: int, label_delay_ms: int) -> Tr
 def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
     """Cut the table by time, up to where labels are known.
 
-    The slices for fine-tuning and validation begin earlier where they would have no labels that arrive before they end.
+    The slices for fine-tuning and validation last at least twice the label delay, so that half of their labels arrive
+    before they end: a share of a short log may be less.
     A config that is `sized` moves the cuts where frauds come in few waves, so that each slice has some. Raises BadInput
     when a slice has no matured fraud or no matured legitimate row.
     """
@@ -72,9 +73,8 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
         return [bool(0 < table.label[rows].sum() < len(rows)) for rows in slices()]
 
     for i in (1, 0):
-        if not usable()[i]:  # a share of a short log may be less than the label delay
-            begin_ms = table.time_ms[min(cuts[i + 1], len(table) - 1)] - 2 * label_delay_ms
-            cuts[i] = min(cuts[i], int(np.searchsorted(table.time_ms, begin_ms)))
+        begin_ms = table.time_ms[min(cuts[i + 1], len(table) - 1)] - 2 * label_delay_ms
+        cuts[i] = min(cuts[i], int(np.searchsorted(table.time_ms, begin_ms)))
     if config.sized and not all(usable()):
         cuts = _cuts_between_waves(table, count, label_delay_ms) or cuts
     parts = slices()
