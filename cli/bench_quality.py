@@ -9,6 +9,7 @@ import typer
 
 from cli.options import Format, Json, LabelDelayDays, Seed
 from panther_core.base.console import console, emit
+from panther_core.base.times import DAY_MS
 
 app = typer.Typer()
 
@@ -158,11 +159,36 @@ def fdh(
 
 
 @app.command()
+def merchants(
+    data: Log = "generator",
+    format: LogFormat = "fdh",
+    budgets: Annotated[str, typer.Option(help="Alerts a day as shares of the merchants, with commas.")] = (
+        "0.0001,0.0002,0.0005"
+    ),
+    label_delay_days: LabelDelayDays = 7,
+    as_json: Json = False,
+) -> None:
+    """Alerts on merchants where compromised ones are known: precision, share found, days, beside the rate of labels."""
+    from bench.fraud.merchants import GENERATED, run_merchants
+    from bench.quality.transfer_logs import target_log
+
+    log = target_log(data, format, None, GENERATED)
+    try:
+        shares = tuple(float(word) for word in words(budgets))
+    except ValueError:
+        raise typer.BadParameter(f"expected shares with commas, like 0.0002,0.001, got {budgets!r}") from None
+    emit(run_merchants(log.table, log.profile, round(label_delay_days * DAY_MS), shares), as_json)
+
+
+@app.command()
 def presets(
     data: Annotated[Path, typer.Option(help="Folder with the folders sparkov, fdh and tabformer.")],
     sets: Annotated[str, typer.Option(help="Names with commas; all if not given.")] = "",
     seeds: Seeds = "0,1,2",
     preset: Annotated[str, typer.Option(help="Of `panther models train`.")] = "default",
+    without_merchants: Annotated[
+        bool, typer.Option("--without-merchants", help="As a stream without `panther merchants` is served.")
+    ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder of finished runs; found there, not run again.", file_okay=False)
     ] = Path("build/presets"),
@@ -172,7 +198,7 @@ def presets(
     from bench.fraud.presets import run_presets
 
     out.mkdir(parents=True, exist_ok=True)
-    result = run_presets(data, words(sets), numbers(seeds), out, preset)
+    result = run_presets(data, words(sets), numbers(seeds), out, preset, not without_merchants)
     emit(result, as_json)
     raise typer.Exit(0 if result["ok"] else 1)
 

@@ -9,11 +9,12 @@ import msgspec
 from panther_core.data.commands import UserCommand
 from panther_core.data.decision import Alert, Decision
 from panther_core.data.events import SCHEMA_VERSION, Label, ModelProgress, ModelUpdate, Transaction
-from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord
+from panther_core.data.merchant_events import MerchantAlert, MerchantEvent, MerchantRiskRecord
 from panther_core.data.topics import (
     ALERTS,
     DEAD_LETTERS,
     LABELS,
+    MERCHANT_ALERTS,
     MERCHANT_EVENTS,
     MERCHANT_RISK,
     MODELS,
@@ -33,6 +34,7 @@ _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     USER_COMMANDS: ("receive", UserCommand),
     MERCHANT_EVENTS: ("send", MerchantEvent),
     MERCHANT_RISK: ("send", MerchantRiskRecord),
+    MERCHANT_ALERTS: ("send", MerchantAlert),
     DEAD_LETTERS: ("send", None),
 }
 _DEAD_LETTER = {

@@ -87,6 +87,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A score from here on alerts. Just above 1 where training found scores of 1 beyond the alert budget."""
     alert_budget: Annotated[float, Range(0, 1)]
     """Share of transactions that the threshold was set to alert on."""
+    merchant_threshold: Annotated[float, Range(-100, 100)] | None = None
+    """Log odds of an episode of compromise from which on a merchant is an alert; None: of no merchant."""
     schema_fingerprint: str
     tokenizer_version: str
     vocabulary_size: Annotated[int, Range(1, 2**31 - 1)]

@@ -26,6 +26,7 @@ from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import CODE, AttributeSchema, ProfileField
 from panther_core.data.table import TransactionTable
 from panther_core.data.vocabulary import Combinations, Vocabulary, fit_vocabulary
+from panther_core.entities.merchant_history import MerchantHistory
 from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES
@@ -33,6 +34,7 @@ from panther_core.state.history import History
 from trainer.fit.checkpoint import Checkpoint
 from trainer.fit.dataset import Split, before, prepare_events, split
 from trainer.fit.evaluate import Validation
+from trainer.fit.merchant_threshold import merchant_threshold
 from trainer.fit.parallel import join
 from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.schema_fit import fit_log_schema
@@ -97,6 +99,7 @@ def train(
         typical_surprise=head.typical,
         threshold=head.threshold,
         alert_budget=config.alert_budget,
+        merchant_threshold=start.merchant_threshold,
         schema_fingerprint=schema.fingerprint,
         tokenizer_version=token_report.tokenizer_version(vocabulary),
         vocabulary_size=vocabulary.size,
@@ -137,6 +140,7 @@ class _Start:
     early: History
     """The history before the validation slice."""
     model: PantherModel
+    merchant_threshold: float
     seen_until: int = 0
     """Of the version that training goes on from (Manifest.seen_until)."""
 
@@ -160,7 +164,8 @@ def _prepare(
         schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
         # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
         risk = artifact.load_merchant_risk(continue_from)
-    history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk)
+    merchants = MerchantHistory()
+    history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk, merchants)
     early = before(history, rows.validation_from)
     codes = history.code[early.order].view(CODE)
     if vocabulary is None:
@@ -171,7 +176,8 @@ def _prepare(
         model = PantherModel(config.model, schema, vocabulary)
     else:
         model = PantherModel.load(continue_from)
-    return _Start(config, schema, vocabulary, coverage, risk, history, early, model, seen_until)
+    threshold = merchant_threshold(merchants, table, rows, config.merchant_budget)
+    return _Start(config, schema, vocabulary, coverage, risk, history, early, model, threshold, seen_until)
 
 
 def _pretrain(start: _Start, rows: Split, out: Path, checkpoint: Checkpoint, seed: int) -> dict[str, float]:

@@ -54,8 +54,13 @@ SETS: dict[str, tuple[str, str, int | None]] = {
 }
 
 
-def run_presets(data: Path, sets: Sequence[str], seeds: Sequence[int], out: Path, name: str) -> dict[str, Any]:
-    """A row for each set and seed, with the preset `name`. Raises BadInput for a set that is not known."""
+def run_presets(
+    data: Path, sets: Sequence[str], seeds: Sequence[int], out: Path, name: str, merchants: bool = True
+) -> dict[str, Any]:
+    """A row for each set and seed, with the preset `name`. Raises BadInput for a set that is not known.
+
+    `merchants`: whether anything is known of merchants.
+    """
     rows = []
     for chosen in sets or tuple(SETS):
         if chosen not in SETS:
@@ -63,7 +68,9 @@ def run_presets(data: Path, sets: Sequence[str], seeds: Sequence[int], out: Path
         for seed in seeds:
             done = out / f"{chosen}-{seed}.json"
             if not done.exists():
-                row = _row(chosen, _table(data, chosen), seed, out / f"{chosen}-{seed}", name)
+                table = _table(data, chosen)
+                table = table if merchants else table.with_unknown_merchants()
+                row = _row(chosen, table, seed, out / f"{chosen}-{seed}", name)
                 with written_whole(done) as part:
                     part.write_bytes(msgspec.json.encode(row))
             rows.append(msgspec.json.decode(done.read_bytes()))

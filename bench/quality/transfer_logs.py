@@ -16,8 +16,10 @@ ELSEWHERE = GeneratorConfig(users=400, days=60, seed=11, merchants=500, mean_tra
 YEN = 160.0
 
 
-def target_log(data: str, format: str, transactions: int, generated: GeneratorConfig = HERE) -> NamedLog:
-    """The first `transactions` of the files in `data`, or of the generated log. Raises BadInput, InvalidFile."""
+def target_log(data: str, format: str, transactions: int | None, generated: GeneratorConfig = HERE) -> NamedLog:
+    """The first `transactions` of the files in `data`, or of the generated log; all, if None.
+
+    Raises BadInput, InvalidFile."""
     if data == GENERATOR:
         return NamedLog(GENERATOR, generate(generated).take(slice(0, transactions)), PROFILE)
     return NamedLog(format, read_table(format, Path(data), limit=transactions))

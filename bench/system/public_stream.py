@@ -17,15 +17,19 @@ import numpy as np
 from infra.local.stack import LocalStack
 from infra.local.system import System, fresh_app_id
 from infra.local.training import train_once
+from offline.replay.merchant_alerts import MerchantAlerts
 from panther_core import artifact
 from panther_core.base.errors import BadInput
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.formats import read_table
 from panther_core.data.formats.fdh import SCENARIOS
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
+from panther_core.data.topics import MERCHANT_ALERTS
 from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.evaluation import alert_metrics, fraud_metrics
+from panther_core.kafka.answers import decode_merchant_alert
+from panther_core.kafka.reading import read_topic
 from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, F32, Name
 from panther_core.model.kernels.tree_kernel import sum_of
 from panther_core.model.serving import PantherModel
@@ -66,21 +70,31 @@ def run_stream(
         started = time.time()
         ledger = asyncio.run(_stream(system, history, live, rate, delay_ms))
         seconds = time.time() - started
+        told = asyncio.run(read_topic(system.kafka, MERCHANT_ALERTS))
     out = _measure(live, ledger) | {"trained_on": len(history), "tps": round(len(live) / seconds, 1)}
     if not 0 < live.label.sum() < len(live):
         return out
-    beside = _beside(folder / "models" / "1", history, live, delay_ms)
-    return out | {"replay_average_precision": beside["replay"], "beside": beside}
+    beside, alerts = _beside(folder / "models" / "1", history, live, delay_ms)
+    published = {decode_merchant_alert(record.value).alert_id for record in told}
+    compared = {"published": len(published), "in_replay": len(alerts), "in_both": len(published & alerts)}
+    return out | {"replay_average_precision": beside["replay"], "beside": beside, "merchant_alerts": compared}
 
 
-def _beside(version: Path, history: TransactionTable, live: TransactionTable, delay_ms: int) -> dict[str, float]:
+def _beside(
+    version: Path, history: TransactionTable, live: TransactionTable, delay_ms: int
+) -> tuple[dict[str, float], set[str]]:
     """Average precision on the streamed rows of the version recomputed over the whole log, and of its own gradient
-    boosting without and with PANTHER's outputs."""
+    boosting without and with PANTHER's outputs; ids of the alerts on merchants since the stream began."""
     model, served = PantherModel.load(version), load_serving_model(version)
     whole = concat([history, live])
     events = whole.events(served.schema, served.risk)
     past = prepare(events, served.schema, model.config.length)
-    see_merchants(past, events, whole.label, whole.time_ms + delay_ms, MerchantHistory())
+    merchants = MerchantHistory(served.merchant_threshold)
+    see_merchants(past, events, whole.label, whole.time_ms + delay_ms, merchants)
+    looks, named = merchants.take_looks(), MerchantAlerts(delay_ms)
+    named.note(whole)
+    since = looks[looks["hour"] * HOUR_MS > history.time_ms[-1] + HOUR_MS]
+    alerts = {alert.alert_id for alert in named.of(since, served.merchant_threshold)}
     streamed = np.arange(len(history), len(history) + len(live))
     rows = streamed[past.kept[streamed]]
     inputs = head_inputs(model, past, model.encode_history(past), rows)
@@ -95,7 +109,7 @@ def _beside(version: Path, history: TransactionTable, live: TransactionTable, de
         trees = read_trees(artifact.read_text(version, artifact.BOOSTED[name]), x.shape[1])
         scores[name] = sum_of(trees, x, np.zeros(x.shape[1]))
     label = live.label[rows - len(history)]
-    return {name: round(fraud_metrics(score, label)["average_precision"], 4) for name, score in scores.items()}
+    return {name: round(fraud_metrics(score, label)["average_precision"], 4) for name, score in scores.items()}, alerts
 
 
 async def _stream(

@@ -1,8 +1,9 @@
 """A replay's result folder: results appear only when they are whole, and a killed run goes on where it stopped.
 
 DIR/decisions-v{VERSION}.parquet, DIR/replay.json     the result
+DIR/merchant-alerts-v{VERSION}.jsonl                  alerts on merchants, as on merchant.alerts
 DIR/.partial/plan.json                                what the result depends on; a run with another plan is refused
-DIR/.partial/v{VERSION}-{CHUNK}.parquet               decisions of one chunk
+DIR/.partial/v{VERSION}-{CHUNK}.parquet, .jsonl       decisions and alerts of one chunk
 DIR/.partial/memory-{CHUNKS}/                         what the replayers knew of the users after so many chunks
 """
 
@@ -23,6 +24,8 @@ from offline.replay.columns import SCHEMA
 from offline.replay.replayer import Replayer
 from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
+from panther_core.data.merchant_events import MerchantAlert
+from panther_core.decide.records import to_json
 
 _SAVE_SHARE = 10  # memory is saved once this many times the last save's seconds have gone by
 
@@ -47,6 +50,8 @@ class Output:
         self._partial.mkdir(parents=True, exist_ok=True)
         _write(kept, text)
         self.chunks = self._restore()
+        self.merchant_alerts = [0] * len(replayers)
+        """Of each model, once the run is finished."""
 
     def _restore(self) -> int:
         """The number of chunks that are done; sets the replayers back to what they knew after that chunk."""
@@ -56,9 +61,11 @@ class Output:
             replayer.restore({path.stem: np.load(path) for path in folder.glob("*.npy")})
         return done
 
-    def add(self, tables: list[pa.Table]) -> None:
-        """Keep the decisions of the next chunk, one table a model."""
-        for replayer, table in zip(self._replayers, tables, strict=True):
+    def add(self, tables: list[pa.Table], alerts: list[list[MerchantAlert]]) -> None:
+        """Keep the decisions of the next chunk and the alerts on merchants, those of one model after another."""
+        for replayer, table, own in zip(self._replayers, tables, alerts, strict=True):
+            lines = b"".join(to_json(alert) + b"\n" for alert in own)
+            self._part(replayer, self.chunks).with_suffix(".jsonl").write_bytes(lines)
             pq.write_table(table, self._part(replayer, self.chunks), compression="zstd")
         self.chunks += 1
         if time.perf_counter() - self._saved >= _SAVE_SHARE * self._save_s:
@@ -83,7 +90,13 @@ class Output:
     def finish(self, manifest: dict[str, Any]) -> list[Path]:
         """Join the chunks into one file a model; the manifest is written last, so it stands only beside whole files."""
         out = []
-        for replayer in self._replayers:
+        for i, replayer in enumerate(self._replayers):
+            alerts = self.folder / f"merchant-alerts-v{replayer.serving.live.version}.jsonl"
+            with written_whole(alerts) as whole, whole.open("wb") as file:
+                for chunk in range(self.chunks):
+                    lines = self._part(replayer, chunk).with_suffix(".jsonl").read_bytes()
+                    self.merchant_alerts[i] += lines.count(b"\n")
+                    file.write(lines)
             path = self.folder / f"decisions-v{replayer.serving.live.version}.parquet"
             with written_whole(path) as whole, pq.ParquetWriter(whole, SCHEMA, compression="zstd") as writer:
                 for chunk in range(self.chunks):

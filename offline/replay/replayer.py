@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from panther_core.data.decision import DECISION
 from panther_core.data.table import TransactionTable
 from panther_core.decide.decisions import give_reasons, make_decisions, to_explain
 from panther_core.decide.rows import take
+from panther_core.entities.merchant_alerts import LOOK
 from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.model.bulk import EncodedHistory, score_request
 from panther_core.model.carried import ContinuedHistory, groups, history_continued_from
@@ -45,6 +46,7 @@ class Replayed:
     decision: NDArray[np.void]
     kept: NDArray[np.bool_]
     features: NDArray[np.float32]  # [N, F] context features: with them the rules' own score can be had
+    looks: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, LOOK))  # at merchants, in the hours that passed
 
     def take(self, rows: slice) -> Replayed:
         """The result for these rows only."""
@@ -64,7 +66,7 @@ class Replayer:
         """Begin with no user known. `recall_ms`: how long the worker recalls a decision for copies. `label_delay_ms`:
         after a payment its label arrives, and its merchant is known by it."""
         self.serving, self._model = serving, model
-        self._copies, self._merchants = Copies(recall_ms), MerchantHistory()
+        self._copies, self._merchants = Copies(recall_ms), MerchantHistory(serving.merchant_threshold)
         self._label_delay_ms = label_delay_ms
         self._codec = StateCodec(serving.schema, serving.codec.length, cached=0)
         self._slot: dict[int, int] = {}  # user -> row in the arrays below
@@ -107,7 +109,7 @@ class Replayer:
         put_rows(self._states, slots, history.states)
         self.seen += len(events)
         decision["scored_at"] = events["time_ms"]
-        return Replayed(decision, history.kept, history.features)
+        return Replayed(decision, history.kept, history.features, self._merchants.take_looks())
 
     def fresh(self) -> Replayer:
         """Another one of the same version, that knows no user yet."""

@@ -15,6 +15,7 @@ import numpy as np
 from offline.replay.columns import decision_columns
 from offline.replay.labels import Labels
 from offline.replay.measure import day_ms, measure_columns, measure_file
+from offline.replay.merchant_alerts import MerchantAlerts
 from offline.replay.output import Output
 from offline.replay.replayer import Replayed, Replayer
 from offline.replay.topic import TopicLog
@@ -123,20 +124,27 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
     measured_from = request.measured_from
     output = Output(out, plan, replayers) if out else None
     done = output.chunks if output else 0
+    merchants, merchant_alerts = MerchantAlerts(request.label_delay_ms), [0] * len(replayers)
     kept: list[list[tuple[np.ndarray[Any, Any], ...]]] = [[] for _ in replayers]
     rows, fresh, started, event_ms = 0, 0, time.perf_counter(), 0
     for number, table in enumerate(request.chunks()):
         rows += len(table)
+        table = labels.put(table) if labels else table  # decisions know labels as they arrive, by their merchants
+        merchants.note(table)
         if number < done:  # the run that was killed has written this chunk
             continue
         event_ms = event_ms or int(table.time_ms[0])
         if request.speed:
             due = (int(table.time_ms[0]) - event_ms) / 1000 / request.speed
             time.sleep(max(0.0, due - (time.perf_counter() - started)))
-        table = labels.put(table) if labels else table  # decisions know labels as they arrive, by their merchants
         replayed = [replayer.decide(table) for replayer in replayers]
+        alerts = [
+            [*merchants.of(part.looks, replayer.serving.merchant_threshold)]
+            for replayer, part in zip(replayers, replayed, strict=True)
+        ]
+        merchant_alerts = [count + len(own) for count, own in zip(merchant_alerts, alerts, strict=True)]
         if output:
-            output.add([decision_columns(table, part, request.label_delay_ms) for part in replayed])
+            output.add([decision_columns(table, part, request.label_delay_ms) for part in replayed], alerts)
         else:
             for held, part in zip(kept, replayed, strict=True):
                 held.append(_to_measure(table, part))
@@ -149,6 +157,7 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
     if output:
         files = output.finish(plan | figures | {"measured_from": measured_from, "finished": True})
         measured = [measure_file(path, measured_from) for path in files]
+        merchant_alerts = output.merchant_alerts
     else:
         columns = ([np.concatenate(part) for part in zip(*held, strict=True)] for held in kept)
         measured = [measure_columns(measured_from, *part) for part in columns]
@@ -157,7 +166,10 @@ def run_replay(request: ReplayRequest, out: Path | None, progress: Callable[[int
         for step, value in replayer.seconds.items():
             profile[step] = round(profile.get(step, 0) + value, 2)
     profile["read_and_write"] = round(seconds - sum(profile.values()), 2)
-    models = [{"model": model} | part for model, part in zip(request.models, measured, strict=True)]
+    models = [
+        {"model": model, "merchant_alerts": count} | part
+        for model, count, part in zip(request.models, merchant_alerts, measured, strict=True)
+    ]
     window = window_of(request, measured_from, measured)
     return figures | {"profile": profile, **window, "models": models}
 

@@ -67,6 +67,8 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     threshold: float
     schema_fingerprint: str
     artifact: str
+    merchant_threshold: float | None = None
+    """Log odds of an episode of compromise from which on a merchant is an alert; None: of no merchant."""
 
 
 class ModelProgress(msgspec.Struct, kw_only=True, omit_defaults=True):

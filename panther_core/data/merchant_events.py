@@ -1,6 +1,6 @@
-"""What happens at merchants (topic `merchant.events`), and what is made of it (topic `merchant.risk`).
+"""What happens at merchants (topic `merchant.events`), and what is made of it: `merchant.risk` and `merchant.alerts`.
 
-Both are keyed by merchant id. Workers write the events: they know what is usual for the payer, and which merchant a
+All are keyed by merchant id. Workers write the events: they know what is usual for the payer, and which merchant a
 labelled payment was made at. A worker that was killed writes some of its events again, so an event names its source:
 the same source twice is the same event twice, and counts once.
 """
@@ -12,7 +12,8 @@ from typing import Annotated
 import msgspec
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.data.events import MAX_AHEAD_MS, MAX_TIME_MS, MIN_TIME_MS, Id
+from panther_core.data.decision import Reason
+from panther_core.data.events import MAX_AHEAD_MS, MAX_TIME_MS, MIN_TIME_MS, SCHEMA_VERSION, Id
 
 _Time = Annotated[int, msgspec.Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -41,7 +42,8 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
 class MerchantEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A payment at a merchant, or, with a `label`, what was learnt about one.
 
-    `ratio`: amount over what was usual for the payer. `label`: 1 fraud, 0 not; `label_before`: what was known of the
+    `ratio`: amount over what was usual for the payer; `deviation`: how much more surprising than usual the payment was
+    to the behaviour model, in nats, if one answered. `label`: 1 fraud, 0 not; `label_before`: what was known of the
     payment until then, where it is corrected.
     """
 
@@ -50,6 +52,7 @@ class MerchantEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     source: Source
     event_time: _Time
     ratio: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    deviation: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] | None = None
     label: _Label | None = None
     label_time: _Time | None = None
     label_before: _Label | None = None
@@ -62,12 +65,43 @@ class MerchantEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class MerchantRiskRecord(msgspec.Struct, kw_only=True):
     """A merchant's history in numbers, for decisions from `as_of` on (epoch ms, a full hour): all that happened there
-    in earlier hours. A later record with the same `as_of` takes its place."""
+    in earlier hours. A later record with the same `as_of` takes its place.
+
+    `deviation`: R_m of paper 4.1.3, the 90 % quantile of the payments' deviations of the last weeks, in nats; None
+    where no payment has one."""
 
     merchant_id: Id
     as_of: _Time
     events: _Count
     features: dict[str, float]
+    deviation: float | None = None
+
+
+class ReportedPayment(msgspec.Struct, frozen=True):
+    """A payment that was reported as fraud. Times in epoch ms."""
+
+    transaction_id: str
+    event_time: int
+    reported_at: int
+
+
+class MerchantAlert(msgspec.Struct, kw_only=True):
+    """A merchant that is likely compromised, topic `merchant.alerts`.
+
+    `as_of`: the full hour (epoch ms) as of which it was judged. `risk`: chance, by all reports, that it is in an
+    episode of compromise; an alert where it reaches `threshold`. `payments`: the newest ones that were reported as
+    fraud, newest first. `deviation` as in MerchantRiskRecord; None in a replay.
+    """
+
+    alert_id: str
+    merchant_id: str
+    as_of: int
+    risk: float
+    threshold: float
+    reasons: list[Reason]
+    payments: list[ReportedPayment]
+    deviation: float | None = None
+    schema_version: int = SCHEMA_VERSION
 
 
 _decode = msgspec.json.Decoder(MerchantEvent).decode

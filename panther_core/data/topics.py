@@ -25,6 +25,7 @@ PROGRESS = f"{PREFIX}models.progress"
 USER_COMMANDS = f"{PREFIX}users.commands"
 MERCHANT_EVENTS = f"{PREFIX}merchant.events"
 MERCHANT_RISK = f"{PREFIX}merchant.risk"
+MERCHANT_ALERTS = f"{PREFIX}merchant.alerts"
 
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured from the append
 _LARGE = {"max.message.bytes": str(4 << 20)}  # so that an oversized transaction arrives and becomes a dead letter
@@ -74,6 +75,7 @@ def all_topics(settings: PantherSettings) -> list[Topic]:
         Topic(USER_COMMANDS, config={"retention.ms": str(_COMMANDS_DAYS * _DAY_MS)}),
         Topic(MERCHANT_EVENTS, config=decided),
         Topic(MERCHANT_RISK, config=_COMPACT | {"min.compaction.lag.ms": decided["retention.ms"]}),
+        Topic(MERCHANT_ALERTS, config=_APPENDED | decided),
         *(
             Topic(name, config=_COMPACT | {"min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"})
             for name in (changelog_of(settings.app_id), changelog_of(merchants_app(settings.app_id), "merchants"))

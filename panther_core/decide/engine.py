@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +56,15 @@ class Decided:
     """`decision[i]` (DECISION) is of event `event[i]` of the batch.
 
     `repeated`: they were made earlier and are published again as they were. `ratio[i]`: amount over what is usual for
-    the payer; not of repeated ones, which are no payments of their own.
+    the payer; `deviation[i]`: how much more surprising than usual it was to the model, in nats (NaN where no model
+    answered). Both are not of repeated ones, which are no payments of their own.
     """
 
     event: NDArray[np.intp]
     decision: NDArray[np.void]
     repeated: bool
     ratio: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    deviation: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -190,13 +193,14 @@ def _decide_rounds(
         answer = yield whole.request
         assert answer is None or isinstance(answer, ScoreResponse)
         scored = answer
+    # a score that is no number comes from a broken model, and JSON cannot carry it: it counts as no answer
+    live = whole.usable & np.isfinite(scored.score) if scored is not None else np.zeros(len(wave), np.bool_)
     decision = make_decisions(
         whole.events,
         whole.features,
         model,
         scored,
-        # a score that is no number comes from a broken model, and JSON cannot carry it: it counts as no answer
-        live=whole.usable & np.isfinite(scored.score) if scored is not None else np.zeros(len(wave), np.bool_),
+        live=live,
         current=whole.current,
         history_len=whole.history_len,
         late=whole.late,
@@ -205,10 +209,10 @@ def _decide_rounds(
     )
     given = {k: known.recalled[i] for k, i in enumerate(wave.tolist()) if i in known.recalled}
     received_ms = received_ms[wave]
-    alerts, ratio = to_explain(decision), against_usual(whole.features)
+    alerts, told = to_explain(decision), _Told(against_usual(whole.features), _deviation(scored, model, live))
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # published at once: only alerts wait for their reasons
-        yield _decided(wave, decision, others, clock, received_ms, given, ratio)
+        yield _decided(wave, decision, others, clock, received_ms, given, told)
     rounds[-1].apply(part)
     encode = encode_request(part, user)
     if len(alerts):
@@ -216,7 +220,7 @@ def _decide_rounds(
         why = yield ExplainRequest.of(whole.request, alerts)
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
-        yield _decided(wave, decision, alerts, clock, received_ms, given, ratio)
+        yield _decided(wave, decision, alerts, clock, received_ms, given, told)
     _encoded(part, (yield encode), model.version)
     put_rows(states, users, part)
     return wave, decision
@@ -231,6 +235,19 @@ def _joined(rounds: list[_Round]) -> _Round:
     })  # fmt: skip
 
 
+class _Told(NamedTuple):
+    """What merchants are told of payments [B] beside the payments themselves (Decided)."""
+
+    ratio: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+
+
+def _deviation(scored: ScoreResponse | None, model: LiveModel, live: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if scored is None:
+        return np.full(len(live), np.nan, np.float32)
+    return np.where(live, (scored.surprise - model.typical_surprise).sum(axis=1), np.nan).astype(np.float32)
+
+
 def _decided(
     wave: NDArray[np.intp],
     decision: NDArray[np.void],
@@ -238,7 +255,7 @@ def _decided(
     clock: Callable[[], int],
     received_ms: NDArray[np.int64],
     given: Mapping[int, np.void],
-    ratio: NDArray[np.float32],
+    told: _Told,
 ) -> Decided:
     """Set the clock fields of these rows, and give decisions from before a crash again: these rows can be published."""
     now_ms = clock()
@@ -246,7 +263,7 @@ def _decided(
     decision["latency_ms"][rows] = np.clip(now_ms - received_ms[rows], 0, 2**31 - 1)
     for k in given.keys() & set(rows.tolist()):
         recall(decision[k], given[k])
-    return Decided(wave[rows], decision[rows], repeated=False, ratio=ratio[rows])
+    return Decided(wave[rows], decision[rows], False, told.ratio[rows], told.deviation[rows])
 
 
 def _score_request(states: States, events: Events, features: NDArray[np.float32]) -> ScoreRequest:

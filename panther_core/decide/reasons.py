@@ -103,12 +103,12 @@ def reasons_of(
             if kind == _REPORTED and seller is not None:
                 known = dict(zip(RISK_NAMES, seller.tolist(), strict=True))
                 if known["known_28d"] or known["streak"]:
-                    text, numbers = _reported(known, as_of_ms // DAY_MS)
+                    text, numbers = reported(known, as_of_ms // DAY_MS)
             out.append(Reason(code, text, round(float(value), 3), numbers))
     return out
 
 
-def _reported(known: dict[str, float], today: int) -> tuple[str, dict[str, float]]:
+def reported(known: dict[str, float], today: int) -> tuple[str, dict[str, float]]:
     """What labels said of a merchant, in a sentence and in numbers, days are numbered from the epoch on.
 
     `today`: the day as of which it is known.

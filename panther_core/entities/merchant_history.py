@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.entities.grouped import Floats, Ints
+from panther_core.entities.merchant_alerts import LOOK, REPORTS, look_at
 from panther_core.entities.merchants import (
     MERCHANT,
     advance,
@@ -38,9 +39,14 @@ class MerchantHistory:
     labels that had arrived. A row whose time lies before that of an earlier row sees what that one saw.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float | None = None) -> None:
+        """`threshold`: from which log odds on a merchant is an alert; None: no merchant is."""
+        self._threshold = threshold
+        self._looks: list[NDArray[np.void]] = []
+        self._reported = np.zeros((0, REPORTS), np.uint64)  # [slots] LOOK's `payments`
         self._slot: dict[int, int] = {}  # merchant's hash -> row of `_states`
         self._states = decode_merchants([])
+        self._hashes = np.zeros(0, np.uint64)  # of the slots
         self._hour = np.iinfo(np.int64).min
         self._waiting: dict[int, list[NDArray[np.void]]] = {}  # hour of event time -> events that count after it
 
@@ -52,7 +58,7 @@ class MerchantHistory:
         hour = np.maximum(np.maximum.accumulate(rows["came_ms"] // HOUR_MS), self._hour)
         slots = self._slots(rows["merchant"])
         events = np.zeros(len(rows), _EVENT)
-        for name in ("time_ms", "ratio", "label"):
+        for name in ("time_ms", "ratio", "label", "transaction"):
             events[name] = rows[name]
         events["slot"], events["told_ms"] = slots, -1
         known = np.flatnonzero(rows["label"] >= 0)
@@ -96,6 +102,11 @@ class MerchantHistory:
         self._pass_hours(self._hour + 1)
         return list(self._slot), self._states[: len(self._slot)]
 
+    def take_looks(self) -> NDArray[np.void]:
+        """The looks (LOOK) since they were last taken, at hours that are over."""
+        looks, self._looks = self._looks, []
+        return np.concatenate([np.zeros(0, LOOK), *looks])
+
     def _pass_hours(self, now: int) -> None:
         """Let what happened before an hour count."""
         self._hour = now
@@ -113,7 +124,32 @@ class MerchantHistory:
             take_labels(own, place[told], paid_day[told], told_day[told], fraud, otherwise)
             np.add.at(own["n"], place, 1)
             own["hour"] = np.maximum(own["hour"], hour)
+            if fraud.any():
+                newest = told[fraud][np.argsort(events["told_ms"][told[fraud]], kind="stable")]
+                self._report(who[place[newest]], events["transaction"][newest])
+                looked = np.unique(place[told[fraud]])
+                part = own[looked]
+                self._look(who[looked], part, hour + 1)
+                own[looked] = part
             self._states[who] = own
+
+    def _report(self, slots: Ints, transactions: NDArray[np.uint64]) -> None:
+        for slot, transaction in zip(slots.tolist(), transactions.tolist(), strict=True):
+            newest = self._reported[slot]
+            newest[1:], newest[0] = newest[:-1].copy(), transaction
+
+    def _look(self, slots: Ints, states: NDArray[np.void], hour: int) -> None:
+        looks = np.zeros(len(slots), LOOK)
+        looks["merchant"] = self._names()[slots]
+        looks["hour"], looks["payments"] = hour, self._reported[slots]
+        looks["seller"], alerts = look_at(states, looks["hour"], self._threshold)
+        looks["alert"][alerts] = True
+        self._looks.append(looks)
+
+    def _names(self) -> NDArray[np.uint64]:
+        if len(self._hashes) < len(self._slot):
+            self._hashes = np.fromiter(self._slot, np.uint64, len(self._slot))
+        return self._hashes
 
     def _slots(self, merchant: NDArray[np.uint64]) -> Ints:
         hashes, place = np.unique(merchant, return_inverse=True)
@@ -121,6 +157,7 @@ class MerchantHistory:
         if (missing := len(self._slot) - len(self._states)) > 0:
             room = max(missing, len(self._states) // 2)
             self._states = np.concatenate([self._states, decode_merchants([None] * room)])
+            self._reported = np.concatenate([self._reported, np.zeros((room, REPORTS), np.uint64)])
         return slots[place]
 
     def memory(self) -> dict[str, NDArray[Any]]:
@@ -130,6 +167,7 @@ class MerchantHistory:
         return {
             "merchants": np.fromiter(self._slot, np.uint64, len(self._slot)),
             "merchant_states": self._states[: len(self._slot)],
+            "merchant_reported": self._reported[: len(self._slot)],
             "merchant_hour": np.array([self._hour]),
             "merchant_waiting": np.concatenate([np.zeros(0, _EVENT), *(part for _, part in waiting)]),
             "merchant_waiting_hour": np.concatenate([np.zeros(0, np.int64), *hours]),
@@ -139,6 +177,7 @@ class MerchantHistory:
         """Continue from where `memory` was taken."""
         self._slot = {merchant: slot for slot, merchant in enumerate(memory["merchants"].tolist())}
         self._states, self._hour = memory["merchant_states"].copy(), int(memory["merchant_hour"][0])
+        self._reported = memory["merchant_reported"].copy()
         hours, events = memory["merchant_waiting_hour"], memory["merchant_waiting"]
         self._waiting = {hour: [events[hours == hour]] for hour in np.unique(hours).tolist()}
 
@@ -157,6 +196,7 @@ def see_merchants(
     rows = np.zeros(len(kept), PAYMENT)
     rows["merchant"], rows["time_ms"] = events["merchant"][kept], events["time_ms"][kept]
     rows["ratio"], rows["label"] = against_usual(history.features[kept]), label[kept]
+    rows["transaction"] = events["transaction"][kept]
     rows["told_ms"] = told_ms[kept]
     came_ms = events["time_ms"] if received_ms is None else np.minimum(events["time_ms"], received_ms)
     rows["came_ms"] = came_ms[kept]
@@ -164,11 +204,12 @@ def see_merchants(
     put_seller(history.features, history.seller)
 
 
-#: a payment with its label (-1: none is known) and when that arrives; `came_ms`: its time, at the latest when it came,
-#: since a clock that is ahead brings no label earlier
+#: a payment, by the hash of its id, with its label (-1: none is known) and when that arrives; `came_ms`: its time, at
+#: the latest when it came, since a clock that is ahead brings no label earlier
 PAYMENT = np.dtype(
     [
         ("merchant", "u8"),
+        ("transaction", "u8"),
         ("time_ms", "i8"),
         ("came_ms", "i8"),
         ("ratio", "f8"),
@@ -176,7 +217,16 @@ PAYMENT = np.dtype(
         ("told_ms", "i8"),
     ]
 )
-_EVENT = np.dtype([("slot", "i8"), ("time_ms", "i8"), ("ratio", "f8"), ("label", "i1"), ("told_ms", "i8")])
+_EVENT = np.dtype(
+    [
+        ("slot", "i8"),
+        ("transaction", "u8"),
+        ("time_ms", "i8"),
+        ("ratio", "f8"),
+        ("label", "i1"),
+        ("told_ms", "i8"),
+    ]
+)
 
 
 @dataclass(frozen=True)

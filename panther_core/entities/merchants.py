@@ -22,6 +22,8 @@ from panther_core.entities.episodes import Episode, beliefs
 from panther_core.entities.grouped import Floats, Ints
 
 DAYS = 64
+WEEKS, BINS = 5, 16  # of the deviations
+_LOWEST, _BIN_WIDTH = -4.0, 1.0  # nats
 WINDOWS_D = (1, 7, 14, 28)
 SEEN_D = (1, 7, 28)
 _RATIO_MAX = 8.0
@@ -29,7 +31,7 @@ _RATIO_UNIT, _SURPRISE_UNIT = 1 / 256, 1 / 1024  # ratios and nats are kept in w
 _RARE = 1e-6  # lower bound of the chance that a payment is a fraud of another cause
 _PRIOR, _NEVER_D = 2.0, 120.0
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 #: as a payer's payment is unusual: amount over what is usual, and -log of the chance that a fraud at such a ratio has
 #: another cause than the merchant
 _RATIO_EDGES, _RATIO_SURPRISE = (1.5, 2.5, 4.0), (5.0, 4.0, 2.0, 0.5)
@@ -56,8 +58,11 @@ MERCHANT = np.dtype(
         ("told_frauds", "<u4", DAYS),
         ("known_ever", "<u4"),
         ("frauds_ever", "<u4"),
+        ("deviations", "<u4", (WEEKS, BINS)),  # payments by week, `week % WEEKS`, and by deviation
+        ("alerted", "<i4"),  # hour as of which there was an alert of it last; 0: never
     ]
 )
+_FIRST_LAYOUT = MERCHANT.fields["deviations"][1] if MERCHANT.fields else 0  # bytes; the second has more fields behind
 
 
 def advance(states: NDArray[np.void], day: Ints | int) -> None:
@@ -68,6 +73,10 @@ def advance(states: NDArray[np.void], day: Ints | int) -> None:
     if stale.any():
         for name in ("payments", "ratios", "honest", "frauds", "surprise", "told", "told_frauds"):
             states[name][stale] = 0
+    weeks = np.asarray(day) // 7 - states["day"] // 7
+    if (weeks > 0).any():
+        gone = (np.arange(WEEKS) - states["day"][:, None] // 7 - 1) % WEEKS < weeks[..., None]
+        states["deviations"][gone] = 0
     states["day"] = np.maximum(states["day"], day)
 
 
@@ -78,6 +87,22 @@ def take_payments(states: NDArray[np.void], merchant: Ints, day: Ints, ratio: Fl
     at = merchant[held], day[held] % DAYS
     _add(states["payments"], at, np.ones(len(at[0])))
     _add(states["ratios"], at, _whole(np.minimum(ratio[held], _RATIO_MAX), _RATIO_UNIT))
+
+
+def take_deviations(states: NDArray[np.void], merchant: Ints, day: Ints, deviation: Floats) -> None:
+    """Add the deviations of payments [N] to `states`, which have room for their days; NaN says that there is none."""
+    held = (day // 7 > states["day"][merchant] // 7 - WEEKS) & np.isfinite(deviation)
+    place = np.clip((deviation[held] - _LOWEST) // _BIN_WIDTH, 0, BINS - 1).astype(np.int64)
+    _add(states["deviations"], (merchant[held], day[held] // 7 % WEEKS, place), np.ones(len(place)))
+
+
+def deviation_of(states: NDArray[np.void], quantile: float = 0.9) -> Floats:
+    """R_m [B] (paper 4.1.3): the quantile of the deviations of a merchant's payments, in nats, to a bin's width; NaN
+    where no payment has one."""
+    counts = states["deviations"].sum(axis=1, dtype=np.int64)
+    total = counts.sum(axis=1)
+    at = (counts.cumsum(axis=1) >= np.ceil(quantile * total)[:, None]).argmax(axis=1)
+    return np.where(total > 0, _LOWEST + _BIN_WIDTH * (at + 0.5), np.nan)
 
 
 def take_labels(
@@ -132,13 +157,19 @@ def decode_merchants(values: Iterable[bytes | None]) -> NDArray[np.void]:
     fresh = np.zeros(1, MERCHANT)
     fresh["version"], fresh["last_offset"], fresh["hour"] = LAYOUT_VERSION, -1, -1
     empty = fresh.tobytes()
-    held = [empty if value is None else value for value in values]
+    held = [empty if value is None else _migrated(value, empty) for value in values]
     if wrong := [v for v in held if len(v) != MERCHANT.itemsize or v[:2] != empty[:2]]:
         raise FingerprintMismatch(
             f"expected merchants' states of layout {LAYOUT_VERSION}, {MERCHANT.itemsize} bytes, got one of "
             f"{len(wrong[0])}: they were written by another release; start under a new PANTHER_APP_ID"
         )
     return np.frombuffer(b"".join(held), MERCHANT).copy()
+
+
+def _migrated(value: bytes, empty: bytes) -> bytes:
+    """A value of this layout, of one of the first layout too, which ends where the fields of the second begin."""
+    first = len(value) == _FIRST_LAYOUT and int.from_bytes(value[:2], "little") == 1
+    return empty[:2] + value[2:] + empty[_FIRST_LAYOUT:] if first else value
 
 
 def encode_merchants(states: NDArray[np.void]) -> list[bytes]:

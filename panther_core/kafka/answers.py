@@ -17,7 +17,7 @@ import numpy as np
 
 from panther_core.data.decision import DECISION, FIELDS, PROTOTYPES, REASONS, Alert, Decision
 from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS, Label, ModelProgress, ModelUpdate
-from panther_core.data.merchant_events import RISK_NAMES, MerchantRiskRecord
+from panther_core.data.merchant_events import RISK_NAMES, MerchantAlert, MerchantRiskRecord
 from panther_core.kafka.reading import KafkaRecord
 
 Position: TypeAlias = tuple[int, int]
@@ -124,6 +124,7 @@ read_risk = _reader(MerchantRiskRecord, _problem_of_risk)
 decode_decision = msgspec.json.Decoder(Decision).decode
 decode_update = msgspec.json.Decoder(ModelUpdate).decode
 decode_alert = msgspec.json.Decoder(Alert).decode
+decode_merchant_alert = msgspec.json.Decoder(MerchantAlert).decode
 
 
 @dataclass

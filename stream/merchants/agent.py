@@ -1,4 +1,4 @@
-"""Takes in batches of merchant.events; publishes records of merchant.risk, then stores states, then acks.
+"""Takes in batches of merchant.events; publishes to merchant.risk and merchant.alerts, then stores states, then acks.
 
 The order is that of a worker's micro-batches (stream.worker.pipeline): what is published is durable before the states
 are stored, and the batch is acked once the changelog is durable. A crash before that means that the batch comes again,
@@ -20,14 +20,20 @@ import numpy as np
 
 from panther_core.base.errors import InvalidEvent
 from panther_core.data.events import record_time_ms
-from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord, decode_merchant_event
-from panther_core.data.topics import MERCHANT_EVENTS, MERCHANT_RISK
+from panther_core.data.merchant_events import (
+    MerchantAlert,
+    MerchantEvent,
+    MerchantRiskRecord,
+    decode_merchant_event,
+)
+from panther_core.data.topics import MERCHANT_ALERTS, MERCHANT_EVENTS, MERCHANT_RISK
 from panther_core.decide.records import to_json
 from panther_core.entities.merchants import DAYS, decode_merchants
 from stream.faust_parts.internals import Arrivals, partition_store
 from stream.faust_parts.producer import Outgoing, Producer
 from stream.faust_parts.recovery import noticing_damage
 from stream.merchants.history import day_of, records, take_in
+from stream.merchants.live_threshold import LiveThreshold
 from stream.merchants.sources import is_old
 from stream.ops import metrics
 from stream.worker.acker import Acker
@@ -46,12 +52,15 @@ _SOURCES_D = 30  # after so many days no worker writes an event again
 class MerchantAgent:
     """Keeps the merchants of the partitions that this process holds."""
 
-    def __init__(self, app: Any, table: Any, producer: Producer, store: StateStore, acker: Acker) -> None:
+    def __init__(
+        self, app: Any, table: Any, producer: Producer, store: StateStore, acker: Acker, threshold: LiveThreshold
+    ) -> None:
         self._app, self._table, self._producer, self._store = app, table, producer, store
-        self._acker = acker
+        self._acker, self._threshold = acker, threshold
 
     async def run(self, arrivals: Arrivals) -> None:
-        """Work until the stream has ended."""
+        """Work until the stream has ended, from when it is known which model is live."""
+        await self._threshold.ready()
         while await arrivals.wait():
             batch = arrivals.take(_AT_ONCE)
             self._acker.expect(batch)
@@ -70,8 +79,10 @@ class MerchantAgent:
             today = day_of(events, written_ms)
             with noticing_damage(self._table, partition):
                 day, turned = await self._turn(partition, today, generation)
-                outcome = take_in(events, partition_store(self._table, partition).get, day, written_ms)
+                store = partition_store(self._table, partition)
+                outcome = take_in(events, store.get, day, written_ms, self._threshold.now)
             await self._publish(partition, outcome.risk)
+            await self._publish_alerts(partition, outcome.alerts)
             metrics.MERCHANT_EVENTS.labels("repeated").inc(outcome.repeated)
             if generation != self._app.consumer_generation_id:
                 return out
@@ -117,6 +128,12 @@ class MerchantAgent:
         if outgoing:
             await (await self._producer.send_all(MERCHANT_RISK, partition, outgoing))
             metrics.MERCHANT_RISK.inc(len(outgoing))
+
+    async def _publish_alerts(self, partition: int, alerts: list[MerchantAlert]) -> None:
+        outgoing: list[Outgoing] = [(alert.merchant_id.encode(), to_json(alert), []) for alert in alerts]
+        if outgoing:
+            await (await self._producer.send_all(MERCHANT_ALERTS, partition, outgoing))
+            metrics.MERCHANT_ALERTS.inc(len(outgoing))
 
 
 def _readable(messages: Iterable[Any]) -> tuple[list[tuple[int, MerchantEvent]], int]:

@@ -18,6 +18,7 @@ def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: 
     from stream.faust_parts.application import faust_app, restored_table
     from stream.faust_parts.internals import Arrivals
     from stream.merchants.agent import MerchantAgent
+    from stream.merchants.live_threshold import LiveThreshold
     from stream.merchants.watch import watch
     from stream.worker.acker import Acker
     from stream.worker.beside import agent_producers, run_beside, run_or_hold
@@ -30,8 +31,14 @@ def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: 
     async def keep(stream: Any) -> None:
         async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
             acker = Acker(app, table)
-            agent = MerchantAgent(app, table, producer, StateStore(table, changelog), acker)
-            tasks = {"acker": acker.run(), "watch": watch(app, table, acker, health), "suspension": suspension.run()}
+            threshold = LiveThreshold(kafka)
+            agent = MerchantAgent(app, table, producer, StateStore(table, changelog), acker, threshold)
+            tasks = {
+                "acker": acker.run(),
+                "watch": watch(app, table, acker, health),
+                "suspension": suspension.run(),
+                "live model": threshold.run(),
+            }
 
             async def work() -> None:
                 await agent.run(Arrivals(stream, settings.batch_within_s))

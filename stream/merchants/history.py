@@ -6,7 +6,8 @@ has not seen by their offset. So a batch may be taken in again after a crash, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,16 +15,27 @@ from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.events import MAX_TIME_MS
-from panther_core.data.merchant_events import RISK_NAMES, MerchantEvent, MerchantRiskRecord
+from panther_core.data.merchant_events import (
+    RISK_NAMES,
+    MerchantAlert,
+    MerchantEvent,
+    MerchantRiskRecord,
+    ReportedPayment,
+)
+from panther_core.decide.merchant_alert import merchant_alert
+from panther_core.entities.merchant_alerts import look_at
 from panther_core.entities.merchants import (
     advance,
     decode_merchants,
+    deviation_of,
     elsewise,
     encode_merchants,
     risk_of,
+    take_deviations,
     take_labels,
     take_payments,
 )
+from stream.merchants.reports import WAITING, Waiting, key_of, read_reported, stored_reported, with_label
 from stream.merchants.sources import Sources
 
 Read = Callable[[list[bytes]], list[bytes | None]]
@@ -35,33 +47,92 @@ class Outcome:
     """What is to be published and stored; `stored` in the order in which it goes to the changelog."""
 
     risk: list[MerchantRiskRecord] = field(default_factory=list)
+    alerts: list[MerchantAlert] = field(default_factory=list)
     stored: list[tuple[bytes, bytes]] = field(default_factory=list)
     repeated: int = 0
 
 
 def take_in(
-    events: Sequence[tuple[int, MerchantEvent]], read: Read, turned: int = 0, now_ms: int = MAX_TIME_MS
+    events: Sequence[tuple[int, MerchantEvent]],
+    read: Read,
+    turned: int = 0,
+    now_ms: int = MAX_TIME_MS,
+    threshold: float | None = None,
 ) -> Outcome:
     """Apply events of one partition, each with its offset, in their order. Raises FingerprintMismatch.
 
     `turned`: the newest day of whose midnight every merchant has a record: a later one holds from then on at least.
-    `now_ms`: when the events were written; a time after it is a clock that is ahead, and moves no hour.
+    `now_ms`: when the events were written; a time after it is a clock that is ahead, and moves no hour. `threshold`:
+    log odds from which on a merchant is an alert (panther_core.entities.merchant_alerts); None: no merchant is.
     """
     out, sources = Outcome(), Sources(lambda key: read([key])[0])
+    waiting = Waiting(read([WAITING])[0])
     today = day_of(events, now_ms)
     new = [(offset, event) for offset, event in events if sources.first(event, today)]
     out.repeated = len(events) - len(new)
     row: dict[str, int] = {}
     for _, event in new:
         row.setdefault(event.merchant_id, len(row))
+    touched = len(row)
+    for name in waiting.names:
+        row.setdefault(name, len(row))
     names = [name.encode() for name in row]
     states = decode_merchants(read(names) if names else [])
     seen = states["last_offset"].tolist()
-    fresh = [(offset, event) for offset, event in new if offset > seen[row[event.merchant_id]]]
-    _apply(states, fresh, [row[event.merchant_id] for _, event in fresh], now_ms)
-    out.risk = records(list(row), states, np.maximum(states["hour"] + 1, turned * 24))
-    out.stored = [*zip(names, encode_merchants(states), strict=True), *sources.changed()]
+    told = [*dict.fromkeys(event.merchant_id for _, event in new if event.label is not None)]
+    reported_at = [*dict.fromkeys([*told, *waiting.names])]
+    known = read([key_of(name) for name in reported_at]) if reported_at else []
+    reported = {name: read_reported(value) for name, value in zip(reported_at, known, strict=True)}
+
+    def apply(part: Sequence[tuple[int, MerchantEvent]]) -> None:
+        fresh = [(offset, event) for offset, event in part if offset > seen[row[event.merchant_id]]]
+        _apply(states, fresh, [row[event.merchant_id] for _, event in fresh], now_ms)
+
+    applied = 0
+    for i, (_, event) in enumerate(new):
+        if due := waiting.due(event, now_ms):  # an hour is over: it is looked at before anything of a later one counts
+            apply(new[applied:i])
+            applied = i
+            out.alerts += _alerts(due, states, row, reported, threshold)
+        waiting.note(event, now_ms)
+        if event.label is not None:
+            reported[event.merchant_id] = with_label(reported[event.merchant_id], event)
+    apply(new[applied:])
+    out.risk = records([*row][:touched], states[:touched], np.maximum(states["hour"][:touched] + 1, turned * 24))
+    out.stored = [*zip(names, encode_merchants(states), strict=True)]
+    if events:
+        last = events[-1][0] + 1
+        out.stored += [(key_of(name), stored_reported(reported[name], last)) for name in told]
+        out.stored += [(WAITING, waiting.stored(last)), *sources.changed()]
     return out
+
+
+def _alerts(
+    due: Mapping[str, int],
+    states: NDArray[np.void],
+    row: Mapping[str, int],
+    reported: Mapping[str, list[ReportedPayment]],
+    threshold: float | None,
+) -> list[MerchantAlert]:
+    """Alerts among merchants that are due, as of the end of their hours; that is noted in their states."""
+    if threshold is None:
+        return []
+    at, hours = np.array([row[name] for name in due]), np.array([*due.values()], np.int64) + 1
+    own = states[at]
+    seller, alerts = look_at(own, hours, threshold)
+    states[at] = own
+    names, usual = [*due], deviation_of(own).tolist()
+    return [
+        merchant_alert(
+            names[i],
+            int(hours[i]),
+            seller[i],
+            threshold,
+            reported[names[i]],
+            None if math.isnan(usual[i]) else usual[i],
+        )
+        for i in alerts.tolist()
+    ]
 
 
 def day_of(events: Sequence[tuple[int, MerchantEvent]], now_ms: int) -> int:
@@ -83,10 +154,12 @@ def _apply(states: NDArray[np.void], events: Sequence[tuple[int, MerchantEvent]]
     advance(states, days)  # rings have room for a day that a clock is ahead
     paid_day = np.array([event.event_time // DAY_MS for _, event in events], np.int64)
     ratio = np.array([event.ratio for _, event in events])
+    deviation = np.array([math.nan if event.deviation is None else event.deviation for _, event in events])
     label = np.array([-1 if event.label is None else event.label for _, event in events])
     before = np.array([-1 if event.label_before is None else event.label_before for _, event in events])
     paid, told = np.flatnonzero(label < 0), np.flatnonzero(label >= 0)
     take_payments(states, at[paid], paid_day[paid], ratio[paid])
+    take_deviations(states, at[paid], paid_day[paid], deviation[paid])
     take_labels(
         states, at[told], paid_day[told], times[told] // DAY_MS, label[told] == 1, elsewise(ratio[told]), before[told]
     )
@@ -96,11 +169,15 @@ def records(names: Iterable[str], states: NDArray[np.void], hour: NDArray[np.int
     """What is published of MERCHANT states [B] for decisions from `hour` [B] on. The states are not changed."""
     as_of = states.copy()
     advance(as_of, hour // 24)
-    values = risk_of(as_of).tolist()
+    values, deviations = risk_of(as_of).tolist(), deviation_of(as_of).tolist()
     moments, counts = (hour.astype(np.int64) * HOUR_MS).tolist(), states["n"].tolist()
     return [
         MerchantRiskRecord(
-            merchant_id=name, as_of=moment, events=count, features=dict(zip(RISK_NAMES, row, strict=True))
+            merchant_id=name,
+            as_of=moment,
+            events=count,
+            features=dict(zip(RISK_NAMES, row, strict=True)),
+            deviation=None if math.isnan(deviation) else deviation,
         )
-        for name, moment, count, row in zip(names, moments, counts, values, strict=True)
+        for name, moment, count, row, deviation in zip(names, moments, counts, values, deviations, strict=True)
     ]

@@ -84,6 +84,7 @@ MERCHANT_EVENTS = Counter(
 )
 RISK_UNREADABLE = Counter("panther_risk_unreadable", "Records of merchant.risk that are none, and were skipped")
 MERCHANT_RISK = Counter("panther_merchant_risk", "Records of merchants published by `panther merchants`")
+MERCHANT_ALERTS = Counter("panther_merchant_alerts", "Alerts on merchants published by `panther merchants`")
 SWEPT = Counter("panther_users_swept", "Users moved to the live model version without an event of theirs")
 
 # How long it takes, and how much at once

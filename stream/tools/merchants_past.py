@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.data.merchant_events import ReportedPayment
 from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import MERCHANT_RISK, changelog_of, merchants_app
 from panther_core.decide.records import to_json
+from panther_core.entities.merchant_alerts import REPORTS
 from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.entities.merchants import encode_merchants
 from panther_core.kafka.partitioner import partition_of
@@ -23,6 +25,7 @@ from panther_core.state.features import against_usual
 from panther_core.state.history import History
 from stream.faust_parts.producer import Outgoing, make_producer
 from stream.merchants.history import records
+from stream.merchants.reports import key_of, stored_reported
 from stream.worker.decided import keys_of
 from stream.worker.paid import PAID, PREFIX
 from stream.worker.processor import now_ms
@@ -38,13 +41,14 @@ async def seed_merchants(
     history: History,
     events: NDArray[np.void],
     label_delay_ms: int,
+    threshold: float | None,
 ) -> int:
     """Write the histories of the merchants of `log`, and its payments; returns the number of merchants.
 
     `history`, `events`: of the whole log; its labels arrive `label_delay_ms` after their payments, those that arrive
-    after the log's end are left to `fraud.labels`.
+    after the log's end are left to `fraud.labels`. `threshold`: of alerts on merchants; those of the past are over.
     """
-    merchants = MerchantHistory()
+    merchants = MerchantHistory(threshold)
     told_ms = log.time_ms + label_delay_ms
     see_merchants(history, events, log.label, told_ms, merchants)
     hashes, states = merchants.end()
@@ -56,11 +60,23 @@ async def seed_merchants(
     changelog = changelog_of(merchants_app(settings.app_id), "merchants")
     stored = zip(names, encode_merchants(states), strict=True)
     await _send(kafka, settings, changelog, ((name, name.encode(), state) for name, state in stored))
+    await _send(kafka, settings, changelog, _reported(log, told_ms, end_ms))
     known = ((record.merchant_id, record.merchant_id.encode(), to_json(record)) for record in risk)
     await _send(kafka, settings, MERCHANT_RISK, known)
     paid = _paid(settings, log, history, events, told_ms, end_ms)
     await _send(kafka, settings, changelog_of(settings.app_id), paid)
     return len(names)
+
+
+def _reported(log: TransactionTable, told_ms: NDArray[np.int64], end_ms: int) -> Iterable[_Owned]:
+    """The newest payments of each merchant that were reported as fraud by the log's last hour."""
+    known = np.flatnonzero((log.label == 1) & (told_ms // HOUR_MS <= end_ms // HOUR_MS))
+    of: dict[str, list[ReportedPayment]] = {}
+    for row in known[np.argsort(-told_ms[known], kind="stable")].tolist():
+        payments = of.setdefault(log.merchant[row] or "", [])
+        if len(payments) < REPORTS:
+            payments.append(ReportedPayment(str(log.transaction_id[row]), int(log.time_ms[row]), int(told_ms[row])))
+    return ((name, key_of(name), stored_reported(payments, 0)) for name, payments in of.items())
 
 
 def _paid(

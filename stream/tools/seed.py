@@ -130,7 +130,7 @@ async def seed_states(
         take_outputs(part, answer, model.live.version)
     row = {int(h): i for i, h in enumerate(history.users)}
     values = model.codec.encode(states)
-    await seed_merchants(kafka, settings, log, history, events, label_delay_ms)
+    await seed_merchants(kafka, settings, log, history, events, label_delay_ms, model.merchant_threshold)
     async with make_producer(kafka) as producer:
         sends = []
         for user in np.array(log.user.words)[np.unique(log.user.index)].tolist():

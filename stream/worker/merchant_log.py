@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -17,6 +18,7 @@ from stream.faust_parts.producer import Outgoing, Producer
 from stream.worker.intake import Record
 
 _encode = msgspec.json.Encoder().encode
+_DIGITS, _LARGEST = 3, 1e5  # of deviations
 
 
 class MerchantLog:
@@ -36,7 +38,11 @@ class MerchantLog:
 
 
 def payment_events(
-    transactions: list[Transaction], events: NDArray[np.void], records: list[Record], ratio: NDArray[np.float32]
+    transactions: list[Transaction],
+    events: NDArray[np.void],
+    records: list[Record],
+    ratio: NDArray[np.float32],
+    deviation: NDArray[np.float32],
 ) -> list[MerchantEvent]:
     """What merchants are told of EVENT rows."""
     return [
@@ -46,8 +52,15 @@ def payment_events(
             source=Source(record.partition, at),
             event_time=time_ms,
             ratio=times_usual,
+            deviation=surprise if math.isfinite(surprise) else None,
         )
-        for transaction, record, at, time_ms, times_usual in zip(
-            transactions, records, events["offset"].tolist(), events["time_ms"].tolist(), ratio.tolist(), strict=True
+        for transaction, record, at, time_ms, times_usual, surprise in zip(
+            transactions,
+            records,
+            events["offset"].tolist(),
+            events["time_ms"].tolist(),
+            ratio.tolist(),
+            deviation.astype(np.float64).clip(-_LARGEST, _LARGEST).round(_DIGITS).tolist(),
+            strict=True,
         )
     ]

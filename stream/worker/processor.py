@@ -238,7 +238,7 @@ class Processor:
             received_ms = intake.received_ms[decided.event]
             asyncio.gather(*sends).add_done_callback(partial(_note_latency, received_ms))
             sends += await self._merchants.send(
-                payment_events(transactions, intake.events[decided.event], records, decided.ratio)
+                payment_events(transactions, intake.events[decided.event], records, decided.ratio, decided.deviation)
             )
         return sends
 

@@ -14,7 +14,14 @@ from aiokafka.errors import for_code
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.topics import MERCHANT_EVENTS, MERCHANT_RISK, all_topics, changelog_of, merchants_app
+from panther_core.data.topics import (
+    MERCHANT_ALERTS,
+    MERCHANT_EVENTS,
+    MERCHANT_RISK,
+    all_topics,
+    changelog_of,
+    merchants_app,
+)
 from panther_core.kafka.reading import require_kafka
 
 _MISSING = "make it with `panther topics create`, or let this user describe it"
@@ -63,7 +70,9 @@ async def require_topics(kafka: KafkaSettings, settings: PantherSettings, mercha
     try:
         own = changelog_of(merchants_app(settings.app_id), "merchants")
         every = {topic.name for topic in all_topics(settings)}
-        names = sorted({own, MERCHANT_RISK, MERCHANT_EVENTS} if merchants else every - {own})
+        names = sorted(
+            {own, MERCHANT_RISK, MERCHANT_ALERTS, MERCHANT_EVENTS} if merchants else every - {own, MERCHANT_ALERTS}
+        )
         found = await partition_counts(admin, names)
         end_s = time.monotonic() + _MADE_S
         while any(isinstance(count, str) for count in found.values()) and time.monotonic() < end_s:

@@ -43,7 +43,7 @@ MAY_WRITE = {
     "labels": {"fraud.labels"},
     "worker": {"fraud.scores", "fraud.alerts", "transactions.dlq", "models.progress", f"{APP}-state-changelog"}
     | {"merchant.events"},
-    "merchants": {"merchant.risk", f"{APP}-merchants-merchants-changelog"},
+    "merchants": {"merchant.risk", "merchant.alerts", f"{APP}-merchants-merchants-changelog"},
     "trainer": {"models.updates"},
     "operator": {"transactions", "users.commands"},
     "reader": set(),

@@ -134,18 +134,23 @@ def prepare_events(
     length: int,
     label_delay_ms: int,
     risk: MerchantRisk | None = None,
+    merchants: MerchantHistory | None = None,
 ) -> tuple[History, MerchantRisk]:
     """History of the whole table, counterparty risk filled in, and the risk table that filled it.
 
-    What is known of a merchant are payments of earlier hours and labels that had arrived by then.
-    `risk`: the risk table to use. When it is not given, one is fitted on the rows `rows.risk`.
+    What is known of a merchant are payments of earlier hours and labels that had arrived by then, or what the table
+    says that was known. `risk`: the risk table to use. When it is not given, one is fitted on the rows `rows.risk`.
+    `merchants`: takes all that happened at merchants in.
     """
     if risk is None:
         known = table.merchant_hashes()[rows.risk]
         risk = MerchantRisk.fit(known, table.label[rows.risk], schema.risk_levels)
     events = table.events(schema, risk)
+    if table.seller is not None:
+        events["seller"] = table.seller
+        return prepare(events, schema, length), risk
     history = prepare(events, schema, length)
-    see_merchants(history, events, table.label, table.time_ms + label_delay_ms, MerchantHistory())
+    see_merchants(history, events, table.label, table.time_ms + label_delay_ms, merchants or MerchantHistory())
     return history, risk
 
 

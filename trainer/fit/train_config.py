@@ -62,6 +62,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the head's rows that are taken once more with a history of few events, or of none."""
     alert_budget: Annotated[float, Range(1e-6, 0.5)] = 0.005
     """Share of transactions that become alerts, from which the threshold is set."""
+    merchant_budget: Annotated[float, Range(0, 1)] = 0.0002
+    """Share of the merchants that become alerts a day, from which their threshold is set."""
     finetune_from: Annotated[float, Range(0, 0.9)] = 0.3
     """Start of fine-tuning. Labels before it feed the merchant risk table, labels after it the fraud head."""
     validation_from: Annotated[float, Range(0.1, 0.98)] = 0.7

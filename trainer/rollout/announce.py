@@ -41,6 +41,7 @@ async def announce(
         threshold=manifest.threshold,
         schema_fingerprint=manifest.schema_fingerprint,
         artifact=artifact,
+        merchant_threshold=manifest.merchant_threshold,
     )
     await _send(kafka, update)
 

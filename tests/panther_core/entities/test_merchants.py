@@ -7,18 +7,25 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.entities.episodes import Episode
+from panther_core.entities.merchant_alerts import LOOK, REST_H, RISK, alerts_at, threshold_within
 from panther_core.entities.merchant_history import PAYMENT, Labels, MerchantHistory, Payments, as_of_hours
 from panther_core.entities.merchants import (
     DAYS,
     MERCHANT,
+    WEEKS,
     advance,
+    decode_merchants,
+    deviation_of,
     elsewise,
+    encode_merchants,
     episode_odds,
     merchant_features,
     risk_of,
+    take_deviations,
     take_labels,
     take_payments,
 )
@@ -175,3 +182,39 @@ def test_a_log_in_chunks_sees_what_the_whole_log_sees(log: Log, chunk: int) -> N
         history = other
     for name, column in zip(RISK_NAMES, np.concatenate(parts).T, strict=True):
         np.testing.assert_allclose(column, want[name], rtol=1e-6, err_msg=name)
+
+
+def test_a_merchant_that_was_an_alert_rests() -> None:
+    looks = np.zeros(5, LOOK)
+    looks["merchant"], looks["hour"] = [1, 1, 2, 1, 1], [10, 20, 20, 10 + REST_H, 11 + REST_H]
+    looks["seller"][:, RISK] = [3, 4, 1, 2, 3]
+    assert alerts_at(looks, 2.0).tolist() == [True, False, False, True, False]
+    assert threshold_within(looks, 1) == 4
+    assert threshold_within(looks, 2) == 2
+    assert threshold_within(looks, 3) == 1
+    assert threshold_within(looks, 0) > 4
+    assert threshold_within(looks[:0], 5) > 0
+
+
+def test_a_state_of_the_first_layout_is_read() -> None:
+    state = decode_merchants([None])
+    advance(state, 20_000)
+    take_payments(state, np.zeros(1, np.int64), np.array([20_000]), np.ones(1))
+    old = (1).to_bytes(2, "little") + encode_merchants(state)[0][2 : MERCHANT.fields["deviations"][1]]
+    (read,) = decode_merchants([old])
+    assert read == state[0]
+    with pytest.raises(FingerprintMismatch, match="1833"):
+        decode_merchants([old[:-1]])
+
+
+def test_deviations_count_by_week_and_are_forgotten() -> None:
+    state, one = decode_merchants([None]), np.zeros(9, np.int64)
+    assert np.isnan(deviation_of(state)[0])
+    advance(state, 20_000)
+    days = np.full(9, 20_000)
+    days[8] -= 7 * WEEKS  # too old
+    take_deviations(state, one, days, np.array([0.2] * 6 + [5.5, np.nan, 9]))
+    assert deviation_of(state).tolist() == [5.5]
+    assert deviation_of(state, 0.8).tolist() == [0.5]
+    advance(state, 20_000 + 7 * WEEKS)
+    assert np.isnan(deviation_of(state)[0])

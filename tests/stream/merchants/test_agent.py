@@ -18,12 +18,15 @@ from infra.local.process import ManagedProcess
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data import topics
+from panther_core.data.events import ModelUpdate
 from panther_core.data.merchant_events import MerchantEvent, MerchantRiskRecord
+from panther_core.decide.records import to_json
 from panther_core.entities.merchants import decode_merchants
+from panther_core.kafka.partitioner import partition_of
 from panther_core.kafka.reading import read_topic
 from stream.faust_parts.producer import make_producer
 from stream.merchants.history import records, take_in
-from tests.stream.merchants.test_history import events
+from tests.stream.merchants.test_history import THRESHOLD, events
 
 _PARTITIONS = 2
 
@@ -57,6 +60,15 @@ class Place:
         await producer.flush()
         await producer.stop()
 
+    async def promote(self) -> None:
+        """A model version goes live, with the threshold of alerts on merchants."""
+        update = ModelUpdate(
+            name="panther", version=1, threshold=0.5, schema_fingerprint="f", artifact="a", merchant_threshold=THRESHOLD
+        )
+        async with make_producer(self.kafka) as producer:
+            await producer.send(self.topic("models.updates"), msgspec.json.encode(update), b"panther")
+            await producer.flush()
+
     def newest(self, topic: str) -> dict[bytes, bytes]:
         """The newest value of each key; of states the one with the most events."""
         return {r.key: r.value for r in asyncio.run(read_topic(self.kafka, topic)) if r.key and r.value}
@@ -76,12 +88,13 @@ class Place:
 
 def test_killed_and_restored_it_counts_every_event_once(kafka: str, tmp_path: Path, monkeypatch: Any) -> None:
     place = Place(kafka, tmp_path)
-    prefix = {name: f"{place.app_id}.{name}" for name in ("merchant.events", "merchant.risk")}
+    prefix = {name: f"{place.app_id}.{name}" for name in ("merchant.events", "merchant.risk", "merchant.alerts")}
     written = events(1500, seed=3)
     prepare = [sys.executable, "-c", "from infra.create_topics import create_topics as c\n"
                "from panther_core.base.settings import *\nimport asyncio\n"
                "asyncio.run(c(KafkaSettings(), PantherSettings()))"]  # fmt: skip
     assert asyncio.run(_run(prepare, place.environment)) == 0
+    asyncio.run(place.promote())
     first = place.start("first")
     try:
         asyncio.run(place.send(written[:900]))
@@ -97,8 +110,12 @@ def test_killed_and_restored_it_counts_every_event_once(kafka: str, tmp_path: Pa
     finally:
         second.stop()
 
-    plain: dict[bytes, bytes] = {}
-    plain.update(take_in([*enumerate(written)], lambda keys: [None] * len(keys)).stored)
+    plain, alerts = dict[bytes, bytes](), set[bytes]()
+    for partition in range(_PARTITIONS):
+        own = [e for e in written if partition_of(e.merchant_id.encode(), _PARTITIONS, "murmur2") == partition]
+        outcome = take_in([*enumerate(own)], lambda keys: [None] * len(keys), threshold=THRESHOLD)
+        plain |= dict(outcome.stored)
+        alerts |= {to_json(alert) for alert in outcome.alerts}
     want = {key: value for key, value in plain.items() if b"\0" not in key}
     changelog = place.newest(topics.changelog_of(topics.merchants_app(place.app_id), "merchants"))
     last = max(event.time_ms for event in written) // DAY_MS
@@ -108,6 +125,9 @@ def test_killed_and_restored_it_counts_every_event_once(kafka: str, tmp_path: Pa
     risk = [msgspec.json.decode(v, type=MerchantRiskRecord) for v in place.newest(prefix["merchant.risk"]).values()]
     assert {record.merchant_id.encode() for record in risk} == want.keys()
     assert sum(record.events for record in risk) == len(written)
+    published = [r.value for r in asyncio.run(read_topic(place.kafka, prefix["merchant.alerts"]))]
+    assert {*published} == alerts, "one that is published again is the same to the byte"
+    assert len(alerts) > 5
 
 
 async def _run(argv: list[str], environment: dict[str, str]) -> int | None:

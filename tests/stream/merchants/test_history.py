@@ -7,12 +7,17 @@ import pytest
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.data.merchant_events import MerchantEvent, Source
+from panther_core.data.merchant_events import MerchantEvent, ReportedPayment, Source
+from panther_core.data.schema import hash64
+from panther_core.decide.merchant_alert import merchant_alert
+from panther_core.decide.records import to_json
+from panther_core.entities.merchant_history import PAYMENT, MerchantHistory
 from panther_core.entities.merchants import MERCHANT, advance, decode_merchants
 from stream.merchants.history import take_in
 from stream.merchants.sources import is_old
 
 _T0 = 1_600_000_000_000
+THRESHOLD = -3.0  # log odds of an episode; here many merchants are alerts
 
 
 def events(count: int, seed: int = 0) -> list[MerchantEvent]:
@@ -42,10 +47,14 @@ class Log:
     def __init__(self, written: list[MerchantEvent]) -> None:
         self.events = list(enumerate(written))
         self.store: dict[bytes, bytes] = {}
+        self.alerts: set[bytes] = set()
 
     def take(self, begin: int, end: int, stored: int | None = None) -> int:
         """Take in events, and store the first `stored` values of the outcome (all, if not given)."""
-        outcome = take_in(self.events[begin:end], lambda keys: [self.store.get(key) for key in keys])
+        outcome = take_in(
+            self.events[begin:end], lambda keys: [self.store.get(key) for key in keys], threshold=THRESHOLD
+        )
+        self.alerts |= {to_json(alert) for alert in outcome.alerts}
         self.store.update(outcome.stored[:stored])
         return outcome.repeated
 
@@ -79,7 +88,16 @@ def test_the_order_does_not_matter(written: list[MerchantEvent], plain: Log) -> 
     shuffled = Log([written[i] for i in rng.permutation(len(written))])
     for begin in range(0, len(written), 50):
         shuffled.take(begin, begin + 50)
-    assert same(shuffled.states(_LAST_DAY), plain.states(_LAST_DAY), ("last_offset",))
+    assert same(shuffled.states(_LAST_DAY), plain.states(_LAST_DAY), ("last_offset", "alerted"))
+
+
+def test_alerts_do_not_depend_on_how_events_come_in_batches(written: list[MerchantEvent], plain: Log) -> None:
+    assert len(plain.alerts) > 5
+    log = Log(written)
+    for begin in range(0, len(written), 37):
+        log.take(begin, begin + 37)
+        log.take(begin + 20, begin + 37)  # a part of it comes again
+    assert log.alerts == plain.alerts
 
 
 def test_what_workers_write_again_counts_once(written: list[MerchantEvent], plain: Log) -> None:
@@ -102,7 +120,7 @@ def test_a_batch_that_was_stored_in_part_counts_once(seed: int, written: list[Me
             end = begin + int(rng.integers(1, 120))
         log.take(begin, end)
         begin = end
-    assert same(log.states(_LAST_DAY), plain.states(_LAST_DAY), ("last_offset",))
+    assert same(log.states(_LAST_DAY), plain.states(_LAST_DAY), ("last_offset", "alerted"))
     assert int(log.states(_LAST_DAY)["n"].sum()) == len(written)
 
 
@@ -117,7 +135,7 @@ def test_a_correction_takes_back_what_was_known() -> None:
     twice.take(0, 2)
     once.take(0, 1)
     day = one.time_ms // DAY_MS
-    counts = ("n", "last_offset", "told", "told_frauds")  # a correction is an arrival too
+    counts = ("n", "last_offset", "told", "told_frauds", "alerted")  # a correction is an arrival too
     assert same(twice.states(day), once.states(day), counts)
 
 
@@ -132,7 +150,7 @@ def test_buckets_of_sources_are_forgotten_in_time() -> None:
     log = Log(events(3))
     log.take(0, len(log.events))
     day = max(event.time_ms for _, event in log.events) // DAY_MS
-    buckets = {key: value for key, value in log.store.items() if key[:1] == b"\0"}
+    buckets = {key: value for key, value in log.store.items() if key.startswith(b"\0seen")}
     assert buckets
     assert not any(is_old(*pair, day) for pair in log.store.items())
     assert [pair for pair in log.store.items() if is_old(*pair, day + 1)] == [*buckets.items()]
@@ -147,3 +165,46 @@ def test_a_late_event_replaces_the_midnight_record_and_a_clock_ahead_moves_no_ho
     written_ms = event.event_time - 20 * HOUR_MS
     (ahead,) = take_in([(0, event)], lambda keys: [None] * len(keys), now_ms=written_ms).risk
     assert ahead.as_of == (written_ms // HOUR_MS + 1) * HOUR_MS
+
+
+def test_a_replay_raises_the_same_alerts() -> None:
+    """Payments in time order, each with one label: the agent, however its batches are cut, and the rule of the full
+    hour that replay and training go by."""
+    rng, payments = np.random.default_rng(5), []
+    for i in range(900):
+        bad = i % 9 < 2 and 200 < i < 600  # two merchants are compromised for a while
+        paid = _T0 + i * 3 * HOUR_MS // 2 + int(rng.integers(0, HOUR_MS))
+        label = int(rng.random() < (0.6 if bad else 0.03))
+        payments.append((f"m{i % 9}", f"t{i}", paid, float(rng.gamma(2, 1)), label, paid + 5 * DAY_MS))
+    rows = np.zeros(len(payments), PAYMENT)
+    for i, (merchant, transaction, paid, ratio, label, told) in enumerate(payments):
+        rows[i] = (hash64(merchant), hash64(transaction), paid, paid, ratio, label, told)
+    history = MerchantHistory(THRESHOLD)
+    history.seen(rows)
+    end = payments[-1][2] // HOUR_MS
+    looks = history.take_looks()
+    merchants = {hash64(f"m{i}"): f"m{i}" for i in range(9)}
+    of = {hash64(t): ReportedPayment(t, paid, told) for _, t, paid, _, _, told in payments}
+    want = {
+        to_json(
+            merchant_alert(
+                merchants[int(look["merchant"])],
+                int(look["hour"]),
+                look["seller"],
+                THRESHOLD,
+                [of[number] for number in look["payments"].tolist() if number],
+            )
+        )
+        for look in looks[looks["alert"]]
+    }
+    assert len(want) > 5
+
+    happened = []
+    for i, (merchant, transaction, paid, ratio, label, told) in enumerate(payments):
+        facts = {"merchant_id": merchant, "transaction_id": transaction, "event_time": paid, "ratio": ratio}
+        happened.append(MerchantEvent(**facts, source=Source(0, i)))  # type: ignore[arg-type]
+        happened.append(MerchantEvent(**facts, label=label, label_time=told, source=Source(1, i)))  # type: ignore[arg-type]
+    log = Log(sorted((e for e in happened if e.time_ms // HOUR_MS <= end), key=lambda event: event.time_ms))
+    for begin in range(0, len(log.events), 83):
+        log.take(begin, begin + 83)
+    assert log.alerts == want
