@@ -57,10 +57,7 @@ def show_rows(title: str, facts: Mapping[str, Any]) -> None:
 
 
 def folds_table(result: Mapping[str, Any]) -> Table:
-    """`panther bench fdh`: AP, AUC and CP@100 of each model as the mean over folds, then AP of each fold.
-
-    The last row shows how far chance alone moves the system's figures (bench/fraud/bootstrap.py).
-    """
+    """`panther bench fdh`: AP, AUC and CP@100 of each model as the mean over folds, then AP of each fold."""
     metrics, starts = ("ap", "auc", "cp100"), [fold["train_start"] for fold in result["folds"]]
     rows = [
         (
@@ -70,8 +67,6 @@ def folds_table(result: Mapping[str, Any]) -> Table:
         )
         for name, of in result["models"].items()
     ]
-    chance = [result["by_chance"][key] for key in metrics]
-    rows.append(("panther, labels by chance", *(f"{each['mean']:.4f} ± {each['deviation']:.4f}" for each in chance)))
     return _table(("model", "AP", "AUC", "CP@100", *(f"AP {start}" for start in starts)), rows)
 
 

@@ -1,12 +1,12 @@
-"""`panther bench fdh`: AP, AUC and CP@100 of what is served, beside heads over whole tables, on the Fraud Detection
-Handbook's data.
+"""`panther bench fdh`: AP, AUC and CP@100 of what is served, beside other heads on the same features, on the Fraud
+Detection Handbook's data.
 
 Served is an artifact that was trained when the earliest test week began, refreshed when each later one began, and
 replayed through the engine (bench.fraud.served).
 
-The other heads know whole tables. Features, histories and PANTHER are shared by all folds: at every row they contain
-only what was known then, and PANTHER is pretrained without labels on events before the earliest test week. In each
-fold, every head is fitted on the labels that had matured when the test week began.
+Features, histories and PANTHER of the other heads are shared by all folds: at every row they contain only what was
+known then, and PANTHER is pretrained without labels on events before the earliest test week. In each fold, every head
+is fitted on all labels that had matured when the test week began.
 """
 
 from __future__ import annotations
@@ -20,28 +20,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bench.fraud.bootstrap import by_chance
-from bench.fraud.cards import by_card
 from bench.fraud.protocol import DELAY_MS, Fold, fold, metrics
 from bench.fraud.served import SERVED, served_scores
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
-from panther_core.base.odds import sigmoid
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data.formats import profile_fields, read
 from panther_core.data.schema import AttributeSchema, fit_schema
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
-from panther_core.entities.columns import Matrix, label_and_spending, with_context
-from panther_core.entities.grouped import Floats, Ints
+from panther_core.entities.arrays import Floats, Ints
 from panther_core.state.history import History
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
-from trainer.heads.compromise import ANY, ANY_LIVE, SELLER, compromise_columns
-from trainer.heads.ensemble import ABLATIONS, DEEPFM, EPISODES, PARTS, SYSTEM, HeadRows, Settings, blended
+from trainer.heads.ensemble import ABLATIONS, DEEPFM, PARTS, HeadRows, Settings, blended
+from trainer.heads.matrix import Matrix
 
-_LIVE = "episodes, merchants live"
 _WARM_UP_MS = 7 * DAY_MS  # no label is known in the first week, so its rows teach nothing about label history
 
 
@@ -58,7 +53,6 @@ def run_fdh(
 
     What is trained lies beside `out`, in a folder of its name with `.versions`, and is found there by a second run.
 
-    `by_chance` of the result: metrics of the system's scores against labels drawn anew (bench/fraud/bootstrap.py).
     `behaviour`: shape and pretraining of PANTHER in the heads; `first`: preset of the first artifact. Raises BadInput
     when the folder lacks days that a fold needs.
     """
@@ -68,31 +62,22 @@ def run_fdh(
     clock.mark("read")
     served = _served(table, folds, out.with_suffix(".versions"), seed, first)
     clock.mark("served")
-    heads, losses, matrix = prepare_heads(table, folds, settings, behaviour, seed, clock)
-    odds, live = matrix.column(ANY), matrix.column(ANY_LIVE)
+    heads, losses = prepare_heads(table, folds, settings, behaviour, seed, clock)
     fitted = (*PARTS, DEEPFM, *ABLATIONS) if settings.ablations else PARTS
     results: dict[str, list[dict[str, float]]] = {}
-    logits: list[Floats] = []
     for each in folds:
         scores = {head.name: heads.score(head, each.matured, each.week, seed) for head in fitted}
-        scores[EPISODES], scores[_LIVE] = odds[each.week], live[each.week]
-        for name, score in blended(scores, settings).items():
-            scores[name] = by_card(table, each.week, each.test_from_ms, score, odds)
+        scores |= blended(scores, settings)
         scores[SERVED] = served[each.start]
         for name, score in scores.items():
             results.setdefault(name, []).append(metrics(each, table, score))
-        logits.append(scores[SYSTEM])
         clock.mark(f"fold {each.start}")
         say(f"  AP {each.start}: " + ", ".join(f"{name} {rows[-1]['ap']:.4f}" for name, rows in results.items()))
-    seller_N, any_N = (sigmoid(matrix.column(name)) for name in (SELLER, ANY))
-    luck = by_chance(table, folds, logits, (seller_N, any_N), seed)
-    clock.mark("bootstrap")
     weeks = np.concatenate([each.week for each in folds])
     write_scores(out, table, weeks, np.concatenate([served[each.start] for each in folds]))
     return {
         "folds": [_facts(each, table) for each in folds],
         "models": {name: {"mean": _mean(rows), "folds": rows} for name, rows in results.items()},
-        "by_chance": luck,
         "pretrain": losses,
         "seed": seed,
         "seconds": clock.seconds,
@@ -114,11 +99,9 @@ def prepare_heads(
     behaviour: TrainConfig,
     seed: int,
     clock: StageClock,
-) -> tuple[HeadRows, dict[str, float], Matrix]:
-    """The heads with the features and PANTHER's outputs of the rows that any fold uses.
-
-    Also returns the losses of pretraining, and the features of every row.
-    """
+) -> tuple[HeadRows, dict[str, float]]:
+    """The heads with the features and PANTHER's outputs of the rows that any fold uses; and the losses of
+    pretraining."""
     known_until = int(np.searchsorted(table.time_ms, min(each.test_from_ms for each in folds)))
     matrix, history, schema = features_and_histories(table, known_until, behaviour)
     clock.mark("features")
@@ -132,24 +115,16 @@ def prepare_heads(
     inputs = behaviour_inputs(model, history, rows)
     clock.mark("encode")
     shape = behaviour.model, schema
-    return (
-        HeadRows(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings),
-        losses,
-        matrix,
-    )
+    return HeadRows(rows, learnable[rows], table.label[rows], matrix.take(rows), inputs, shape, settings), losses
 
 
 def features_and_histories(
     table: TransactionTable, known_until: int, behaviour: TrainConfig
 ) -> tuple[Matrix, History, AttributeSchema]:
     """Features of every row, and the histories PANTHER reads; amount buckets come from rows before `known_until`."""
-    matrix = label_and_spending(table, DELAY_MS)
-    known_at_ms = int(table.time_ms[known_until])
-    chances = compromise_columns(table, matrix.column("spending.ratio"), DELAY_MS, known_at_ms)
-    matrix = matrix.beside(chances.values, chances.names)
     schema = fit_schema(table.amount[:known_until], [], [], profile_fields("fdh"), behaviour.amount_buckets)
-    history = histories(table, schema, matrix, behaviour)
-    return with_context(matrix, history.features), history, schema
+    history = histories(table, schema, behaviour, DELAY_MS)
+    return Matrix.of_context(history.features), history, schema
 
 
 def drawn_rows(table: TransactionTable, folds: Sequence[Fold], negatives: float, seed: int) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from panther_core.entities.grouped import Floats, Ints
+from panther_core.entities.arrays import Floats, Ints
 from panther_core.evaluation import card_precision
 
 PUBLISHED = ("2018-08-15", "2018-08-08", "2018-08-01", "2018-07-25")

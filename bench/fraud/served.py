@@ -15,7 +15,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
 from panther_core.data.table import TransactionTable
-from panther_core.entities.grouped import Floats
+from panther_core.entities.arrays import Floats
 from trainer.fit.dataset import known_at
 from trainer.fit.train_config import preset
 from trainer.training import train

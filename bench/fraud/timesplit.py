@@ -2,7 +2,8 @@
 time of a labelled log.
 
 Served is an artifact trained when the validation window began, replayed through the engine (bench.fraud.served). The
-other heads learn from labels that had matured then, PANTHER from the events before that window.
+other heads have the same features, and each merchant category as a column. They learn from all labels that had matured
+then, PANTHER from the events before that window.
 Every head is scored on the validation and the test window. Settings are those tuned for `panther bench fdh`; none is
 chosen here.
 """
@@ -20,13 +21,13 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
-from panther_core.entities.columns import label_and_spending, with_context
-from panther_core.entities.grouped import Ints
+from panther_core.entities.arrays import Ints
 from panther_core.evaluation import fraud_metrics
 from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.behaviour import BEHAVIOUR, behaviour_inputs, histories, pretrained
 from trainer.heads.ensemble import DEEPFM, PARTS, HeadRows, Settings, blended
+from trainer.heads.matrix import Matrix
 
 _CATEGORIES = 40  # so many of the most frequent categories become columns
 
@@ -91,10 +92,9 @@ def _heads(
     behaviour: TrainConfig,
 ) -> tuple[HeadRows, dict[str, float]]:
     known_until = int(tested[0])
-    matrix = label_and_spending(table, delay_ms)
     schema = fit_log_schema(table.take(slice(0, known_until)), None, behaviour)
-    history = histories(table, schema, matrix, behaviour)
-    matrix = with_context(matrix, history.features).beside(*_category_columns(table, known_until))
+    history = histories(table, schema, behaviour, delay_ms)
+    matrix = Matrix.of_context(history.features).beside(*_category_columns(table, known_until))
     model, losses = pretrained(history, schema, known_until, behaviour, seed)
     drawn = np.random.default_rng(seed).random(len(table)) < settings.negatives
     learnable = np.zeros(len(table), np.bool_)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.merchant_events import RISK_NAMES
-from panther_core.entities.grouped import Ints
+from panther_core.entities.arrays import Ints
 from panther_core.entities.merchants import advance, risk_of
 
 REST_H = 28 * 24

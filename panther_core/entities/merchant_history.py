@@ -6,8 +6,7 @@ that had arrived (panther_core.entities.merchants has the states).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.merchant_events import RISK_NAMES
-from panther_core.entities.grouped import Floats, Ints
+from panther_core.entities.arrays import Ints
 from panther_core.entities.merchant_alerts import LOOK, REPORTS, look_at
 from panther_core.entities.merchants import (
-    MERCHANT,
     advance,
     decode_merchants,
     elsewise,
@@ -227,55 +225,3 @@ _EVENT = np.dtype(
         ("told_ms", "i8"),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Payments:
-    """N payments in time order. `merchant`: a number from 0 on; `ratio`: amount over the payer's usual amount."""
-
-    merchant: Ints
-    time_ms: Ints
-    ratio: Floats
-
-
-@dataclass(frozen=True)
-class Labels:
-    """L labels in the order of their arrival. `row`: which payment; `elsewise` as `take_labels` has it."""
-
-    row: Ints
-    told_ms: Ints
-    fraud: NDArray[np.bool_]
-    elsewise: Floats
-
-
-def as_of_hours(
-    payments: Payments, labels: Labels, read: Callable[[NDArray[np.void]], Mapping[str, Floats]]
-) -> dict[str, Floats]:
-    """Columns [N] that `read` makes of the payments' merchants, each as of the full hour before the payment."""
-    merchant, paid_day = payments.merchant, payments.time_ms // DAY_MS
-    states = np.zeros(int(merchant.max(initial=-1)) + 1, MERCHANT)
-    hour, told_hour = payments.time_ms // HOUR_MS, labels.told_ms // HOUR_MS
-    hours = np.arange(hour[0], hour[-1] + 2) if len(hour) else np.zeros(1, np.int64)
-    cuts, told_cuts = np.searchsorted(hour, hours), np.searchsorted(told_hour, hours)
-    out = dict[str, Floats]()
-
-    def ready(who: Ints, day: int) -> NDArray[np.void]:
-        own = states[who]
-        advance(own, day)
-        states[who] = own
-        return own
-
-    for i, day in enumerate((hours[:-1] // 24).tolist()):
-        now = np.arange(cuts[i], cuts[i + 1])
-        if len(now):
-            who, place = np.unique(merchant[now], return_inverse=True)
-            for name, column in read(ready(who, day)).items():
-                out.setdefault(name, np.zeros(len(hour)))[now] = column[place]
-            take_payments(states, merchant[now], paid_day[now], payments.ratio[now])
-        told = slice(told_cuts[i], told_cuts[i + 1])
-        rows = labels.row[told]
-        if len(rows):
-            ready(np.unique(merchant[rows]), day)
-            told_day, fraud = labels.told_ms[told] // DAY_MS, labels.fraud[told]
-            take_labels(states, merchant[rows], paid_day[rows], told_day, fraud, labels.elsewise[told])
-    return out

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.data.merchant_events import RISK_NAMES
-from panther_core.entities.episodes import Episode, beliefs
-from panther_core.entities.grouped import Floats, Ints
+from panther_core.entities.arrays import Floats, Ints
+from panther_core.entities.episodes import Episode, chance
 
 DAYS = 64
 WEEKS, BINS = 5, 16  # of the deviations
@@ -146,8 +146,8 @@ def elsewise(ratio: Floats) -> Floats:
 
 def risk_of(states: NDArray[np.void]) -> NDArray[np.float32]:
     """What a record of merchant.risk holds [B, RISK_NAMES], of MERCHANT states with room up to the day asked for."""
-    chance = episode_odds(states, EPISODE)
-    odds = np.log(np.maximum(chance, _RARE) / np.maximum(1 - chance, _RARE))
+    inside = episode_odds(states, EPISODE)
+    odds = np.log(np.maximum(inside, _RARE) / np.maximum(1 - inside, _RARE))
     columns = merchant_features(states, _WITHOUT_BASE_RATE) | {"episode_log_odds": odds}
     return np.column_stack([columns[name] for name in RISK_NAMES]).astype(np.float32)
 
@@ -203,8 +203,7 @@ def episode_odds(states: NDArray[np.void], episode: Episode) -> Floats:
     frauds, honest = _days(states, "frauds"), _days(states, "honest")
     share = float(np.clip(episode.share, _RARE, 1 - _RARE))
     evidence = _days(states, "surprise") * _SURPRISE_UNIT + frauds * np.log(share) + honest * np.log(1 - share)
-    belief = beliefs(evidence.T, episode)
-    return np.asarray(belief.active_DK[-1] / (belief.active_DK[-1] + belief.clean_DK[-1]))
+    return chance(evidence.T, episode)
 
 
 def _streak(states: NDArray[np.void]) -> Mapping[str, Floats]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from panther_core.data.schema import CODE, AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.data.vocabulary import fit_vocabulary
-from panther_core.entities.columns import Matrix
-from panther_core.entities.grouped import Ints
+from panther_core.entities.arrays import Ints
+from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.features import NAMES
@@ -24,8 +24,6 @@ from trainer.fit.dataset import before
 from trainer.fit.finetune import head_inputs
 from trainer.fit.pretrain import pretrain
 from trainer.fit.train_config import TrainConfig
-
-_RISK_STEP = 3.0  # each risk level starts at 3 times the rate of the one before, as in panther_core.data.merchant_risk
 
 BEHAVIOUR = TrainConfig(
     model=ModelConfig(
@@ -48,18 +46,15 @@ class BehaviourInputs:
     codes_NS: NDArray[np.uint64]
 
 
-def histories(table: TransactionTable, schema: AttributeSchema, matrix: Matrix, config: TrainConfig) -> History:
-    """History of the whole table.
+def histories(table: TransactionTable, schema: AttributeSchema, config: TrainConfig, label_delay_ms: int) -> History:
+    """History of the whole table, with what decisions know of merchants as labels arrive.
 
-    A row's counterparty risk level (paper 3.2) comes from the merchant's smoothed fraud rate and the base rate, both
-    as known at that row: the columns seller.rate_28d and seller.base_rate of `matrix`.
+    Merchants have no risk level (paper 3.2): a table of levels would be fitted on labels of rows that heads learn from.
     """
-    risk_rate, base_rate = matrix.column("seller.rate_28d"), matrix.column("seller.base_rate")
-    steps = np.log(np.maximum(risk_rate, 1e-9) / np.maximum(base_rate, 1e-9)) / np.log(_RISK_STEP)
-    # a merchant without known labels has the base rate itself; the tolerance keeps it in the lowest level
-    level = 1 + np.clip(np.ceil(steps - 1e-3), 0, schema.risk_levels - 1)
-    risk = np.where(base_rate > 0, level, 0).astype(np.uint8)
-    return prepare(table.events(schema, risk), schema, config.model.length)
+    events = table.events(schema, np.zeros(len(table), np.uint8))
+    history = prepare(events, schema, config.model.length)
+    see_merchants(history, events, table.label, table.time_ms + label_delay_ms, MerchantHistory())
+    return history
 
 
 def pretrained(

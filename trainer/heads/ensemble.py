@@ -3,10 +3,8 @@
 lightgbm, dcn, deepfm     on the features alone
 lightgbm+panther          the features, e_u and Delta
 dcn+panther               the same and the text convolution over the last 100 events: the paper's hybrid (eq. 3)
-lightgbm-labels, ...      ablations: without a group of features (ABLATIONS)
-lightgbm-live             with merchants' live history in place of what the whole table tells of them
-episodes                  no head: the chance of fraud by trainer.heads.compromise (`panther bench fdh` only)
-panther                   the system: weighted mean logit of the two heads with PANTHER, and of episodes
+lightgbm-merchants, ...   ablations: without a group of features (ABLATIONS)
+panther                   weighted mean logit of the two heads with PANTHER
 lightgbm+dcn              control: the same mean without PANTHER
 """
 
@@ -19,14 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.data.schema import AttributeSchema
-from panther_core.entities.columns import Matrix
-from panther_core.entities.grouped import Floats, Ints
+from panther_core.entities.arrays import Floats, Ints
 from panther_core.model.codes import as_tensor
 from panther_core.model_config import ModelConfig
 from trainer.heads.behaviour import BehaviourInputs
 from trainer.heads.boosting import best_columns, boosted_logits
 from trainer.heads.encoding import PiecewiseLinear
+from trainer.heads.matrix import Matrix
 from trainer.heads.neural import NeuralInputs, Training, build, fit, logits
 
 
@@ -38,7 +37,7 @@ class Head:
     base: Literal["lightgbm", "dcn", "deepfm"]
     with_panther: bool = False
     """Whether e_u and Delta (and for a network the text convolution) are inputs beside the features."""
-    without: tuple[str, ...] = ("live.",)
+    without: tuple[str, ...] = ()
     """Beginnings of the names of features that are left out."""
 
     @property
@@ -53,13 +52,13 @@ _DCN, _DCN_PANTHER = Head("dcn", "dcn"), Head("dcn+panther", "dcn", with_panther
 PARTS = (_BOOSTED, _BOOSTED_PANTHER, _DCN, _DCN_PANTHER)
 DEEPFM = Head("deepfm", "deepfm")
 ABLATIONS = (
-    Head("lightgbm-labels", "lightgbm", without=("live.", "seller.", "payer.")),
-    Head("lightgbm-spending", "lightgbm", without=("live.", "spending.")),
-    Head("lightgbm-context", "lightgbm", without=("live.", "context.")),
-    Head("lightgbm-live", "lightgbm", without=("seller.", "seen.", "compromise.seller", "compromise.any")),
+    Head("lightgbm-merchants", "lightgbm", without=tuple(f"merchant_{name}" for name in RISK_NAMES)),
+    Head(
+        "lightgbm-spending", "lightgbm", without=("spend_", "unusual_", "ratio_", "excess_", "since_unusual", "last_")
+    ),
 )
 
-SYSTEM, EPISODES = "panther", "episodes"
+SYSTEM = "panther"
 #: a boosted and a neural head whose logits are averaged, by the name of the mean
 BLENDS = {SYSTEM: (_BOOSTED_PANTHER, _DCN_PANTHER), "lightgbm+dcn": (_BOOSTED, _DCN)}
 
@@ -75,10 +74,7 @@ class Settings:
     neural: int = 2
     """Number of neural fits that are averaged, each on a half of those rows."""
     neural_weight: float = 0.35
-    """Weight of the neural head in the system's mean logit; boosting has the rest."""
-    episodes_weight: float = 0.5
-    """Weight of the log odds from episodes of compromise in the system's mean logit, where they are given; the two
-    heads have the rest."""
+    """Weight of the neural head in the mean logit; boosting has the rest."""
     threads: int = 2
     """Threads of LightGBM."""
     ablations: bool = False
@@ -148,11 +144,10 @@ class HeadRows:
 
 
 def blended(scores: dict[str, Floats], settings: Settings) -> dict[str, Floats]:
-    """Weighted mean logits of every blend whose two heads are in `scores`; EPISODES, where it is there, joins each."""
-    w, e = settings.neural_weight, settings.episodes_weight if EPISODES in scores else 0.0
-    out = {}
-    for name, (boosted, neural) in BLENDS.items():
-        if boosted.name in scores and neural.name in scores:
-            mean = (1 - w) * scores[boosted.name] + w * scores[neural.name]
-            out[name] = (1 - e) * mean + (e * scores[EPISODES] if e else 0)
-    return out
+    """Weighted mean logits of every blend whose two heads are in `scores`."""
+    w = settings.neural_weight
+    return {
+        name: (1 - w) * scores[boosted.name] + w * scores[neural.name]
+        for name, (boosted, neural) in BLENDS.items()
+        if boosted.name in scores and neural.name in scores
+    }

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bench.fraud.bootstrap import by_chance
 from bench.fraud.fdh import features_and_histories, load, run_fdh
 from bench.fraud.protocol import PUBLISHED, fold, metrics, parse_folds
 from bench.tables import folds_table
@@ -129,24 +128,6 @@ def test_metrics_equal_reference(table: TransactionTable, seed: int) -> None:
     assert got["cp100"] == slow_card_precision(each.day, customer, label, kept, 100)
 
 
-def test_luck_is_what_the_chances_leave_open(table: TransactionTable) -> None:
-    each = fold(table, START)
-    score = np.random.default_rng(3).random(len(each.week))
-    nobody = np.zeros(len(table))
-    certain = by_chance(table, [each], [score], (nobody, (table.label == 1).astype(np.float64)), 0)
-    for name, value in metrics(each, table, score).items():
-        assert certain[name] == {"mean": pytest.approx(value), "deviation": pytest.approx(0, abs=1e-12)}
-    chance_N = np.full(len(table), 0.2)
-    chance_N[each.week] = score  # now the scores are right, and every label is drawn anew
-    alone = by_chance(table, [each], [score], (nobody, chance_N), 0)
-    assert alone == by_chance(table, [each], [score], (nobody, chance_N), 0)
-    assert alone["auc"]["mean"] > 0.7
-    assert alone["auc"]["deviation"] > 0.003
-    # the frauds of a merchant come together, so fewer things are drawn
-    together = by_chance(table, [each], [score], (chance_N, chance_N), 0)
-    assert together["auc"]["deviation"] > alone["auc"]["deviation"]
-
-
 def test_missing_days_are_named(table: TransactionTable) -> None:
     with pytest.raises(BadInput, match=r"none on 2018-05-27 \(7 such days\); the data holds 2018-04-01 to 2018-05-26"):
         fold(table, "2018-05-13")
@@ -193,8 +174,6 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
     assert set(result["models"]) == {
         *heads,
         "deepfm",
-        "episodes",
-        "episodes, merchants live",
         "panther",
         "lightgbm+dcn",
         "served",
@@ -209,8 +188,7 @@ def test_whole_benchmark(data: dict[str, np.ndarray], tmp_path: Path, as_csv: bo
         by_file = np.array([score[int(t)] for t in table.transaction_id[each.week]])
         assert metrics(each, table, by_file) == pytest.approx(result["models"]["served"]["folds"][k])
     assert result["models"]["lightgbm"]["mean"]["auc"] > 0.6  # it learns something even here
-    assert set(result["by_chance"]) == {"ap", "auc", "cp100"}
-    assert folds_table(result).row_count == len(result["models"]) + 1
+    assert folds_table(result).row_count == len(result["models"])
 
 
 def test_scores_know_nothing_before_its_time(data: dict[str, np.ndarray], tmp_path: Path) -> None:

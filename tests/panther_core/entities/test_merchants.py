@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from panther_core.base.errors import FingerprintMismatch
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.merchant_events import RISK_NAMES
+from panther_core.entities.arrays import Floats, Ints
 from panther_core.entities.episodes import Episode
 from panther_core.entities.merchant_alerts import LOOK, REST_H, RISK, alerts_at, threshold_within
-from panther_core.entities.merchant_history import PAYMENT, Labels, MerchantHistory, Payments, as_of_hours
+from panther_core.entities.merchant_history import PAYMENT, MerchantHistory
 from panther_core.entities.merchants import (
     DAYS,
     MERCHANT,
@@ -32,6 +36,58 @@ from panther_core.entities.merchants import (
 
 _FIRST_MS = 20_000 * DAY_MS
 _EPISODE = Episode(hazard=1e-3, length_d=28, share=0.95)
+
+
+@dataclass(frozen=True)
+class Payments:
+    """N payments in time order. `merchant`: a number from 0 on; `ratio`: amount over the payer's usual amount."""
+
+    merchant: Ints
+    time_ms: Ints
+    ratio: Floats
+
+
+@dataclass(frozen=True)
+class Labels:
+    """L labels in the order of their arrival. `row`: which payment; `elsewise` as `take_labels` has it."""
+
+    row: Ints
+    told_ms: Ints
+    fraud: NDArray[np.bool_]
+    elsewise: Floats
+
+
+def as_of_hours(
+    payments: Payments, labels: Labels, read: Callable[[NDArray[np.void]], Mapping[str, Floats]]
+) -> dict[str, Floats]:
+    """Columns [N] that `read` makes of the payments' merchants, each as of the full hour before the payment."""
+    merchant, paid_day = payments.merchant, payments.time_ms // DAY_MS
+    states = np.zeros(int(merchant.max(initial=-1)) + 1, MERCHANT)
+    hour, told_hour = payments.time_ms // HOUR_MS, labels.told_ms // HOUR_MS
+    hours = np.arange(hour[0], hour[-1] + 2) if len(hour) else np.zeros(1, np.int64)
+    cuts, told_cuts = np.searchsorted(hour, hours), np.searchsorted(told_hour, hours)
+    out = dict[str, Floats]()
+
+    def ready(who: Ints, day: int) -> NDArray[np.void]:
+        own = states[who]
+        advance(own, day)
+        states[who] = own
+        return own
+
+    for i, day in enumerate((hours[:-1] // 24).tolist()):
+        now = np.arange(cuts[i], cuts[i + 1])
+        if len(now):
+            who, place = np.unique(merchant[now], return_inverse=True)
+            for name, column in read(ready(who, day)).items():
+                out.setdefault(name, np.zeros(len(hour)))[now] = column[place]
+            take_payments(states, merchant[now], paid_day[now], payments.ratio[now])
+        told = slice(told_cuts[i], told_cuts[i + 1])
+        rows = labels.row[told]
+        if len(rows):
+            ready(np.unique(merchant[rows]), day)
+            told_day, fraud = labels.told_ms[told] // DAY_MS, labels.fraud[told]
+            take_labels(states, merchant[rows], paid_day[rows], told_day, fraud, labels.elsewise[told])
+    return out
 
 
 class Log(NamedTuple):
