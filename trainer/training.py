@@ -140,7 +140,7 @@ class _Start:
     early: History
     """The history before the validation slice."""
     model: PantherModel
-    merchant_threshold: float
+    merchant_threshold: float | None
     seen_until: int = 0
     """Of the version that training goes on from (Manifest.seen_until)."""
 
@@ -176,7 +176,7 @@ def _prepare(
         model = PantherModel(config.model, schema, vocabulary)
     else:
         model = PantherModel.load(continue_from)
-    threshold = merchant_threshold(merchants, table, rows, config.merchant_budget)
+    threshold = merchant_threshold(merchants, table, rows, config.merchant_budget, label_delay_ms)
     return _Start(config, schema, vocabulary, coverage, risk, history, early, model, threshold, seen_until)
 
 

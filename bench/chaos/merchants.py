@@ -21,8 +21,11 @@ from panther_core.kafka.answers import Unreadable, read_label
 from panther_core.kafka.reading import KafkaRecord
 from panther_core.state.features import against_usual
 
+#: what follows from payments and labels alone: deviations are the model's, alerts depend on the order of events
 _SUMS = tuple(
-    name for name in MERCHANT.names or () if name not in ("version", "hour", "spare", "n", "last_offset", "day")
+    name
+    for name in MERCHANT.names or ()
+    if name not in ("version", "hour", "spare", "n", "last_offset", "day", "deviations", "alerted")
 )
 
 

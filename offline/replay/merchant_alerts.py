@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.merchant_events import MerchantAlert, ReportedPayment
-from panther_core.data.schema import hash64
-from panther_core.data.table import TransactionTable
+from panther_core.data.table import NO_MERCHANT, TransactionTable, hash_words
 from panther_core.decide.merchant_alert import merchant_alert
+from panther_core.entities.merchant_history import payment_hash
 
 
 class MerchantAlerts:
@@ -23,11 +23,13 @@ class MerchantAlerts:
 
     def note(self, table: TransactionTable) -> None:
         """Take down the frauds of the next transactions; to be called before alerts are asked for that rest on them."""
-        for row in np.flatnonzero(table.label == 1).tolist():
-            name, paid_ms = str(table.transaction_id[row]), int(table.time_ms[row])
-            self._payments[hash64(name)] = ReportedPayment(name, paid_ms, paid_ms + self._delay_ms)
-            merchant = table.merchant[row] or ""
-            self._merchants[hash64(merchant)] = merchant
+        frauds = table.take(np.flatnonzero(table.label == 1))
+        ids = frauds.transaction_id.tolist()
+        named = payment_hash(frauds.user.map(hash_words(frauds.user.words)), hash_words(ids))
+        for row, (number, merchant) in enumerate(zip(named.tolist(), frauds.merchant_hashes().tolist(), strict=True)):
+            paid_ms = int(frauds.time_ms[row])
+            self._payments[number] = ReportedPayment(ids[row], paid_ms, paid_ms + self._delay_ms)
+            self._merchants[merchant] = frauds.merchant[row] or NO_MERCHANT
 
     def of(self, looks: NDArray[np.void], threshold: float | None) -> Iterator[MerchantAlert]:
         """The alerts among LOOK rows. `threshold`: that by which they are alerts."""

@@ -214,6 +214,7 @@ def plan_of(request: ReplayRequest, replayers: list[Replayer]) -> dict[str, Any]
                 "seed": load_manifest(request.models_dir / str(model)).seed,
                 "schema_id": f"{replayer.serving.codec.schema_id:016x}",
                 "threshold": replayer.serving.live.threshold,
+                "merchant_threshold": replayer.serving.merchant_threshold,
                 "seen_until": load_manifest(request.models_dir / str(model)).seen_until,
             }
             for model, replayer in zip(request.models, replayers, strict=True)

@@ -113,6 +113,8 @@ def decode_merchant_event(key: bytes | None, value: bytes | None, record_ms: int
         event = _decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent("malformed_json", f"expected a MerchantEvent: {error}") from None
+    if not event.merchant_id.isprintable():
+        raise InvalidEvent("invalid_field", "expected `$.merchant_id` without control characters, got others")
     if key != event.merchant_id.encode():
         raise InvalidEvent("wrong_key", "expected the record key to be `$.merchant_id`, got another")
     if (event.label is None) != (event.label_time is None):

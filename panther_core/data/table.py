@@ -40,6 +40,7 @@ EVENT = np.dtype(
 
 
 #: of a merchant of whom nothing is known
+NO_MERCHANT = "unknown"  # in records of payments for which a log names no merchant
 UNKNOWN_SELLER = np.array([*RISK_UNKNOWN.values()], np.float32)
 
 
@@ -126,7 +127,7 @@ class TransactionTable:
             yield Transaction(
                 transaction_id=str(self.transaction_id[i]),
                 user_id=self.user.words[self.user.index[i]],
-                merchant_id=self.merchant[i] or "unknown",
+                merchant_id=self.merchant[i] or NO_MERCHANT,
                 merchant_category=self.category[i] or "",
                 amount=float(self.amount[i]),
                 currency=self.currency[i] or "",

@@ -23,7 +23,7 @@ _LOWEST = 0.0  # no threshold is lower: a merchant that is likelier sound than c
 RISK = RISK_NAMES.index("episode_log_odds")
 
 #: one look at a merchant: the hour from which on it holds, and what a record of merchant.risk would say then;
-#: `payments`: hashes of the transaction ids of the newest ones reported as fraud, newest first, 0 for none
+#: `payments`: the newest ones reported as fraud, newest first (merchant_history.payment_hash), 0 for none
 LOOK = np.dtype(
     [
         ("merchant", "u8"),

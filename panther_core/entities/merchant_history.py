@@ -56,7 +56,7 @@ class MerchantHistory:
         hour = np.maximum(np.maximum.accumulate(rows["came_ms"] // HOUR_MS), self._hour)
         slots = self._slots(rows["merchant"])
         events = np.zeros(len(rows), _EVENT)
-        for name in ("time_ms", "ratio", "label", "transaction"):
+        for name in ("time_ms", "ratio", "label", "payment"):
             events[name] = rows[name]
         events["slot"], events["told_ms"] = slots, -1
         known = np.flatnonzero(rows["label"] >= 0)
@@ -124,17 +124,17 @@ class MerchantHistory:
             own["hour"] = np.maximum(own["hour"], hour)
             if fraud.any():
                 newest = told[fraud][np.argsort(events["told_ms"][told[fraud]], kind="stable")]
-                self._report(who[place[newest]], events["transaction"][newest])
+                self._report(who[place[newest]], events["payment"][newest])
                 looked = np.unique(place[told[fraud]])
                 part = own[looked]
                 self._look(who[looked], part, hour + 1)
                 own[looked] = part
             self._states[who] = own
 
-    def _report(self, slots: Ints, transactions: NDArray[np.uint64]) -> None:
-        for slot, transaction in zip(slots.tolist(), transactions.tolist(), strict=True):
+    def _report(self, slots: Ints, payments: NDArray[np.uint64]) -> None:
+        for slot, payment in zip(slots.tolist(), payments.tolist(), strict=True):
             newest = self._reported[slot]
-            newest[1:], newest[0] = newest[:-1].copy(), transaction
+            newest[1:], newest[0] = newest[:-1].copy(), payment
 
     def _look(self, slots: Ints, states: NDArray[np.void], hour: int) -> None:
         looks = np.zeros(len(slots), LOOK)
@@ -180,6 +180,11 @@ class MerchantHistory:
         self._waiting = {hour: [events[hours == hour]] for hour in np.unique(hours).tolist()}
 
 
+def payment_hash(user: NDArray[np.uint64], transaction: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """By which looks name payments [N], from the hashes of their users and ids: an id alone is only its user's."""
+    return transaction ^ (user * np.uint64(0x9E3779B97F4A7C15))
+
+
 def see_merchants(
     history: History,
     events: NDArray[np.void],
@@ -194,7 +199,7 @@ def see_merchants(
     rows = np.zeros(len(kept), PAYMENT)
     rows["merchant"], rows["time_ms"] = events["merchant"][kept], events["time_ms"][kept]
     rows["ratio"], rows["label"] = against_usual(history.features[kept]), label[kept]
-    rows["transaction"] = events["transaction"][kept]
+    rows["payment"] = payment_hash(events["user"][kept], events["transaction"][kept])
     rows["told_ms"] = told_ms[kept]
     came_ms = events["time_ms"] if received_ms is None else np.minimum(events["time_ms"], received_ms)
     rows["came_ms"] = came_ms[kept]
@@ -202,12 +207,12 @@ def see_merchants(
     put_seller(history.features, history.seller)
 
 
-#: a payment, by the hash of its id, with its label (-1: none is known) and when that arrives; `came_ms`: its time, at
+#: a payment (payment_hash) with its label (-1: none is known) and when that arrives; `came_ms`: its time, at
 #: the latest when it came, since a clock that is ahead brings no label earlier
 PAYMENT = np.dtype(
     [
         ("merchant", "u8"),
-        ("transaction", "u8"),
+        ("payment", "u8"),
         ("time_ms", "i8"),
         ("came_ms", "i8"),
         ("ratio", "f8"),
@@ -218,7 +223,7 @@ PAYMENT = np.dtype(
 _EVENT = np.dtype(
     [
         ("slot", "i8"),
-        ("transaction", "u8"),
+        ("payment", "u8"),
         ("time_ms", "i8"),
         ("ratio", "f8"),
         ("label", "i1"),

@@ -74,13 +74,14 @@ def take_in(
     for _, event in new:
         row.setdefault(event.merchant_id, len(row))
     touched = len(row)
-    for name in waiting.names:
+    due = waiting.due((event for _, event in new), now_ms)
+    for name in due:
         row.setdefault(name, len(row))
     names = [name.encode() for name in row]
     states = decode_merchants(read(names) if names else [])
     seen = states["last_offset"].tolist()
     told = [*dict.fromkeys(event.merchant_id for _, event in new if event.label is not None)]
-    reported_at = [*dict.fromkeys([*told, *waiting.names])]
+    reported_at = [*dict.fromkeys([*told, *due])]
     known = read([key_of(name) for name in reported_at]) if reported_at else []
     reported = {name: read_reported(value) for name, value in zip(reported_at, known, strict=True)}
 
@@ -89,12 +90,14 @@ def take_in(
         _apply(states, fresh, [row[event.merchant_id] for _, event in fresh], now_ms)
 
     applied = 0
-    for i, (_, event) in enumerate(new):
-        if due := waiting.due(event, now_ms):  # an hour is over: it is looked at before anything of a later one counts
+    for i, (offset, event) in enumerate(new):
+        if due := waiting.due([event], now_ms):  # an hour is over: it is looked at before anything later counts
             apply(new[applied:i])
             applied = i
-            out.alerts += _alerts(due, states, row, reported, threshold)
-        waiting.note(event, now_ms)
+            # a state that holds this event already is of an earlier try, which has published what it saw
+            first = [name for name in due if seen[row[name]] < offset]
+            out.alerts += _alerts(first, waiting.hour + 1, states, row, reported, threshold)
+        waiting.pass_to(offset, event, now_ms)
         if event.label is not None:
             reported[event.merchant_id] = with_label(reported[event.merchant_id], event)
     apply(new[applied:])
@@ -103,29 +106,31 @@ def take_in(
     if events:
         last = events[-1][0] + 1
         out.stored += [(key_of(name), stored_reported(reported[name], last)) for name in told]
-        out.stored += [(WAITING, waiting.stored(last)), *sources.changed()]
+        out.stored += [(WAITING, waiting.stored(last))] if waiting.changed else []
+        out.stored += sources.changed()
     return out
 
 
 def _alerts(
-    due: Mapping[str, int],
+    names: Sequence[str],
+    hour: int,
     states: NDArray[np.void],
     row: Mapping[str, int],
     reported: Mapping[str, list[ReportedPayment]],
     threshold: float | None,
 ) -> list[MerchantAlert]:
-    """Alerts among merchants that are due, as of the end of their hours; that is noted in their states."""
-    if threshold is None:
+    """Alerts among merchants, as of a full hour; that is noted in their states."""
+    if threshold is None or not names:
         return []
-    at, hours = np.array([row[name] for name in due]), np.array([*due.values()], np.int64) + 1
+    at = np.array([row[name] for name in names])
     own = states[at]
-    seller, alerts = look_at(own, hours, threshold)
+    seller, alerts = look_at(own, np.full(len(at), hour), threshold)
     states[at] = own
-    names, usual = [*due], deviation_of(own).tolist()
+    usual = deviation_of(own).tolist()
     return [
         merchant_alert(
             names[i],
-            int(hours[i]),
+            hour,
             seller[i],
             threshold,
             reported[names[i]],
@@ -144,25 +149,27 @@ def _apply(states: NDArray[np.void], events: Sequence[tuple[int, MerchantEvent]]
     """Apply events to MERCHANT states, in place; `rows`: the state of each."""
     if not events:
         return
-    at = np.array(rows)
+    whose, at = np.unique(rows, return_inverse=True)
+    own = states[whose]
     times = np.array([event.time_ms for _, event in events], np.int64)
-    np.maximum.at(states["hour"], at, np.minimum(times, now_ms) // HOUR_MS)
-    np.maximum.at(states["last_offset"], at, np.array([offset for offset, _ in events], np.int64))
-    np.add.at(states["n"], at, 1)
-    days = states["hour"] // 24
+    np.maximum.at(own["hour"], at, np.minimum(times, now_ms) // HOUR_MS)
+    np.maximum.at(own["last_offset"], at, np.array([offset for offset, _ in events], np.int64))
+    np.add.at(own["n"], at, 1)
+    days = own["hour"] // 24
     np.maximum.at(days, at, times // DAY_MS)
-    advance(states, days)  # rings have room for a day that a clock is ahead
+    advance(own, days)  # rings have room for a day that a clock is ahead
     paid_day = np.array([event.event_time // DAY_MS for _, event in events], np.int64)
     ratio = np.array([event.ratio for _, event in events])
     deviation = np.array([math.nan if event.deviation is None else event.deviation for _, event in events])
     label = np.array([-1 if event.label is None else event.label for _, event in events])
     before = np.array([-1 if event.label_before is None else event.label_before for _, event in events])
     paid, told = np.flatnonzero(label < 0), np.flatnonzero(label >= 0)
-    take_payments(states, at[paid], paid_day[paid], ratio[paid])
-    take_deviations(states, at[paid], paid_day[paid], deviation[paid])
+    take_payments(own, at[paid], paid_day[paid], ratio[paid])
+    take_deviations(own, at[paid], paid_day[paid], deviation[paid])
     take_labels(
-        states, at[told], paid_day[told], times[told] // DAY_MS, label[told] == 1, elsewise(ratio[told]), before[told]
+        own, at[told], paid_day[told], times[told] // DAY_MS, label[told] == 1, elsewise(ratio[told]), before[told]
     )
+    states[whose] = own
 
 
 def records(names: Iterable[str], states: NDArray[np.void], hour: NDArray[np.int64]) -> list[MerchantRiskRecord]:

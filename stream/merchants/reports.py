@@ -6,6 +6,8 @@ every value of the store (panther_core.entities.merchants.MERCHANT): of two valu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from panther_core.base.times import HOUR_MS
@@ -16,7 +18,6 @@ WAITING = b"\0look"
 _REPORTED = b"\0reported"
 _HEAD, _N = 14, 8
 _payments = msgspec.json.Decoder(list[ReportedPayment]).decode
-_NEVER = 2**62
 
 
 def key_of(merchant_id: str) -> bytes:
@@ -31,10 +32,11 @@ def read_reported(stored: bytes | None) -> list[ReportedPayment]:
 
 def with_label(payments: list[ReportedPayment], event: MerchantEvent) -> list[ReportedPayment]:
     """The payments after a label: one that says fraud puts its payment in front, another takes it out."""
-    others = [payment for payment in payments if payment.transaction_id != event.transaction_id]
+    own = (event.transaction_id, event.event_time)  # an id alone is only its user's
+    known = [payment for payment in payments if (payment.transaction_id, payment.event_time) != own]
     if event.label == 1:
-        others.append(ReportedPayment(event.transaction_id, event.event_time, event.time_ms))
-    return sorted(others, key=lambda p: p.reported_at, reverse=True)[:REPORTS]
+        known.insert(0, ReportedPayment(*own, event.time_ms))
+    return sorted(known, key=lambda p: p.reported_at, reverse=True)[:REPORTS]
 
 
 def stored_reported(payments: list[ReportedPayment], n: int) -> bytes:
@@ -43,49 +45,38 @@ def stored_reported(payments: list[ReportedPayment], n: int) -> bytes:
 
 
 class _Kept(msgspec.Struct, array_like=True):
-    """The hour that a partition has come to, and the hours of the merchants that wait."""
-
-    now: int = 0
-    hours: dict[str, int] = {}
+    next: int = 0  # offset of the first event that is not taken down
+    hour: int = 0
+    names: list[str] = []
 
 
 class Waiting:
-    """Merchants of which a fraud was reported in an hour that may not be over yet. An hour of a partition is over once
-    an event of a later one has come."""
+    """The newest hour of a partition, and the merchants of which a fraud was reported since it began. An hour is over
+    once an event of a later one has come; a label that comes later than that counts in the present one."""
 
     def __init__(self, stored: bytes | None = None) -> None:
-        self._kept = _Kept() if stored is None else _kept(stored[_HEAD + _N :])
-        self._first = min(self._kept.hours.values(), default=_NEVER)
+        kept = _Kept() if stored is None else _kept(stored[_HEAD + _N :])
+        self.hour, self._next, self._names = kept.hour, kept.next, dict.fromkeys(kept.names)
+        self.changed = False
 
-    def due(self, event: MerchantEvent, now_ms: int) -> dict[str, int]:
-        """Merchants whose hour is over, with the next event, each with its hour; they wait no longer.
+    def due(self, events: Iterable[MerchantEvent], now_ms: int) -> list[str]:
+        """Who is to be looked at when these events have come, as of the end of `hour`. `now_ms`: when they were
+        written; a later time is a clock that is ahead."""
+        return [*self._names] if any(_hour(event, now_ms) > self.hour for event in events) else []
 
-        `now_ms`: when the event was written.
-        """
-        self._kept.now = max(self._kept.now, _hour(event, now_ms))
-        if self._kept.now <= self._first:
-            return {}
-        hours = self._kept.hours
-        out = {name: hour for name, hour in hours.items() if hour < self._kept.now}
-        self._kept.hours = {name: hour for name, hour in hours.items() if name not in out}
-        self._first = min(self._kept.hours.values(), default=_NEVER)
-        return out
-
-    def note(self, event: MerchantEvent, now_ms: int) -> None:
-        """Take down the event."""
-        if event.label == 1:
-            hour = _hour(event, now_ms)
-            self._kept.hours[event.merchant_id] = max(hour, self._kept.hours.get(event.merchant_id, hour))
-            self._first = min(self._first, hour)
-
-    @property
-    def names(self) -> list[str]:
-        """Who waits."""
-        return [*self._kept.hours]
+    def pass_to(self, offset: int, event: MerchantEvent, now_ms: int) -> None:
+        """Take down that an event has come; who was due waits no longer."""
+        if offset < self._next:
+            return  # it comes again
+        if _hour(event, now_ms) > self.hour:
+            self.hour, self._names, self.changed = _hour(event, now_ms), {}, True
+        if event.label == 1 and event.merchant_id not in self._names:
+            self._names[event.merchant_id], self.changed = None, True
 
     def stored(self, n: int) -> bytes:
-        """The value that is stored."""
-        return bytes(_HEAD) + n.to_bytes(_N, "little") + msgspec.json.encode(self._kept)
+        """The value that is stored. `n`: offset after the last event that was taken down."""
+        kept = _Kept(n, self.hour, [*self._names])
+        return bytes(_HEAD) + n.to_bytes(_N, "little") + msgspec.json.encode(kept)
 
 
 def _hour(event: MerchantEvent, now_ms: int) -> int:

@@ -14,7 +14,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.merchant_events import ReportedPayment
 from panther_core.data.schema import hash64
-from panther_core.data.table import TransactionTable
+from panther_core.data.table import NO_MERCHANT, TransactionTable
 from panther_core.data.topics import MERCHANT_RISK, changelog_of, merchants_app
 from panther_core.decide.records import to_json
 from panther_core.entities.merchant_alerts import REPORTS
@@ -52,7 +52,7 @@ async def seed_merchants(
     told_ms = log.time_ms + label_delay_ms
     see_merchants(history, events, log.label, told_ms, merchants)
     hashes, states = merchants.end()
-    name_of = {hash64(word): word for word in log.merchant.words}
+    name_of = {hash64(word): word for word in log.merchant.words} | {0: NO_MERCHANT}
     names = [name_of[number] for number in hashes]
     states["last_offset"] = -1
     end_ms = int(log.time_ms.max())
@@ -73,7 +73,7 @@ def _reported(log: TransactionTable, told_ms: NDArray[np.int64], end_ms: int) ->
     known = np.flatnonzero((log.label == 1) & (told_ms // HOUR_MS <= end_ms // HOUR_MS))
     of: dict[str, list[ReportedPayment]] = {}
     for row in known[np.argsort(-told_ms[known], kind="stable")].tolist():
-        payments = of.setdefault(log.merchant[row] or "", [])
+        payments = of.setdefault(log.merchant[row] or NO_MERCHANT, [])
         if len(payments) < REPORTS:
             payments.append(ReportedPayment(str(log.transaction_id[row]), int(log.time_ms[row]), int(told_ms[row])))
     return ((name, key_of(name), stored_reported(payments, 0)) for name, payments in of.items())
@@ -99,7 +99,7 @@ def _paid(
     keys = keys_of(events[kept])
     users, shops = log.user, log.merchant
     for i, row in enumerate(kept.tolist()):
-        value = whole[i * size : (i + 1) * size] + (shops[row] or "").encode()
+        value = whole[i * size : (i + 1) * size] + (shops[row] or NO_MERCHANT).encode()
         yield users[row] or "", PREFIX + keys[i], value
 
 

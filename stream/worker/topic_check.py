@@ -18,6 +18,7 @@ from panther_core.data.topics import (
     MERCHANT_ALERTS,
     MERCHANT_EVENTS,
     MERCHANT_RISK,
+    MODELS,
     all_topics,
     changelog_of,
     merchants_app,
@@ -71,7 +72,9 @@ async def require_topics(kafka: KafkaSettings, settings: PantherSettings, mercha
         own = changelog_of(merchants_app(settings.app_id), "merchants")
         every = {topic.name for topic in all_topics(settings)}
         names = sorted(
-            {own, MERCHANT_RISK, MERCHANT_ALERTS, MERCHANT_EVENTS} if merchants else every - {own, MERCHANT_ALERTS}
+            {own, MERCHANT_RISK, MERCHANT_ALERTS, MERCHANT_EVENTS, MODELS}
+            if merchants
+            else every - {own, MERCHANT_ALERTS}
         )
         found = await partition_counts(admin, names)
         end_s = time.monotonic() + _MADE_S

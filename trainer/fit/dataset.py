@@ -113,10 +113,10 @@ def _labelled(table: TransactionTable, label_delay_ms: int) -> int:
     count = int(legitimate[-1]) + 1 if len(legitimate) else len(table)
     if count == len(table):
         return count
-    return min(count, int(np.searchsorted(table.time_ms, _end_ms(table, label_delay_ms) - label_delay_ms, "right")))
+    return min(count, int(np.searchsorted(table.time_ms, end_ms(table, label_delay_ms) - label_delay_ms, "right")))
 
 
-def _end_ms(table: TransactionTable, label_delay_ms: int) -> int:
+def end_ms(table: TransactionTable, label_delay_ms: int) -> int:
     """Time of the log's last row, without a few rows of a clock that is far ahead.
 
     Those are at most a hundredth of the rows, after a gap of more than a day and more than the label delay. Were they

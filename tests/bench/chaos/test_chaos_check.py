@@ -81,7 +81,8 @@ def books_of(inputs: Records, labels: Records, artifact_folder: Path) -> Books:
             if not need.repeated:
                 new = part.start + need.event
                 paid = [intake.transactions[i] for i in new.tolist()]
-                told += payment_events(paid, intake.events[new], [intake.records[i] for i in new.tolist()], need.ratio)
+                records = [intake.records[i] for i in new.tolist()]
+                told += payment_events(paid, intake.events[new], records, need.ratio, need.deviation)
             for i, row in zip((part.start + need.event).tolist(), need.decision, strict=True):
                 transaction, at = intake.transactions[i], intake.records[i].offset % EPOCH
                 kept.setdefault(_name(intake.events[i]), HeldDecision(row, int(intake.events["offset"][i]), same=True))

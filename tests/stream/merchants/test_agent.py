@@ -89,7 +89,7 @@ class Place:
 def test_killed_and_restored_it_counts_every_event_once(kafka: str, tmp_path: Path, monkeypatch: Any) -> None:
     place = Place(kafka, tmp_path)
     prefix = {name: f"{place.app_id}.{name}" for name in ("merchant.events", "merchant.risk", "merchant.alerts")}
-    written = events(1500, seed=3)
+    written = sorted(events(1500, seed=3), key=lambda event: event.time_ms)
     prepare = [sys.executable, "-c", "from infra.create_topics import create_topics as c\n"
                "from panther_core.base.settings import *\nimport asyncio\n"
                "asyncio.run(c(KafkaSettings(), PantherSettings()))"]  # fmt: skip
