@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.data.formats.columns import Part, read_columns
+from panther_core.data.formats.columns import Part
+from panther_core.data.formats.reading import read_columns
 from panther_core.data.table import TransactionTable, hash_words
 
 

@@ -54,7 +54,7 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
     if not (table.label >= 0).any():
         raise BadInput(
             f"expected labels to train the fraud head on, got none in {len(table)} rows: give a log with labels (with "
-            "--format generic, map a `label` column)"
+            "--format csv, map a `label` column)"
         )
     count = _labelled(table, label_delay_ms)
     cuts = [int(count * share) for share in (config.finetune_from, config.validation_from, config.test_from)]

@@ -4,8 +4,8 @@
         ...
 
 Formats (described in the module of each, listed in docs/data.md): `fdh` Fraud Detection Handbook, `sparkov` Sparkov
-simulator, `tabformer` IBM credit card transactions, `mbd` MBD-mini, `yelp` Yelp reviews, `generic` any CSV or Parquet
-file by a small mapping file.
+simulator, `tabformer` IBM credit card transactions, `mbd` MBD-mini, `yelp` Yelp reviews, `csv` an own log (CSV, Parquet
+or JSON lines) by a mapping file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
 
-FORMATS = ("fdh", "sparkov", "tabformer", "mbd", "yelp", "generic")
+FORMATS = ("csv", "fdh", "sparkov", "tabformer", "mbd", "yelp")
+_ALIASES = {"generic": "csv"}  # the name of `csv` in earlier releases
 
 
 def read(
@@ -36,14 +37,13 @@ def read(
 ) -> Iterator[TransactionTable]:
     """Tables of at most `batch_rows` rows, in time order within and across tables (ties in file order).
 
-    `path` is the folder of the data set or its transaction file (`generic`: the mapping file). `start` is inclusive,
+    `path` is the folder of the data set or its transaction file (`csv`: the mapping file). `start` is inclusive,
     `end` exclusive; a date means midnight UTC. `limit` is the largest number of rows, counted from `start`. Word lists
     may differ from table to table. Options are checked at once; files are opened when the first table is taken.
 
     Raises BadInput for a wrong option, InvalidFile (file, row, column, what to do) for a wrong file.
     """
-    if format not in FORMATS:
-        raise BadInput(f"expected format to be one of {', '.join(FORMATS)}, got {format!r}")
+    format = _named(format)
     if batch_rows < 1 or (limit is not None and limit < 0):
         raise BadInput(f"expected batch_rows >= 1 and limit >= 0, got batch_rows={batch_rows}, limit={limit}")
     return _limited(format, Path(path), Period.of(start, end), limit, batch_rows)
@@ -77,11 +77,16 @@ def _limited(format: str, path: Path, period: Period, limit: int | None, batch_r
 
 
 def profile_fields(format: str) -> tuple[ProfileField, ...]:
-    """How to bucket the profile facts a format gives; empty for `generic`, whose facts are the user's own."""
-    if format not in FORMATS:
-        raise BadInput(f"expected format to be one of {', '.join(FORMATS)}, got {format!r}")
-    fields: tuple[ProfileField, ...] = _module(format).PROFILE
+    """How to bucket the profile facts a format gives; empty for `csv`, whose facts are the user's own."""
+    fields: tuple[ProfileField, ...] = _module(_named(format)).PROFILE
     return fields
+
+
+def _named(format: str) -> str:
+    found = _ALIASES.get(format, format)
+    if found not in FORMATS:
+        raise BadInput(f"expected format to be one of {', '.join(FORMATS)}, got {format!r}")
+    return found
 
 
 def _module(format: str):  # type: ignore[no-untyped-def]  # a module has no useful type

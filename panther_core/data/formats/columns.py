@@ -1,127 +1,21 @@
-"""Reads columns of CSV and Parquet files and checks them. Every failure is an InvalidFile that names the file, the row
-(counted from 1, without the header line), the column and the remedy.
+"""Checks and converts columns of files. Every failure is an InvalidFile that names the file, the row (counted from 1,
+without the header line), the column and the remedy.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from panther_core.base.errors import InvalidFile
 from panther_core.data.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
+from panther_core.data.formats.reading import fail
 from panther_core.data.table import Words
-
-CSV_BLOCK_BYTES = 4 << 20  # how much text of a CSV file is parsed at a time
-
-
-def locate(path: Path, names: Sequence[str]) -> Path:
-    """`path` if it is a file, else the first of `names` in that folder (also with .gz)."""
-    if path.is_file():
-        return path
-    for name in names:
-        for candidate in (path / name, path / f"{name}.gz"):
-            if candidate.is_file():
-                return candidate
-    raise InvalidFile(
-        f"{path}: expected one of {', '.join(names)} (.gz too) in this folder, found none: check the path"
-    )
-
-
-def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = (), separator: str = ",") -> pa.Table:
-    """The named columns of a whole file, for files that fit in memory. CSV columns come as text."""
-    batches = list(stream_columns(path, required, optional, separator))
-    if not batches:
-        raise InvalidFile(f"{path}: expected transactions, found no row: check that the file is complete")
-    return pa.Table.from_batches(batches)
-
-
-def stream_columns(
-    path: Path, required: Sequence[str], optional: Sequence[str] = (), separator: str = ","
-) -> Iterator[pa.RecordBatch]:
-    """The named columns of a CSV (.csv, .csv.gz) or Parquet file, a part at a time; empty parts are left out."""
-    try:
-        parquet = ".parquet" in path.suffixes
-        batches = _parquet(path, required, optional) if parquet else _csv(path, required, optional, separator)
-        for batch in batches:
-            if batch.num_rows:
-                yield batch
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError) as error:
-        problem, row, place = _placed(f"{error}".splitlines()[0])
-        column = None if place is None else csv_header(path, separator)[place]
-        fail(path, problem, "check that the file is complete and of the format it was said to be", row, column)
-    except OSError as error:
-        fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
-
-
-def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        names = _present(path, file.schema_arrow.names, required, optional)
-        yield from file.iter_batches(1 << 18, columns=names)
-
-
-def _placed(problem: str) -> tuple[str, int | None, int | None]:
-    """Arrow's message about a CSV file without the place in it, then the row (arrow counts the header line as a row,
-    this function does not) and the column, counted from 0; None where the message names no place."""
-    found = re.search(r"(?:CSV parse error: |In CSV column #(\d+): )Row #(\d+): ", problem)
-    if not found:
-        return problem, None, None
-    return problem.replace(found[0], "") or problem, int(found[2]) - 1, int(found[1]) if found[1] else None
-
-
-def csv_header(path: Path, separator: str = ",") -> list[str]:
-    """The names in the first line. Raises InvalidFile."""
-    try:
-        with pa.input_stream(path) as raw:
-            line = raw.read(1 << 16).split(b"\n")[0].decode("utf-8-sig").strip("\r")
-        names = next(csv.reader([line], delimiter=separator), [])
-    except OSError as error:
-        fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
-    except (UnicodeDecodeError, csv.Error) as error:
-        fail(path, f"expected a header line of UTF-8 text, got {error}", "save it as UTF-8, lines ending in \\n")
-    if not names:
-        fail(path, "expected a header line, got none", "check that the file is complete")
-    return names
-
-
-def _csv(path: Path, required: Sequence[str], optional: Sequence[str], separator: str) -> Iterator[pa.RecordBatch]:
-    names = _present(path, csv_header(path, separator), required, optional)
-    # every column is read as text, since the conversions of `Part` can say which row is wrong and arrow's cannot
-    convert = pacsv.ConvertOptions(
-        column_types={name: pa.string() for name in names}, include_columns=names, strings_can_be_null=False
-    )
-    options = pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)  # one thread: errors carry row numbers
-    parse = pacsv.ParseOptions(delimiter=separator)
-    with pa.input_stream(path) as raw, pacsv.open_csv(raw, options, parse, convert) as reader:
-        yield from reader
-
-
-def _present(path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
-    for name in required:
-        if name not in found:
-            got = ", ".join(found)[:300]
-            raise InvalidFile(
-                f"{path}: expected a column {name!r}, got the columns {got}: check the format or the mapping"
-            )
-    for name in (*required, *optional):
-        if found.count(name) > 1:
-            fail(path, f"expected one such column, got {found.count(name)}", "rename the others", None, name)
-    return list(dict.fromkeys([*required, *(name for name in optional if name in found)]))
-
-
-def fail(path: Path, problem: str, remedy: str, row: int | None = None, column: str | None = None) -> NoReturn:
-    """Raise InvalidFile with the place in front."""
-    place = (f", row {row}" if row is not None else "") + (f", column {column!r}" if column else "")
-    raise InvalidFile(f"{path}{place}: {problem}: {remedy}")
 
 
 class Part:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.errors import InvalidFile
-from panther_core.data.formats.columns import Part, beside, fail, locate, none_given, read_columns
+from panther_core.data.formats.columns import Part, beside, none_given
 from panther_core.data.formats.period import Period
+from panther_core.data.formats.reading import fail, locate, read_columns
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable, Words
 

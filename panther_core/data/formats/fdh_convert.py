@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from panther_core.base.errors import InvalidFile
 from panther_core.base.files import written_whole
-from panther_core.data.formats.columns import Part, fail
+from panther_core.data.formats.columns import Part
 from panther_core.data.formats.frame_pickle import read_frame
+from panther_core.data.formats.reading import fail
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.pkl")
 SCHEMA = pa.schema(

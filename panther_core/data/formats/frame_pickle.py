@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.data.formats.columns import fail
+from panther_core.data.formats.reading import fail
 
 MAX_BYTES = 256 << 20  # a day of the handbook is 1 MB
 _NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"})

@@ -27,8 +27,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.base.errors import InvalidFile
-from panther_core.data.formats.columns import Part, fail, stream_columns
+from panther_core.data.formats.columns import Part
 from panther_core.data.formats.period import Period
+from panther_core.data.formats.reading import fail, stream_columns
 from panther_core.data.formats.shared_words import joined, named, numbered
 from panther_core.data.formats.spool import by_time, regroup
 from panther_core.data.schema import ProfileField

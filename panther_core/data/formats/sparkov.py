@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.formats import sparkov_original
-from panther_core.data.formats.columns import Part, beside, fail, least, locate, read_columns, same
+from panther_core.data.formats.columns import Part, beside, least, same
 from panther_core.data.formats.period import Period
+from panther_core.data.formats.reading import fail, locate, read_columns
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable, Words
 

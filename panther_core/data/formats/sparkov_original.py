@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from panther_core.data.formats.columns import Part, csv_header, fail, least, same, stream_columns
+from panther_core.data.formats.columns import Part, least, same
 from panther_core.data.formats.period import Period
+from panther_core.data.formats.reading import Dialect, csv_header, fail, stream_columns
 from panther_core.data.table import TransactionTable, Words
 from panther_core.data.table_concat import concat
 
@@ -38,7 +39,9 @@ def files(path: Path, compact: Sequence[str]) -> list[Path]:
     else:
         candidates = [f for name in _KAGGLE for f in (path / name, path / f"{name}.gz") if f.is_file()]
         candidates = candidates or sorted([*path.glob("*.csv"), *path.glob("*.csv.gz")])
-    return [file for file in candidates if ".csv" in file.suffixes and _MARK in csv_header(file, _separator(file))]
+    return [
+        file for file in candidates if ".csv" in file.suffixes and _MARK in csv_header(file, Dialect(_separator(file)))
+    ]
 
 
 def tables(originals: list[Path], period: Period, batch_rows: int) -> Iterator[TransactionTable]:
@@ -59,7 +62,7 @@ def _separator(file: Path) -> str:
 
 def _read(file: Path) -> pa.Table | None:
     clock = ("trans_date", "trans_time") if _separator(file) == "|" else ("trans_date_trans_time",)
-    batches = list(stream_columns(file, (*_COLUMNS, *clock), separator=_separator(file)))
+    batches = list(stream_columns(file, (*_COLUMNS, *clock), dialect=Dialect(_separator(file))))
     return pa.Table.from_batches(batches) if batches else None
 
 

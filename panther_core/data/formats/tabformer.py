@@ -25,8 +25,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from panther_core.data.formats.columns import Part, locate, none_given, read_columns, same, stream_columns
+from panther_core.data.formats.columns import Part, none_given, same
 from panther_core.data.formats.period import Period
+from panther_core.data.formats.reading import locate, read_columns, stream_columns
 from panther_core.data.formats.spool import by_time, regroup
 from panther_core.data.schema import ProfileField
 from panther_core.data.table import TransactionTable, Words

@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS
-from panther_core.data.formats.columns import fail, locate, none_given
+from panther_core.data.formats.columns import none_given
 from panther_core.data.formats.period import Period
+from panther_core.data.formats.reading import fail, locate
 from panther_core.data.formats.shared_words import named
 from panther_core.data.formats.spool import by_time, regroup
 from panther_core.data.schema import ProfileField

@@ -17,7 +17,7 @@ from tests import DATA
 # folders of samples in the owners' formats, named by format; rows in each
 ROWS = {
     "fdh": 6, "sparkov": 4, "sparkov_original": 3, "sparkov_kaggle": 3, "tabformer": 5, "mbd": 4, "yelp": 4,
-    "generic": 3,
+    "csv": 3,
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_profile_fields_know_the_facts(sample: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "csv"}, "expected format to be one of fdh, sparkov, tabformer, mbd, yelp, generic, got 'csv'"),
+        ({"format": "xml"}, "expected format to be one of csv, fdh, sparkov, tabformer, mbd, yelp, got 'xml'"),
         ({"start": "yesterday"}, "expected start as a date"),
         ({"start": "2020-01-02", "end": "2020-01-02"}, "expected start before end"),
         ({"batch_rows": 0}, "batch_rows >= 1"),

@@ -11,7 +11,7 @@ import pytest
 
 from panther_core.base.errors import InvalidFile
 from panther_core.data.formats import read
-from panther_core.data.formats.columns import read_columns
+from panther_core.data.formats.reading import read_columns
 from panther_core.data.formats.spool import by_time, regroup
 from tests import DATA
 
@@ -163,7 +163,7 @@ def test_text_that_is_not_utf_8_is_placed(tmp_path: Path) -> None:
         (b"", "csv: expected a header line, got none: check that"),
         (b"a,b\r1,2\r", r"csv: expected a header line of UTF-8 text, .*lines ending in \\n"),
         ("a,b\n1,2\n".encode("utf-16"), "save it as UTF-8"),
-        (b"a,b,a\n1,2,3\n", "csv, column 'a': expected one such column, got 2: rename"),
+        (b"a,b,a\n1,2,3\n", "csv, column 'a': expected one such column, got 2: name one of a#1, a#2"),
     ],
 )
 def test_headers_that_cannot_be_used(content: bytes, message: str, tmp_path: Path) -> None:

@@ -12,15 +12,15 @@ from panther_core.data.events import Transaction
 from panther_core.data.formats import read
 from tests import DATA
 
-FOLDER = DATA / "generic"
+FOLDER = DATA / "csv"
 
 
 def rows(path: Path) -> list[Transaction]:
-    return [row for table in read("generic", path) for row in table.rows()]
+    return [row for table in read("csv", path) for row in table.rows()]
 
 
-def test_generic() -> None:
-    [table] = read("generic", FOLDER)
+def test_a_mapping_says_which_column_is_what() -> None:
+    [table] = read("csv", FOLDER)
     refund, food, lee = table.rows()
     assert (refund.transaction_id, refund.amount, refund.currency) == ("a-3", 5.5, "EUR")
     assert (food.merchant_category, lee.merchant_category) == ("food", "")
@@ -29,7 +29,7 @@ def test_generic() -> None:
     assert lee.profile == {"age": "45"}
 
 
-def test_generic_streams_a_sorted_file_and_refuses_an_unsorted_one(tmp_path: Path) -> None:
+def test_streams_a_sorted_file_and_refuses_an_unsorted_one(tmp_path: Path) -> None:
     (tmp_path / "mapping.json").write_text(
         '{"data": "x.csv", "sorted": true, "time": "s",'
         ' "columns": {"user_id": "u", "merchant_id": "m", "amount": "a", "event_time": "t"}}'
@@ -41,7 +41,7 @@ def test_generic_streams_a_sorted_file_and_refuses_an_unsorted_one(tmp_path: Pat
         rows(tmp_path)
 
 
-def test_generic_with_another_separator(tmp_path: Path) -> None:
+def test_with_another_separator(tmp_path: Path) -> None:
     text = (FOLDER / "payments.csv").read_text()
     (tmp_path / "payments.csv").write_text(text.replace(",", ";"))
     mapping = (FOLDER / "mapping.toml").read_text()
@@ -69,8 +69,8 @@ def parquet_with_mapping(folder: Path, **columns: pyarrow.Array) -> Path:
     return folder
 
 
-def test_generic_parquet_of_many_types(tmp_path: Path) -> None:
-    [table] = read("generic", parquet_with_mapping(tmp_path))
+def test_parquet_of_many_types(tmp_path: Path) -> None:
+    [table] = read("csv", parquet_with_mapping(tmp_path))
     first, second = table.rows()
     assert (first.transaction_id, first.user_id, first.merchant_id, first.amount) == ("a-1", "7", "s1", 10.0)
     assert (first.event_time, second.amount, second.merchant_category) == (1714550400000, 5.5, "")
@@ -80,7 +80,7 @@ def test_generic_parquet_of_many_types(tmp_path: Path) -> None:
 
 LISTS = pyarrow.array([[1], [2]])
 PARQUET_WRONG = [
-    ("eur", pyarrow.array(["1", "two"]), r"t, row 2, column 'eur': expected a number, got 'two'"),
+    ("eur", pyarrow.array(["1", "two"]), r"t, row 2, column 'eur': expected a number .*, got 'two': set `decimal`"),
     ("eur", pyarrow.array([1.0, None]), r"t, row 2, column 'eur': expected a number, got None"),
     ("eur", LISTS, r"t, column 'eur': expected numbers or times, got list<"),
     ("when", LISTS, r"t, column 'when': expected words or numbers, got list<"),
@@ -89,15 +89,15 @@ PARQUET_WRONG = [
     ("customer", LISTS, r"t, column 'customer': expected words or numbers, got list<"),
     ("customer", pyarrow.array(["kim", None]), r"t, row 2, column 'customer': expected a value, got None"),
     ("shop", pyarrow.array([b"\xff", b"s"]), r"t, column 'shop': expected words or numbers, got binary"),
-    ("fraud", pyarrow.array(["no", "perhaps"]), r"t, row 2, column 'fraud': expected one of 1, true, yes"),
-    ("id", pyarrow.array(["a-1", None]), r"t, row 2, column 'id': expected a transaction id, got None"),
+    ("fraud", pyarrow.array(["no", "perhaps"]), r"t, row 2, column 'fraud': expected a label out of 1, true, yes"),
+    ("id", pyarrow.array(["a-1", None]), r"t, row 2, column 'id': expected a transaction id, got nothing"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "column", "message"), PARQUET_WRONG, ids=[f"{w[0]}-{w[1].type}" for w in PARQUET_WRONG]
 )
-def test_generic_parquet_errors_name_file_row_and_column(
+def test_parquet_errors_name_file_row_and_column(
     name: str, column: pyarrow.Array, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidFile, match=message):
@@ -108,17 +108,19 @@ def test_seconds_given_as_milliseconds_are_noticed(tmp_path: Path) -> None:
     folder = parquet_with_mapping(tmp_path, when=pyarrow.array([1714550400000, 1714636800000]))
     mapping = folder / "mapping.toml"
     mapping.write_text('time = "s"\n' + mapping.read_text())
-    with pytest.raises(InvalidFile, match=r"row 1, column 'when': expected a time after 2000-01-01, before 2100 \(s\)"):
+    with pytest.raises(
+        InvalidFile, match=r"row 1, column 'when': expected a time after 2000-01-01 .*2 of 2 rows.*set `time`"
+    ):
         rows(folder)
 
 
-def test_generic_says_what_is_wrong_with_a_mapping(tmp_path: Path) -> None:
+def test_says_what_is_wrong_with_a_mapping(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.toml"
     mapping.write_text('data = "x.csv"\n[columns]\nuser_id = "u"\n')
     with pytest.raises(InvalidFile, match=r"mapping\.toml: .*missing required field `merchant_id`"):
         rows(tmp_path)
     mapping.write_text((FOLDER / "mapping.toml").read_text().replace("payments", "absent"))
-    with pytest.raises(InvalidFile, match=r"expected the data file 'absent\.csv' beside the mapping"):
+    with pytest.raises(InvalidFile, match=r"expected a data file, .* in 'absent\.csv', beside"):
         rows(tmp_path)
     with pytest.raises(InvalidFile, match="not the data itself"):
         rows(FOLDER / "payments.csv")
