@@ -2,11 +2,10 @@
 
 Half of the users of the validation slice say when to stop, the other half choose the weights: rows that have chosen a
 head's best epoch would flatter that head. With a handful of frauds the best weights are chance, so they are chosen many
-times, by users drawn with replacement (Caruana et al., "Ensemble selection from libraries of models", ICML 2004), each
-time by average precision and AUC together, since the first hardly sees the frauds that no alert reaches. The mean of
-the choices is served, drawn towards boosting and the rules, which need the fewest frauds, as if _PRIOR more users with
-frauds had spoken for them: for the rules half as loudly, and less where they are worse than boosting on the whole
-slice. Calibration is fitted on the whole slice.
+times, by users drawn with replacement, and the mean of the choices is served (Caruana et al., "Ensemble selection from
+libraries of models", ICML 2004), drawn towards boosting and the rules, which need the fewest frauds, as if _PRIOR more
+users with frauds had spoken for them: for the rules half as loudly, and less where they are worse than boosting on the
+whole slice. Calibration is fitted on the whole slice.
 
 Shapes: N rows, X dense inputs, U width of e_u, M heads.
 """
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, log_loss
 
 from panther_core.base.odds import sigmoid
 from panther_core.decide.rules import RuleModel
@@ -48,7 +47,7 @@ from trainer.heads.boosting import stopped_early
 
 _SOFT = 0.05  # of a column's standard deviation: wide enough that the last digits of a sum do not show in a score
 _STEPS, _DRAWS = 5, 20  # of the grid of weights; draws of users, each of which chooses
-_HONEST = 5000  # rows that a draw's weights are judged on, beside the frauds
+_HONEST = 5000  # rows that a draw's average precision is taken on, beside the frauds
 _PRIOR = 20.0  # users with frauds
 _RULES, _POWER = 0.5, 4  # the rules' part beside boosting's, times this power of their worth beside its
 _FOLDS = 5  # of validation, to choose between the two calibrations
@@ -139,7 +138,8 @@ def fit_blend(
 
 
 def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], prior_M: F64, seed: int) -> F64:
-    """Weights [M] of the mean, summing to 1: the mean of the best ones in each draw of users, and of `prior`."""
+    """Weights [M] of the mean, summing to 1: the mean of those with the best average precision in each draw of users,
+    and of `prior`."""
     if not 0 < label.sum() < len(label):
         return prior_M
     rng = np.random.default_rng(seed)
@@ -154,11 +154,8 @@ def _weights(logit_MN: F64, label: NDArray[np.int8], user: NDArray[np.int32], pr
     for _ in range(_DRAWS):
         times = np.bincount(rng.integers(0, who.max() + 1, who.max() + 1), minlength=who.max() + 1)[who] * each
         if times[: len(frauds)].any():
-            worth = sum(
-                np.array([judge(label[rows], mean, sample_weight=times) for mean in means])
-                for judge in (average_precision_score, roc_auc_score)
-            )
-            chosen.append(grid[np.flatnonzero(worth >= np.max(worth) - 1e-12)].mean(axis=0))
+            worth = [average_precision_score(label[rows], mean, sample_weight=times) for mean in means]
+            chosen.append(grid[np.flatnonzero(np.array(worth) >= max(worth) - 1e-12)].mean(axis=0))
     victims = len(np.unique(user[frauds]))
     own = np.mean(chosen, axis=0) if chosen else prior_M
     weights = (victims * own + _PRIOR * prior_M) / (victims + _PRIOR)
