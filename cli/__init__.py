@@ -19,6 +19,7 @@ from cli import (
     data,
     dlq,
     explain,
+    init,
     models,
     parity,
     produce,
@@ -52,6 +53,7 @@ app.add_typer(dlq.app, name="dlq", rich_help_panel=RUN_IT)
 app.add_typer(explain.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(refresh.app)
+app.add_typer(init.app)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(replay.app)
 app.add_typer(report.app)

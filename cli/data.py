@@ -8,9 +8,11 @@ from typing import Annotated, cast
 
 import msgspec
 import typer
+from rich.markup import escape
 
-from cli.options import Data, End, Format, Json, Limit, Start
+from cli.options import Data, End, Format, Json, LabelDelayDays, Limit, Start
 from panther_core.base.console import emit, progress_bar, say
+from panther_core.base.times import DAY_MS
 from panther_core.data.schema import Scale
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: convert them, look at the tokens they make.")
@@ -32,6 +34,43 @@ def convert_fdh(
 
 
 @app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="The mapping file of your log (or its folder), or a data set's folder.")],
+    format: Format = "csv",
+    label_delay_days: LabelDelayDays = 7,
+    as_json: Json = False,
+) -> None:
+    """All that is wrong or odd in a log, with counts and first rows, before anything is trained on it."""
+    from panther_core.data.formats import read_table
+    from panther_core.data.formats.check import FileCheck, check_files
+    from trainer.data_check import check_log, facts
+
+    own = format in ("csv", "generic")
+    files = check_files(path) if own else FileCheck({}, 0, [])
+    problems, held = files.problems, dict[str, str]()
+    if not any(problem.fatal for problem in problems):
+        table = read_table(format, path)
+        files.rows, held = files.rows or len(table), facts(table)
+        problems = [*problems, *check_log(table, round(label_delay_days * DAY_MS))]
+    ok = not any(problem.fatal for problem in problems)
+    if as_json:
+        listed = [msgspec.to_builtins(problem) for problem in problems]
+        said = {"format": "csv" if own else format, "mapping": files.mapping, "rows": files.rows}
+        emit(said | {"problems": listed, "ok": ok}, True)
+        raise typer.Exit(0 if ok else 1)
+    say(f"{files.rows:,} rows")
+    for name, value in held.items():
+        say(f"  {name}: {escape(value)}")
+    for problem in problems:
+        mark = "[bold red]wrong[/]" if problem.fatal else "[yellow]look at[/]"
+        first = f" (first: {escape(problem.first)})" if problem.first else ""
+        say(f"  {mark} {problem.count:,} {escape(problem.what)}{first}")
+    if ok:
+        say(f"next: panther models train --data {path} --format {format} --out build/models/1")
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
 def tokens(
     data: Data,
     format: Format,
@@ -49,8 +88,6 @@ def tokens(
     as_json: Json = False,
 ) -> None:
     """Fit a tokenizer on a data set: how many tokens, what they cover, which values fall out as [UNK]."""
-    from rich.markup import escape
-
     from panther_core.data.formats import read
     from panther_core.data.token_fit import TokenOptions, fit_tokens
     from panther_core.data.token_report import lines, write

@@ -93,14 +93,14 @@ def _table(mapping: Mapping, part: OwnPart, before: int) -> TransactionTable:
         column, constant = getattr(columns, name), getattr(mapping.constants, name, None)
         return part.word_column(column) if column else same(constant, rows) if constant else None
 
-    user, amount = part.word_column(columns.user_id, required=True), part.own_amounts(columns.amount)
+    user, amount = part.required_words(columns.user_id), part.own_amounts(columns.amount)
     currency = words("currency") or none_given(rows)
     if columns.currency:
         amount, currency = part.in_one_currency(columns.currency, amount, currency)
     table = TransactionTable(
         transaction_id=_ids(mapping, part, before),
         user=user,
-        merchant=part.word_column(columns.merchant_id, required=True),
+        merchant=part.required_words(columns.merchant_id),
         category=words("merchant_category") or none_given(rows),
         channel=words("channel") or none_given(rows),
         currency=currency,

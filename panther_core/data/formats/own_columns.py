@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from panther_core.base.errors import InvalidFile
 from panther_core.data.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
 from panther_core.data.formats.columns import Part, same
 from panther_core.data.formats.mapping import HELP, UNITS_MS, Mapping, Name
@@ -22,6 +23,14 @@ from panther_core.data.table import Words
 _JOIN = "|"  # between the parts of an id of several columns
 _SHORT_OFFSET = r"([+-]\d\d)$"
 _FINE = r"(\.\d{6})\d+"
+
+
+class WrongRows(InvalidFile):
+    """Rows whose column cannot be read: what was expected, in how many rows, the first one and what it has."""
+
+    def __init__(self, text: str, what: str, count: int, row: int, got: str) -> None:
+        super().__init__(text)
+        self.what, self.count, self.row, self.got = what, count, row, got
 
 
 class OwnPart(Part):
@@ -52,16 +61,21 @@ class OwnPart(Part):
             empty = pc.and_(empty, part.is_null())
         return pc.if_else(empty, pa.scalar(None, pa.string()), joined)
 
-    def word_column(self, name: Name, required: bool = False) -> Words:
+    def word_column(self, name: Name) -> Words:
         """As Part.words, of one column or of several joined."""
         if isinstance(name, str):
-            return self.words(name, required)
+            return self.words(name)
         coded = self.joined(name).dictionary_encode()
         index = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
-        if required and (index < 0).any():
-            row = self.first_row + int(np.argmin(index >= 0))
-            fail(self.path, "expected a value, got none in any of them", self._remedy(index < 0), row, ", ".join(name))
         return Words(index, tuple(coded.dictionary.to_pylist()))
+
+    def required_words(self, name: Name) -> Words:
+        """As `word_column`; raises InvalidFile at the first row without a value."""
+        words = self.word_column(name)
+        shown = name if isinstance(name, str) else ", ".join(name)
+        column = self.array(name) if isinstance(name, str) else self.joined(name)
+        self._refuse_column(shown, column, words.index < 0, "expected a value", None)
+        return words
 
     def own_amounts(self, name: str) -> NDArray[np.float64]:
         """Amounts, with the mapping's `decimal` and `thousands`; NaN for those below 0 that are left out."""
@@ -263,7 +277,9 @@ class OwnPart(Part):
             got = column[at].as_py()
             many = f" (so are {bad.sum():,} of {len(bad):,} rows)" if bad.sum() > 1 else ""
             problem = f"{expected}, got {'nothing' if got is None else repr(got)}{many}"
-            fail(self.path, problem, self._remedy(bad, advice), self.first_row + at, shown)
+            place = self.first_row + at
+            text = f"{self.path}, row {place}, column {shown!r}: {problem}: {self._remedy(bad, advice)}"
+            raise WrongRows(text, f"{shown}: {expected}", int(bad.sum()), place, "nothing" if got is None else str(got))
 
     @staticmethod
     def _remedy(bad: NDArray[np.bool_], advice: str | None = None) -> str:

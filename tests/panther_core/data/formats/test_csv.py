@@ -87,7 +87,7 @@ PARQUET_WRONG = [
     ("when", pyarrow.array(["2024-05-01", "May"]), r"t, row 2, column 'when': expected an ISO 8601 time"),
     ("when", pyarrow.array([1714550400, 0], pyarrow.timestamp("s")), r"row 2, column 'when': expected a time after"),
     ("customer", LISTS, r"t, column 'customer': expected words or numbers, got list<"),
-    ("customer", pyarrow.array(["kim", None]), r"t, row 2, column 'customer': expected a value, got None"),
+    ("customer", pyarrow.array(["kim", None]), r"t, row 2, column 'customer': expected a value, got nothing"),
     ("shop", pyarrow.array([b"\xff", b"s"]), r"t, column 'shop': expected words or numbers, got binary"),
     ("fraud", pyarrow.array(["no", "perhaps"]), r"t, row 2, column 'fraud': expected a label out of 1, true, yes"),
     ("id", pyarrow.array(["a-1", None]), r"t, row 2, column 'id': expected a transaction id, got nothing"),

@@ -84,7 +84,7 @@ amount = "Betrag#1"
 event_time = ["Buchungstag", "Uhrzeit"]
 """
     style = 'separator = ";"\nencoding = "latin-1"\ndecimal = ","\nthousands = "."\ntime = "%d.%m.%Y %H:%M"\n'
-    with pytest.raises(InvalidFile, match=r"row 3, column 'Konto, Karte': expected a value, got none in any of them"):
+    with pytest.raises(InvalidFile, match=r"row 3, column 'Konto, Karte': expected a value, got nothing"):
         one(tmp_path, text, f'{style}negative = "absolute"', columns)
     text = text.replace(b";;;Laden", b";K1;;Laden")
     table = one(tmp_path, text, f'{style}negative = "absolute"', columns)
