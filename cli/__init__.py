@@ -20,6 +20,7 @@ from cli import (
     dlq,
     explain,
     init,
+    labels,
     models,
     parity,
     produce,
@@ -30,7 +31,7 @@ from cli import (
     topics,
     user,
 )
-from cli.options import MEASURE, RUN_IT, TRAIN_AND_DEPLOY
+from cli.options import MEASURE, RUN_IT, TRAIN_AND_DEPLOY, WORK_ALERTS
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -50,6 +51,8 @@ app.add_typer(produce.app)
 app.add_typer(topics.app, name="topics", rich_help_panel=RUN_IT)
 app.add_typer(user.app, name="user", rich_help_panel=RUN_IT)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=RUN_IT)
+app.add_typer(labels.one)
+app.add_typer(labels.app, name="labels", rich_help_panel=WORK_ALERTS)
 app.add_typer(explain.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(refresh.app)

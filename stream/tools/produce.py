@@ -146,6 +146,25 @@ async def produce_labels(
     return len(known)
 
 
+async def produce_with_labels(
+    kafka: KafkaSettings,
+    table: TransactionTable,
+    rate: float,
+    delay_ms: int,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Produced, int]:
+    """Send transactions as `produce` does, and the labels that arrive before the last of them, each when a transaction
+    of its arrival's time is sent; with a rate of 0 after all transactions. Returns also the number of labels."""
+    due = table.take(np.flatnonzero(table.time_ms + delay_ms <= table.time_ms[-1]))
+    if not rate:
+        return await produce(kafka, table.rows(), 0, progress), await produce_labels(kafka, due, delay_ms)
+    after_s = np.searchsorted(table.time_ms, due.time_ms + delay_ms) / rate
+    sent, told = await asyncio.gather(
+        produce(kafka, table.rows(), rate, progress), produce_labels(kafka, due, delay_ms, after_s)
+    )
+    return sent, told
+
+
 def produce_history(kafka: KafkaSettings, history: TransactionTable, label_delay_ms: int) -> None:
     """Put a past and the labels that came in it onto the topics as fast as the broker takes them: what a refresh reads
     back."""
