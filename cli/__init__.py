@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from cli import (
+    alerts,
     backtest,
     bench_quality,
     bench_speed,
@@ -51,6 +52,7 @@ app.add_typer(produce.app)
 app.add_typer(topics.app, name="topics", rich_help_panel=RUN_IT)
 app.add_typer(user.app, name="user", rich_help_panel=RUN_IT)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=RUN_IT)
+app.add_typer(alerts.app)
 app.add_typer(labels.one)
 app.add_typer(labels.app, name="labels", rich_help_panel=WORK_ALERTS)
 app.add_typer(explain.app)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.options import WORK_ALERTS, Json, answering_kafka
+from cli.options import WORK_ALERTS, Json, answering_kafka, moment_ms
 from panther_core.base.console import emit, say
 
 one = typer.Typer()
@@ -34,7 +33,7 @@ def label(
 
     if what not in ("fraud", "honest"):
         raise typer.BadParameter(f"expected fraud or honest, got {what!r}")
-    known_ms = _now_ms() if at is None else _moment_ms(at)
+    known_ms = _now_ms() if at is None else moment_ms("--at", at)
     kafka = answering_kafka()
     whose = user if user is not None else asyncio.run(user_of(kafka, transaction))
     said = Label(
@@ -68,11 +67,3 @@ def send(
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _moment_ms(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"expected --at as an ISO 8601 time, got {text!r}") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -6,6 +6,7 @@ Each command sets its own default for such an option: `limit: Limit = None`.
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -44,3 +45,12 @@ def answering_kafka() -> KafkaSettings:
     kafka = KafkaSettings()
     asyncio.run(require_kafka(kafka))
     return kafka
+
+
+def moment_ms(option: str, text: str) -> int:
+    """Epoch ms of a day or an ISO 8601 time. Raises typer.BadParameter."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected {option} as YYYY-MM-DD or an ISO 8601 time, got {text!r}") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

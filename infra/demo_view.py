@@ -94,7 +94,9 @@ def _quality(ledger: Ledger, truth: Mapping[str, int]) -> tuple[float, float, in
 
 
 def _show_alert(alert: Alert) -> None:
-    say(f"  [bold red]{alert.risk_level}[/] score {alert.score:.3f}  merchant {alert.merchant_id}  {alert.alert_id}")
+    paid = "" if alert.amount is None else f"{alert.amount:,.2f} {alert.currency or ''} at "
+    what = f"{paid}merchant {alert.merchant_id}  {alert.alert_id}"
+    say(f"  [bold red]{alert.risk_level}[/] score {alert.score:.3f}  {what}")
     for reason in alert.reasons:
         say(f"      {reason.code:20} {reason.contribution:+.2f}  {reason.description}")
     for usual in alert.expected[:1]:

@@ -103,6 +103,15 @@ class Alert(Decision, kw_only=True):
     expected: list[Expected]
     patterns: list[Pattern]
     tokenizer_version: str
+    amount: float | None = None
+    """What was paid, and how, as it came; None in alerts of earlier releases, and where it was not given."""
+    currency: str | None = None
+    merchant_category: str | None = None
+    channel: str | None = None
+    country: str | None = None
+    device: str | None = None
+    usual_amount: float | None = None
+    """What is usual for the user, in the log's currency unit; None for a user of whom nothing is known."""
 
 
 @dataclass(frozen=True)

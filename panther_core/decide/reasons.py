@@ -108,6 +108,17 @@ def reasons_of(
     return out
 
 
+def amount_in_words(reason: Reason, amount: float, currency: str | None, usual: float | None) -> Reason:
+    """An UNUSUAL_AMOUNT with the amount, and what is usual for the user where that is known; others as they are."""
+    if reason.code != "UNUSUAL_AMOUNT":
+        return reason
+    unit, numbers = f" {currency}" if currency else "", {"amount": amount}
+    if usual is None:
+        return Reason(reason.code, f"The amount, {amount:,.2f}{unit}, is unusual", reason.contribution, numbers)
+    text = f"The amount, {amount:,.2f}{unit}, is unlike what this user usually pays, some {usual:,.2f}{unit}"
+    return Reason(reason.code, text, reason.contribution, numbers | {"usual_amount": usual})
+
+
 def reported(known: dict[str, float], today: int) -> tuple[str, dict[str, float]]:
     """What labels said of a merchant, in a sentence and in numbers, days are numbered from the epoch on.
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from panther_core.data.decision import DECISION, FIELDS, Alert, Decision
 from panther_core.data.events import Transaction
 from panther_core.data.schema import AttributeSchema, hash64
-from panther_core.decide.reasons import expected_of, kind_of, patterns_of, reasons_of
+from panther_core.decide.reasons import amount_in_words, expected_of, kind_of, patterns_of, reasons_of
 
 _ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids
-_LEVELS = ((0.9, "critical"), (0.7, "high"), (0.4, "medium"), (0.0, "low"))
+#: by how much of the way from the threshold to 1 the score lies above the threshold
+_LEVELS = ((2 / 3, "critical"), (1 / 3, "high"), (0.0, "medium"))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,23 +75,40 @@ def alert_of(
     content: int = 0,
     seller: NDArray[np.float32] | None = None,
     seller_as_of: int | None = None,
+    ratio: float | None = None,
 ) -> Alert:
     """The alert of a decision above its threshold. `row`: DECISION; `content`: hash of what was paid (EVENT), which
     tells apart the alerts of payments under one id; `seller`: what was known of the merchant (EVENT), as of
-    which moment (epoch ms; None: the transaction's)."""
+    which moment (epoch ms; None: the transaction's); `ratio`: amount over what is usual for the user."""
+    known = decision.history_len > 0 and ratio is not None and ratio > 0
+    usual = round(transaction.amount / ratio, 2) if known and ratio else None
+    reasons = reasons_of(
+        row["reason"], row["contribution"], seller, decision.event_time if seller_as_of is None else seller_as_of
+    )
     return Alert(
         **msgspec.structs.asdict(decision),
         alert_id=alert_id(decision.user_id, decision.transaction_id, content if decision.id_reused else None),
         merchant_id=transaction.merchant_id,
         risk_score=round(100 * decision.score),
-        risk_level=next(name for floor, name in _LEVELS if decision.score >= floor),
-        reasons=reasons_of(
-            row["reason"], row["contribution"], seller, decision.event_time if seller_as_of is None else seller_as_of
-        ),
+        risk_level=level_of(decision.score, decision.threshold),
+        reasons=[amount_in_words(reason, transaction.amount, transaction.currency, usual) for reason in reasons],
         expected=expected_of(row["expected"], schema),
         patterns=patterns_of(row["prototype"], row["similarity"]),
         tokenizer_version=tokenizer_version,
+        amount=transaction.amount,
+        currency=transaction.currency or None,
+        merchant_category=transaction.merchant_category or None,
+        channel=transaction.channel or None,
+        country=transaction.country,
+        device=transaction.device,
+        usual_amount=usual,
     )
+
+
+def level_of(score: float, threshold: float) -> str:
+    """How far an alert's score lies above its threshold, as a word."""
+    above = (score - threshold) / (1 - threshold) if threshold < 1 else 1.0
+    return next((name for floor, name in _LEVELS if above >= floor), _LEVELS[-1][1])
 
 
 def to_json(record: msgspec.Struct) -> bytes:

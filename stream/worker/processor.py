@@ -220,6 +220,7 @@ class Processor:
                             contents[k],
                             intake.events["seller"][at[k]],
                             out.sellers_as_of[at[k]],
+                            None if decided.repeated else float(decided.ratio[k]),
                         )
                     )
                 sends.append(await self._producer.send_all(ALERTS, partition, [(record.key, alert, headers)]))
