@@ -30,7 +30,8 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Look at your own file, say what each column seems to be, and write a mapping for it."""
-    from panther_core.data.formats.guess import UNKNOWN, guess, to_toml
+    from panther_core.data.formats.guess import UNKNOWN, guess
+    from panther_core.data.formats.mapping import to_toml
 
     found = guess(path)
     known = found.known

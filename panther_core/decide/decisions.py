@@ -66,6 +66,13 @@ def make_decisions(
     return out
 
 
+def deviations(scored: ScoreResponse | None, model: LiveModel, live: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How much more surprising than usual each payment [B] was to the model, nats; NaN where it did not answer."""
+    if scored is None:
+        return np.full(len(live), np.nan, np.float32)
+    return np.where(live, (scored.surprise - model.typical_surprise).sum(axis=1), np.nan).astype(np.float32)
+
+
 def to_explain(decision: NDArray[np.void]) -> NDArray[np.intp]:
     """Rows of which panther_explain is asked for reasons: alerts that the model scored."""
     return np.flatnonzero(((decision["flags"] & ALERT) > 0) & (decision["degraded"] != Degraded.RULES))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.decision import DECISION
 from panther_core.data.schema import AttributeSchema
-from panther_core.decide.decisions import LiveModel, give_reasons, make_decisions, recall, to_explain
+from panther_core.decide.decisions import LiveModel, deviations, give_reasons, make_decisions, recall, to_explain
 from panther_core.decide.known import HeldDecision, KnownEvents
 from panther_core.decide.rows import concatenated
 from panther_core.decide.scoring import (
@@ -209,7 +209,7 @@ def _decide_rounds(
     )
     given = {k: known.recalled[i] for k, i in enumerate(wave.tolist()) if i in known.recalled}
     received_ms = received_ms[wave]
-    alerts, told = to_explain(decision), _Told(against_usual(whole.features), _deviation(scored, model, live))
+    alerts, told = to_explain(decision), _Told(against_usual(whole.features), deviations(scored, model, live))
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # published at once: only alerts wait for their reasons
         yield _decided(wave, decision, others, clock, received_ms, given, told)
@@ -240,12 +240,6 @@ class _Told(NamedTuple):
 
     ratio: NDArray[np.float32]
     deviation: NDArray[np.float32]
-
-
-def _deviation(scored: ScoreResponse | None, model: LiveModel, live: NDArray[np.bool_]) -> NDArray[np.float32]:
-    if scored is None:
-        return np.full(len(live), np.nan, np.float32)
-    return np.where(live, (scored.surprise - model.typical_surprise).sum(axis=1), np.nan).astype(np.float32)
 
 
 def _decided(

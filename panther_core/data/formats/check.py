@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from panther_core.base.errors import InvalidFile
 from panther_core.data.formats.csv import files_of
 from panther_core.data.formats.mapping import Mapping, load_mapping
-from panther_core.data.formats.own_columns import OwnPart, WrongRows
+from panther_core.data.formats.own_columns import OwnPart
+from panther_core.data.formats.own_words import WrongRows
 from panther_core.data.formats.reading import Dialect, read_columns
 
 

@@ -48,7 +48,7 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
     mapping, file = load_mapping(path)
     files = files_of(mapping, file)
     dialect, rows = Dialect(mapping.separator, mapping.quote, mapping.encoding), 0
-    whole, last_ms = list[TransactionTable](), -(2**62)
+    whole, last_ms, currencies = list[TransactionTable](), -(2**62), set[str]()
     for data in files:
         first_row = 1
         batches: Iterable[pa.RecordBatch | pa.Table] = stream_columns(data, mapping.needed(), dialect=dialect)
@@ -57,6 +57,13 @@ def tables(path: Path, period: Period, batch_rows: int) -> Iterator[TransactionT
             batches = [pa.Table.from_batches(read)] if read else []
         for batch in batches:
             table = _table(mapping, OwnPart(data, batch, first_row, mapping), rows)
+            currencies.update(table.currency.words)
+            if len(currencies) > 1 and not mapping.rates:
+                fail(
+                    data,
+                    f"expected one currency in all parts, got {', '.join(sorted(currencies))}",
+                    f"give [rates]; {HELP}",
+                )
             if mapping.sorted:
                 last_ms = _check_order(data, table.time_ms, last_ms, first_row, mapping)
                 yield from period.parts(table, batch_rows)

@@ -298,22 +298,3 @@ def _labels(out: Guess, words: list[str]) -> None:
             f"{frauds:,} of the first {len(words):,} labels say fraud: which word means fraud?",
             tuple(sorted(counts)),
         )
-
-
-def to_toml(keys: dict[str, Any], data: str) -> str:
-    """The mapping file of a proposal's keys."""
-    lines = [f"data = {_value(data)}"]
-    tables = {key: value for key, value in keys.items() if isinstance(value, dict)}
-    lines += [f"{key} = {_value(value)}" for key, value in keys.items() if key not in tables]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
-        return f'"{escaped}"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(part) for part in value) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

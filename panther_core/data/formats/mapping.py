@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -122,3 +122,22 @@ def _check(mapping: Mapping, file: Path) -> None:
     words = [word.lower() for word in (*mapping.fraud, *mapping.honest, *mapping.unknown)]
     if twice := sorted({word for word in words if words.count(word) > 1}):
         fail(file, f"expected each label word once in `fraud`, `honest` and `unknown`, got {twice[0]!r} twice", HELP)
+
+
+def to_toml(keys: dict[str, Any], data: str) -> str:
+    """A mapping file with these keys."""
+    lines = [f"data = {_value(data)}"]
+    tables = {key: value for key, value in keys.items() if isinstance(value, dict)}
+    lines += [f"{key} = {_value(value)}" for key, value in keys.items() if key not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(part) for part in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,81 +1,24 @@
-"""Columns of an own file as people write them: decimal commas, times in many forms, words for nothing, joined ids."""
+"""Amounts, currencies and labels of an own file, as people write them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from panther_core.base.errors import InvalidFile
-from panther_core.data.events import MAX_AMOUNT, MAX_TIME_MS, MIN_TIME_MS
-from panther_core.data.formats.columns import Part, same
-from panther_core.data.formats.mapping import HELP, UNITS_MS, Mapping, Name
+from panther_core.data.events import MAX_AMOUNT
+from panther_core.data.formats.columns import same
+from panther_core.data.formats.mapping import HELP
+from panther_core.data.formats.own_times import OwnTimes
 from panther_core.data.formats.reading import fail
 from panther_core.data.table import Words
 
-_JOIN = "|"  # between the parts of an id of several columns
-_SHORT_OFFSET = r"([+-]\d\d)$"
-_FINE = r"(\.\d{6})\d+"
 
-
-class WrongRows(InvalidFile):
-    """Rows whose column cannot be read: what was expected, in how many rows, the first one and what it has."""
-
-    def __init__(self, text: str, what: str, count: int, row: int, got: str) -> None:
-        super().__init__(text)
-        self.what, self.count, self.row, self.got = what, count, row, got
-
-
-class OwnPart(Part):
-    """Some rows of an own file, and conversions by its mapping."""
-
-    def __init__(self, path: Path, data: pa.RecordBatch | pa.Table, first_row: int, mapping: Mapping) -> None:
-        super().__init__(path, data, first_row)
-        self._mapping = mapping
-        self._nulls = pa.array([*mapping.nulls, ""], pa.string())
-
-    def array(self, name: str) -> pa.Array:
-        """As Part.array; words of `nulls` are null."""
-        column = super().array(name)
-        if pa.types.is_large_string(column.type):
-            column = pc.cast(column, pa.string())
-        if pa.types.is_string(column.type):
-            return pc.if_else(pc.is_in(column, value_set=self._nulls), pa.scalar(None, pa.string()), column)
-        return column
-
-    def joined(self, name: Name) -> pa.Array:
-        """Text of a column, or of several with a sign between them: null where all parts are."""
-        if isinstance(name, str):
-            return self.text(name)
-        parts = [self.text(part) for part in name]
-        joined = pc.binary_join_element_wise(*(pc.fill_null(part, "") for part in parts), _JOIN)
-        empty = parts[0].is_null()
-        for part in parts[1:]:
-            empty = pc.and_(empty, part.is_null())
-        return pc.if_else(empty, pa.scalar(None, pa.string()), joined)
-
-    def word_column(self, name: Name) -> Words:
-        """As Part.words, of one column or of several joined."""
-        if isinstance(name, str):
-            return self.words(name)
-        coded = self.joined(name).dictionary_encode()
-        index = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
-        return Words(index, tuple(coded.dictionary.to_pylist()))
-
-    def required_words(self, name: Name) -> Words:
-        """As `word_column`; raises InvalidFile at the first row without a value."""
-        words = self.word_column(name)
-        shown = name if isinstance(name, str) else ", ".join(name)
-        column = self.array(name) if isinstance(name, str) else self.joined(name)
-        self._refuse_column(shown, column, words.index < 0, "expected a value", None)
-        return words
+class OwnPart(OwnTimes):
+    """Some rows of an own file, and conversions of all its columns by its mapping."""
 
     def own_amounts(self, name: str) -> NDArray[np.float64]:
         """Amounts, with the mapping's `decimal` and `thousands`; NaN for those below 0 that are left out."""
@@ -161,152 +104,3 @@ class OwnPart(Part):
             "name the words in `fraud`, `honest` and `unknown`",
         )
         return label.astype(np.int8)
-
-    def require_given(self, name: Name, text: pa.Array, what: str) -> None:
-        """Raise InvalidFile at the first row without a value."""
-        shown = name if isinstance(name, str) else ", ".join(name)
-        self._refuse_column(shown, text, np.asarray(text.is_null()), f"expected {what}", None)
-
-    def own_times(self, name: Name) -> NDArray[np.int64]:
-        """Epoch ms, by the mapping's `time`, `start` and `zone`; several columns are joined by a blank."""
-        mapping = self._mapping
-        column = self.array(name) if isinstance(name, str) else self._date_and_time(name)
-        shown = name if isinstance(name, str) else ", ".join(name)
-        self._refuse_column(shown, column, np.asarray(column.is_null()), "expected a time", None)
-        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-            ms = self._stamps(column)
-        elif mapping.time in UNITS_MS:
-            ms = self._since_start(shown, column)
-        elif mapping.time == "iso":
-            ms = self._iso_times(shown, self.text(name) if isinstance(name, str) else column)
-        else:
-            ms = self._formatted(shown, self.text(name) if isinstance(name, str) else column)
-        self._refuse_column(
-            shown,
-            column,
-            (ms < MIN_TIME_MS) | (ms > MAX_TIME_MS),
-            f"expected a time after 2000-01-01 and before 2100, by time = {mapping.time!r}",
-            'set `time` to the unit of the numbers ("s", "ms", "us", "ns", "h", "d") and `start` to the moment of 0',
-        )
-        return ms
-
-    def _date_and_time(self, names: Sequence[str]) -> pa.Array:
-        parts = [self.text(name) for name in names]
-        return pc.binary_join_element_wise(*parts, " ")
-
-    def _stamps(self, column: pa.Array) -> NDArray[np.int64]:
-        stamp = pc.cast(column, pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
-        return self._from_zone(stamp)
-
-    def _from_zone(self, stamp: pa.Array) -> NDArray[np.int64]:
-        """Epoch ms of timestamps; those without an offset are of the mapping's zone (the earlier one, where clocks were
-        set back; the later one, where they were set forward)."""
-        if stamp.type.tz is None and self._mapping.zone != "UTC":
-            stamp = pc.assume_timezone(stamp, self._mapping.zone, ambiguous="earliest", nonexistent="latest")
-        us = pc.cast(stamp, pa.int64()).to_numpy(zero_copy_only=False)
-        return np.asarray(us // 1000, np.int64)
-
-    def _since_start(self, shown: str, column: pa.Array) -> NDArray[np.int64]:
-        try:
-            number = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            bad = np.array([not _is_number(word) for word in column.to_pylist()])
-            self._refuse_column(shown, column, bad, "expected a number", 'or set `time` = "iso" or a format')
-            raise
-        start = self._mapping.start
-        since = np.round(number * UNITS_MS[self._mapping.time]).astype(np.int64)
-        return np.asarray(since + (_start_ms(start) if start else 0), np.int64)
-
-    def _iso_times(self, shown: str, text: pa.Array) -> NDArray[np.int64]:
-        """ISO 8601; fractions are cut after microseconds, offsets may have two digits, rows may have any offset."""
-        text = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), _FINE, r"\1")
-        text = pc.replace_substring_regex(text, _SHORT_OFFSET, r"\1:00") if self._has_clock(text) else text
-        zoned = np.asarray(
-            pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$").to_numpy(zero_copy_only=False), np.bool_
-        )
-        out = np.zeros(len(text), np.int64)
-        for rows, target in ((zoned, pa.timestamp("us", "UTC")), (~zoned, pa.timestamp("us"))):
-            if rows.any():
-                part = text.filter(pa.array(rows))
-                try:
-                    stamp = pc.cast(part, target)
-                except pa.ArrowInvalid:
-                    bad = rows & np.array([not _is_iso(word) for word in text.to_pylist()])
-                    self._refuse_column(
-                        shown,
-                        text,
-                        bad if bad.any() else rows,
-                        "expected an ISO 8601 time",
-                        'set `time` to its format, as "%d.%m.%Y %H:%M", or to the unit of a number',
-                    )
-                    raise
-                out[rows] = self._from_zone(stamp)
-        return out
-
-    @staticmethod
-    def _has_clock(text: pa.Array) -> bool:
-        """Whether these are times of day, so that a sign and two digits at the end are an offset and not a day."""
-        return bool(pc.any(pc.match_substring(text, ":")).as_py())
-
-    def _formatted(self, shown: str, text: pa.Array) -> NDArray[np.int64]:
-        coded = text.dictionary_encode()
-        moments, bad = np.zeros(len(coded.dictionary), np.int64), np.zeros(len(coded.dictionary), np.bool_)
-        zone = ZoneInfo(self._mapping.zone)
-        for i, word in enumerate(coded.dictionary.to_pylist()):
-            try:
-                moment = datetime.strptime(word.strip(), self._mapping.time)
-            except ValueError:
-                bad[i] = True
-            else:
-                moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-                moments[i] = round(moment.timestamp() * 1000)
-        at = coded.indices.to_numpy(zero_copy_only=False)
-        self._refuse_column(shown, text, bad[at], f"expected a time like {self._mapping.time!r}", "correct `time`")
-        return np.asarray(moments[at], np.int64)
-
-    def _refuse(self, name: str, bad: NDArray[np.bool_], expected: str, advice: str | None) -> None:
-        self._refuse_column(name, self.array(name), bad, expected, advice)
-
-    def _refuse_column(
-        self, shown: str, column: pa.Array, bad: NDArray[np.bool_], expected: str, advice: str | None
-    ) -> None:
-        """Raise InvalidFile at the first bad row, with advice on the mapping, and on the row if others are good."""
-        bad = np.asarray(bad, np.bool_)
-        if bad.any():
-            at = int(np.argmax(bad))
-            got = column[at].as_py()
-            many = f" (so are {bad.sum():,} of {len(bad):,} rows)" if bad.sum() > 1 else ""
-            problem = f"{expected}, got {'nothing' if got is None else repr(got)}{many}"
-            place = self.first_row + at
-            text = f"{self.path}, row {place}, column {shown!r}: {problem}: {self._remedy(bad, advice)}"
-            raise WrongRows(text, f"{shown}: {expected}", int(bad.sum()), place, "nothing" if got is None else str(got))
-
-    @staticmethod
-    def _remedy(bad: NDArray[np.bool_], advice: str | None = None) -> str:
-        """What to do: the mapping is wrong where most rows are so, a row where few are."""
-        row = "correct or remove that row" if bad.sum() == 1 else "correct or remove these rows"
-        told = f"{advice}; {HELP}" if advice else HELP
-        if bad.all() and len(bad) > 1:
-            return told
-        return f"{told}; or {row}" if advice else f"{row}; {HELP}"
-
-
-def _start_ms(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _is_number(word: object) -> bool:
-    try:
-        float(str(word))
-    except ValueError:
-        return False
-    return True
-
-
-def _is_iso(word: str) -> bool:
-    try:
-        datetime.fromisoformat(word)
-    except ValueError:
-        return False
-    return True

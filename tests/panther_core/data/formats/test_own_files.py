@@ -161,6 +161,12 @@ def test_one_currency_or_rates(tmp_path: Path) -> None:
     assert [table.currency[i] for i in range(2)] == ["EUR", "EUR"]
     with pytest.raises(InvalidFile, match=r"expected a currency out of EUR, got 'USD': add it to \[rates\]"):
         one(tmp_path, text, "", columns + "[rates]\nEUR = 1\n")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for currency in ("EUR", "USD"):
+        (parts / f"{currency}.csv").write_text(f"u,m,a,t,c\nx,y,10,2024-05-01,{currency}\n")
+    with pytest.raises(InvalidFile, match="one currency in all parts, got EUR, USD"):
+        read_table("csv", log(tmp_path, "", 'data = "parts"', columns))
 
 
 def test_a_folder_of_parts_and_a_pattern(tmp_path: Path) -> None:
