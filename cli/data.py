@@ -43,7 +43,7 @@ def check(
     """All that is wrong or odd in a log, with counts and first rows, before anything is trained on it."""
     from panther_core.data.formats import read_table
     from panther_core.data.formats.check import FileCheck, check_files
-    from trainer.data_check import check_log, facts
+    from trainer.fit.log_check import check_log, facts
 
     own = format in ("csv", "generic")
     files = check_files(path) if own else FileCheck({}, 0, [])
