@@ -139,6 +139,16 @@ def lags(app: Any, topic: str) -> dict[int, int]:
     return out
 
 
+async def settled_offset(app: Any, tp: TP) -> int:
+    """Offset up to which everything of a partition is decided and stored.
+
+    By what this worker has acked, or by what the group has committed. Not by lag: its end is the one that the last
+    fetch told, which may be older than a record that somebody else has just seen.
+    """
+    own: int | None = app.consumer._settled.get(tp)
+    return (await committed_offset(app, tp) or 0) if own is None else own
+
+
 async def committed_offset(app: Any, tp: TP) -> int | None:
     """Offset that the group has committed, None where it has committed none."""
     thread = app.consumer._thread

@@ -6,8 +6,8 @@ payment the newest by label time counts, and the event says what was known befor
 the event, then the payment with its label, then the offset. So a label that a crash hands out twice is told twice from
 the same source, which counts once (stream.merchants.history).
 
-A label whose payment is not kept yet waits until all transactions of the partition are committed that were there when
-the label was read: by then the payment must have been decided.
+A label whose payment is not kept yet waits until all transactions of the partition are decided and stored that were
+there when the label was read: by then the payment must be among them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
 from panther_core.kafka.reading import KafkaRecord
-from stream.faust_parts.internals import assigned, committed_offset, lags, partition_store
+from stream.faust_parts.internals import assigned, partition_store, settled_offset
 from stream.ops import metrics
 from stream.worker.acker import Acker
 from stream.worker.merchant_log import MerchantLog
@@ -89,11 +89,13 @@ class LabelReader:
             logger.warning("labels up to the offsets %s come again: %r", done, error)
 
     async def _decided(self, consumer: AIOKafkaConsumer, partition: int, generation: int) -> bool:
-        """Wait until all transactions that lie in this partition now are decided and committed, so that their payments
-        are kept; False where the partitions move meanwhile."""
+        """Wait until all transactions that lie in this partition now are decided, so that their payments are kept.
+
+        False where the partitions move meanwhile.
+        """
         part = TopicPartition(TRANSACTIONS, partition)
         end = (await consumer.end_offsets([part]))[part]
-        while not await self._committed(partition, end):
+        while await settled_offset(self._app, TP(TRANSACTIONS, partition)) < end:
             if self._moved(generation):
                 return False
             await asyncio.sleep(_WAIT_S)
@@ -101,12 +103,6 @@ class LabelReader:
 
     def _moved(self, generation: int) -> bool:
         return bool(self._app.rebalancing or self._app.consumer_generation_id != generation)
-
-    async def _committed(self, partition: int, end: int) -> bool:
-        if end == 0 or (await committed_offset(self._app, TP(TRANSACTIONS, partition)) or 0) >= end:
-            return True
-        # what is left behind the last commit may be no records: the marks of senders' transactions
-        return lags(self._app, TRANSACTIONS).get(partition) == 0 and not self._acker.unfinished
 
     async def _take_in(
         self, consumer: AIOKafkaConsumer, partition: int, records: Sequence[KafkaRecord], generation: int

@@ -131,3 +131,41 @@ def test_payments_are_forgotten_when_no_label_can_come_any_more(tmp_path: Path) 
     assert len(kept) == int((ages == 1).sum())
     assert (store[b"user"], store[b"\0source"]) == (b"state", b"mark")
     store.close()
+
+
+def test_a_label_waits_for_what_the_last_fetch_has_not_told_of_yet() -> None:
+    """After a stop a label may be read before the fetch that brings its payment: by the last fetch nothing lags."""
+    at, order = TP(TRANSACTIONS, 0), list[str]()
+    settled = {at: 7}
+
+    class Ends:
+        async def end_offsets(self, parts: list[Any]) -> dict[Any, int]:
+            order.append("end asked")
+            return dict.fromkeys(parts, 9)
+
+    state = SimpleNamespace(position=7, highwater=7, lso=7, has_valid_position=True)
+    held = SimpleNamespace(assignment=SimpleNamespace(tps={at}, state_value=lambda _: state))
+    thread = SimpleNamespace(_subscription=SimpleNamespace(subscription=held))
+
+    async def committed(*_: Any) -> int:
+        return 7
+
+    thread._ensure_consumer, thread.call_thread = lambda: SimpleNamespace(committed=None), committed
+    thread._consumer = thread
+    consumer = SimpleNamespace(assignment=lambda: {at}, _handed={}, _settled=settled, _thread=thread)
+    app: Any = SimpleNamespace(rebalancing=False, consumer_generation_id=1, consumer=consumer)
+    none: Any = None
+    acker: Any = SimpleNamespace(unfinished=0)
+    reader = LabelReader(app, none, none, none, acker, none, kept_days=90)
+
+    async def wait() -> None:
+        ends: Any = Ends()
+        waiting = asyncio.create_task(reader._decided(ends, 0, 1))
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "records 7 and 8 are not decided"
+        order.append("decided")
+        settled[at] = 9
+        assert await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(wait())
+    assert order == ["end asked", "decided"]
