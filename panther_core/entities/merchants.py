@@ -227,6 +227,8 @@ def _streak(states: NDArray[np.void]) -> Mapping[str, Floats]:
 
 def _days(states: NDArray[np.void], name: str) -> Floats:
     """A ring [B, D], oldest day first."""
+    if len(states) and (states["day"] == states["day"][0]).all():  # a tenth of the time
+        return np.roll(states[name], -(int(states["day"][0]) + 1) % DAYS, axis=1).astype(np.float64)
     place = (states["day"][:, None] + 1 + np.arange(DAYS)) % DAYS
     return np.take_along_axis(states[name], place, axis=1).astype(np.float64)
 

@@ -24,6 +24,7 @@ from stream.faust_parts.consumer import state_of
 
 logger = logging.getLogger(__name__)
 
+_NAP_S = 0.05
 DRAIN_S = 5.0  # longest wait for micro-batches under way when the worker stops
 
 
@@ -53,14 +54,15 @@ class DrainingApp(faust.App):
 class Arrivals:
     """Events straight from the agent's channel; nothing is acked here."""
 
-    def __init__(self, stream: Any, within_s: float) -> None:
-        self._stream, self._within_s = stream, within_s
+    def __init__(self, stream: Any, within_s: float, enough: int) -> None:
+        """`within_s`: for how long others may join a first event, unless `enough` are there."""
+        self._stream, self._within_s, self._enough = stream, within_s, enough
         self._queue = stream.channel.queue
         self._first: Any = None
         self._ended = False
 
     async def wait(self) -> bool:
-        """Wait for a first event, and `within_s` more for others to join it; False when the stream has ended.
+        """Wait for a first event, and for others to join it; False when the stream has ended.
 
         Events that are not acked when the stream ends are redelivered.
         """
@@ -71,8 +73,11 @@ class Arrivals:
             self._first = await self._queue.get()
         except StopAsyncIteration:  # thrown into the channel on stop
             return False
-        # a nap instead of a get with a timeout: cancelling a get can lose the event that arrives at that moment
-        await asyncio.sleep(self._within_s)
+        # naps instead of a get with a timeout: cancelling a get can lose the event that arrives at that moment
+        end_s = time.monotonic() + self._within_s
+        await asyncio.sleep(min(self._within_s, _NAP_S))
+        while (left_s := end_s - time.monotonic()) > 0 and self._queue.qsize() < self._enough:
+            await asyncio.sleep(min(left_s, _NAP_S))
         return True
 
     def take(self, most: int) -> list[Any]:

@@ -43,7 +43,7 @@ from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 2000  # events of a batch; merchants of one step of a day's turn
+AT_ONCE = 2000  # events of a batch; merchants of one step of a day's turn
 #: value of the newest day whose midnight was published; its head is that of every value of the store
 _TURN, _HEAD = b"\0turn", 14
 _SOURCES_D = 30  # after so many days no worker writes an event again
@@ -62,7 +62,7 @@ class MerchantAgent:
         """Work until the stream has ended, from when it is known which model is live."""
         await self._threshold.ready()
         while await arrivals.wait():
-            batch = arrivals.take(_AT_ONCE)
+            batch = arrivals.take(AT_ONCE)
             self._acker.expect(batch)
             with naming_records(batch, MERCHANT_EVENTS):
                 await self._acker.put(await self._taken_in(batch))
@@ -84,6 +84,9 @@ class MerchantAgent:
             await self._publish(partition, outcome.risk)
             await self._publish_alerts(partition, outcome.alerts)
             metrics.MERCHANT_EVENTS.labels("repeated").inc(outcome.repeated)
+            labels = sum(event.label is not None for _, event in events)
+            metrics.MERCHANT_EVENTS.labels("label").inc(labels)
+            metrics.MERCHANT_EVENTS.labels("payment").inc(len(events) - labels)
             if generation != self._app.consumer_generation_id:
                 return out
             touched = {key for key, _ in outcome.stored}
@@ -107,7 +110,7 @@ class MerchantAgent:
             if generation != self._app.consumer_generation_id:
                 return today, []
             pairs = partition_store(self._table, partition).items(from_key=cursor)
-            if not (chunk := list(islice(pairs, _AT_ONCE))):
+            if not (chunk := list(islice(pairs, AT_ONCE))):
                 break
             cursor = chunk[-1][0] + b"\0"
             own = [(key, value) for key, value in chunk if b"\0" not in key]
@@ -149,7 +152,6 @@ def _readable(messages: Iterable[Any]) -> tuple[list[tuple[int, MerchantEvent]],
             place = f"{MERCHANT_EVENTS}:{message.partition}:{message.offset}"
             logger.warning("%s is no event of a merchant, skipped: %s", place, error)
             continue
-        metrics.MERCHANT_EVENTS.labels("payment" if event.label is None else "label").inc()
         events.append((message.offset, event))
         written_ms = max(written_ms, sent_ms)
     return events, written_ms

@@ -13,15 +13,15 @@ from stream.ops.health import Health
 from stream.worker.process import run_app
 
 #: what is known of a merchant holds from the next full hour on, so no decision waits for it; a batch of a few events
-#: costs almost as much as one of hundreds
-_WITHIN_S = 0.1
+#: costs almost as much as one of hundreds, and a merchant of many events is stored and published once
+_WITHIN_S = 1.0
 
 
 def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: Health, ending: Ending) -> Any:
     """The application; topics are expected to exist (`panther topics create`)."""
     from stream.faust_parts.application import faust_app, restored_table
     from stream.faust_parts.internals import Arrivals
-    from stream.merchants.agent import MerchantAgent
+    from stream.merchants.agent import AT_ONCE, MerchantAgent
     from stream.merchants.live_threshold import LiveThreshold
     from stream.merchants.watch import watch
     from stream.worker.acker import Acker
@@ -45,7 +45,7 @@ def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: 
             }
 
             async def work() -> None:
-                await agent.run(Arrivals(stream, max(settings.batch_within_s, _WITHIN_S)))
+                await agent.run(Arrivals(stream, max(settings.batch_within_s, _WITHIN_S), AT_ONCE))
                 await acker.drained()
 
             await run_beside(work(), tasks)

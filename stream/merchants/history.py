@@ -70,11 +70,12 @@ def take_in(
     today = day_of(events, now_ms)
     new = [(offset, event) for offset, event in events if sources.first(event, today)]
     out.repeated = len(events) - len(new)
+    hours = [min(event.time_ms, now_ms) // HOUR_MS for _, event in new]
     row: dict[str, int] = {}
     for _, event in new:
         row.setdefault(event.merchant_id, len(row))
     touched = len(row)
-    due = waiting.due((event for _, event in new), now_ms)
+    due = waiting.due(max(hours, default=0))
     for name in due:
         row.setdefault(name, len(row))
     names = [name.encode() for name in row]
@@ -90,14 +91,14 @@ def take_in(
         _apply(states, fresh, [row[event.merchant_id] for _, event in fresh], now_ms)
 
     applied = 0
-    for i, (offset, event) in enumerate(new):
-        if due := waiting.due([event], now_ms):  # an hour is over: it is looked at before anything later counts
+    for i, ((offset, event), hour) in enumerate(zip(new, hours, strict=True)):
+        if due := waiting.due(hour):  # an hour is over: it is looked at before anything later counts
             apply(new[applied:i])
             applied = i
             # a state that holds this event already is of an earlier try, which has published what it saw
             first = [name for name in due if seen[row[name]] < offset]
             out.alerts += _alerts(first, waiting.hour + 1, states, row, reported, threshold)
-        waiting.pass_to(offset, event, now_ms)
+        waiting.pass_to(offset, event, hour)
         if event.label is not None:
             reported[event.merchant_id] = with_label(reported[event.merchant_id], event)
     apply(new[applied:])

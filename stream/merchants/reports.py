@@ -6,11 +6,8 @@ every value of the store (panther_core.entities.merchants.MERCHANT): of two valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from panther_core.base.times import HOUR_MS
 from panther_core.data.merchant_events import MerchantEvent, ReportedPayment
 from panther_core.entities.merchant_alerts import REPORTS
 
@@ -59,17 +56,16 @@ class Waiting:
         self.hour, self._next, self._names = kept.hour, kept.next, dict.fromkeys(kept.names)
         self.changed = False
 
-    def due(self, events: Iterable[MerchantEvent], now_ms: int) -> list[str]:
-        """Who is to be looked at when these events have come, as of the end of `hour`. `now_ms`: when they were
-        written; a later time is a clock that is ahead."""
-        return [*self._names] if any(_hour(event, now_ms) > self.hour for event in events) else []
+    def due(self, hour: int) -> list[str]:
+        """Who is to be looked at when an event of an hour has come, as of the end of `self.hour`."""
+        return [*self._names] if hour > self.hour else []
 
-    def pass_to(self, offset: int, event: MerchantEvent, now_ms: int) -> None:
-        """Take down that an event has come; who was due waits no longer."""
+    def pass_to(self, offset: int, event: MerchantEvent, hour: int) -> None:
+        """Take down that an event of an hour has come; who was due waits no longer."""
         if offset < self._next:
             return  # it comes again
-        if _hour(event, now_ms) > self.hour:
-            self.hour, self._names, self.changed = _hour(event, now_ms), {}, True
+        if hour > self.hour:
+            self.hour, self._names, self.changed = hour, {}, True
         if event.label == 1 and event.merchant_id not in self._names:
             self._names[event.merchant_id], self.changed = None, True
 
@@ -77,10 +73,6 @@ class Waiting:
         """The value that is stored. `n`: offset after the last event that was taken down."""
         kept = _Kept(n, self.hour, [*self._names])
         return bytes(_HEAD) + n.to_bytes(_N, "little") + msgspec.json.encode(kept)
-
-
-def _hour(event: MerchantEvent, now_ms: int) -> int:
-    return min(event.time_ms, now_ms) // HOUR_MS
 
 
 _kept = msgspec.json.Decoder(_Kept).decode

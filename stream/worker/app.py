@@ -106,7 +106,7 @@ def make_app(
             tasks["sweep"] = sweep.run()
 
         async def work() -> None:
-            await pipeline.run(Arrivals(stream, settings.batch_within_s))
+            await pipeline.run(Arrivals(stream, settings.batch_within_s, settings.batch_max))
             await acker.drained()
 
         await run_beside(work(), tasks)

@@ -140,7 +140,7 @@ def arrivals(*items: Any) -> Arrivals:
         consumer=SimpleNamespace(_unacked_messages=set()),
     )
     stream = SimpleNamespace(app=app, channel=SimpleNamespace(queue=queue), maybe_start=started, should_stop=False)
-    return Arrivals(stream, 0)
+    return Arrivals(stream, 0, 1)
 
 
 class Message:
