@@ -76,7 +76,7 @@ class Arrivals:
         # naps instead of a get with a timeout: cancelling a get can lose the event that arrives at that moment
         end_s = time.monotonic() + self._within_s
         await asyncio.sleep(min(self._within_s, _NAP_S))
-        while (left_s := end_s - time.monotonic()) > 0 and self._queue.qsize() < self._enough:
+        while (left_s := end_s - time.monotonic()) > 0 and self._queue.qsize() < self._enough:  # noqa: ASYNC110 - a queue tells no length
             await asyncio.sleep(min(left_s, _NAP_S))
         return True
 
