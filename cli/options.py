@@ -6,13 +6,13 @@ Each command sets its own default for such an option: `limit: Limit = None`.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from panther_core.base.settings import KafkaSettings
+from panther_core.base.times import iso_ms
 from panther_core.data.formats import FORMATS
 
 # panels of `panther --help`, by who needs the command
@@ -50,7 +50,6 @@ def answering_kafka() -> KafkaSettings:
 def moment_ms(option: str, text: str) -> int:
     """Epoch ms of a day or an ISO 8601 time. Raises typer.BadParameter."""
     try:
-        moment = datetime.fromisoformat(text)
+        return iso_ms(text)
     except ValueError:
         raise typer.BadParameter(f"expected {option} as YYYY-MM-DD or an ISO 8601 time, got {text!r}") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

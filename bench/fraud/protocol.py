@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from panther_core.base.errors import BadInput
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.table import TransactionTable
 from panther_core.entities.arrays import Floats, Ints
 from panther_core.evaluation import card_precision
@@ -56,7 +56,7 @@ def parse_folds(text: str | None) -> tuple[str, ...]:
 
 def fold(table: TransactionTable, start: str) -> Fold:
     """The fold that starts on day `start`. Raises BadInput when the table lacks days or labels that it needs."""
-    first_ms = int(datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() * 1000)
+    first_ms = iso_ms(start)
     day = table.time_ms // DAY_MS - first_ms // DAY_MS
     missing = sorted(set(range(_TEST_FROM + _DAYS)) - set(np.unique(day).tolist()))
     if missing:

@@ -10,7 +10,6 @@ chosen here.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 from bench.fraud.served import SERVED, served_scores
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.table import TransactionTable
 from panther_core.entities.arrays import Ints
 from panther_core.evaluation import fraud_metrics
@@ -118,6 +117,6 @@ def _category_columns(table: TransactionTable, known_until: int) -> tuple[np.nda
 
 def _ms(day: str) -> int:
     try:
-        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+        return iso_ms(day)
     except ValueError:
         raise BadInput(f"expected a day YYYY-MM-DD, got {day!r}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from infra.local.training import train_once
 from offline.replay.merchant_alerts import MerchantAlerts
 from panther_core import artifact
 from panther_core.base.errors import BadInput
-from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.base.times import DAY_MS, HOUR_MS, iso_ms
 from panther_core.data.formats import read_table
 from panther_core.data.formats.fdh import SCENARIOS
 from panther_core.data.table import TransactionTable
@@ -49,7 +48,7 @@ def run_stream(
     folder: Path, data: Path, format: str, train_until: str, transactions: int, rate: float, label_delay_days: float
 ) -> dict[str, Any]:
     """Train on the days before `train_until`, then stream the next `transactions` through Kafka and Triton."""
-    until_ms = int(datetime.fromisoformat(train_until).replace(tzinfo=UTC).timestamp() * 1000)
+    until_ms = iso_ms(train_until)
     table = read_table(format, data)
     split = int(np.searchsorted(table.time_ms, until_ms))
     history, live = table.take(slice(0, split)), table.take(slice(split, split + transactions))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.base.times import iso_ms
 from panther_core.evaluation import alert_metrics, fraud_metrics
 
 
 def day_ms(day: str) -> int:
     """Epoch ms of the beginning of the day `day` (YYYY-MM-DD), UTC. Raises BadInput."""
     try:
-        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+        return iso_ms(day)
     except ValueError:
         raise BadInput(f"expected a day YYYY-MM-DD, got {day!r}: see --since") from None
 

@@ -2,5 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+
+
+def iso_ms(text: str) -> int:
+    """Epoch ms of a day or an ISO 8601 time, of UTC where it has no offset. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

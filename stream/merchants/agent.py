@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.errors import InvalidEvent
+from panther_core.base.times import DAY_MS
 from panther_core.data.events import record_time_ms
 from panther_core.data.merchant_events import (
     MerchantAlert,
@@ -78,7 +79,7 @@ class MerchantAgent:
             events, written_ms = _readable(messages)
             today = day_of(events, written_ms)
             with noticing_damage(self._table, partition):
-                day, turned = await self._turn(partition, today, generation)
+                day, turned = await self._turn(partition, today, written_ms // DAY_MS, generation)
                 store = partition_store(self._table, partition)
                 outcome = take_in(events, store.get, day, written_ms, self._threshold.now)
             await self._publish(partition, outcome.risk)
@@ -94,8 +95,10 @@ class MerchantAgent:
             await self._store.put(partition, [*outcome.stored, *rest], out)
         return out
 
-    async def _turn(self, partition: int, today: int, generation: int) -> tuple[int, list[tuple[bytes, bytes | None]]]:
-        """Publish every merchant as of a new day's midnight.
+    async def _turn(
+        self, partition: int, today: int, written: int, generation: int
+    ) -> tuple[int, list[tuple[bytes, bytes | None]]]:
+        """Publish every merchant as of a new day's midnight. `written`: the day on which the events were written.
 
         Returns the newest day that was published, and what is to be stored once that is durable.
         """
@@ -114,7 +117,7 @@ class MerchantAgent:
                 break
             cursor = chunk[-1][0] + b"\0"
             own = [(key, value) for key, value in chunk if b"\0" not in key]
-            old += [(key, None) for key, value in chunk if is_old(key, value, today - _SOURCES_D)]
+            old += [(key, None) for key, value in chunk if is_old(key, value, written - _SOURCES_D)]
             states = decode_merchants(value for _, value in own)
             alive = np.flatnonzero(states["day"] > today - 2 * DAYS)  # of the others nothing moves any more
             names = [own[i][0].decode() for i in alive.tolist()]

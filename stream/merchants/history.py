@@ -67,8 +67,7 @@ def take_in(
     """
     out, sources = Outcome(), Sources(lambda key: read([key])[0])
     waiting = Waiting(read([WAITING])[0])
-    today = day_of(events, now_ms)
-    new = [(offset, event) for offset, event in events if sources.first(event, today)]
+    new = [(offset, event) for offset, event in events if sources.first(event, now_ms // DAY_MS)]
     out.repeated = len(events) - len(new)
     hours = [min(event.time_ms, now_ms) // HOUR_MS for _, event in new]
     row: dict[str, int] = {}

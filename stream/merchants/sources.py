@@ -28,7 +28,11 @@ class Sources:
         self._buckets: dict[bytes, _Bucket] = {}
 
     def first(self, event: MerchantEvent, day: int) -> bool:
-        """Whether this source is met for the first time; from now on it is known. `day`: of the present, for `old`."""
+        """Whether this source is met for the first time; from now on it is known.
+
+        `day`: on which the event was written, for `is_old`. A worker that was killed writes it again soon by the clock,
+        whenever it happened.
+        """
         kind = b"p" if event.label is None else b"l"
         number, place = divmod(event.source.at, BITS)
         key = _KEY + kind + event.source.partition.to_bytes(2, "big") + number.to_bytes(8, "big")

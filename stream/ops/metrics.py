@@ -77,6 +77,7 @@ LABELS = Counter(
     " this id), unreadable (skipped)",
     ["what"],
 )
+LABELS_EARLY = Gauge("panther_labels_early", "Labels that have come before their payment, and wait for it.")
 MERCHANT_EVENTS = Counter(
     "panther_merchant_events",
     "Events taken in by `panther merchants`. kind: payment, label, repeated (counted before), unreadable (skipped)",

@@ -7,16 +7,18 @@ the event, then the payment with its label, then the offset. So a label that a c
 the same source, which counts once (stream.merchants.history).
 
 A label whose payment is not kept yet waits until all transactions of the partition are decided and stored that were
-there when the label was read: by then the payment must be among them.
+there when the label was read, and a minute more: where a sender was held up by Kafka, labels may overtake payments.
+The offset is committed up to the oldest label that waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -41,8 +43,18 @@ from stream.worker.state_store import StateStore, StoredBatch
 logger = logging.getLogger(__name__)
 
 _PAUSE_S, _WAIT_S = 0.05, 0.2
+_EARLY_S = 60.0  # for which a label may come before its payment
+_EARLY_MOST = 20_000  # labels of a partition that wait for so long; of more the oldest wait no longer
 _AT_ONCE, _STEP = 2000, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
 _FORGET_EVERY_S = 3600.0
+
+
+class _Early(NamedTuple):
+    """A label whose payment is not kept yet; `until_s`: when it is given up, by time.monotonic."""
+
+    record: KafkaRecord
+    label: Label
+    until_s: float
 
 
 class LabelReader:
@@ -62,6 +74,8 @@ class LabelReader:
         self._app, self._kafka, self._table, self._store = app, kafka, table, store
         self._acker, self._merchants = acker, merchants
         self._kept_ms = round(kept_days * DAY_MS)
+        self._early: dict[int, dict[int, _Early]] = {}  # by partition and offset: labels that have no payment yet
+        self._done: dict[TopicPartition, int] = {}  # committed offsets
 
     async def run(self) -> None:
         """Run for the life of the agent."""
@@ -71,22 +85,32 @@ class LabelReader:
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         """Take in the labels that have come."""
         generation = self._app.consumer_generation_id
+        mine = {part.partition for part in consumer.assignment()}
+        self._early = {partition: early for partition, early in self._early.items() if partition in mine}
         found = {part: records for part, records in (await consumer.getmany(timeout_ms=POLL_MS)).items() if records}
-        work = (self._take_in(consumer, part.partition, records, generation) for part, records in found.items())
-        taken = dict(zip(found, await asyncio.gather(*work), strict=True))
+        parts = [*found, *({TopicPartition(LABELS, partition) for partition in self._early} - found.keys())]
+        work = (self._take_in(consumer, part.partition, found.get(part, []), generation) for part in parts)
+        taken = dict(zip(parts, await asyncio.gather(*work), strict=True))
         for part, batch in taken.items():
-            if batch is None:
-                consumer.seek(part, found[part][0].offset)  # the partitions move: the labels are their new owners'
-        batches = [batch for batch in taken.values() if batch is not None]
-        for batch in batches:
+            if batch is None:  # the partitions move: the labels are their new owners', or come again
+                offsets = [*self._early.pop(part.partition, ()), *(record.offset for record in found.get(part, []))]
+                consumer.seek(part, min(offsets))
+        batches = {part: batch for part, batch in taken.items() if batch is not None}
+        for batch in batches.values():
             await self._acker.put(batch)
-        await asyncio.gather(*(send for batch in batches for send in batch.sends.values()))
-        done = {part: found[part][-1].offset + 1 for part, batch in taken.items() if batch is not None}
+        await asyncio.gather(*(send for batch in batches.values() for send in batch.sends.values()))
+        for part in batches:
+            early = self._early.get(part.partition)
+            upto = min(early) if early else await consumer.position(part)
+            if self._done.get(part) != upto:
+                await self._commit(consumer, part, upto)
+
+    async def _commit(self, consumer: AIOKafkaConsumer, part: TopicPartition, offset: int) -> None:
         try:
-            if done:
-                await consumer.commit(done)
+            await consumer.commit({part: offset})
+            self._done[part] = offset
         except KafkaError as error:
-            logger.warning("labels up to the offsets %s come again: %r", done, error)
+            logger.warning("labels up to offset %d of partition %d come again: %r", offset, part.partition, error)
 
     async def _decided(self, consumer: AIOKafkaConsumer, partition: int, generation: int) -> bool:
         """Wait until all transactions that lie in this partition now are decided, so that their payments are kept.
@@ -110,18 +134,28 @@ class LabelReader:
         """Tell the merchants, then keep what is known now; None where the partition is another worker's by now."""
         if self._moved(generation):  # its store may be another's by now
             return None
-        labels = [(record, label) for record in records if (label := _readable(record)) is not None]
+        before = self._early.get(partition, {})
+        new = [(record, label) for record in records if (label := _readable(record)) is not None]
+        labels = [(early.record, early.label) for early in before.values()]
+        labels += [(record, label) for record, label in new if record.offset not in before]
         keys = [key_of(label) for _, label in labels]
         found = self._store.beside(keys, [partition] * len(keys))
-        if None in found:  # a label may come right behind its payment
+        if None in found[len(before) :]:  # a label may come right behind its payment
             if not await self._decided(consumer, partition, generation):
                 return None
             found = self._store.beside(keys, [partition] * len(keys))
+        now_s, early = time.monotonic(), dict[int, _Early]()
         paid = {key: read_paid(value) for key, value in zip(keys, found, strict=True) if value is not None}
         events: list[MerchantEvent] = []
         changed: dict[bytes, bytes] = {}
         for (record, label), key in zip(labels, keys, strict=True):
-            if key not in paid or not paid[key].merchant_id:
+            if key not in paid:
+                until_s = before[record.offset].until_s if record.offset in before else now_s + _EARLY_S
+                if until_s > now_s:
+                    early[record.offset] = _Early(record, label, until_s)
+                else:
+                    metrics.LABELS.labels("unknown").inc()
+            elif not paid[key].merchant_id:
                 metrics.LABELS.labels("unknown").inc()
             else:
                 event = _told(paid[key], label, record)
@@ -133,6 +167,13 @@ class LabelReader:
             return None
         batch = StoredBatch(generation, [])
         await self._store.put(partition, [*changed.items()], batch)
+        for offset in [*early][: max(0, len(early) - _EARLY_MOST)]:
+            del early[offset]
+            metrics.LABELS.labels("unknown").inc()
+        self._early.pop(partition, None)
+        if early:
+            self._early[partition] = early
+        metrics.LABELS_EARLY.set(sum(map(len, self._early.values())))
         return batch
 
     async def forget(self) -> None:

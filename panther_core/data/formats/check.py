@@ -88,7 +88,7 @@ def _naive_times(mapping: Mapping, part: OwnPart, found: dict[str, Problem]) -> 
     column = part.array(name)
     if not pa.types.is_string(column.type):
         return
-    naive = pc.fill_null(pc.invert(pc.match_substring_regex(column, r"(Z|[+-]\d\d(:?\d\d)?)$")), False)
+    naive = pc.fill_null(pc.invert(pc.match_substring_regex(column, r":.*(Z|[+-]\d\d(:?\d\d)?)$")), False)
     rows = np.flatnonzero(naive.to_numpy(zero_copy_only=False))
     if len(rows):
         what = f"times in {name} have no offset and are taken for UTC: say `zone` if they are not"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from panther_core.data.formats.columns import least, none_given, same
-from panther_core.data.formats.mapping import HELP, Mapping, load_mapping
+from panther_core.data.formats.mapping import HELP, MAPPINGS, Mapping, load_mapping
 from panther_core.data.formats.own_columns import OwnPart
 from panther_core.data.formats.period import Period
 from panther_core.data.formats.reading import Dialect, fail, stream_columns
@@ -26,15 +26,18 @@ from panther_core.data.table_concat import concat
 PROFILE: tuple[ProfileField, ...] = ()
 
 
-def files_of(mapping: Mapping, file: Path) -> list[Path]:
-    """The data files of a mapping, in the order of their names: a file, the parts in a folder and the folders in it, or
-    what a pattern finds; names that begin with _ or . are no parts. Raises InvalidFile."""
-    named = file.parent / mapping.data
+def parts_of(named: Path) -> list[Path]:
+    """Data files in the order of their names: a file, the parts in a folder and the folders in it, or what a pattern
+    finds. A mapping, and names that begin with _ or ., are no parts."""
     if named.is_file():
         return [named]
     found = sorted(named.rglob("*") if named.is_dir() else map(Path, glob(str(named), recursive=True)))
-    parts = [part for part in found if part.is_file() and not part.name.startswith(("_", "."))]
-    if not parts:
+    return [part for part in found if part.is_file() and part.name not in MAPPINGS and part.name[0] not in "_."]
+
+
+def files_of(mapping: Mapping, file: Path) -> list[Path]:
+    """The data files of a mapping. Raises InvalidFile where there is none."""
+    if not (parts := parts_of(file.parent / mapping.data)):
         fail(
             file,
             f"expected a data file, a folder of parts or a pattern in {mapping.data!r}, beside the mapping, found none",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from panther_core.base.errors import InvalidFile
+from panther_core.data.formats.csv import parts_of
 from panther_core.data.formats.known_sets import KnownSet, known_set
-from panther_core.data.formats.reading import JSON_LINES, Dialect, csv_header, fail, stream_columns
+from panther_core.data.formats.reading import JSON_LINES, Dialect, fail, header_of, stream_columns
 
 NOTHING = (None, "", "\\N", "NULL", "null")
 _SAMPLE = 5000  # rows that are looked at
@@ -83,9 +84,11 @@ class Guess:
 def guess(path: Path) -> Guess:
     """A proposal for a file, or a folder or pattern of parts. Raises InvalidFile for what cannot be opened."""
     out = Guess()
-    file = _first_file(path)
+    if not (parts := parts_of(path)):
+        fail(path, "expected a file, a folder of parts or a pattern, found nothing", "check the path")
+    file = parts[0]
     dialect = _dialect(file, out)
-    header = _header(file, dialect)
+    header = header_of(file, dialect)
     out.known = known_set(header)
     if out.known is not None:
         for key, value in out.known.mapping.items():
@@ -107,16 +110,6 @@ def guess(path: Path) -> Guess:
     for name in out.missing:
         out.open[f"columns.{name}"] = (f"which column is the {name}?", tuple(header))
     return out
-
-
-def _first_file(path: Path) -> Path:
-    if path.is_dir():
-        parts = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(("_", ".")))
-    else:
-        parts = [path] if path.is_file() else sorted(path.parent.glob(path.name))
-    if not parts:
-        fail(path, "expected a file, a folder of parts or a pattern, found nothing", "check the path")
-    return parts[0]
 
 
 def _dialect(file: Path, out: Guess) -> Dialect:
@@ -147,21 +140,6 @@ def _start_of(file: Path) -> bytes:
     with pyarrow.input_stream(file) as raw:
         read: bytes = raw.read(1 << 18)
     return read
-
-
-def _header(file: Path, dialect: Dialect) -> list[str]:
-    if ".parquet" in file.suffixes:
-        import pyarrow.parquet
-
-        return list(pyarrow.parquet.read_schema(file).names)
-    if JSON_LINES & {*file.suffixes}:
-        import pyarrow.json
-
-        table = pyarrow.json.read_json(file)
-        while any(str(kind.type).startswith("struct") for kind in table.schema):
-            table = table.flatten()
-        return list(table.schema.names)
-    return csv_header(file, dialect)
 
 
 def _sample(file: Path, header: list[str], dialect: Dialect) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from panther_core.base.errors import InvalidFile
 from panther_core.data.formats.reading import fail, locate
 
 HELP = "docs/data.md, `A mapping for your own file`"
+MAPPINGS = ("mapping.toml", "mapping.json")
 UNITS_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6, "h": 3.6e6, "d": 8.64e7}
 Name = str | tuple[str, ...]
 _Sign = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
@@ -81,7 +82,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_mapping(path: Path) -> tuple[Mapping, Path]:
     """The mapping and its file. Raises InvalidFile."""
-    file = locate(path, ("mapping.toml", "mapping.json"))
+    file = locate(path, MAPPINGS)
     if file.suffix not in (".json", ".toml"):
         fail(
             file,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from panther_core.base.times import iso_ms
 from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS
 from panther_core.data.formats.mapping import UNITS_MS, Name
 from panther_core.data.formats.own_words import OwnWords
@@ -70,7 +71,7 @@ class OwnTimes(OwnWords):
             raise
         start = self._mapping.start
         since = np.round(number * UNITS_MS[self._mapping.time]).astype(np.int64)
-        return np.asarray(since + (_start_ms(start) if start else 0), np.int64)
+        return np.asarray(since + (iso_ms(start) if start else 0), np.int64)
 
     def _iso_times(self, shown: str, text: pa.Array) -> NDArray[np.int64]:
         """ISO 8601; fractions are cut after microseconds, offsets may have two digits, rows may have any offset."""
@@ -118,11 +119,6 @@ class OwnTimes(OwnWords):
         at = coded.indices.to_numpy(zero_copy_only=False)
         self._refuse_column(shown, text, bad[at], f"expected a time like {self._mapping.time!r}", "correct `time`")
         return np.asarray(moments[at], np.int64)
-
-
-def _start_ms(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _is_number(word: object) -> bool:

@@ -55,19 +55,14 @@ class OwnWords(Part):
 
     def word_column(self, name: Name) -> Words:
         """As Part.words, of one column or of several joined."""
-        if isinstance(name, str):
-            return self.words(name)
         coded = self.joined(name).dictionary_encode()
         index = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
         return Words(index, tuple(coded.dictionary.to_pylist()))
 
     def required_words(self, name: Name) -> Words:
         """As `word_column`; raises InvalidFile at the first row without a value."""
-        words = self.word_column(name)
-        shown = name if isinstance(name, str) else ", ".join(name)
-        column = self.array(name) if isinstance(name, str) else self.joined(name)
-        self._refuse_column(shown, column, words.index < 0, "expected a value", None)
-        return words
+        self.require_given(name, self.joined(name), "a value")
+        return self.word_column(name)
 
     def require_given(self, name: Name, text: pa.Array, what: str) -> None:
         """Raise InvalidFile at the first row without a value."""

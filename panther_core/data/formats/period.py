@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.base.times import iso_ms
 from panther_core.data.table import TransactionTable
 
 _FOREVER = 2**62
@@ -46,7 +47,6 @@ def _ms(name: str, value: str | date | datetime | None, default: int) -> int:
     if value is None:
         return default
     try:
-        moment = datetime.fromisoformat(str(value))
+        return iso_ms(str(value))
     except ValueError:
         raise BadInput(f"expected {name} as a date like 2018-07-25 or an ISO 8601 time, got {value!r}") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -87,13 +87,25 @@ def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> It
 
 
 def _json(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    table = _objects(path)
+    yield from table.select(_present(path, table.schema.names, required, optional)).to_batches()
+
+
+def _objects(path: Path) -> pa.Table:
     """Fields of objects within objects are named `card.id`."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         # whole: a field that the first objects lack may come later
         table = pajson.read_json(file, pajson.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES))
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
-    yield from table.select(_present(path, table.schema.names, required, optional)).to_batches()
+    return table
+
+
+def header_of(path: Path, dialect: Dialect = PLAIN) -> list[str]:
+    """The names of a file's columns."""
+    if ".parquet" in path.suffixes:
+        return list(pq.read_schema(path).names)
+    return _objects(path).schema.names if JSON_LINES & {*path.suffixes} else csv_header(path, dialect)
 
 
 def _placed(problem: str) -> tuple[str, int | None, int | None]:

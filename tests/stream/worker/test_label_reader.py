@@ -6,15 +6,17 @@ import asyncio
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
+from aiokafka import TopicPartition
 from faust.types import TP
 from rocksdict import Options, Rdict
 
 from panther_core.data.events import Label
+from panther_core.data.merchant_events import MerchantEvent
 from panther_core.data.table import hash_words
 from panther_core.data.topics import TRANSACTIONS
 from stream.worker.decided import keys_of
@@ -130,6 +132,82 @@ def test_payments_are_forgotten_when_no_label_can_come_any_more(tmp_path: Path) 
     kept = [key for key in store.keys() if key.startswith(PREFIX)]  # noqa: SIM118 - no dict
     assert len(kept) == int((ages == 1).sum())
     assert (store[b"user"], store[b"\0source"]) == (b"state", b"mark")
+    store.close()
+
+
+def test_a_label_may_come_before_its_payment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that Kafka held up may send it first: the label is looked at again, and nothing is committed past it."""
+    store, (key, paid), at = Rdict(str(tmp_path), Options(raw_mode=True)), kept(), TopicPartition("fraud.labels", 1)
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr("stream.worker.label_reader.time", clock)
+    table: Any = SimpleNamespace(
+        data=SimpleNamespace(_db_for_partition=lambda _: store, partition_path=lambda _: tmp_path),
+        changelog_topic_name="changelog",
+    )
+    told, committed, sought = list[MerchantEvent](), list[int](), list[int]()
+
+    async def done(*_: Any, **__: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result([])
+        return future
+
+    async def send(events: list[MerchantEvent]) -> list[Any]:
+        told.extend(events)
+        return []
+
+    class Consumer:
+        def __init__(self) -> None:
+            self.records, self.at = list[Any](), 0
+
+        def assignment(self) -> set[TopicPartition]:
+            return {at}
+
+        async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+            new, self.records = self.records, []
+            self.at = new[-1].offset + 1 if new else self.at
+            return {at: new}
+
+        async def end_offsets(self, parts: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return dict.fromkeys(parts, 0)
+
+        async def position(self, _: TopicPartition) -> int:
+            return self.at
+
+        async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+            committed.extend(offsets.values())
+
+        def seek(self, _: TopicPartition, offset: int) -> None:
+            sought.append(offset)
+
+    source, consumer, none = Consumer(), SimpleNamespace(_settled={TP(TRANSACTIONS, 1): 0}), None
+    app: Any = SimpleNamespace(rebalancing=False, consumer_generation_id=1, consumer=consumer)
+    acker: Any = SimpleNamespace(put=done)
+    changelog: Any = SimpleNamespace(send_all=done)
+    merchants: Any = SimpleNamespace(send=send)
+    reader = LabelReader(app, cast(Any, none), table, StateStore(table, changelog), acker, merchants, kept_days=90)
+
+    def turn(*records: Any) -> list[MerchantEvent]:
+        source.records = [*records]
+        asyncio.run(reader._turn(cast(Any, source)))
+        return [told.pop(0) for _ in range(len(told))]
+
+    assert turn(record(7)) == []
+    assert committed == [7], "not past a label that waits"
+    store[key] = paid.value
+    assert [event.source.at for event in turn()] == [7]
+    assert committed == [7, 8]
+    del store[key]
+    assert turn(record(8, transaction_id="never"), record(9, label=0)) == []
+    assert committed == [7, 8, 8][: len(committed)], "the same offset is not committed again"
+    app.consumer_generation_id = 2
+    app.rebalancing = True
+    assert turn() == []
+    assert sought == [8], "the labels that waited come again"
+    app.rebalancing = False
+    assert turn(record(8, transaction_id="never"), record(9, label=0)) == []
+    clock.monotonic = lambda: 161.0
+    assert turn() == [], "given up after a minute"
+    assert committed[-1] == 10
     store.close()
 
 
