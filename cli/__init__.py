@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -44,8 +44,29 @@ for part in (bench_system, bench_speed, bench_quality):
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="The `panther` command: every role's commands under one name.",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Real-time fraud detection on streams of payments. From your own file to alerts: docs/quickstart.md.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"panther {version('panther-stream')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `panther` itself."""
+
+
 # the commands of an app added without a name are at the top level, and each command names its panel of --help
 app.add_typer(run.app)  # up, down, status, worker, demo
 app.add_typer(produce.app)

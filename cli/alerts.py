@@ -44,7 +44,7 @@ def alerts(
     with contextlib.suppress(KeyboardInterrupt):
         shown = asyncio.run(show())
         if not as_json:
-            say(f"{shown:,} alerts; next: panther explain --user ID, panther label TRANSACTION fraud")
+            say(f"{shown:,} alerts; next: panther explain --alert PAYMENT, panther label PAYMENT fraud (or honest)")
     if skipped.count:
         say(escape(f"  {skipped}"))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import LOOK_BACK, End, Format, Json, LabelDelay, Seed, Start
+from cli.options import LOOK_BACK, End, Format, Json, LabelDelayDays, Seed, Start
 from panther_core.base.console import emit
 
 app = typer.Typer()
@@ -16,13 +16,13 @@ app = typer.Typer()
 @app.command(rich_help_panel=LOOK_BACK, short_help="Replay with periodic retraining, beside a model never refreshed.")
 def backtest(
     data: Annotated[Path, typer.Option(help="File or folder of the data set, labelled.")],
-    format: Format,
     train_until: Annotated[str, typer.Option(help="First training, and first day measured, YYYY-MM-DD.")],
     every: Annotated[float, typer.Option(help="Days between trainings.", min=0.01)],
+    format: Format = None,
     out: Annotated[Path, typer.Option(help="New folder of models, decisions and report.", file_okay=False)] = Path(
         "build/backtest"
     ),
-    label_delay: LabelDelay = 7,
+    label_delay_days: LabelDelayDays = 7,
     start: Start = None,
     end: End = None,
     preset: Annotated[str, typer.Option(help="How version 1 is trained.")] = "demo",
@@ -39,14 +39,14 @@ def backtest(
     from offline.report.build import PAGE, write_report
     from panther_core.base.times import DAY_MS
     from panther_core.data.events import event_time_ms
-    from panther_core.data.formats import read_table
+    from panther_core.data.formats import format_of, read_table
     from trainer.fit.train_config import preset as by_name
 
-    first = by_name(preset)
+    first, format = by_name(preset), format_of(format, data)
     plan = BacktestPlan(
         train_until_ms=event_time_ms(train_until),
         every_ms=round(every * DAY_MS),
-        label_delay_ms=round(label_delay * DAY_MS),
+        label_delay_ms=round(label_delay_days * DAY_MS),
         first=first,
         refresh=first if scratch else by_name("refresh"),
         scratch=scratch,

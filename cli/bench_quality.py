@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Format, Json, LabelDelayDays, Seed
+from cli.options import Json, LabelDelayDays, NamedFormat, Seed
 from panther_core.base.console import console, emit
 from panther_core.base.times import DAY_MS
 
@@ -206,7 +206,7 @@ def presets(
 @app.command()
 def fraud(
     data: Annotated[Path, typer.Option(help="File or folder of labelled transactions.")],
-    format: Format = "sparkov",
+    format: NamedFormat = "sparkov",
     validate_from: Annotated[str, typer.Option(help="First day of the validation window.")] = "2020-04-01",
     test_from: Annotated[str, typer.Option(help="First day of the test window.")] = "2020-06-01",
     end: Annotated[str, typer.Option(help="Day after the test window.")] = "2020-09-01",

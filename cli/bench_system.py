@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.load import Load
-from cli.options import Data, Format, Json, LabelDelayDays, RunFolder
+from cli.options import Data, Json, LabelDelayDays, NamedFormat, RunFolder
 from panther_core.base.console import emit
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ def e2e(
 @app.command()
 def stream(
     data: Data,
-    format: Format,
+    format: NamedFormat,
     train_until: TrainUntil,
     folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/stream-FORMAT if not given.")] = None,
     transactions: Annotated[int, typer.Option(help="Transactions to stream from that day on.")] = 100_000,
@@ -177,7 +177,7 @@ def replay(
 @app.command("replay-report")
 def replay_report(
     data: Data,
-    format: Format,
+    format: NamedFormat,
     train_until: TrainUntil,
     until: Annotated[str | None, typer.Option(help="Day after the last one replayed.")] = None,
     folder: Annotated[Path | None, typer.Option("--dir", help="Run folder; build/report-FORMAT if not given.")] = None,

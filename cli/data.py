@@ -36,16 +36,17 @@ def convert_fdh(
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="The mapping file of your log (or its folder), or a data set's folder.")],
-    format: Format = "csv",
+    format: Format = None,
     label_delay_days: LabelDelayDays = 7,
     as_json: Json = False,
 ) -> None:
     """All that is wrong or odd in a log, with counts and first rows, before anything is trained on it."""
-    from panther_core.data.formats import read_table
+    from panther_core.data.formats import format_of, read_table
     from panther_core.data.formats.check import FileCheck, check_files
     from trainer.fit.log_check import check_log, facts
 
-    own = format in ("csv", "generic")
+    format = "csv" if format is None else format_of(format, path)
+    own = format == "csv"
     files = check_files(path) if own else FileCheck({}, 0, [])
     problems, held = files.problems, dict[str, str]()
     if not any(problem.fatal for problem in problems):
@@ -66,18 +67,21 @@ def check(
         first = f" (first: {escape(problem.first)})" if problem.first else ""
         say(f"  {mark} {problem.count:,} {escape(problem.what)}{first}")
     if ok:
-        say(f"next: panther models train --data {path} --format {format} --out build/models/1")
+        name = "" if own else f" --format {format}"
+        say(f"next: panther models train --data {path}{name} --out build/models/1")
     raise typer.Exit(0 if ok else 1)
 
 
 @app.command()
 def tokens(
     data: Data,
-    format: Format,
+    format: Format = None,
     top: Annotated[int, typer.Option(help="At most so many tokens, the most frequent combinations.")] = 60_000,
     coverage: Annotated[float, typer.Option(help="As many tokens as cover this share of the events.")] = 1.0,
     buckets: Annotated[int, typer.Option(help="Buckets of the amount.")] = 20,
-    scale: Annotated[str, typer.Option(help="quantile or log buckets of the amount.")] = "quantile",
+    scale: Annotated[
+        str, typer.Option("--amount-scale", "--scale", help="quantile or log buckets of the amount.")
+    ] = "quantile",
     fit_share: Annotated[float, typer.Option(help="Share of the transactions to fit on; the rest is `later`.")] = 0.7,
     out: Annotated[
         Path | None, typer.Option(help="Folder for tokenizer.json and tokenizer_report.json.", file_okay=False)
@@ -88,10 +92,11 @@ def tokens(
     as_json: Json = False,
 ) -> None:
     """Fit a tokenizer on a data set: how many tokens, what they cover, which values fall out as [UNK]."""
-    from panther_core.data.formats import read
+    from panther_core.data.formats import format_of, read
     from panther_core.data.token_fit import TokenOptions, fit_tokens
     from panther_core.data.token_report import lines, write
 
+    format = format_of(format, data)
     options = TokenOptions(top, coverage, buckets, cast(Scale, scale), fit_share)
     fitted = fit_tokens(lambda: read(format, data, start=start, end=end, limit=limit), options)
     if out is not None:

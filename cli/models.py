@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from cli.options import REPOSITORY, End, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
-from panther_core.base.console import emit
+from cli.options import REPOSITORY, End, Format, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
+from panther_core.base.console import emit, say
 from panther_core.base.settings import PantherSettings
-from panther_core.data.formats import FORMATS
 
-app = typer.Typer(help="Train, deploy and retire model versions.")
+app = typer.Typer(no_args_is_help=True, help="Train, deploy and retire model versions.")
 Artifact = Annotated[Path, typer.Argument(help="Artifact folder.")]
 Patience = Annotated[float, typer.Option(help="How long to wait for the running workers' word, s.", min=0)]
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")] = "generator",
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}; ignored for the generator.")] = "fdh",
+    data: Annotated[str, typer.Option(help="File or folder of transactions, or `generator`.")],
+    format: Format = None,
     out: Annotated[Path, typer.Option(help="Folder of the new artifact.", file_okay=False)] = Path("build/models/1"),
     version: Annotated[
         int | None, typer.Option(help="Version number; the name of --out, or 1, if not given.", min=1)
@@ -50,7 +50,8 @@ def train(
 ) -> None:
     """Train a model version: pretrain, fine-tune, calibrate, evaluate, write the artifact."""
     from panther_core.base.times import DAY_MS
-    from trainer.options import LogPart, config_for, log_for, version_for
+    from panther_core.data.formats import format_of
+    from trainer.options import GENERATOR, LogPart, config_for, log_for, version_for
     from trainer.training import PretrainedElsewhere
     from trainer.training import train as train_version
 
@@ -58,7 +59,9 @@ def train(
     tokens = {"vocabulary": top, "coverage": coverage, "amount_scale": amount_scale}
     config = config_for(preset, config_file, {"epochs": epochs, "minutes": minutes, **tokens}, continue_from)
     generated = {"users": users, "days": days, "seed": seed}
-    table, profile = log_for(data, format, LogPart(start, end, limit), generated)
+    table, profile = log_for(
+        data, None if data == GENERATOR else format_of(format, data), LogPart(start, end, limit), generated
+    )
     try:
         manifest = train_version(
             table,
@@ -72,7 +75,8 @@ def train(
         )
     except PretrainedElsewhere:  # not the first process of torchrun: only the first writes the artifact
         return
-    emit({"artifact": str(out), "version": number, "transactions": len(table), **manifest.metrics}, as_json)
+    found = {"artifact": str(out), "version": number, "transactions": len(table)}
+    emit(found | (manifest.metrics if as_json else {}), as_json)
 
 
 @app.command()
@@ -95,14 +99,33 @@ def report(
 
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
-    """Versions that Triton serves, and which one is live."""
+    """Versions: when trained, how good on their test, threshold, which one is live, which ones Triton has loaded."""
     from trainer.rollout.announce import updates
     from trainer.rollout.deploy import served
+    from trainer.rollout.listing import versions
 
     history = asyncio.run(updates(answering_kafka()))
     settings = PantherSettings()
     loaded = served(settings.triton_url, settings.triton_headers)
-    emit({"live": history[-1].version if history else None, "loaded": loaded}, as_json)
+    found = versions(Path(settings.models_dir), history, loaded)
+    live = history[-1].version if history else None
+    if as_json:
+        return emit({"live": live, "loaded": loaded, "versions": found}, True)
+    for one in found:
+        ap = "unknown" if one["average_precision"] is None else f"{one['average_precision']:.3f}"
+        alerts_from = "unknown" if one["threshold"] is None else f"{one['threshold']:.4f}"
+        marks = [name for name in ("live", "loaded") if one[name]] + [f"fault: {fault}" for fault in one["faults"]]
+        say(
+            escape(
+                f"  {one['version']:>4}  trained {one['trained'] or 'unknown'}  AP of its test {ap}  threshold "
+                f"{alerts_from}  {', '.join(marks) or 'not loaded'}  {one['artifact'] or ''}"
+            )
+        )
+    if not found:
+        say(escape(f"no version in {settings.models_dir}; next: panther models train --data PATH --out build/models/1"))
+    elif live is None:
+        say("none is live; next: panther models load FOLDER, then panther models promote FOLDER")
+    return None
 
 
 @app.command()
@@ -116,6 +139,8 @@ def load(
 
     manifest, seconds = install(PantherSettings(), repository, artifact)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
+    if not as_json:
+        say(escape(f"next: panther models promote {artifact}"))
 
 
 @app.command()
@@ -146,6 +171,8 @@ def promote(
     taken = announce(answering_kafka(), settings, manifest, folder, new_states=new_states, patience_s=patience_s)
     taken.explain()
     emit(taken.as_dict(), as_json)
+    if not as_json:
+        say("next: " + ("panther alerts --follow" if taken.workers else "panther merchants, panther worker"))
     raise typer.Exit(0 if taken.ok else 1)
 
 
@@ -178,6 +205,8 @@ def rollback(
     before, taken = roll_back(answering_kafka(), PantherSettings(), repository, to)
     taken.explain()
     emit({"switched": f"{before} -> {taken.version}", **taken.as_dict()}, as_json)
+    if not as_json:
+        say("next: panther models list")
     raise typer.Exit(0 if taken.ok else 1)
 
 
@@ -205,3 +234,5 @@ def unload(
 
     run(None if force else answering_kafka(), PantherSettings(), repository, version)
     emit({"unloaded": version}, as_json)
+    if not as_json:
+        say("next: panther models list")

@@ -27,12 +27,17 @@ Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 
 DATA = typer.Option("--data", help="File or folder of the data set.")
 Data = Annotated[Path, DATA]
-Format = Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")]
+NamedFormat = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
+Format = Annotated[
+    str | None,
+    typer.Option(help=f"One of {', '.join(FORMATS)}; csv is your own file, and what a mapping is taken for."),
+]
 Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")]
 End = Annotated[str | None, typer.Option(help="Day after the last, YYYY-MM-DD.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many transactions.")]
-LabelDelay = Annotated[float, typer.Option(help="Days until a label arrives.", min=0, max=3650)]
-LabelDelayDays = Annotated[float, typer.Option(help="How late labels come.", min=0, max=3650)]
+LabelDelayDays = Annotated[
+    float, typer.Option("--label-delay-days", "--label-delay", help="How late labels come.", min=0, max=3650)
+]
 Since = Annotated[
     str | None, typer.Option(help="First day measured, YYYY-MM-DD; if none, the time at which the training ended.")
 ]

@@ -10,7 +10,7 @@ import typer
 from cli.options import LOOK_BACK, Json, answering_kafka
 from panther_core.base.console import emit, say
 from panther_core.base.settings import PantherSettings
-from panther_core.data.formats import FORMATS
+from panther_core.data.formats import FORMATS, format_of
 from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS
 
 app = typer.Typer()
@@ -20,7 +20,9 @@ app = typer.Typer()
 def parity(
     model: Annotated[list[int], typer.Option(help="Every version that has decided, out of PANTHER_MODELS_DIR.")],
     data: Annotated[Path | None, typer.Option(help="File or folder that was streamed; else the topic is read.")] = None,
-    format: Annotated[str, typer.Option(help=f"Of --data and --history: {', '.join(FORMATS)}.")] = "fdh",
+    format: Annotated[
+        str | None, typer.Option(help=f"Of --data and --history: {', '.join(FORMATS)} (your own file).")
+    ] = None,
     topic: Annotated[str, typer.Option(help="Topic of the transactions.")] = TRANSACTIONS,
     scores_topic: Annotated[str, typer.Option(help="Topic of the decisions.")] = SCORES,
     alerts_topic: Annotated[str, typer.Option(help="Topic of the alerts.")] = ALERTS,
@@ -36,13 +38,13 @@ def parity(
     """Compare what the stream decided with a replay, event by event; exit code 0 only if nothing differs or lacks."""
     from offline.parity.report import ParityRequest, run_parity
 
-    settings = PantherSettings()
+    settings, file = PantherSettings(), data or (Path(history) if history not in (None, "topic") else None)
     request = ParityRequest(
         models=tuple(model),
         models_dir=Path(settings.models_dir),
         app_id=settings.app_id,
         data=data,
-        format=format,
+        format=format_of(format, file) if file else "csv",
         topic=topic,
         scores_topic=scores_topic,
         alerts_topic=alerts_topic,

@@ -20,7 +20,7 @@ app = typer.Typer()
 @app.command(rich_help_panel=RUN_IT)
 def produce(
     data: Data,
-    format: Format,
+    format: Format = None,
     rate: Annotated[float, typer.Option(help="Transactions a second; 0 = as fast as the broker takes them.")] = 1000,
     labels: Annotated[
         bool, typer.Option("--labels", help="Send labels too, each when payments of its arrival's time are sent.")
@@ -32,9 +32,10 @@ def produce(
     as_json: Json = False,
 ) -> None:
     """Stream a data set's transactions onto the `transactions` topic, in time order."""
-    from panther_core.data.formats import read, read_table
+    from panther_core.data.formats import format_of, read, read_table
     from stream.tools import produce as tool
 
+    format = format_of(format, data)
     if labels:
         table = read_table(format, data, start=start, end=end, limit=limit)
         kafka = answering_kafka()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DATA, LOOK_BACK, End, Format, Json, LabelDelay, Limit, Since, Start, answering_kafka
+from cli.options import DATA, LOOK_BACK, End, Format, Json, LabelDelayDays, Limit, Since, Start, answering_kafka
 from panther_core.base.console import emit, progress
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
@@ -22,14 +22,14 @@ def replay(
     model: Annotated[list[int], typer.Option(help="Model version, out of PANTHER_MODELS_DIR; may be repeated.")],
     data: Annotated[Path | None, DATA] = None,
     topic: Annotated[str | None, typer.Option(help="In its place a topic, up to its end at the start.")] = None,
-    format: Format = "fdh",
+    format: Format = None,
     start: Start = None,
     end: End = None,
     limit: Limit = None,
     out: Annotated[Path | None, typer.Option(help="Folder for every decision (Parquet); a killed run goes on.")] = None,
     speed: Annotated[str, typer.Option(help="Event time over real time, or max.")] = "max",
     labels: Annotated[Path | None, typer.Option(help="File of transaction_id and label, not the data's own.")] = None,
-    label_delay: LabelDelay = 7,
+    label_delay_days: LabelDelayDays = 7,
     threshold: Annotated[float | None, typer.Option(help="Alert from this score on, not from the models' own.")] = None,
     since: Since = None,
     as_decided: Annotated[
@@ -41,6 +41,7 @@ def replay(
     """Run a data set through the worker's own code in process, and measure what would have been decided."""
     from offline.replay.request import ReplayRequest, run_replay
     from offline.replay.topic import read_log
+    from panther_core.data.formats import format_of
 
     if (data is None) == (topic is None):
         raise typer.BadParameter("expected either --data PATH or --topic NAME, got " + ("both" if data else "neither"))
@@ -65,7 +66,7 @@ def replay(
     request = ReplayRequest(
         path=data or Path(str(topic)),
         log=log,
-        format=format,
+        format=format_of(format, data) if data else "csv",
         models=tuple(model),
         models_dir=Path(PantherSettings().models_dir),
         start=start,
@@ -73,7 +74,7 @@ def replay(
         limit=limit,
         speed=pace,
         labels=labels,
-        label_delay_ms=round(label_delay * DAY_MS),
+        label_delay_ms=round(label_delay_days * DAY_MS),
         threshold=threshold,
         since=since,
     )

@@ -33,7 +33,7 @@ def forget(user: User, wait: Wait = 0, as_json: Json = False) -> None:
 @app.command()
 def load(
     data: Annotated[Path, DATA],
-    format: Format = "fdh",
+    format: Format = None,
     start: Start = None,
     end: End = None,
     limit: Limit = None,
@@ -43,10 +43,10 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Give users their past from a file, before the first worker of a new application starts."""
-    from panther_core.data.formats import read_table
+    from panther_core.data.formats import format_of, read_table
     from stream.tools.seed import load_past
 
-    kafka = answering_kafka()
+    format, kafka = format_of(format, data), answering_kafka()
     log = read_table(format, data, start=start, end=end, limit=limit)
     users = asyncio.run(load_past(kafka, PantherSettings(), log, after_topic))
     emit({"users": users, "transactions": len(log)}, as_json)

@@ -50,12 +50,13 @@ def config_for(name: str, file: Path | None, changes: dict[str, Any], continue_f
 
 
 def log_for(
-    data: str, format: str, part: LogPart, generated: Mapping[str, Any]
+    data: str, format: str | None, part: LogPart, generated: Mapping[str, Any]
 ) -> tuple[TransactionTable, tuple[ProfileField, ...] | None]:
     """The log in the files of `data`, or a log generated with `generated` (fields of GeneratorConfig), with its profile
     fields, which are known of a generated log alone. Raises InvalidFile, and BadInput for a part of a generated log.
     """
     if data != GENERATOR:
+        assert format is not None
         return read_table(format, Path(data), start=part.start, end=part.end, limit=part.limit), None
     if unused := [name for name, value in part._asdict().items() if value is not None]:
         raise BadInput(f"expected --{unused[0]} with --data alone: --users and --days say what the generator makes")

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench.outsiders import ODD_IDS, POISON_IDS, decision
-from panther_core.data.decision import Alert, Decision, Expected, Pattern, Reason
+from panther_core.data.decision import Alert, Decision, Expected, Reason
 from panther_core.data.events import Label, ModelProgress, ModelUpdate
 
 _PACKAGES = "panther_core", "stream", "trainer"
@@ -47,7 +47,6 @@ def own_records() -> tuple[bytes, ...]:
         risk_level="critical",
         reasons=[Reason("amount_unusual", "Unusual amount", 1.5)],
         expected=[Expected("grocery", "chip", 1.0, None)],
-        patterns=[Pattern(3, 0.9)],
         tokenizer_version="1",
     )
     update = ModelUpdate(name="panther", version=2, threshold=0.5, schema_fingerprint="0" * 64, artifact="../models/2")

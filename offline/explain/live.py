@@ -32,10 +32,13 @@ _CHUNK = 4000
 _NEW = ((NEW_MERCHANT, "new merchant"), (NEW_COUNTRY, "new country"), (NEW_DEVICE, "new device"))
 
 
-async def view_of_live(kafka: KafkaSettings, settings: PantherSettings, user: str, events: int = 8) -> UserView:
+async def view_of_live(
+    kafka: KafkaSettings, settings: PantherSettings, user: str, events: int = 8, upto: int | None = None
+) -> UserView:
     """The user's last events and decisions. Raises BadInput: no model live, no such user; ArtifactError.
 
-    Decisions are looked for from the newest one back, as far as `fraud.scores` keeps them.
+    `upto`: number of the last event shown, counted from 0; the newest one if not given. Decisions are looked for from
+    the newest one back, as far as `fraud.scores` keeps them.
     """
     async with make_reader(kafka) as consumer:
         # first, while no topic is assigned: from then on a consumer without a group knows of those alone
@@ -43,7 +46,7 @@ async def view_of_live(kafka: KafkaSettings, settings: PantherSettings, user: st
         update = await _newest_model(consumer)
         serving = load_serving_model(Path(update.artifact))
         state = serving.codec.decode([value])[0]
-        made = await _newest_decisions(consumer, user, place[0], state, events)
+        made = await _newest_decisions(consumer, user, place[0], state, events, upto)
         alerts = await _alerts_of(consumer, user, place[0], made)
     last = datetime.fromtimestamp(int(state["last_time_ms"]) / 1000, UTC)
     return UserView(
@@ -57,19 +60,21 @@ async def view_of_live(kafka: KafkaSettings, settings: PantherSettings, user: st
 
 
 async def _newest_decisions(
-    consumer: AIOKafkaConsumer, user: str, partition: int, state: np.void, most: int
+    consumer: AIOKafkaConsumer, user: str, partition: int, state: np.void, most: int, upto: int | None
 ) -> list[Decision]:
-    """The user's newest decisions, at most `most`, oldest first. `partition`: of all that is keyed by the user.
+    """The user's newest decisions, at most `most`, oldest first. `partition`: of all that is keyed by the user; `upto`:
+    number of the last event.
 
     A decision is known by its place in the history; of copies the newest counts, and none from before a reset.
     """
     found: dict[int, Decision] = {}
+    end = int(state["n"]) if upto is None else min(int(state["n"]), upto + 1)
     async for chunk in chunks_from_end(consumer, TopicPartition(SCORES, partition), _CHUNK):
         for record in reversed(chunk):
             decision = read_decision(record.value) if record.key == user.encode() else None
-            if isinstance(decision, Decision) and decision.history_len < state["n"]:
+            if isinstance(decision, Decision) and decision.history_len < end:
                 found.setdefault(decision.history_len, decision)
-        if len(found) >= min(most, int(state["n"])):
+        if len(found) >= min(most, end):
             break
     return [found[n] for n in sorted(found)[-most:]]
 

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from offline.explain.view import ShownDecision, UserView, behaviour
 from panther_core.base.console import console
+from panther_core.report.words import odds
 
 _LABELS = {1: "fraud", 0: "legitimate", -1: ""}
 
@@ -46,7 +47,7 @@ def _at_length(event: ShownDecision) -> None:
             Text("What raised the score:" if event.alert else "Evidence, by the rules (no alert, not explained):")
         )
     for reason in event.reasons:
-        console.print(Text(f"  {reason.contribution:+.2f} nats  {reason.code}  {reason.description}"))
+        console.print(Text(f"  odds of fraud {odds(reason.contribution):>16}  {reason.code}  {reason.description}"))
 
 
 def _behaviours(title: str, lines: list[str]) -> None:

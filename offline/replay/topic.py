@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,14 +49,14 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     """Read a topic of transactions, checked as the worker checks them. Raises BadInput: no topic, no transaction."""
     transactions: list[Transaction] = []
     places: list[tuple[int, int, int]] = []
+    settings = PantherSettings()
     digest, records, now_ms = hashlib.sha256(), await read_topic(kafka, topic), time.time_ns() // 1_000_000
     for record in records:
         digest.update(record.value or b"")
-        transaction = valid(record, now_ms)
+        transaction = valid(record, now_ms, settings.rates)
         if transaction is not None:
             transactions.append(transaction)
             places.append((record.partition, record.offset, record_time_ms(record.timestamp, now_ms)))
-    settings = PantherSettings()
     if topic == TRANSACTIONS and settings.partitioner != "none":  # of another topic the partitions are not known
         keys = [transaction.user_id.encode() for transaction in transactions]
         right = partitions_of(keys, settings.partitions, settings.partitioner).tolist()
@@ -79,10 +80,10 @@ async def read_log(kafka: KafkaSettings, topic: str) -> TopicLog:
     )
 
 
-def valid(record: KafkaRecord, now_ms: int) -> Transaction | None:
+def valid(record: KafkaRecord, now_ms: int, rates: Mapping[str, float]) -> Transaction | None:
     """The record's transaction, None where the worker makes a dead letter of the record, whatever its partition."""
     try:
-        transaction = decode_transaction(record.value)
+        transaction = decode_transaction(record.value, rates)
         event_time_ms(transaction.event_time, min(now_ms, record_time_ms(record.timestamp, now_ms)))
     except InvalidEvent:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,10 @@ from sklearn.metrics import average_precision_score
 from offline.report.facts import Day, ReasonUse, Slice, Week
 from offline.report.log import DecidedLog, VariantDecisions
 from panther_core.base.times import DAY_MS
-from panther_core.data.table import Words
 from panther_core.report.curves import Floats
+from panther_core.report.slices import Parts, by_amount, by_history, by_word
 
 _BINS, _LEAST = 10, 1e-4  # of the stability index: bins (tenths of the first week); a smaller share counts as _LEAST
-_LENGTHS = (0, 1, 10, 50, 256)
-_SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles of the amount at which its slices are cut
-_MOST = 12  # so many values of a property get a slice, the most frequent
 
 
 def days(log: DecidedLog, decided: VariantDecisions, cards: dict[int, float]) -> list[Day]:
@@ -75,37 +71,18 @@ def slices(log: DecidedLog, decided: VariantDecisions) -> list[Slice]:
     return out
 
 
-def _properties(log: DecidedLog, decided: VariantDecisions) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
-    """By property: names of its values, and the index of each row's value (-1: the value gets no slice)."""
-    lengths = [f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in pairwise(_LENGTHS)]
-    cuts = np.unique(np.quantile(log.amount[log.measured], _SHARES))
-    ends = ["", *(f"{cut:,.2f}" for cut in cuts.tolist()), ""]
-    amounts = [
-        f"{low} to {high}" if low and high else f"below {high}" if high else f"{low} and more"
-        for low, high in pairwise(ends)
-    ]
-    out = {
+def _properties(log: DecidedLog, decided: VariantDecisions) -> dict[str, Parts]:
+    out: dict[str, Parts] = {
         "user": (["cold start", "known"], np.where(decided.cold, 0, 1)),
-        "history": (
-            [*lengths, f"{_LENGTHS[-1]} and more"],
-            np.searchsorted(_LENGTHS, log.history_len, side="right") - 1,
-        ),
-        "amount": (amounts, np.searchsorted(cuts, log.amount, side="right")),
-        "made by": _most(decided.degraded, log.measured, "the live model"),
-        "category": _most(log.category, log.measured, "not given"),
-        "channel": _most(log.channel, log.measured, "not given"),
-        "fraud kind": _most(log.fraud_kind, log.measured & (log.label == 1), "not given"),
+        "history": by_history(log.history_len),
+        "amount": by_amount(log.amount, log.measured),
+        "made by": by_word(decided.degraded, log.measured, "the live model"),
+        "category": by_word(log.category, log.measured),
+        "channel": by_word(log.channel, log.measured),
+        "fraud kind": by_word(log.fraud_kind, log.measured & (log.label == 1)),
     }
     out["fraud kind"] = (out["fraud kind"][0], np.where(log.label == 1, out["fraud kind"][1], -1))
     return {by: part for by, part in out.items() if by in ("user", "made by") or len(part[0]) > 1}
-
-
-def _most(words: Words, some: NDArray[np.bool_], missing: str) -> tuple[list[str], NDArray[np.int64]]:
-    counts = np.bincount(words.index[some] + 1, minlength=len(words.words) + 1)
-    shown = [int(value) for value in np.argsort(-counts, kind="stable")[:_MOST] if counts[value]]
-    place = np.full(len(counts), -1)
-    place[shown] = np.arange(len(shown))
-    return [missing if value == 0 else words.words[value - 1] for value in shown], place[words.index + 1]
 
 
 def _slice(log: DecidedLog, decided: VariantDecisions, rows: NDArray[np.intp], by: str, value: str) -> Slice:

@@ -16,7 +16,7 @@ from panther_core.base.odds import log_odds
 from panther_core.base.times import DAY_MS
 from panther_core.evaluation import TOP_SHARES
 from panther_core.report import charts
-from panther_core.report.canvas import BLUE, GREEN, GREY, GROUPS, INK, ORANGE, draw, label, percent
+from panther_core.report.canvas import BLUE, GREEN, GREY, GROUPS, ORANGE, draw, label, legend, percent
 
 COLOURS = (BLUE, ORANGE, GREEN, *GROUPS[3:])
 
@@ -44,7 +44,7 @@ def precision_recall(report: ReplayReport) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         charts.precision_recall(axes, curves, report.frauds / report.labelled)
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint, (5.0, 3.4))
 
@@ -68,7 +68,7 @@ def budgets(report: ReplayReport) -> str:
         axes.set(xlabel="share of transactions that alert", ylabel="recall")
         axes.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1], ["0.01%", "0.1%", "1%", "10%", "100%"])
         percent(axes, "y")
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint, (5.0, 3.4))
 
@@ -87,7 +87,7 @@ def alerts_by_day(report: ReplayReport) -> str:
             axes.plot(_dates(days), [day.frauds for day in days], color=GREY, ls=":", lw=1.2, label="frauds")
         axes.set(ylabel="a day", ylim=(0, None))
         _calendar(axes)
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint)
 
@@ -103,7 +103,7 @@ def cards_by_day(report: ReplayReport) -> str:
         axes.set(ylabel="frauds among 100 users", ylim=(0, None))
         percent(axes, "y")
         _calendar(axes)
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint, (5.0, 2.6))
 
@@ -124,7 +124,7 @@ def detection(report: ReplayReport) -> str:
         axes.minorticks_off()
         axes.set(xlim=(0, 24 * 40), ylim=(0, 1.02), xlabel="since the user's first fraud", ylabel="users found")
         percent(axes, "y")
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint)
 
@@ -142,7 +142,7 @@ def drift(report: ReplayReport) -> str:
         axes.axhline(0.25, color=GREY, ls="--", lw=1.2)
         axes.set(ylim=(0, top), ylabel="PSI against the first week")
         _calendar(axes)
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint, (5.0, 2.6))
 
@@ -163,7 +163,7 @@ def timeline(line: Timeline, names: tuple[str, str]) -> str:
         axes.set(xlim=(-0.5, len(x) - 0.5), ylabel="score")
         axes.set_xticks(x, [datetime.fromtimestamp(e.time / 1000, UTC).strftime("%d %b\n%H:%M") for e in line.events])
         charts.odds_ticks(axes, "y")
-        _legend(figure, axes)
+        legend(figure, axes)
 
     return draw(paint, (5.0, 2.2))
 
@@ -177,9 +177,3 @@ def _calendar(axes: Axes) -> None:
     ticks = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(ticks)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(ticks))  # type: ignore[no-untyped-call]
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), labelcolor=INK)

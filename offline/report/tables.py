@@ -44,7 +44,7 @@ def _difference(metric: Metric, found: Estimate) -> list[str]:
         digits = 1 if metric.name == "alerts_per_day" else 3
         return f"{round(value, digits) + 0.0:+,.{digits}f}"
 
-    verdict = "not told apart" if found.low <= 0 <= found.high else "beyond chance"
+    verdict = "chance may have made it" if found.low <= 0 <= found.high else "more than chance"
     if found.value == found.low == found.high == 0:
         return [metric.title, "none", "", ""]
     return [metric.title, shown(found.value), f"{shown(found.low)} to {shown(found.high)}", verdict]

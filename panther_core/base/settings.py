@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from panther_core.base.errors import BadInput
@@ -87,6 +87,12 @@ class PantherSettings(BaseSettings):
         description="how producers choose a transaction's partition from its key: murmur2 (Java, `panther produce`), "
         "crc32 (librdkafka unless told); none: not checked",
     )
+    rates: dict[str, float] = Field(
+        default={},
+        description='worth of one unit of each currency, as {"EUR": 1, "USD": 0.92}: amounts are converted to the one '
+        "of worth 1, and payments in others become dead letters; empty: amounts count as they come. The same for "
+        "workers, refresh, replay and parity",
+    )
     recall_hours: float = Field(
         default=6, description="a copy of a transaction within so many hours gets the stored decision again", ge=0
     )
@@ -124,6 +130,15 @@ class PantherSettings(BaseSettings):
     sweep_users_per_s: float = Field(
         default=200, description="users a worker moves to a new model version in the background; 0 = none", ge=0
     )
+
+    @field_validator("rates")
+    @classmethod
+    def _one_base(cls, rates: dict[str, float]) -> dict[str, float]:
+        if rates and not (all(0 < worth < 1e9 for worth in rates.values()) and [*rates.values()].count(1) == 1):
+            raise BadInput(
+                f'expected PANTHER_RATES like {{"EUR": 1, "USD": 0.92}}, one currency of worth 1, got {rates}'
+            )
+        return rates
 
     @property
     def triton_headers(self) -> dict[str, str] | None:

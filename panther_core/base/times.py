@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 HOUR_MS = 3_600_000
@@ -12,3 +13,8 @@ def iso_ms(text: str) -> int:
     """Epoch ms of a day or an ISO 8601 time, of UTC where it has no offset. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def now_ms() -> int:
+    """Wall clock, epoch ms."""
+    return time.time_ns() // 1_000_000

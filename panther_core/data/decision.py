@@ -63,11 +63,17 @@ class Expected(msgspec.Struct, frozen=True):
     amount_to: float | None  # None = no upper bound
 
 
-class Pattern(msgspec.Struct, frozen=True):
-    """One of the behaviour patterns (prototypes) that the model has learnt, near to this user's state."""
+class Usual(msgspec.Struct, frozen=True):
+    """What most of a user's newest payments were like; `payments`: how many were looked at. Hours are of UTC, the last
+    one included; amounts in the log's currency unit, None for no upper bound; categories and channels by frequency."""
 
-    prototype: int  # number within the model version, from 1
-    similarity: float  # cosine, -1 to 1
+    payments: int
+    amount_from: float
+    amount_to: float | None
+    hour_from: int
+    hour_to: int
+    categories: list[str]
+    channels: list[str]
 
 
 class Decision(msgspec.Struct):
@@ -101,7 +107,6 @@ class Alert(Decision, kw_only=True):
     risk_level: str
     reasons: list[Reason]
     expected: list[Expected]
-    patterns: list[Pattern]
     tokenizer_version: str
     amount: float | None = None
     """What was paid, and how, as it came; None in alerts of earlier releases, and where it was not given."""
@@ -112,6 +117,8 @@ class Alert(Decision, kw_only=True):
     device: str | None = None
     usual_amount: float | None = None
     """What is usual for the user, in the log's currency unit; None for a user of whom nothing is known."""
+    usual: Usual | None = None
+    """Usual amounts, hours and places; None for a user of few payments."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -91,10 +93,12 @@ _decode = msgspec.json.Decoder(Transaction).decode
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def decode_transaction(payload: bytes | None) -> Transaction:
+def decode_transaction(payload: bytes | None, rates: Mapping[str, float] = MappingProxyType({})) -> Transaction:
     """Parse and check one record value.
 
-    Raises InvalidEvent with code `empty`, `too_large`, `malformed_json`, `invalid_field`, `amount_out_of_range`.
+    `rates`: worth of one unit of each currency, 1 for the one that amounts are converted to; none: as they come. Raises
+    InvalidEvent with code `empty`, `too_large`, `malformed_json`, `invalid_field`, `amount_out_of_range`,
+    `unknown_currency`.
     """
     if not payload:
         raise InvalidEvent("empty", "expected a JSON object, got an empty value")
@@ -112,7 +116,19 @@ def decode_transaction(payload: bytes | None) -> Transaction:
         raise InvalidEvent(
             "amount_out_of_range", f"expected 0 <= amount <= {MAX_AMOUNT:g}, got {tx.amount!r} at `$.amount`"
         )
-    return tx
+    return _in_one_currency(tx, rates) if rates else tx
+
+
+def _in_one_currency(tx: Transaction, rates: Mapping[str, float]) -> Transaction:
+    rate = rates.get(tx.currency or "")
+    if rate is None:
+        raise InvalidEvent(
+            "unknown_currency",
+            f"expected a currency out of {', '.join(sorted(rates))}, which PANTHER_RATES names, got "
+            f"{(tx.currency or 'none')[:40]!r} at `$.currency`",
+        )
+    base = next(currency for currency, worth in rates.items() if worth == 1)
+    return msgspec.structs.replace(tx, amount=tx.amount * rate, currency=base)
 
 
 def _check_ids(tx: Transaction) -> None:

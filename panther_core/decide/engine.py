@@ -14,17 +14,18 @@ states: an event that a stored state has seen needs no further answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.decision import DECISION
+from panther_core.data.decision import DECISION, Usual
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.decisions import LiveModel, deviations, give_reasons, make_decisions, recall, to_explain
+from panther_core.decide.habits import usual_of
 from panther_core.decide.known import HeldDecision, KnownEvents
 from panther_core.decide.rows import concatenated
 from panther_core.decide.scoring import (
@@ -57,7 +58,8 @@ class Decided:
 
     `repeated`: they were made earlier and are published again as they were. `ratio[i]`: amount over what is usual for
     the payer; `deviation[i]`: how much more surprising than usual it was to the model, in nats (NaN where no model
-    answered). Both are not of repeated ones, which are no payments of their own.
+    answered). Both are not of repeated ones, which are no payments of their own. `usual[i]`: what is usual for the
+    payer, where the decisions are alerts.
     """
 
     event: NDArray[np.intp]
@@ -65,6 +67,7 @@ class Decided:
     repeated: bool
     ratio: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     deviation: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    usual: Sequence[Usual | None] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ def _decide_rounds(
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # published at once: only alerts wait for their reasons
         yield _decided(wave, decision, others, clock, received_ms, given, told)
+    usual = usual_of(part[whole.at[alerts]], whole.history_len[alerts], schema) if len(alerts) else []
     rounds[-1].apply(part)
     encode = encode_request(part, user)
     if len(alerts):
@@ -220,7 +224,8 @@ def _decide_rounds(
         why = yield ExplainRequest.of(whole.request, alerts)
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
-        yield _decided(wave, decision, alerts, clock, received_ms, given, told)
+        made = _decided(wave, decision, alerts, clock, received_ms, given, told)
+        yield replace(made, usual=usual)
     _encoded(part, (yield encode), model.version)
     put_rows(states, users, part)
     return wave, decision

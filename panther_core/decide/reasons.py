@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.data.decision import REASONS, Expected, Pattern, Reason
+from panther_core.data.decision import REASONS, Expected, Reason, Usual
+from panther_core.data.events import Transaction
 from panther_core.data.merchant_events import RISK_NAMES
 from panther_core.data.schema import AttributeSchema
 from panther_core.decide.scoring import SURPRISE
@@ -108,15 +109,52 @@ def reasons_of(
     return out
 
 
-def amount_in_words(reason: Reason, amount: float, currency: str | None, usual: float | None) -> Reason:
-    """An UNUSUAL_AMOUNT with the amount, and what is usual for the user where that is known; others as they are."""
-    if reason.code != "UNUSUAL_AMOUNT":
+def in_words(
+    reason: Reason, transaction: Transaction, event_time: int, usual_amount: float | None, usual: Usual | None
+) -> Reason:
+    """A reason with what came, and what is usual for the user where that is known; others as they are."""
+    if reason.code == "UNUSUAL_AMOUNT":
+        text, numbers = _amount(transaction, usual_amount, usual)
+    elif reason.code == "UNUSUAL_HOUR":
+        text, numbers = _hour(event_time, usual)
+    elif reason.code == "UNUSUAL_CATEGORY":
+        places = usual.categories if usual else []
+        text, numbers = _place("kind of merchant", transaction.merchant_category, places), {}
+    elif reason.code == "UNUSUAL_CHANNEL":
+        text, numbers = _place("payment channel", transaction.channel, usual.channels if usual else []), {}
+    else:
         return reason
-    unit, numbers = f" {currency}" if currency else "", {"amount": amount}
-    if usual is None:
-        return Reason(reason.code, f"The amount, {amount:,.2f}{unit}, is unusual", reason.contribution, numbers)
-    text = f"The amount, {amount:,.2f}{unit}, is unlike what this user usually pays, some {usual:,.2f}{unit}"
-    return Reason(reason.code, text, reason.contribution, numbers | {"usual_amount": usual})
+    return Reason(reason.code, text, reason.contribution, numbers)
+
+
+def _amount(transaction: Transaction, usual_amount: float | None, usual: Usual | None) -> tuple[str, dict[str, float]]:
+    numbers = {"amount": transaction.amount}
+    text = f"The amount, {transaction.amount:,.2f}{f' {transaction.currency}' if transaction.currency else ''}, "
+    if usual is not None:
+        numbers["usual_from"] = usual.amount_from
+        text += f"is unlike what this user usually pays, {usual.amount_from:,.2f} "
+        if usual.amount_to is None:
+            return f"{text}or more", numbers
+        return f"{text}to {usual.amount_to:,.2f}", numbers | {"usual_to": usual.amount_to}
+    if usual_amount is not None:
+        return f"{text}is unlike what this user usually pays, some {usual_amount:,.2f}", numbers | {
+            "usual_amount": usual_amount
+        }
+    return f"{text}is unusual", numbers
+
+
+def _hour(event_time: int, usual: Usual | None) -> tuple[str, dict[str, float]]:
+    hour = datetime.fromtimestamp(event_time / 1000, UTC).hour
+    text, numbers = f"The hour, {hour:02}:00 UTC, is unexpected for this user", {"hour": float(hour)}
+    if usual is not None:
+        text += f", who usually pays from {usual.hour_from:02}:00 to {usual.hour_to:02}:59"
+        numbers |= {"usual_hour_from": float(usual.hour_from), "usual_hour_to": float(usual.hour_to)}
+    return text, numbers
+
+
+def _place(what: str, came: str | None, usual: list[str]) -> str:
+    text = f"The {what}{f', {came},' if came else ''} is unexpected for this user now"
+    return f"{text}; usual are {', '.join(usual)}" if usual else text
 
 
 def reported(known: dict[str, float], today: int) -> tuple[str, dict[str, float]]:
@@ -144,15 +182,6 @@ def _days_in_words(first: int, last: int) -> str:
     if first == last:
         return f"of {words}"
     return f"of {begin.day} to {words}" if begin.month == end.month else f"of {begin.day} {begin:%B} to {words}"
-
-
-def patterns_of(prototypes: NDArray[np.uint16], similarity: NDArray[np.float32]) -> list[Pattern]:
-    """The learnt behaviour patterns nearest to the user, nearest first."""
-    return [
-        Pattern(number, round(float(value), 3))
-        for number, value in zip(prototypes.tolist(), similarity.tolist(), strict=True)
-        if number
-    ]
 
 
 def expected_of(codes: NDArray[np.void], schema: AttributeSchema) -> list[Expected]:

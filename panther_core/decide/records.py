@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.decision import DECISION, FIELDS, Alert, Decision
+from panther_core.data.decision import DECISION, FIELDS, Alert, Decision, Usual
 from panther_core.data.events import Transaction
 from panther_core.data.schema import AttributeSchema, hash64
-from panther_core.decide.reasons import amount_in_words, expected_of, kind_of, patterns_of, reasons_of
+from panther_core.decide.reasons import expected_of, in_words, kind_of, reasons_of
 
 _ALERTS = uuid.UUID("5d1d4a3c-6f0e-5c56-9d3b-6a0a2f7f9b11")  # namespace of alert ids
 #: by how much of the way from the threshold to 1 the score lies above the threshold
@@ -55,8 +55,6 @@ def row_of(decision: Decision, alert: Alert | None) -> np.void:
     if alert is not None:
         for i, reason in enumerate(alert.reasons):
             row["reason"][0, i], row["contribution"][0, i] = kind_of(reason.code), reason.contribution
-        for i, pattern in enumerate(alert.patterns):
-            row["prototype"][0, i], row["similarity"][0, i] = pattern.prototype, pattern.similarity
     out: np.void = row[0]
     return out
 
@@ -76,12 +74,13 @@ def alert_of(
     seller: NDArray[np.float32] | None = None,
     seller_as_of: int | None = None,
     ratio: float | None = None,
+    usual: Usual | None = None,
 ) -> Alert:
     """The alert of a decision above its threshold. `row`: DECISION; `content`: hash of what was paid (EVENT), which
     tells apart the alerts of payments under one id; `seller`: what was known of the merchant (EVENT), as of
-    which moment (epoch ms; None: the transaction's); `ratio`: amount over what is usual for the user."""
-    known = decision.history_len > 0 and ratio is not None and ratio > 0
-    usual = round(transaction.amount / ratio, 2) if known and ratio else None
+    which moment (epoch ms; None: the transaction's); `ratio`: amount over what is usual for the user,
+    `usual`: what else is (panther_core.decide.habits)."""
+    usual_amount = round(transaction.amount / ratio, 2) if decision.history_len > 0 and ratio else None
     reasons = reasons_of(
         row["reason"], row["contribution"], seller, decision.event_time if seller_as_of is None else seller_as_of
     )
@@ -91,9 +90,8 @@ def alert_of(
         merchant_id=transaction.merchant_id,
         risk_score=round(100 * decision.score),
         risk_level=level_of(decision.score, decision.threshold),
-        reasons=[amount_in_words(reason, transaction.amount, transaction.currency, usual) for reason in reasons],
+        reasons=[in_words(reason, transaction, decision.event_time, usual_amount, usual) for reason in reasons],
         expected=expected_of(row["expected"], schema),
-        patterns=patterns_of(row["prototype"], row["similarity"]),
         tokenizer_version=tokenizer_version,
         amount=transaction.amount,
         currency=transaction.currency or None,
@@ -101,7 +99,8 @@ def alert_of(
         channel=transaction.channel or None,
         country=transaction.country,
         device=transaction.device,
-        usual_amount=usual,
+        usual_amount=usual_amount,
+        usual=usual,
     )
 
 

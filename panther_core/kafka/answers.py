@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
-from panther_core.data.decision import DECISION, FIELDS, PROTOTYPES, REASONS, Alert, Decision
+from panther_core.data.decision import DECISION, FIELDS, REASONS, Alert, Decision
 from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS, Label, ModelProgress, ModelUpdate
 from panther_core.data.merchant_events import RISK_NAMES, MerchantAlert, MerchantRiskRecord
 from panther_core.kafka.reading import KafkaRecord
@@ -72,13 +72,10 @@ def _fits(decision: Decision) -> str | None:
 
 
 def _fits_alert(alert: Alert) -> str | None:
-    if len(alert.reasons) > REASONS or len(alert.patterns) > PROTOTYPES:
-        return f"at most {REASONS} reasons and {PROTOTYPES} patterns, got more"
-    numbers = [*(r.contribution for r in alert.reasons), *(p.similarity for p in alert.patterns)]
-    if not all(abs(number) < 1e30 for number in numbers):
-        return "contributions and similarities that 4 bytes hold, got others"
-    if not all(_holds(DECISION["prototype"].base, pattern.prototype) for pattern in alert.patterns):
-        return "numbers of prototypes, got others"
+    if len(alert.reasons) > REASONS:
+        return f"at most {REASONS} reasons, got more"
+    if not all(abs(reason.contribution) < 1e30 for reason in alert.reasons):
+        return "contributions that 4 bytes hold, got others"
     return _fits(alert)
 
 

@@ -54,7 +54,8 @@ def draw(paint: Callable[[Figure], None], size: tuple[float, float] = NARROW) ->
         warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks is drawn as a box
         figure, out = Figure(figsize=size, layout="constrained"), io.BytesIO()
         paint(figure)
-        figure.savefig(out, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
+        # no ground of its own: on a dark page its colours are turned (style.css)
+        figure.savefig(out, format="svg", dpi=150, transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
 
 
@@ -62,6 +63,13 @@ def label(text: str, most: int = 48) -> str:
     """Words of the data as a figure can show them: control characters replaced, cut to `most` characters."""
     shown = "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def legend(figure: Figure, axes: Axes, ncols: int = 3) -> None:
+    """What the signs of the axes stand for, below them: within, it would hide curves."""
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(ncols, len(names)), labelcolor=INK)
 
 
 def percent(axes: Axes, which: str = "xy") -> None:

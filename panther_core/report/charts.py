@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from panther_core.base.odds import log_odds
-from panther_core.report.canvas import BLUE, GREY, draw, percent
+from panther_core.report.canvas import BLUE, GREY, draw, legend, percent
 from panther_core.report.curves import Bin, wilson
 
 _TICKS = np.array([1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99])
@@ -58,7 +58,7 @@ def reliability(measured: list[Bin]) -> str:
         axes.plot(x[~some], np.full((~some).sum(), span[0]), "v", color=BLUE, mfc="white", ms=5, label="without fraud")
         axes.set(xlim=span, ylim=span, xlabel="mean score", ylabel="share that was fraud")
         odds_ticks(axes, "xy")
-        axes.legend(loc="upper left")
+        legend(figure, axes)
 
     return draw(paint, (5.0, 3.6))
 

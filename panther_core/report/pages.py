@@ -37,4 +37,5 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     out.filters |= {"day": words.day, "minute": words.minute, "money": words.money, "fmt": words.formatted}
+    out.filters |= {"named": words.named, "odds": words.odds}
     return out

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.errors import InvalidEvent
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, now_ms
 from panther_core.data.events import record_time_ms
 from panther_core.data.merchant_events import (
     MerchantAlert,
@@ -39,7 +39,6 @@ from stream.merchants.sources import is_old
 from stream.ops import metrics
 from stream.worker.acker import Acker
 from stream.worker.beside import naming_records
-from stream.worker.processor import now_ms
 from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)

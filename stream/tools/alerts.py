@@ -63,6 +63,19 @@ async def alerts(kafka: KafkaSettings, wanted: Wanted, skipped: Skipped) -> Asyn
                 yield new
 
 
+async def alert_of(kafka: KafkaSettings, name: str) -> Alert:
+    """The newest alert with this id, or of a payment with this id. Raises BadInput where there is none, or where
+    payments of several users have the id."""
+    there = [alert async for alert in alerts(kafka, Wanted(), Skipped(ALERTS))]
+    named = [alert for alert in there if name in (alert.alert_id, alert.transaction_id)]
+    if not named or len({alert.user_id for alert in named}) > 1:
+        what = "alerts of several users" if named else "none that is still on the topic"
+        raise BadInput(
+            f"expected an alert with the id {name!r}, or of one payment with it, got {what}: look at `panther alerts`"
+        )
+    return named[-1]
+
+
 def line_of(alert: Alert) -> str:
     """Time, amount, merchant, user, score and the two strongest reasons."""
     paid = datetime.fromtimestamp(alert.event_time / 1000, UTC)

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from panther_core.base.errors import BadInput
-from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import Label
+from panther_core.base.errors import BadInput, InvalidEvent
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.events import Label, decode_transaction, event_time_ms
 from panther_core.data.formats.columns import Part
 from panther_core.data.formats.reading import read_columns
-from panther_core.data.topics import LABELS, SCORES
-from panther_core.kafka.answers import Unreadable, read_decision
-from panther_core.kafka.reading import read_topic
+from panther_core.data.topics import LABELS, SCORES, TRANSACTIONS
+from panther_core.kafka.answers import Unreadable, read_decision, read_label
+from panther_core.kafka.reading import held, make_reader, partitions_of, read, read_topic
 from stream.faust_parts.producer import make_producer
 
 FRAUD, HONEST = ("1", "true", "yes", "fraud"), ("0", "false", "no", "honest", "legitimate")
@@ -48,6 +48,35 @@ def _times(part: Part, now_ms: int) -> list[int]:
     unit = "ms" if all((word or "").lstrip("-").isdecimal() for word in words) else "iso"
     times: list[int] = part.times("label_time", unit).tolist()
     return times
+
+
+async def others_of(kafka: KafkaSettings, settings: PantherSettings, delay_ms: int, now_ms: int) -> list[Label]:
+    """An honest label for every payment on `transactions` that has none and is `delay_ms` older than the newest one.
+
+    It arrived when the payment was so old: for whoever names frauds alone, a payment that is old enough is honest. A
+    later label of fraud takes it back. `now_ms`: a clock that is ahead of it makes no payment old.
+    """
+    known = {
+        (label.user_id, label.transaction_id)
+        for record in await read_topic(kafka, LABELS)
+        if not isinstance(label := read_label(record.value), Unreadable)
+    }
+    paid: dict[tuple[str, str], int] = {}
+    async with make_reader(kafka) as consumer:
+        for part, offsets in (await held(consumer, await partitions_of(consumer, TRANSACTIONS))).items():
+            async for record in read(consumer, part, offsets):
+                try:
+                    payment = decode_transaction(record.value, settings.rates)
+                    paid_ms = event_time_ms(payment.event_time, now_ms)
+                except InvalidEvent:
+                    continue  # a dead letter
+                paid[payment.user_id, payment.transaction_id] = paid_ms
+    newest = max(paid.values(), default=0)
+    return [
+        Label(transaction_id=name, user_id=user, label=0, label_time=paid_ms + delay_ms, source="matured")
+        for (user, name), paid_ms in paid.items()
+        if paid_ms + delay_ms <= newest and (user, name) not in known
+    ]
 
 
 async def send_labels(kafka: KafkaSettings, labels: Sequence[Label]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.base.times import DAY_MS, HOUR_MS
+from panther_core.base.times import DAY_MS, HOUR_MS, now_ms
 from panther_core.data.merchant_events import ReportedPayment
 from panther_core.data.schema import hash64
 from panther_core.data.table import NO_MERCHANT, TransactionTable
@@ -28,7 +28,6 @@ from stream.merchants.history import records
 from stream.merchants.reports import key_of, stored_reported
 from stream.worker.decided import keys_of
 from stream.worker.paid import PAID, PREFIX
-from stream.worker.processor import now_ms
 
 _AT_ONCE = 5000
 _Owned = tuple[str, bytes, bytes]  # user or merchant, by whom the partition is chosen; key and value

@@ -80,7 +80,7 @@ def make_app(
         store = StateStore(table, changelog)
         source = SourceLog(app, kafka, table, decided, settings.partitions)
         notice = DeadLetterNotice()
-        placement = Placement(settings.partitions, settings.partitioner)
+        placement = Placement(settings.partitions, settings.partitioner, settings.rates)
         merchants, book = MerchantLog(producer, settings.partitions), RiskBook(kafka)
         processor = Processor(
             app, models, batcher, producer, store, decided, source, placement, notice, merchants, book

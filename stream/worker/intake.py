@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
@@ -35,10 +36,12 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Placement:
-    """How many partitions the topic has, and by which partitioner its producers place a user's records on them."""
+    """What the application's settings say of its records: how many partitions the topic has, by which partitioner its
+    producers place a user's records on them, and what currencies are worth (`decode_transaction`)."""
 
     partitions: int
     partitioner: Partitioner
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,12 @@ def read_batch(
 ) -> Intake:
     """Decode and check a micro-batch. No content of a record raises: a wrong record is put among the dead letters.
 
-    `placement`: what records' partitions are checked against, where it is given. `now_ms`: the worker's clock, epoch
+    `placement`: what records are checked against, where it is given. `now_ms`: the worker's clock, epoch
     ms; the system's where it is not given.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    partitions, partitioner = (placement.partitions, placement.partitioner) if placement else (0, "none")
+    placement = placement or Placement(0, "none")
+    partitions, partitioner = placement.partitions, placement.partitioner
     checked = partitioner != "none"
     kept: list[Record] = []
     transactions: list[Transaction] = []
@@ -83,7 +87,7 @@ def read_batch(
     dead: list[DeadLetter] = []
     for record in records:
         try:
-            transaction = decode_transaction(record.value)
+            transaction = decode_transaction(record.value, placement.rates)
             received_ms = record_time_ms(None if record.timestamp is None else round(record.timestamp * 1000), now_ms)
             time_ms = event_time_ms(transaction.event_time, min(received_ms, now_ms))
             if record.key != transaction.user_id.encode():

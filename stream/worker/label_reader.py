@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from panther_core.base.settings import KafkaSettings
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, now_ms
 from panther_core.data.events import MAX_AHEAD_MS, Label, record_time_ms
 from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import LABELS, TRANSACTIONS
@@ -37,7 +37,6 @@ from stream.worker.acker import Acker
 from stream.worker.merchant_log import MerchantLog
 from stream.worker.paid import PREFIX, Paid, key_of, read_paid
 from stream.worker.partition_reader import POLL_MS, read_own_partitions
-from stream.worker.processor import now_ms
 from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.base.errors import ScorerUnavailable
+from panther_core.base.times import now_ms
 from panther_core.data.decision import ALERT, LATE, Degraded
 from panther_core.data.topics import ALERTS, DEAD_LETTERS, SCORES, TRANSACTIONS
 from panther_core.decide.engine import Answer, Decided, Prefetch, decide
@@ -40,11 +40,6 @@ _OVERLOAD = (
     "expected a user to send less than the worker can decide of one user, got more for so long that 20,000 of the "
     "user's records wait: find the sender, then `panther dlq replay`"
 )
-
-
-def now_ms() -> int:
-    """Wall clock, epoch ms."""
-    return time.time_ns() // 1_000_000
 
 
 class Processor:
@@ -221,6 +216,7 @@ class Processor:
                             intake.events["seller"][at[k]],
                             out.sellers_as_of[at[k]],
                             None if decided.repeated else float(decided.ratio[k]),
+                            decided.usual[k] if decided.usual else None,
                         )
                     )
                 sends.append(await self._producer.send_all(ALERTS, partition, [(record.key, alert, headers)]))

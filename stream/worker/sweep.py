@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from panther_core.base.errors import ScorerUnavailable
+from panther_core.base.times import now_ms
 from panther_core.data.events import ModelProgress
 from panther_core.data.schema import hash64
 from panther_core.data.topics import TRANSACTIONS
@@ -25,7 +26,6 @@ from stream.ops import metrics
 from stream.worker.acker import Acker
 from stream.worker.live_models import LiveModels
 from stream.worker.pipeline import Pipeline
-from stream.worker.processor import now_ms
 from stream.worker.state_store import StateStore, StoredBatch
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from infra.asyncapi import document
-from panther_core.data.decision import Alert, ModelRef, Pattern, Reason
+from panther_core.data.decision import Alert, ModelRef, Reason
 from panther_core.data.generator import GeneratorConfig, generate
 from tests import ROOT
 
@@ -37,7 +37,6 @@ def test_records_fit_their_schemas_and_wrong_ones_do_not() -> None:
         threshold=0.5,
         reasons=[Reason("NEW_DEVICE", "The device differs", 1.5)],
         expected=[],
-        patterns=[Pattern(3, 0.5)],
         history_len=3,
         cold_start=False,
         late=False,

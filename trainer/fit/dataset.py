@@ -53,8 +53,8 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
     """
     if not (table.label >= 0).any():
         raise BadInput(
-            f"expected labels to train the fraud head on, got none in {len(table)} rows: give a log with labels (with "
-            "--format csv, map a `label` column)"
+            f"expected labels to train the fraud head on, got none in {len(table)} rows: give a log with labels "
+            "(of your own file, map the column `label`; docs/labels.md)"
         )
     count = _labelled(table, label_delay_ms)
     cuts = [int(count * share) for share in (config.finetune_from, config.validation_from, config.test_from)]

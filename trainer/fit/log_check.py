@@ -85,7 +85,7 @@ def _times(table: TransactionTable) -> list[Problem]:
 def _labels(table: TransactionTable, label_delay_ms: int) -> list[Problem]:
     labelled, frauds = int((table.label >= 0).sum()), int((table.label == 1).sum())
     if labelled and frauds == labelled:
-        what = "labels are all of frauds: once a payment without one counts as honest, say so (docs/labels.md)"
+        what = 'labels are all of frauds: if the other payments are honest, set others = "honest" (docs/labels.md)'
         return [Problem(what, frauds)]
     out = []
     if frauds > _MOST_FRAUDS * max(labelled, 1):

@@ -64,6 +64,17 @@ class TopShare(msgspec.Struct, frozen=True):
     attainable: float
 
 
+class Slice(msgspec.Struct, frozen=True):
+    """Test rows of one value of a property: how many, frauds, alerts, and frauds among the alerts."""
+
+    by: str
+    value: str
+    rows: int
+    frauds: int
+    alerts: int
+    caught: int
+
+
 class Fraud(msgspec.Struct, frozen=True, kw_only=True):
     """Fraud scores on the test slice."""
 
@@ -155,6 +166,7 @@ class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
     """What other thresholds would give on the test rows (trainer.report.verdict.thresholds)."""
     first_events: dict[str, float] = {}
     """Alerts on test rows as if they were among the first five of their users; empty in reports of older code."""
+    slices: list[Slice] = []
 
 
 def encode(report: VersionReport) -> bytes:

@@ -19,13 +19,14 @@ from panther_core.data.vocabulary import Vocabulary
 from panther_core.model.bulk import EncodedHistory
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
+from panther_core.report.slices import by_amount, by_history, by_word
 from panther_core.state.history import History
 from trainer.fit.curve import read_curve
 from trainer.fit.dataset import Split
 from trainer.fit.ranking import MISS, metrics
 from trainer.fit.train_config import TrainConfig
 from trainer.report.embedding import last_places, measure_embedding
-from trainer.report.facts import About, NextTokens, VersionReport, encode
+from trainer.report.facts import About, NextTokens, Slice, VersionReport, encode
 from trainer.report.fraud import ScoredRows, measure_fraud
 from trainer.report.motifs import measure_motifs
 from trainer.report.next_tokens import fit_followers, token_pairs
@@ -76,6 +77,7 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
         embedding=measure_embedding(e_NU, profile_N8, done.schema),
         thresholds=manifest.metrics["thresholds"],
         first_events=manifest.metrics["test_first_events"],
+        slices=_slices(done, manifest.threshold),
     )
     stored = encode(report)
     with written_whole(folder / RUN_REPORT) as part:
@@ -97,6 +99,31 @@ def _about(done: Finished, manifest: Manifest, config: TrainConfig) -> About:
         tokenizer_version=manifest.tokenizer_version,
         config=config,
     )
+
+
+def _slices(done: Finished, threshold: float) -> list[Slice]:
+    """The model's alerts on the test rows, by what is known of the user, amount and kind of payment."""
+    table, test = done.table, done.test
+    order = np.argsort(table.user.index, kind="stable")
+    whose = table.user.index[order]
+    begins = np.flatnonzero(np.diff(whose, prepend=-2))
+    earlier = np.empty(len(order), np.int64)
+    earlier[order] = np.arange(len(order)) - np.repeat(begins, np.diff([*begins, len(order)]))
+    whole = np.ones(len(test), np.bool_)
+    parts = {
+        "earlier payments of the user": by_history(earlier[test]),
+        "amount": by_amount(table.amount[test], whole),
+        "category": by_word(table.take(test).category, whole),
+        "channel": by_word(table.take(test).channel, whole),
+    }
+    fraud, alert = done.judged.label == 1, next(iter(done.judged.scores.values())) >= threshold
+    return [
+        Slice(by, name, len(rows), int(fraud[rows].sum()), int(alert[rows].sum()), int((fraud & alert)[rows].sum()))
+        for by, (names, index) in parts.items()
+        if len(names) > 1
+        for value, name in enumerate(names)
+        if len(rows := np.flatnonzero(index == value))
+    ]
 
 
 def _next_tokens(done: Finished, of_model: dict[str, float]) -> NextTokens:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from panther_core.base.odds import log_odds
 from panther_core.report import charts
-from panther_core.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, draw, percent
+from panther_core.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, draw, legend, percent
 from trainer.report.facts import Fraud
 
 _COLOURS = (BLUE, ORANGE, GREEN, GREY, INK)  # one for each scorer
@@ -25,9 +25,9 @@ def precision_recall(fraud: Fraud) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         charts.precision_recall(axes, curves, fraud.frauds / fraud.rows, "alert threshold")
-        axes.legend(loc="upper right")
+        legend(figure, axes, 2)
 
-    return draw(paint)
+    return draw(paint, (5.0, 3.9))
 
 
 def top_recall(fraud: Fraud) -> str:
@@ -46,7 +46,7 @@ def top_recall(fraud: Fraud) -> str:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         percent(axes, "x")
-        figure.legend(loc="outside lower center", ncols=3)
+        legend(figure, axes)
 
     return draw(paint)
 
@@ -68,6 +68,6 @@ def histogram(fraud: Fraud) -> str:
         axes.set(xlabel="score", ylabel="share of the class")
         charts.odds_ticks(axes, "x")
         percent(axes, "y")
-        figure.legend(loc="outside lower center", ncols=3)
+        legend(figure, axes)
 
     return draw(paint)

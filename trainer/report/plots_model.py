@@ -11,13 +11,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from panther_core.data.token_report import TokenReport
-from panther_core.report.canvas import BLUE, FAINT, GREY, GROUPS, INK, ORANGE, WIDE, draw, label, percent
+from panther_core.report.canvas import BLUE, FAINT, GREY, GROUPS, INK, ORANGE, WIDE, draw, label, legend, percent
 from trainer.report.facts import Embedding, Motifs
 
 _CURVES = (
-    ("next_token_loss", "next token, nats"),
-    ("attribute_loss", "attributes, nats"),
-    ("contrast", "contrast of profiles, nats"),
+    ("next_token_loss", "loss of the next token"),
+    ("attribute_loss", "loss of its attributes"),
+    ("contrast", "contrast of profiles"),
     ("validation_hr@10", "validation HR@10"),
 )
 _SHOWN = 16  # prototypes
@@ -69,7 +69,7 @@ def coverage(tokens: TokenReport) -> str:
         axes.minorticks_off()
         axes.set(xlabel="tokens, most frequent first", ylabel="events covered", ylim=(None, 1.03))
         percent(axes, "y")
-        axes.legend(loc="lower right")
+        legend(figure, axes)
 
     return draw(paint)
 
@@ -113,7 +113,6 @@ def user_map(embedding: Embedding) -> str:
             axes.scatter(x[here], y[here], 7, colour, lw=0, alpha=0.75, label=label(name, 24), rasterized=True)
         first, second = embedding.explained
         axes.set(xlabel=f"component 1 ({first:.0%} of the variance)", ylabel=f"component 2 ({second:.0%})")
-        axes.set_facecolor("white")
         axes.grid(color=FAINT)
         axes.tick_params(labelcolor=INK)
         figure.legend(loc="outside lower center", ncols=4, markerscale=2, title=label(embedding.field) or None)

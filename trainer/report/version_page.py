@@ -16,6 +16,7 @@ from trainer.report.verdict import faults
 SECTIONS = {
     "fraud": "Precision and recall",
     "thresholds": "Alerts and thresholds",
+    "slices": "Slices: new users, amounts, kinds of payment",
     "top": "Recall at the top",
     "calibration": "Calibration",
     "next": "Next transaction",

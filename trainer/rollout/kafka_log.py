@@ -46,13 +46,14 @@ def transactions_of(
 ) -> list[Transaction]:
     """The transactions that the worker decides, in the order of the topic, without copies.
 
-    `settings`: the topic's partitions, and the partitioner by which producers place a user's records on them.
+    `settings`: the topic's partitions, the partitioner by which producers place a user's records on them, and what
+    currencies are worth.
     """
     valid: list[tuple[KafkaRecord, Transaction, int]] = []
     for record in records:
         skipped.records += 1
         try:
-            transaction = decode_transaction(record.value)
+            transaction = decode_transaction(record.value, settings.rates)
             sent_ms = min(record_time_ms(record.timestamp, now_ms), now_ms)
             moment = event_time_ms(transaction.event_time, sent_ms)
         except InvalidEvent as error:

@@ -26,6 +26,19 @@ FORMATS = ("csv", "fdh", "sparkov", "tabformer", "mbd", "yelp")
 _ALIASES = {"generic": "csv"}  # the name of `csv` in earlier releases
 
 
+def format_of(format: str | None, path: str | PathLike[str]) -> str:
+    """The name of a format: the one that is said, or `csv` for a mapping file or a folder with one. Raises BadInput."""
+    place = Path(path)
+    if format is not None:
+        return _named(format)
+    if place.suffix == ".toml" or any((place / name).is_file() for name in ("mapping.toml", "mapping.json")):
+        return "csv"
+    raise BadInput(
+        f"expected --format beside {place}: one of {', '.join(FORMATS[1:])}, or csv for your own file, for which "
+        f"`panther init {place}` writes a mapping"
+    )
+
+
 def read(
     format: str,
     path: str | PathLike[str],
@@ -85,7 +98,7 @@ def profile_fields(format: str) -> tuple[ProfileField, ...]:
 def _named(format: str) -> str:
     found = _ALIASES.get(format, format)
     if found not in FORMATS:
-        raise BadInput(f"expected format to be one of {', '.join(FORMATS)}, got {format!r}")
+        raise BadInput(f"expected format to be one of {', '.join(FORMATS)} (csv: your own file), got {format!r}")
     return found
 
 

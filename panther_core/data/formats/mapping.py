@@ -71,6 +71,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fraud: tuple[str, ...] = ("1", "true", "yes")
     honest: tuple[str, ...] = ("0", "false", "no")
     unknown: tuple[str, ...] = ()
+    others: Literal["unknown", "honest"] = "unknown"
     rates: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = {}
 
     def needed(self) -> list[str]:
@@ -93,9 +94,18 @@ def load_mapping(path: Path) -> tuple[Mapping, Path]:
     try:
         mapping = decode(file.read_bytes(), type=Mapping)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"{file}: {error}: correct the mapping ({HELP})") from None
+        raise InvalidFile(f"{file}: {error}{_allowed(str(error))}: correct the mapping ({HELP})") from None
     _check(mapping, file)
     return mapping, file
+
+
+def _allowed(problem: str) -> str:
+    """The keys that there are, where one is unknown."""
+    tables: dict[str, type[msgspec.Struct]] = {"`$.columns`": Columns, "`$.constants`": Constants}
+    if "unknown field" not in problem:
+        return ""
+    table = next((kind for place, kind in tables.items() if place in problem), Mapping)
+    return f", one of {', '.join(table.__struct_fields__)}"
 
 
 def _check(mapping: Mapping, file: Path) -> None:

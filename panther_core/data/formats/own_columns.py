@@ -89,14 +89,16 @@ class OwnPart(OwnTimes):
         return amount * rate, same(base[0], len(self)) if len(base) == 1 else currency
 
     def own_labels(self, name: str) -> NDArray[np.int8]:
-        """1 where the word is among `fraud`, 0 where among `honest`, -1 where among `unknown` or not given."""
+        """1 where the word is among `fraud`, 0 where among `honest`, -1 where among `unknown`; where none is given what
+        `others` says."""
         mapping, words = self._mapping, self.words(name)
         code = {
             word.lower(): value
             for value, of in ((1, mapping.fraud), (0, mapping.honest), (-1, mapping.unknown))
             for word in of
         }
-        label = words.map(np.array([code.get(word.lower(), -2) for word in words.words], np.int8), missing=-1)
+        others = 0 if mapping.others == "honest" else -1
+        label = words.map(np.array([code.get(word.lower(), -2) for word in words.words], np.int8), missing=others)
         self._refuse(
             name,
             label == -2,

@@ -75,7 +75,10 @@ def stream_columns(
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError) as error:
         problem, row, place = _placed(f"{error}".splitlines()[0])
         column = None if place is None else csv_header(path, dialect)[place]
-        fail(path, problem, "check that the file is complete and of the format it was said to be", row, column)
+        remedy = "check that the file is complete and of the format it was said to be"
+        if "UTF8" in problem:
+            remedy = 'say how it is written (encoding = "latin-1" in a mapping; docs/data.md), or save it as UTF-8'
+        fail(path, problem, remedy, row, column)
     except OSError as error:
         fail(path, f"{error}".splitlines()[0], "check that the file is readable and complete")
 
@@ -180,8 +183,10 @@ def _present(path: Path, found: Sequence[str], required: Sequence[str], optional
     for name in required:
         if name not in found:
             got = ", ".join(found)[:300]
+            signs = [sign for sign in (";", "\t", "|", ",") if len(found) == 1 and sign in found[0]]
+            remedy = f"say which sign separates columns: separator = {signs[0]!r}" if signs else "check the names"
             raise InvalidFile(
-                f"{path}: expected a column {name!r}, got the columns {got}: check the format or the mapping"
+                f"{path}: expected a column {name!r}, got the columns {got}: {remedy}, or the format (docs/data.md)"
             )
     return list(dict.fromkeys([*required, *(name for name in optional if name in found)]))
 

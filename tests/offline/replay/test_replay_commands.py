@@ -32,7 +32,7 @@ def panther(*words: str | Path) -> dict[str, Any]:
 
 def test_a_replay_ends_with_its_report_which_can_be_drawn_again(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = panther("replay", "--data", data, "--model", "1", "--out", out)
+    done = panther("replay", "--data", data, "--format", "fdh", "--model", "1", "--out", out)
     assert done["report"] == str(out / "report.html")
     first = {name: (out / name).read_bytes() for name in ("report.json", "report.html")}
     drawn = panther("report", out, "--out", tmp_path / "again", "--title", "out")
@@ -54,15 +54,28 @@ def test_a_replay_ends_with_its_report_which_can_be_drawn_again(data: Path, tmp_
 
 def test_a_wrong_first_day_is_refused_before_the_replay(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="YYYY-MM-DD"):
-        panther("replay", "--data", data, "--model", "1", "--out", tmp_path / "out", "--since", "monday")
+        panther(
+            "replay", "--data", data, "--format", "fdh", "--model", "1", "--out", tmp_path / "out", "--since", "monday"
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_one_user_is_explained_and_drawn(data: Path, log: TransactionTable, tmp_path: Path) -> None:
-    found = panther("explain", "5", "--data", data, "--at", str(log.time_ms[-1]), "--html", tmp_path / "user.html")
+    found = panther(
+        "explain",
+        "5",
+        "--data",
+        data,
+        "--format",
+        "fdh",
+        "--at",
+        str(log.time_ms[-1]),
+        "--html",
+        tmp_path / "user.html",
+    )
     assert found["user_id"] == "5"
     assert 0 < len(found["events"]) <= 8
     assert (tmp_path / "user.html").exists()
     assert CliRunner().invoke(app, ["explain", "5"]).exit_code == 2
-    shown = CliRunner().invoke(app, ["explain", "5", "--data", str(data)], catch_exceptions=False)
+    shown = CliRunner().invoke(app, ["explain", "5", "--data", str(data), "--format", "fdh"], catch_exceptions=False)
     assert shown.exit_code == 0

@@ -1,0 +1,54 @@
+"""The model versions that there are: in the folder of artifacts, on Triton, and ever announced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from panther_core.artifact import MANIFEST, Manifest, load_manifest
+from panther_core.base.errors import ArtifactError
+from panther_core.data.events import ModelUpdate
+
+
+def versions(folder: Path, history: Iterable[ModelUpdate], loaded: Mapping[str, list[int]]) -> list[dict[str, Any]]:
+    """Each version, by number: `artifact`, `trained` (day), `average_precision` on the training's test slice,
+    `threshold`, `faults` that its training found, `live`, and `loaded` (every model of it is in service).
+
+    Of a version whose artifact cannot be read here only what Kafka and Triton say is known.
+    """
+    announced = list(history)
+    places = {update.version: Path(update.artifact) for update in announced}
+    if folder.is_dir():
+        places |= {found.version: place for place in folder.iterdir() if (found := _manifest(place)) is not None}
+    served = set.intersection(*map(set, loaded.values())) if loaded else set()
+    live = announced[-1].version if announced else None
+    return [
+        {"version": number, "artifact": str(places[number]) if number in places else None}
+        | _trained(_manifest(places[number]) if number in places else None)
+        | {"live": number == live, "loaded": number in served}
+        for number in sorted({*places, *served})
+    ]
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        return load_manifest(folder)
+    except (ArtifactError, OSError):
+        return None
+
+
+def _trained(manifest: Manifest | None) -> dict[str, Any]:
+    if manifest is None:
+        return {"trained": None, "average_precision": None, "threshold": None, "faults": []}
+    test = manifest.metrics.get("test")
+    found = test.get("average_precision") if isinstance(test, dict) else None
+    return {
+        "trained": f"{datetime.fromtimestamp(manifest.created_at / 1000, UTC):%Y-%m-%d %H:%M}",
+        "average_precision": round(found, 4) if isinstance(found, float) else None,
+        "threshold": manifest.threshold,
+        "faults": manifest.metrics.get("faults", []),
+    }
