@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.table import Words
 from panther_core.report.curves import Floats
 
 _LENGTHS = (0, 1, 10, 50, 256)  # history lengths at which slices begin
@@ -34,6 +34,20 @@ def by_amount(amount: Floats, measured: NDArray[np.bool_]) -> Parts:
         for low, high in pairwise(ends)
     ]
     return names, np.searchsorted(cuts, amount, side="right")
+
+
+class Words(Protocol):
+    """A word of each row: index [N] into `words`, -1 for none (panther_core.data.table.Words)."""
+
+    @property
+    def index(self) -> NDArray[np.int32]:
+        """[N]."""
+        ...
+
+    @property
+    def words(self) -> Sequence[str]:
+        """Each once."""
+        ...
 
 
 def by_word(words: Words, some: NDArray[np.bool_], missing: str = "not given") -> Parts:
