@@ -75,7 +75,7 @@ def init(
         emit({"format": "csv", "mapping": None if found.missing else str(mapping), "open": found.open}, True)
         raise typer.Exit(1 if found.missing else 0)
     if found.missing:
-        columns = ", ".join(next(iter(found.open.values()))[1]) if found.open else ""
+        columns = ", ".join(found.open[f"columns.{found.missing[0]}"][1])
         raise BadInput(
             f"expected columns for {', '.join(found.missing)} in {path}, found none that seems to be: say which, as "
             f"--set columns.{found.missing[0]}=NAME (columns: {columns[:300]})"

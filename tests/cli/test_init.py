@@ -155,3 +155,36 @@ def test_a_check_of_a_log_that_can_be_read(tmp_path: Path) -> None:
     assert any("labels are all of frauds" in problem["what"] for problem in only["problems"])
     swapped = check(log(tmp_path, rows, 'fraud = ["0"]\nhonest = ["1"]'), "--label-delay-days", "2")
     assert any("the right way round" in problem["what"] for problem in swapped["problems"])
+
+
+def test_a_log_of_objects_that_marks_frauds_alone(tmp_path: Path) -> None:
+    """The id of a card is a card's; whether payments without a mark are honest only their owner knows."""
+    file, paid = tmp_path / "x.jsonl", {"shop": {"id": "m"}, "amount": 5, "card": {"id": "c"}, "created": 1735689802048}
+    file.write_text(
+        "\n".join(json.dumps({"id": f"p{i}"} | paid | ({"fraud": True} if i % 5 == 0 else {})) for i in range(50))
+    )
+    code, found = init(file, "--set", "others=honest")
+    assert (code, found["open"]) == (0, {})
+    table = read_table("csv", found["mapping"])
+    assert (table.user[0], table.merchant[0], int(table.label.sum()), int((table.label == 0).sum())) == (
+        "c",
+        "m",
+        10,
+        40,
+    )
+    (tmp_path / "mapping.toml").unlink()
+    assert init(file)[1]["open"]["others"][1] == ["honest", "unknown"]
+
+
+def test_a_folder_may_hold_its_own_mapping(tmp_path: Path) -> None:
+    (tmp_path / "part-1.csv").write_text("user,shop,amount,time\nu,s,1.5,2024-05-01T10:00:00Z\n")
+    (tmp_path / "part-2.csv").write_text("user,shop,amount,time\nu,s,2.5,2024-05-02T10:00:00Z\n")
+    _, found = init(tmp_path)
+    assert Path(found["mapping"]) == tmp_path / "mapping.toml"
+    assert read_table("csv", tmp_path).amount.tolist() == [1.5, 2.5], "the mapping is no part"
+
+
+def test_a_day_alone_has_no_offset(tmp_path: Path) -> None:
+    """The sign and two digits at its end are no time zone."""
+    found = check(log(tmp_path, ["1,u1,m,1.5,2024-05-01,0", "2,u1,m,1.5,2024-05-02T10:00:00+02,0"]))
+    assert next(p for p in found["problems"] if "no offset" in p["what"])["count"] == 1

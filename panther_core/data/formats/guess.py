@@ -26,13 +26,14 @@ _WORDS = {  # what columns are called; the first that is there is taken
     "amount": "amount amt transactionamount amounteur value eur usd gbp betrag umsatz summe total price "
     "montant importe sum",
     "currency": "currency ccy cur waehrung wahrung devise moneda",
-    "channel": "channel entrymode method paymentmethod kanal zahlungsart",
+    "channel": "channel entrymode entry method paymentmethod kanal zahlungsart",
     "country": "country land countrycode pays pais",
     "device": "device deviceid ip ipaddress geraet",
-    "event_time": "eventtime timestamp datetime createdat bookedat time date when transactiondate transactiontime "
+    "event_time": "eventtime timestamp datetime createdat created bookedat paidat ts time date when transactiondate transactiontime "
     "buchungstag datum bookingdate valuta step fecha",
     "label": "label isfraud fraud fraudlabel class target fraudulent betrug isfraudulent fraudflag",
 }
+_OF_ITS_OBJECT = ("id", "number", "nr", "name", "key")
 _CLOCK = ["uhrzeit", "time", "hour", "zeit", "clock", "heure", "hora"]
 _FRAUD = {"1", "true", "yes", "y", "t", "fraud", "ja"}
 _HONEST = {"0", "false", "no", "n", "f", "legit", "ok", "nein", "legitimate", "genuine", "honest", "normal"}
@@ -104,7 +105,7 @@ def guess(path: Path) -> Guess:
     if "event_time" in columns:
         _times(out, header, sample, columns["event_time"])
     if "label" in columns:
-        _labels(out, sample[columns["label"]])
+        _labels(out, sample[columns["label"]], columns["label"])
     else:
         out.reasons.append("no column of labels was found: a model needs some to train on (docs/labels.md)")
     for name in out.missing:
@@ -153,7 +154,8 @@ def _sample(file: Path, header: list[str], dialect: Dialect) -> dict[str, list[s
 
 def _plain(name: str) -> str:
     folded = name.lower().replace("ä", "a").replace("ö", "o").replace("ü", "u").replace("ß", "ss")
-    return re.sub(r"[^a-z0-9]", "", folded.split(".")[-1])
+    *around, last = (re.sub(r"[^a-z0-9]", "", part) for part in folded.split("."))
+    return around[-1] if around and last in _OF_ITS_OBJECT else last  # the id of a card is a card's
 
 
 def _named(field_name: str, header: list[str], sample: dict[str, list[str]]) -> str | None:
@@ -259,7 +261,7 @@ def _has(word: str, each: str) -> bool:
     return True
 
 
-def _labels(out: Guess, words: list[str]) -> None:
+def _labels(out: Guess, words: list[str], column: str) -> None:
     counts = Counter(word.lower() for word in words if word)
     groups = {"fraud": _FRAUD, "honest": _HONEST, "unknown": UNKNOWN}
     found = {name: sorted(counts.keys() & group) for name, group in groups.items()}
@@ -270,6 +272,10 @@ def _labels(out: Guess, words: list[str]) -> None:
     for name, its in found.items():
         if set(its) - {"fraud": {"1", "true", "yes"}, "honest": {"0", "false", "no"}}.get(name, set()):
             out.say(name, its, f"words of the column: {', '.join(f'{w} ({counts[w]})' for w in counts)}")
+    if found["fraud"] and not found["honest"]:
+        question = f"{column} marks frauds alone: is every other payment honest, once its fraud would be known?"
+        out.open["others"] = (question, ("honest", "unknown"))
+        return
     frauds = sum(counts[word] for word in found["fraud"])
     if len(words) and frauds > 0.5 * len(words):
         out.open["fraud"] = (
