@@ -217,7 +217,7 @@ class _Stream:
         """Run `panther refresh --once` as an operator would, and keep what it reports."""
         self._refreshing, started, log = True, time.time(), self._demo.folder / "logs" / "refresh.log"
         process = await asyncio.create_subprocess_exec(
-            *(str(Path(sys.prefix) / "bin" / "panther"), "refresh", "--once", "--json"),
+            *(str(Path(sys.prefix) / "bin" / "panther"), "refresh", "--once", "--anyway", "--json"),
             *("--repository", str(self._system.stack.model_repository)),
             *("--label-delay-days", str(LABEL_DELAY_MS / DAY_MS)),
             env=self._system.environment,

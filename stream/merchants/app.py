@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from stream.worker.process import run_app
 #: what is known of a merchant holds from the next full hour on, so no decision waits for it; a batch of a few events
 #: costs almost as much as one of hundreds, and a merchant of many events is stored and published once
 _WITHIN_S = 1.0
+_NICE = 10  # decisions do not wait for merchants: on a busy machine workers and servers come first
 
 
 def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: Health, ending: Ending) -> Any:
@@ -62,4 +64,5 @@ def run_merchants(kafka: KafkaSettings, settings: PantherSettings, metrics_host:
     from stream.worker.topic_check import require_topics
 
     asyncio.run(require_topics(kafka, settings, merchants=True))
+    os.nice(_NICE)
     run_app(settings, metrics_host, metrics_port, partial(make_merchants_app, kafka, settings))

@@ -26,7 +26,7 @@ from panther_core.kafka.reading import KafkaRecord, held, make_reader, partition
 from stream.ops import metrics
 from stream.worker.topic_check import TopicMismatch
 
-_FETCH_BYTES, _AT_ONCE = 4 << 20, 500
+_FETCH_BYTES, _AT_ONCE, _IN_A_ROW = 4 << 20, 500, 25
 _BACK_MS = 2 * DAY_MS  # of every merchant of whom anything is known there is a record at each midnight
 _RECORD = np.dtype([("as_of", "i8"), ("partition", "i4"), ("offset", "i8"), ("seller", "f4", len(RISK_NAMES))])
 
@@ -94,8 +94,10 @@ class RiskBook:
                     self.problem = None
                     self._read.set()
                 for records in (await consumer.getmany(timeout_ms=500, max_records=_AT_ONCE)).values():
-                    for record in records:
+                    for i, record in enumerate(records, 1):
                         self.note(record)
+                        if i % _IN_A_ROW == 0:
+                            await asyncio.sleep(0)  # decisions go on between them
                 await asyncio.sleep(0)
                 for part in list(left):
                     if await consumer.position(part) >= offsets[part].stop:

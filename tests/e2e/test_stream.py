@@ -344,7 +344,7 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
     during, after = stage.live.take(slice(3500, 4000)), stage.live.take(slice(4000, 4200))
     with ThreadPoolExecutor() as threads:
         refreshing = threads.submit(
-            refresh_once, system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS
+            refresh_once, system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS, anyway=True
         )
         sent = 0
         while not refreshing.done() and sent < len(during) - 100:  # transactions arrive during the whole refresh
@@ -352,7 +352,10 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
             sent += 20
         done = refreshing.result()
         stage.produce(during.take(slice(sent, None)))
-    assert (done.previous, done.version, done.unloaded) == (1, 2, [1])
+    assert (done.previous, done.version, done.promoted, done.unloaded) == (1, 2, True, [1])
+    told = json.loads((Path(system.settings.models_dir) / "2" / "refresh.json").read_text())
+    assert (told["champion"], told["challenger"], told["promoted"]) == (1, 2, True)
+    assert {check["check"] for check in told["gate"]} & {"average_precision", "window"}
     assert load_manifest(Path(system.settings.models_dir) / "2").version == 2
     stage.produce(after)
     ledger = stage.collect(set(after.transaction_id.tolist()) | set(during.transaction_id.tolist()))

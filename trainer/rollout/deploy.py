@@ -106,6 +106,23 @@ def check_serves(triton_url: str, manifest: Manifest) -> None:
             _canary(client, manifest)
 
 
+def latency_ms(triton_url: str, manifest: Manifest, rounds: int = 40) -> float:
+    """Median round trip of a batch of 64 made-up rows through every model of a loaded version, on the slowest server.
+
+    Raises DeployError.
+    """
+    slowest = 0.0
+    for url in _each(triton_url):
+        with _client(url, f"version {manifest.version} to answer (load it first)") as client:
+            times = []
+            for _ in range(rounds):
+                started = time.perf_counter()
+                _canary(client, manifest, rows=64)
+                times.append(1000 * (time.perf_counter() - started))
+        slowest = max(slowest, float(np.median(times)))
+    return slowest
+
+
 def warm(triton_url: str, manifest: Manifest, seconds: float = 5.0) -> dict[str, list[float]]:
     """Send made-up batches through every model of the version; ms of the first and of the last round, by server.
 

@@ -1,35 +1,55 @@
-"""One turn of the refresh loop: read the log back, continue training, export, load into the running Triton, switch.
+"""One turn of the refresh loop: read the log back, train a challenger, judge it beside the champion, and switch to it.
 
-The workers go on meanwhile: the new version is loaded and answers before they hear of it, and each user moves to it
-at their next event.
+The workers go on meanwhile: the challenger is loaded and answers before they hear of it, and each user moves to it at
+their next event. A challenger that the gate refuses (trainer.rollout.gate) is taken out of service again; its folder
+stays, with the reasons in refresh.json and refresh.html.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+from rich.markup import escape
+
+from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.console import say
-from panther_core.base.errors import BadInput
+from panther_core.base.errors import BadInput, PantherError
+from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.events import ModelUpdate
+from panther_core.data.table import TransactionTable
+from panther_core.report.pages import render, write_page
+from panther_core.report.slices import by_amount, by_word
+from panther_core.serving_model import load_serving_model
+from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce
+from trainer.rollout.announce import announce, updates
+from trainer.rollout.gate import Check, Window, judge, refusals, scores_of, shift
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.retire import StillInUse, retire
 from trainer.training import train
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
+_CODES = ("amount", "channel", "category", "risk", "gap", "hour")
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """Which version replaced which, and the data that the new version learnt from."""
+    """What a turn did: the champion, the challenger, whether it went live, and every check of the gate."""
 
     previous: int
     version: int
+    promoted: bool
+    gate: list[Check]
     transactions: int
     labelled: int
     threshold: float
@@ -38,43 +58,71 @@ class Refreshed:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
-
-
-def versions(models_dir: Path) -> list[int]:
-    """Versions of the artifacts in a folder, ascending."""
-    return sorted(
-        int(p.name) for p in models_dir.glob("*") if deploy.is_version(p.name) and (p / "manifest.json").exists()
-    )
+        return asdict(self) | {"gate": [msgspec.to_builtins(check) for check in self.gate]}
 
 
 def refresh_once(
-    kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, label_delay_ms: int, seed: int = 0
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    triton_repository: Path,
+    label_delay_ms: int,
+    seed: int = 0,
+    anyway: bool = False,
 ) -> Refreshed:
-    """Train the next version and switch to it. Raises BadInput where there is no version to start from, or no data."""
+    """Train a challenger from the live version, and switch to it if the gate lets it through, or `anyway`.
+
+    Raises BadInput where no version is live, where there is no data, and where another refresh is running.
+    """
     models = Path(settings.models_dir)
-    known = versions(models)
-    if not known:
-        raise BadInput(f"expected a trained model in {models}, found none: run `panther models train` first")
-    previous, version = known[-1], known[-1] + 1
-    log = asyncio.run(read_log(kafka, settings))
-    manifest = train(
-        log,
-        models / str(version),
-        config=preset("refresh"),
-        version=version,
-        label_delay_ms=label_delay_ms,
-        seed=seed,
-        continue_from=models / str(previous),
-    )
-    switch(kafka, settings, triton_repository, version)
-    unloaded: list[int] = []
-    try:
-        unloaded = retire(kafka, settings, triton_repository, _PATIENCE_S)
-    except StillInUse as error:  # the switch is done all the same; `panther models retire` tries again
-        say(f"  {error}")
+    with _alone(models):
+        history = asyncio.run(updates(kafka))
+        if not history:
+            raise BadInput(
+                "expected a live version to go on from, found none: `panther models train`, then `panther models load` "
+                "and `panther models promote`"
+            )
+        champion = history[-1]
+        base, version = _folder_of(champion, models), _next_number(models, history)
+        folder = models / str(version)
+        log = asyncio.run(read_log(kafka, settings))
+        manifest = train(
+            log,
+            folder,
+            config=preset("refresh"),
+            version=version,
+            label_delay_ms=label_delay_ms,
+            seed=seed,
+            continue_from=base,
+        )
+        deploy.install(settings, triton_repository, folder)
+        checks = _checks(settings, log, base, folder, label_delay_ms, seed)
+        against = refusals(checks)
+        promoted = not against or anyway
+        _report(folder, champion.version, manifest, checks, promoted)
+        for why in against:
+            say(f"  [bold red]the gate says no[/] {escape(why)}")
+        unloaded: list[int] = []
+        if promoted:
+            asyncio.run(announce(kafka, manifest, str(folder.resolve()), instead_of=champion.version))
+            try:
+                unloaded = retire(kafka, settings, triton_repository, _PATIENCE_S)
+            except StillInUse as error:  # the switch is done all the same; `panther models retire` tries again
+                say(f"  {error}")
+        else:
+            deploy.unload(settings.triton_url, triton_repository, version, settings.triton_headers)
+            say(f"  version {champion.version} stays live; {folder / 'refresh.html'} has every check")
     labelled = int((log.label >= 0).sum())
-    return Refreshed(previous, version, len(log), labelled, manifest.threshold, unloaded, manifest.metrics)
+    return Refreshed(
+        champion.version,
+        version,
+        promoted,
+        checks,
+        len(log),
+        labelled,
+        manifest.threshold,
+        unloaded,
+        manifest.metrics,
+    )
 
 
 def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, version: int) -> None:
@@ -82,3 +130,83 @@ def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: P
     folder = Path(settings.models_dir) / str(version)
     manifest, _ = deploy.install(settings, triton_repository, folder)
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
+
+
+@contextmanager
+def _alone(models: Path) -> Iterator[None]:
+    """Keep a second refresh of the same models out. The lock goes with the process, however it ends."""
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / ".refresh.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(
+                f"expected no other refresh of {models}, found one running: wait for it, or end it"
+            ) from None
+        yield
+
+
+def _folder_of(update: ModelUpdate, models: Path) -> Path:
+    """The live version's artifact, as this machine sees it: under the announced path, or in the folder of models."""
+    for folder in (Path(update.artifact), models / str(update.version)):
+        try:
+            if load_manifest(folder).version == update.version:
+                return folder
+        except (PantherError, OSError):
+            continue
+    raise BadInput(
+        f"expected the artifact of the live version {update.version} at {update.artifact} or in {models}, found none: "
+        "copy it there, or set PANTHER_MODELS_DIR"
+    )
+
+
+def _next_number(models: Path, history: list[ModelUpdate]) -> int:
+    """One that no version has or ever had: numbers are never used twice."""
+    there = [int(path.name) for path in models.glob("*") if deploy.is_version(path.name)]
+    return max([*there, *(update.version for update in history)]) + 1
+
+
+def _checks(
+    settings: PantherSettings, log: TransactionTable, base: Path, folder: Path, label_delay_ms: int, seed: int
+) -> list[Check]:
+    champion, challenger = load_manifest(base), load_manifest(folder)
+    rows = split(log, preset("refresh"), label_delay_ms)
+    test = rows.test[log.time_ms[rows.test] >= champion.seen_until]
+    (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))
+    both = kept & again
+    test, before, after = test[both], before[both], after[both]
+    label = log.label[test]
+    if not 0 < label.sum() < len(label):
+        why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
+        return [Check("window", False, None, None, None, why)]
+    served = load_serving_model(folder)
+    codes = log.events(served.schema, served.risk)["code"]
+    window = Window(
+        label,
+        log.user.index[test],
+        {
+            "amount": by_amount(log.amount[test], np.ones(len(test), np.bool_)),
+            "category": by_word(log.take(test).category, np.ones(len(test), np.bool_)),
+            "channel": by_word(log.take(test).channel, np.ones(len(test), np.bool_)),
+        },
+        before,
+        after,
+    )
+    latency = tuple(deploy.latency_ms(settings.triton_url, manifest) for manifest in (champion, challenger))
+    shifts = {name: shift(codes[name][rows.finetune], codes[name][test]) for name in _CODES}
+    thresholds = champion.threshold, challenger.threshold
+    return judge(window, thresholds, challenger.alert_budget, (latency[0], latency[1]), shifts, seed)
+
+
+def _report(folder: Path, champion: int, manifest: Manifest, checks: list[Check], promoted: bool) -> None:
+    """refresh.json and refresh.html beside the challenger: the decision, and each reason."""
+    said: Mapping[str, Any] = {
+        "champion": champion,
+        "challenger": manifest.version,
+        "promoted": promoted,
+        "gate": [msgspec.to_builtins(check) for check in checks],
+    }
+    with written_whole(folder / "refresh.json") as part:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=1) + b"\n")
+    title = f"version {manifest.version} beside version {champion}"
+    write_page(folder / "refresh.html", render("trainer.report", "refresh.html", title=title, said=said, checks=checks))

@@ -29,8 +29,8 @@ _WORDS = {  # what columns are called; the first that is there is taken
     "channel": "channel entrymode entry method paymentmethod kanal zahlungsart",
     "country": "country land countrycode pays pais",
     "device": "device deviceid ip ipaddress geraet",
-    "event_time": "eventtime timestamp datetime createdat created bookedat paidat ts time date when transactiondate transactiontime "
-    "buchungstag datum bookingdate valuta step fecha",
+    "event_time": "eventtime timestamp datetime createdat created bookedat paidat ts time date when transactiondate "
+    "transactiontime buchungstag datum bookingdate valuta step fecha",
     "label": "label isfraud fraud fraudlabel class target fraudulent betrug isfraudulent fraudflag",
 }
 _OF_ITS_OBJECT = ("id", "number", "nr", "name", "key")
