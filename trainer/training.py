@@ -78,6 +78,8 @@ def train(
         )
     start = _prepare(table, rows, config, profile, seed, continue_from, label_delay_ms)
     config, schema, vocabulary, model = start.config, start.schema, start.vocabulary, start.model
+    if copies := int((~start.history.kept).sum()):
+        say(f"  {copies:,} payments come again with the same id and content: copies count once, as in the stream")
     clock.mark("prepare")
 
     checkpoint = Checkpoint(out / "checkpoint", _key(start, seed, continue_from))

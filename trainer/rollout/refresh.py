@@ -24,6 +24,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.report.pages import render, write_page
@@ -71,8 +72,14 @@ def refresh_once(
 ) -> Refreshed:
     """Train a challenger from the live version, and switch to it if the gate lets it through, or `anyway`.
 
-    Raises BadInput where no version is live, where there is no data, and where another refresh is running.
+    Raises BadInput where no version is live, where there is no data, where labels come later than Kafka keeps their
+    payments, and where another refresh is running.
     """
+    if label_delay_ms >= settings.retention_days * DAY_MS:
+        raise BadInput(
+            f"expected labels to come before Kafka forgets their payments, got a label delay of "
+            f"{label_delay_ms / DAY_MS:g} days and PANTHER_RETENTION_DAYS of {settings.retention_days:g}: raise it"
+        )
     models = Path(settings.models_dir)
     with _alone(models):
         history = asyncio.run(updates(kafka))
