@@ -13,12 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from typer.testing import CliRunner
 
 from cli import app
+from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.decision import Alert, ModelRef, Reason
 from panther_core.kafka.answers import Skipped
 from stream.faust_parts.producer import make_producer
 from stream.tools import alerts as module
-from stream.tools.alerts import Wanted, alerts, line_of
+from stream.tools.alerts import Wanted, alert_of, alerts, line_of
 
 _PAID_MS = int(np.datetime64("2026-11-27T10:12:03", "ms").astype(np.int64))
 
@@ -43,7 +44,6 @@ def alert(transaction: str, user: str = "ann", score: float = 0.9, **fields: obj
         "risk_level": "critical",
         "reasons": [Reason("UNUSUAL_AMOUNT", "The amount, 412.00 EUR, is unlike what this user usually pays", 2.0)],
         "expected": [],
-        "patterns": [],
         "tokenizer_version": "x",
         "amount": 412.0,
         "currency": "EUR",
@@ -83,6 +83,18 @@ async def publish(kafka: str, topic: str, *values: bytes) -> None:
         for value in values:
             await producer.send(topic, value, key=b"k")
         await producer.flush()
+
+
+def test_one_alert_is_found_by_its_id_or_that_of_its_payment(kafka: str, topic: str) -> None:
+    made = [alert("t1"), alert("t2"), alert("t2", "bob", alert_id="bobs")]
+    asyncio.run(publish(kafka, topic, *map(msgspec.json.encode, made)))
+    settings = KafkaSettings(bootstrap_servers=kafka)
+    assert asyncio.run(alert_of(settings, "t1")).alert_id == "id-t1"
+    assert asyncio.run(alert_of(settings, "bobs")).user_id == "bob"
+    with pytest.raises(BadInput, match="alerts of several users"):
+        asyncio.run(alert_of(settings, "t2"))
+    with pytest.raises(BadInput, match="none that is still on the topic"):
+        asyncio.run(alert_of(settings, "t9"))
 
 
 def test_alerts_are_chosen_shown_once_and_in_order(kafka: str, topic: str) -> None:

@@ -36,7 +36,7 @@ def own(kafka: str, monkeypatch: pytest.MonkeyPatch) -> tuple[KafkaSettings, dic
     settings, mark = KafkaSettings(bootstrap_servers=kafka), uuid.uuid4().hex[:8]
     names = {name: f"{name.lower()}-{mark}" for name in ("LABELS", "SCORES", "TRANSACTIONS")}
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka)
-    for name in ("LABELS", "SCORES"):
+    for name in ("LABELS", "SCORES", "TRANSACTIONS"):
         monkeypatch.setattr(module, name, names[name])
     for name in ("LABELS", "TRANSACTIONS"):
         monkeypatch.setattr(produce, name, names[name])
@@ -131,3 +131,33 @@ def test_labels_of_a_log_are_sent_as_they_fall_due(
         (str(t), int(at) + delay_ms) for t, at in zip(table.transaction_id[due], table.time_ms[due], strict=True)
     }
     assert delay_ms > DAY_MS
+
+
+def test_of_frauds_alone_the_others_are_honest_once_they_are_old_enough(
+    own: tuple[KafkaSettings, dict[str, str]], tmp_path: Path
+) -> None:
+    """A label of its own for each, as of the day on which it matured; sent again, nothing is new."""
+    start = 1_750_000_000_000
+    paid = [("u", "t1", 0), ("u", "t2", 10), ("v", "t1", 20), ("v", "t3", 39), ("w", "t4", 40)]
+
+    async def pay() -> None:
+        async with make_producer(own[0]) as producer:
+            for user, name, day in paid:
+                payment = {"transaction_id": name, "user_id": user, "merchant_id": "m", "amount": 5}
+                payment |= {"event_time": start + day * DAY_MS}
+                payment |= dict.fromkeys(("merchant_category", "currency", "channel"), "x")
+                value = msgspec.json.encode(payment)
+                await producer.send_and_wait(own[1]["TRANSACTIONS"], value, key=user.encode(), partition=len(user) % 2)
+            await producer.send_and_wait(own[1]["TRANSACTIONS"], b"no payment", key=b"u", partition=0)
+
+    asyncio.run(pay())
+    file = tmp_path / "frauds.csv"
+    file.write_text(f"transaction_id,user_id,label,label_time\nt2,u,fraud,{start + 12 * DAY_MS}\n")
+    argv = ["labels", "send", str(file), "--others", "honest", "--label-delay-days", "7", "--json"]
+    done = CliRunner().invoke(app, argv, catch_exceptions=False)
+    assert json.loads(done.stdout) == {"sent": 1, "frauds": 1, "honest": 0, "others_honest": 2}
+    found = {(one.user_id, one.transaction_id): (one.label, (one.label_time - start) // DAY_MS) for one in sent(own)}
+    assert found == {("u", "t2"): (1, 12), ("u", "t1"): (0, 7), ("v", "t1"): (0, 27)}
+    done = CliRunner().invoke(app, argv, catch_exceptions=False)
+    assert json.loads(done.stdout)["others_honest"] == 0
+    assert CliRunner().invoke(app, [*argv[:4], "frauds"]).exit_code == 2

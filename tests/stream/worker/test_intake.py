@@ -90,6 +90,17 @@ def test_a_record_on_another_partition_than_its_keys_is_a_dead_letter() -> None:
     ]
 
 
+def test_with_rates_amounts_are_of_one_currency_and_others_are_dead_letters() -> None:
+    paid = [good(i, amount=10.0, currency=word) for i, word in enumerate(("EUR", "USD", "GBP", None))]
+    records = [Record(payload, i, b"u-1") for i, payload in enumerate(paid)]
+    intake = read_batch(records, SCHEMA, RISK, Placement(1, "none", {"EUR": 1.0, "USD": 0.92}))
+    assert [(t.amount, t.currency) for t in intake.transactions] == [(10.0, "EUR"), (pytest.approx(9.2), "EUR")]
+    assert intake.events["amount"].tolist() == pytest.approx([10.0, 9.2])
+    assert [letter.code for letter in intake.dead] == ["unknown_currency"] * 2
+    assert "expected a currency out of EUR, USD" in intake.dead[0].message
+    assert len(read_batch(records, SCHEMA, RISK).transactions) == 4, "without rates amounts count as they come"
+
+
 def test_a_key_in_json_quotes_is_named() -> None:
     (letter,) = read_batch([Record(good(1), 0, b'"u-1"')], SCHEMA, RISK).dead
     assert letter.code == "wrong_key"

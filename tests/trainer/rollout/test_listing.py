@@ -1,0 +1,36 @@
+"""What `panther models list` says of each version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from panther_core.artifact import load_manifest
+from panther_core.data.events import ModelUpdate
+from trainer.rollout.listing import versions
+
+
+def test_each_version_has_what_its_training_measured_and_where_it_is_in_service(
+    artifact_folder: Path, tmp_path: Path
+) -> None:
+    manifest = load_manifest(artifact_folder)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "1").symlink_to(artifact_folder)
+    history = [
+        ModelUpdate(name="panther", version=number, threshold=0.5, schema_fingerprint="x", artifact=f"/gone/{number}")
+        for number in (1, 4)
+    ]
+    loaded = {"panther_encode": [1, 4, 5], "panther_score": [1, 4], "panther_explain": [1, 4]}
+    first, second = versions(tmp_path, history, loaded)
+    assert first == {
+        "version": 1,
+        "artifact": str(tmp_path / "1"),
+        "trained": first["trained"],
+        "average_precision": round(manifest.metrics["test"]["average_precision"], 4),
+        "threshold": manifest.threshold,
+        "faults": manifest.metrics["faults"],
+        "live": False,
+        "loaded": True,
+    }
+    assert first["trained"].startswith("20")
+    assert (second["version"], second["live"], second["loaded"], second["threshold"]) == (4, True, True, None)
+    assert versions(tmp_path / "none", [], {}) == []
