@@ -20,6 +20,7 @@ from cli import (
     data,
     dlq,
     explain,
+    ingest,
     init,
     labels,
     models,
@@ -79,6 +80,7 @@ app.add_typer(labels.app, name="labels", rich_help_panel=WORK_ALERTS)
 app.add_typer(explain.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(refresh.app)
+app.add_typer(ingest.app)
 app.add_typer(init.app)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(replay.app)

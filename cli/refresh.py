@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,10 @@ def refresh(
     repository: Repository = REPOSITORY,
     label_delay_days: LabelDelayDays = 7,
     anyway: Annotated[bool, typer.Option("--anyway", help="Switch even where the gate says no.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="Folder that `panther ingest` writes; Kafka's topics, whole, if not given.")
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="Of --log the newest so many; all if not given.", min=0)] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +37,7 @@ def refresh(
     from trainer.rollout.refresh import refresh_once
 
     delay_ms = round(label_delay_days * DAY_MS)
-    done = refresh_once(answering_kafka(), PantherSettings(), repository, delay_ms, seed, anyway)
+    done = refresh_once(answering_kafka(), PantherSettings(), repository, delay_ms, seed, anyway, log, days)
     found = done.as_dict()
     if as_json:
         return emit(found, True)

@@ -24,14 +24,17 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.files import written_whole
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS
 from panther_core.report.pages import render, write_page
 from panther_core.report.slices import by_amount, by_word
 from panther_core.serving_model import load_serving_model
 from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
+from trainer.log.reading import read_table
+from trainer.log.store import NO_DATE, LogStore
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce, updates
 from trainer.rollout.gate import Check, Window, judge, refusals, scores_of, shift
@@ -40,6 +43,8 @@ from trainer.rollout.retire import StillInUse, retire
 from trainer.training import train
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
+#: whose label counts, where several came at one moment: the first
+SOURCES = ("chargeback", "analyst", "customer", "rule")
 _CODES = ("amount", "channel", "category", "risk", "gap", "hour")
 
 
@@ -69,8 +74,13 @@ def refresh_once(
     label_delay_ms: int,
     seed: int = 0,
     anyway: bool = False,
+    ingested: Path | None = None,
+    days: float | None = None,
 ) -> Refreshed:
     """Train a challenger from the live version, and switch to it if the gate lets it through, or `anyway`.
+
+    `ingested`: the folder of a log that `panther ingest` writes, read in place of the topics, which are read whole;
+    `days`: its newest so many, all if not given.
 
     Raises BadInput where no version is live, where there is no data, where labels come later than Kafka keeps their
     payments, and where another refresh is running.
@@ -91,7 +101,7 @@ def refresh_once(
         champion = history[-1]
         base, version = _folder_of(champion, models), _next_number(models, history)
         folder = models / str(version)
-        log = asyncio.run(read_log(kafka, settings))
+        log = asyncio.run(read_log(kafka, settings)) if ingested is None else _newest(ingested, days)
         manifest = train(
             log,
             folder,
@@ -137,6 +147,16 @@ def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: P
     folder = Path(settings.models_dir) / str(version)
     manifest, _ = deploy.install(settings, triton_repository, folder)
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
+
+
+def _newest(folder: Path, days: float | None) -> TransactionTable:
+    if days is None:
+        return read_table(folder, sources=SOURCES)
+    dates = (Path(file).parent.name for entry in LogStore(folder).entries(TRANSACTIONS) for file in entry.files)
+    newest = max((date.removeprefix("date=") for date in dates), default=NO_DATE)
+    if newest == NO_DATE:
+        raise BadInput(f"expected transactions in {folder}, found none: `panther ingest {folder}`")
+    return read_table(folder, round(iso_ms(newest) + DAY_MS - days * DAY_MS), sources=SOURCES)
 
 
 @contextmanager

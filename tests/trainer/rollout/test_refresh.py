@@ -10,7 +10,9 @@ from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
-from trainer.rollout.refresh import _alone, _folder_of, _next_number, refresh_once
+from tests.trainer.log.test_store import paid, write
+from trainer.log.store import LogStore
+from trainer.rollout.refresh import _alone, _folder_of, _newest, _next_number, refresh_once
 
 
 def update(version: int, artifact: str = "gone") -> ModelUpdate:
@@ -47,3 +49,12 @@ def test_labels_that_come_after_their_payments_are_forgotten_are_refused_at_once
     settings = PantherSettings(models_dir=str(tmp_path), retention_days=5)
     with pytest.raises(BadInput, match="PANTHER_RETENTION_DAYS of 5"):
         refresh_once(KafkaSettings(), settings, tmp_path, 7 * DAY_MS)
+
+
+def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    write(store, [paid(0), paid(1, day=8), paid(2, day=9)])
+    assert _newest(tmp_path, None).transaction_id.tolist() == ["t0", "t1", "t2"]
+    assert _newest(tmp_path, 2).transaction_id.tolist() == ["t1", "t2"]
+    with pytest.raises(BadInput, match="panther ingest"):
+        _newest(tmp_path / "none", 2)

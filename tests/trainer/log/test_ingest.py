@@ -1,0 +1,117 @@
+"""`panther ingest` on a real Kafka: killed at any moment, the files are the topic."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.kafka.reading import read_topic
+from stream.faust_parts.producer import make_producer
+from trainer.log import ingest as module
+from trainer.log.ingest import Ingest
+from trainer.log.store import LogBroken, LogStore
+
+RUN = """
+import asyncio, sys
+from pathlib import Path
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from trainer.log import ingest
+folder, kafka, app, *topics = sys.argv[1:]
+names = dict(zip(("TRANSACTIONS", "LABELS"), topics))
+ingest.SCHEMAS = {topic: schema for topic, schema in zip(topics, ingest.SCHEMAS.values())}
+ingest.TRANSACTIONS = topics[0]
+settings = PantherSettings(app_id=app)
+asyncio.run(ingest.Ingest(KafkaSettings(bootstrap_servers=kafka), settings, Path(folder), 40, 0.05).run(once=False))
+"""
+
+
+@pytest.fixture
+def topics(kafka: str) -> tuple[KafkaSettings, list[str]]:
+    settings, mark = KafkaSettings(bootstrap_servers=kafka), uuid.uuid4().hex[:8]
+    names = [f"paid-{mark}", f"told-{mark}"]
+
+    async def make() -> None:
+        admin = AIOKafkaAdminClient(**settings.client_options())
+        await admin.start()
+        await admin.create_topics([NewTopic(name, 2, 1) for name in names])
+        await admin.close()
+
+    asyncio.run(make())
+    return settings, names
+
+
+async def send(kafka: KafkaSettings, topic: str, first: int, count: int) -> None:
+    async with make_producer(kafka) as producer:
+        for i in range(first, first + count):
+            await producer.send(topic, b'{"number": %d}' % i, key=b"%d" % (i % 7))
+        await producer.flush()
+
+
+def digest(values: list[bytes | None]) -> str:
+    return hashlib.sha256(b"\n".join(sorted(value or b"" for value in values))).hexdigest()
+
+
+def test_whatever_is_killed_when_the_log_is_the_topic(topics: tuple[KafkaSettings, list[str]], tmp_path: Path) -> None:
+    kafka, names = topics
+    rng, app = random.Random(5), f"app-{uuid.uuid4().hex[:8]}"
+    argv = [sys.executable, "-c", RUN, str(tmp_path), kafka.bootstrap_servers, app, *names]
+    for life in range(5):
+        asyncio.run(send(kafka, names[0], 1000 * life, 400))
+        asyncio.run(send(kafka, names[1], 1000 * life, 100))
+        with subprocess.Popen(argv) as writer:
+            time.sleep(rng.uniform(1.5, 4.0))
+            writer.send_signal(signal.SIGKILL)
+    store, wanted = LogStore(tmp_path), {topic: asyncio.run(read_topic(kafka, topic)) for topic in names}
+    with subprocess.Popen(argv) as writer:
+        end_s = time.monotonic() + 60
+        while time.monotonic() < end_s and any(
+            sum(e.rows for e in store.entries(topic)) < len(wanted[topic]) for topic in names
+        ):
+            time.sleep(0.2)
+        writer.send_signal(signal.SIGKILL)
+    for topic, records in wanted.items():
+        found = store.dataset(topic).to_table(columns=["partition", "offset", "value"]).to_pydict()
+        places = list(zip(found["partition"], found["offset"], strict=True))
+        assert len(places) == len(set(places)) == len(records)
+        assert digest(found["value"]) == digest([record.value for record in records])
+        assert len(store.entries(topic)) < 30, "small batches were joined"
+
+
+def test_a_topic_made_anew_is_not_taken_for_the_one_that_is_here(
+    topics: tuple[KafkaSettings, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka, names = topics
+    monkeypatch.setattr(module, "SCHEMAS", dict(zip(names, module.SCHEMAS.values(), strict=True)))
+    monkeypatch.setattr(module, "TRANSACTIONS", names[0])
+
+    def ingest() -> int:
+        settings = PantherSettings(app_id=f"app-{uuid.uuid4().hex[:8]}")
+        return asyncio.run(Ingest(kafka, settings, tmp_path, 1000, 60).run(once=True))
+
+    asyncio.run(send(kafka, names[0], 0, 50))
+    assert (ingest(), ingest()) == (50, 0), "what is here is not written again, by another group either"
+
+    async def anew() -> None:
+        admin = AIOKafkaAdminClient(**kafka.client_options())
+        await admin.start()
+        await admin.delete_topics([names[0]])
+        while names[0] in await admin.list_topics():  # noqa: ASYNC110 - a broker tells no event
+            await asyncio.sleep(0.1)
+        await admin.create_topics([NewTopic(names[0], 2, 1)])
+        await admin.close()
+
+    asyncio.run(anew())
+    asyncio.run(send(kafka, names[0], 500, 100))
+    with pytest.raises(LogBroken, match="made anew; ingest it into another folder"):
+        ingest()

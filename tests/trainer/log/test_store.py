@@ -1,0 +1,152 @@
+"""The Parquet log: each record once, whatever is cut off when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from panther_core.base.errors import BadInput
+from panther_core.base.settings import PantherSettings
+from panther_core.base.times import DAY_MS
+from panther_core.data.topics import LABELS, TRANSACTIONS
+from trainer.log.ingest import SCHEMAS, label_row, transaction_row
+from trainer.log.reading import read_table
+from trainer.log.store import LogBroken, LogStore, Row
+
+START = 1_750_000_000_000  # 2025-06-15
+SETTINGS = PantherSettings()
+
+
+def record(offset: int, timestamp_ms: int, key: bytes, value: bytes | None) -> Any:
+    return SimpleNamespace(partition=0, offset=offset, timestamp=timestamp_ms, key=key, value=value)
+
+
+def paid(offset: int, user: str = "u", name: str = "", day: int = 0, **fields: object) -> Row:
+    payment = {"transaction_id": name or f"t{offset}", "user_id": user, "merchant_id": "m", "amount": 5.0}
+    payment |= {"merchant_category": "food", "currency": "EUR", "channel": "pos"}
+    payment |= {"event_time": START + day * DAY_MS + offset}
+    value = msgspec.json.encode(payment | fields)
+    sent = record(offset, START + day * DAY_MS, user.encode(), value)
+    return transaction_row(sent, SETTINGS, START + 100 * DAY_MS)
+
+
+def told(offset: int, name: str, label: int, day: int, source: str = "analyst", user: str = "u") -> Row:
+    said = {
+        "transaction_id": name,
+        "user_id": user,
+        "label": label,
+        "label_time": START + day * DAY_MS,
+        "source": source,
+    }
+    return label_row(record(offset, START, user.encode(), msgspec.json.encode(said)))
+
+
+def write(store: LogStore, rows: list[Row], topic: str = TRANSACTIONS, partition: int = 0) -> None:
+    with store.writing(topic, partition):
+        first = store.next_offset(topic, partition)
+        store.write(topic, partition, rows, first, rows[-1].offset, SCHEMAS[topic])
+
+
+def offsets(store: LogStore) -> list[int]:
+    return sorted(store.dataset(TRANSACTIONS).to_table(columns=["offset"])["offset"].to_pylist())
+
+
+def test_files_are_named_by_what_they_hold_and_lie_by_date(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    write(store, [paid(0), paid(1, day=1), paid(2)])
+    (entry,) = store.entries(TRANSACTIONS)
+    assert (entry.first, entry.last, entry.rows) == (0, 2, 3)
+    name = "transactions-0-00000000000000000000-00000000000000000002.parquet"
+    assert entry.files == [f"transactions/date=2025-06-15/{name}", f"transactions/date=2025-06-16/{name}"]
+    assert store.next_offset(TRANSACTIONS, 0) == 3
+    assert store.next_offset(TRANSACTIONS, 1) == 0
+    assert store.dataset(TRANSACTIONS, "2025-06-16").count_rows() == 1
+    with pytest.raises(BadInput, match="panther ingest"):
+        store.dataset(TRANSACTIONS, "2030-01-01")
+
+
+def test_what_a_cut_off_write_has_left_counts_for_nothing_and_goes(tmp_path: Path) -> None:
+    """Killed between the files and the entry: the batch comes again, perhaps with other ends."""
+    store = LogStore(tmp_path)
+    write(store, [paid(0), paid(1)])
+    write(store, [paid(2), paid(3)])
+    (tmp_path / "catalogue" / f"{store.entries(TRANSACTIONS)[1].name}.json").unlink()
+    assert (offsets(store), store.next_offset(TRANSACTIONS, 0)) == ([0, 1], 2)
+    write(store, [paid(2), paid(3), paid(4)])
+    assert offsets(store) == [0, 1, 2, 3, 4]
+    assert len([*tmp_path.glob("transactions/*/*.parquet")]) == 2
+
+
+def test_small_batches_are_joined_without_a_moment_in_which_a_record_is_there_twice(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    for offset in range(20):
+        write(store, [paid(offset, day=offset % 2)])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.suffix in (".json", ".parquet")}
+    with store.writing(TRANSACTIONS, 0):
+        assert store.compact(TRANSACTIONS, 0, rows=10) == 18
+    assert [(entry.first, entry.last) for entry in store.entries(TRANSACTIONS)] == [(0, 9), (10, 19)]
+    assert offsets(store) == [*range(20)]
+    for path, content in before.items():  # killed after the join, before what was joined is removed
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    assert offsets(store) == [*range(20)]
+    with store.writing(TRANSACTIONS, 0):
+        assert offsets(store) == [*range(20)]
+    assert len([*tmp_path.glob("catalogue/*.json")]) == 2
+    assert store.compact(TRANSACTIONS, 0, rows=10) == 0
+
+
+def test_two_writers_never_have_one_partition(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    again = store.writing(TRANSACTIONS, 0)
+    refused = pytest.raises(BadInput, match="no other writer of transactions 0")
+    with store.writing(TRANSACTIONS, 0), store.writing(TRANSACTIONS, 1), refused, again:
+        pass
+
+
+def test_batches_that_overlap_are_no_log(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    store.write(TRANSACTIONS, 0, [paid(0), paid(5)], 0, 5, SCHEMAS[TRANSACTIONS])
+    store.write(TRANSACTIONS, 0, [paid(4), paid(9)], 4, 9, SCHEMAS[TRANSACTIONS])
+    with pytest.raises(LogBroken, match="do not overlap"):
+        store.entries(TRANSACTIONS)
+
+
+def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    clock = START + 100 * DAY_MS
+    bad = [
+        transaction_row(record(1, START, b"u", b"no payment"), SETTINGS, clock),
+        transaction_row(record(2, START, b"another", paid(2).value), SETTINGS, clock),
+    ]
+    write(store, [paid(0), *bad])
+    found = store.dataset(TRANSACTIONS).to_table().to_pydict()
+    assert dict(zip(found["offset"], found["problem"], strict=True)) == {0: None, 1: "malformed_json", 2: "wrong_key"}
+    assert found["value"][found["offset"].index(1)] == b"no payment"
+    assert read_table(tmp_path).transaction_id.tolist() == ["t0"]
+
+
+def test_of_several_labels_one_counts_by_time_then_source_then_place(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    write(store, [paid(i) for i in range(6)] + [paid(6, day=30), paid(7, name="t5", amount=9.0)])
+    said = [
+        told(0, "t0", 1, 3), told(1, "t0", 0, 2),  # an older word that came later
+        told(2, "t1", 1, 3, "rule"), told(3, "t1", 0, 3, "chargeback"),  # of one moment: the source
+        told(4, "t2", 1, 3), told(5, "t2", 0, 3),  # and the place
+        told(6, "t3", 1, 40),  # not arrived yet
+        told(7, "t5", 1, 3),  # of an id that was used twice
+        told(8, "t4", 1, 3, user="somebody else"),
+    ]  # fmt: skip
+    write(store, said, LABELS)
+    table = read_table(tmp_path, sources=("chargeback", "analyst", "rule"))
+    found = dict(zip(table.transaction_id.tolist(), table.label.tolist(), strict=True))
+    assert found == {"t0": 1, "t1": 0, "t2": 0, "t3": -1, "t4": -1, "t5": -1, "t6": -1}
+    assert np.all(np.diff(table.time_ms) >= 0)
+    assert read_table(tmp_path, since_ms=START + DAY_MS).transaction_id.tolist() == ["t6"]
+    assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 7

@@ -1,0 +1,97 @@
+"""The training log out of Parquet files: transactions of a stretch of time, and the labels that had arrived.
+
+One policy: of several labels of a payment the newest by label time counts; of equal times the one of the source that
+stands first in `sources`, and of one source the one that was written last. A label of an id that its user has used for
+several payments counts for none of them, since nobody knows which is meant. Read by columns and joined by arrow: there
+are no objects of Python but the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from panther_core.base.errors import BadInput
+from panther_core.base.times import DAY_MS
+from panther_core.data.table import TransactionTable, Words
+from panther_core.data.topics import LABELS, TRANSACTIONS
+from trainer.log.store import LogStore, date_of
+
+_KEYS = ["user_id", "transaction_id"]
+_PAID = ["merchant_id", "merchant_category", "currency", "channel", "country", "device", "amount", "profile"]
+
+
+def read_table(folder: Path, since_ms: int = 0, until_ms: int = 2**62, sources: Sequence[str] = ()) -> TransactionTable:
+    """Transactions with since <= event time < until, in time order, copies included (a training counts them once).
+
+    Labels are those that had arrived by the newest of these transactions; -1 where none had. `sources`: whose word
+    counts most, first. Raises BadInput where there is no transaction.
+    """
+    store = LogStore(folder)
+    days = date_of(since_ms), "9999" if until_ms >= 2**62 else date_of(until_ms + DAY_MS)
+    columns = [*_KEYS, *_PAID, "event_time_ms", "partition", "offset", "timestamp_ms"]
+    moment = pc.field("event_time_ms")
+    fits = pc.field("problem").is_null() & (moment >= since_ms) & (moment < until_ms)
+    found = store.dataset(TRANSACTIONS, *days).to_table(columns=columns, filter=fits)
+    if not found.num_rows:
+        raise BadInput(f"expected transactions in {folder} from {days[0]} on, found none: `panther ingest {folder}`")
+    found = found.append_column("label", _labels(store, found, sources))
+    found = found.sort_by([(name, "ascending") for name in ("event_time_ms", "timestamp_ms", "partition", "offset")])
+    facts = found["profile"].combine_chunks().dictionary_encode()
+    given = [msgspec.json.decode(text or "null") or {} for text in facts.dictionary.to_pylist()]
+    names = dict.fromkeys(name for profile in given for name in profile)
+    return TransactionTable(
+        transaction_id=np.asarray(found["transaction_id"].to_pylist(), np.str_),
+        user=_words(found, "user_id"),
+        merchant=_words(found, "merchant_id"),
+        category=_words(found, "merchant_category"),
+        channel=_words(found, "channel"),
+        currency=_words(found, "currency"),
+        amount=found["amount"].to_numpy(),
+        time_ms=found["event_time_ms"].to_numpy(),
+        label=found["label"].to_numpy(),
+        country=_words(found, "country"),
+        device=_words(found, "device"),
+        profile={name: [profile.get(name) for profile in given] for name in names},
+        profile_row=facts.indices.to_numpy().astype(np.int32),
+    )
+
+
+def _words(table: pa.Table, name: str) -> Words:
+    coded = table[name].combine_chunks().dictionary_encode()
+    index: NDArray[np.int32] = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return Words(index, tuple(coded.dictionary.to_pylist()))
+
+
+def _labels(store: LogStore, found: pa.Table, sources: Sequence[str]) -> pa.Array:
+    """The label [N] of each row."""
+    if not store.entries(LABELS):
+        return pa.array(np.full(found.num_rows, -1, np.int8))
+    newest = pc.max(found["event_time_ms"]).as_py()
+    fits = pc.field("problem").is_null() & (pc.field("label_time_ms") <= newest)
+    columns = [*_KEYS, "label", "label_time_ms", "source", "partition", "offset"]
+    labels = store.dataset(LABELS).to_table(columns=columns, filter=fits)
+    rank = pc.index_in(labels["source"], value_set=pa.array([*sources], pa.string()))
+    labels = labels.append_column("rank", pc.negate(pc.fill_null(rank, len(sources))))
+    order: list[Any] = [(name, "ascending") for name in (*_KEYS, "label_time_ms", "rank", "offset")]
+    labels = labels.sort_by(order).group_by(_KEYS, use_threads=False).aggregate([("label", "last")])
+    spans = [(name, which) for name in ("event_time_ms", "amount", "merchant_id") for which in ("min", "max")]
+    paid = found.group_by(_KEYS).aggregate(spans)
+    same = pc.and_(
+        pc.and_(
+            pc.equal(paid["event_time_ms_min"], paid["event_time_ms_max"]),
+            pc.equal(paid["amount_min"], paid["amount_max"]),
+        ),
+        pc.equal(paid["merchant_id_min"], paid["merchant_id_max"]),
+    )
+    labels = labels.join(paid.filter(same).select(_KEYS), keys=_KEYS, join_type="inner")
+    rows = found.select(_KEYS).append_column("row", pa.array(np.arange(found.num_rows)))
+    joined = rows.join(labels, keys=_KEYS, join_type="left outer").sort_by("row")
+    return pc.cast(pc.fill_null(joined["label_last"], -1), pa.int8()).combine_chunks()
