@@ -89,15 +89,11 @@ async def _offsets(sent: list[tuple[asyncio.Future[Any], range]]) -> list[range]
     return found
 
 
-def make_producer(kafka: KafkaSettings, compression: str | None = None) -> Producer:
-    """Producer without duplicates or reordering on retries; a record the broker finds too large raises when sent.
-
-    `compression`: of its batches; lz4 where they are large and nobody waits for them.
-    """
+def make_producer(kafka: KafkaSettings) -> Producer:
+    """Producer without duplicates or reordering on retries; a record the broker finds too large raises when sent."""
     return Producer(
         **kafka.client_options(),
         acks="all",
-        compression_type=compression,
         enable_idempotence=True,
         linger_ms=2,
         max_batch_size=256 << 10,

@@ -35,7 +35,7 @@ def make_merchants_app(kafka: KafkaSettings, settings: PantherSettings, health: 
     table = restored_table(app, "merchants", settings.partitions, kafka)
 
     async def keep(stream: Any) -> None:
-        async with agent_producers(kafka, settings, ending, "lz4") as (producer, changelog, suspension):
+        async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
             acker = Acker(app, table)
             threshold = LiveThreshold(kafka)
             agent = MerchantAgent(app, table, producer, StateStore(table, changelog), acker, threshold)

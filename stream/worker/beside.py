@@ -51,12 +51,12 @@ async def run_beside(work: Coroutine[Any, Any, None], tasks: Mapping[str, Corout
 
 @asynccontextmanager
 async def agent_producers(
-    kafka: KafkaSettings, settings: PantherSettings, ending: Ending, compression: str | None = None
+    kafka: KafkaSettings, settings: PantherSettings, ending: Ending
 ) -> AsyncIterator[tuple[Producer, Producer, Suspension]]:
     """The producer of an agent's records, the one of its changelog, and the watch that keeps both from sending after a
     pause in which the partitions may have gone to others. `ending` is told of a failure before the producers stop,
     which may take long."""
-    producer, changelog = make_producer(kafka, compression), make_producer(kafka, compression)
+    producer, changelog = make_producer(kafka), make_producer(kafka)
     await asyncio.gather(producer.start(), changelog.start())
     # the last heartbeat may have been sent an interval ago
     suspension = Suspension(session_s(settings) - HEARTBEAT_S - 0.5)
