@@ -72,4 +72,5 @@ def shown_decision(
 def behaviour(expected: Expected) -> str:
     """A behaviour in one line."""
     top = "and more" if expected.amount_to is None else f"to {expected.amount_to:,.2f}"
-    return f"{expected.category}, {expected.channel}, {expected.amount_from:,.2f} {top}"
+    words = [word for word in (expected.category, expected.channel) if word != "unknown"]
+    return ", ".join([*words, f"{expected.amount_from:,.2f} {top}"])
