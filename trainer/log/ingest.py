@@ -98,6 +98,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._since: dict[TopicPartition, float] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._problem: Exception | None = None
+        self._writing = asyncio.Lock()
         self.written = 0
 
     async def run(self, once: bool) -> int:
@@ -118,9 +119,11 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                     for part, records in found.items():
                         self._take(part, records)
                     await self._write(every=False)
-                    if once and self._locks:
-                        ends = ends or await consumer.end_offsets([*self._locks])
-                        if all([await consumer.position(part) >= ends.get(part, 0) for part in self._locks]):
+                    mine = consumer.assignment()
+                    if once and mine and mine == self._next.keys():
+                        ends = ends or await consumer.end_offsets([*mine])
+                        if all([await consumer.position(part) >= ends.get(part, 0) for part in mine]):
+                            await self._write(every=True)
                             return self.written
             finally:
                 await self._write(every=True)
@@ -177,7 +180,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.seek(part, self._next[part])
 
     def _take(self, part: TopicPartition, records: list[KafkaRecord]) -> None:
-        if part not in self._locks or not records:
+        if part not in self._next or not records:  # it has not been put to where the files end yet
             return
         clock = now_ms()
         if not self._held[part]:
@@ -190,7 +193,11 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._held[part].append(row)
 
     async def _write(self, every: bool) -> None:
-        for part, rows in self._held.items():
+        async with self._writing:  # a rebalance writes, too
+            await self._write_due(every)
+
+    async def _write_due(self, every: bool) -> None:
+        for part, rows in list(self._held.items()):
             due = len(rows) >= self._rows or time.monotonic() - self._since.get(part, 0.0) >= self._seconds
             if rows and (every or due):
                 first, last = self._next[part], rows[-1].offset
