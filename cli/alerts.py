@@ -44,7 +44,9 @@ def alerts(
     with contextlib.suppress(KeyboardInterrupt):
         shown = asyncio.run(show())
         if not as_json:
-            say(f"{shown:,} alerts; next: panther explain --alert PAYMENT, panther label PAYMENT fraud (or honest)")
+            after = "next: panther explain --alert PAYMENT, panther label PAYMENT fraud (or honest)"
+            none = "no score reached the live version's threshold (panther models list), or none fits what was asked for"
+            say(f"{shown:,} alerts; {after if shown else none}")
     if skipped.count:
         say(escape(f"  {skipped}"))
 

@@ -130,6 +130,11 @@ def lines(out: Path, manifest: Manifest, fraud: Fraud, days: float) -> Iterator[
         f"users' first five events: {first['alert_rate']:.2%} alert (budget {manifest.alert_budget:.2%}), "
         f"precision {first['precision']:.0%}"
     )
+    if not fraud.alerts:
+        yield (
+            f"none of the test's payments alerts: the scores tell too little, or the alert budget of "
+            f"{manifest.alert_budget:.2%} is too small for this log (alert_budget in --config; the report's thresholds)"
+        )
     yield f"the whole report: {out / PAGE}"
     for fault in metrics["faults"]:
         yield f"[bold red]this model should not go live:[/] {fault}"
