@@ -45,7 +45,7 @@ def alerts(
         shown = asyncio.run(show())
         if not as_json:
             after = "next: panther explain --alert PAYMENT, panther label PAYMENT fraud (or honest)"
-            none = "no score reached the live version's threshold (panther models list), or none fits what was asked for"
+            none = "no score reached the live version's threshold (panther models list), or none fits the options"
             say(f"{shown:,} alerts; {after if shown else none}")
     if skipped.count:
         say(escape(f"  {skipped}"))
