@@ -9,6 +9,7 @@ import numpy as np
 from bench.chaos.findings import Findings
 from bench.chaos.offline_run import OfflineRun
 from panther_core.base.times import DAY_MS
+from panther_core.data.events import counts_more, standing
 from panther_core.entities.merchants import (
     MERCHANT,
     advance,
@@ -72,15 +73,15 @@ def _told(
     for i, row in enumerate(kept.tolist()):
         transaction = offline.intake.transactions[row]
         at[transaction.user_id, transaction.transaction_id] = i
-    known: dict[int, tuple[int, int]] = {}  # payment -> label, its time
+    known: dict[int, tuple[int, int, int]] = {}  # payment -> label, its time, standing of its source
     out: list[tuple[int, int, bool, int]] = []
     for record in labels:
         label = read_label(record.value)
         if isinstance(label, Unreadable) or (i := at.get((label.user_id, label.transaction_id), -1)) < 0:
             continue
-        value, time_ms = known.get(i, (-1, -1))
-        if label.label_time >= time_ms:
-            known[i] = label.label, label.label_time
+        value, *before = known.get(i, (-1, -1, -1))
+        if value < 0 or counts_more(label.label_time, standing(label.source), *before):
+            known[i] = label.label, label.label_time, standing(label.source)
             if label.label != value:
                 out.append((i, label.label_time // DAY_MS, label.label == 1, value))
     columns = np.array(out, np.int64).reshape(-1, 4)

@@ -51,6 +51,28 @@ class Transaction(msgspec.Struct, kw_only=True, omit_defaults=True):
     profile: dict[str, str | float | int | bool | None] | None = None
 
 
+MATURED = "matured"
+"""Source of a label that says no more than that a payment grew old without a report: any other word counts more."""
+_SOURCES = ("rule", "customer", "analyst", "chargeback")
+
+
+def standing(source: str) -> int:
+    """How much a source's word counts where labels have one time: 0 for one that is not named here.
+
+    -1 for MATURED, whose word never counts more than another's.
+    """
+    return -1 if source == MATURED else _SOURCES.index(source) + 1 if source in _SOURCES else 0
+
+
+def counts_more(time_ms: int, source: int, before_ms: int, before: int) -> bool:
+    """Whether a label that comes later on the topic takes the place of one that was there before.
+
+    The newer one by label time counts, of one time that of the source that stands higher; any before one of MATURED.
+    `source`, `before`: `standing` of their sources.
+    """
+    return (source >= 0, time_ms, source) >= (before >= 0, before_ms, before)
+
+
 class Label(msgspec.Struct, kw_only=True):
     """The truth about a transaction, when it became known, topic `fraud.labels`. `label`: 1 fraud, 0 not."""
 

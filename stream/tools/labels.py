@@ -11,7 +11,7 @@ import numpy as np
 
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import Label, decode_transaction, event_time_ms
+from panther_core.data.events import MATURED, Label, decode_transaction, event_time_ms
 from panther_core.data.formats.columns import Part
 from panther_core.data.formats.reading import read_columns
 from panther_core.data.topics import LABELS, SCORES, TRANSACTIONS
@@ -73,7 +73,7 @@ async def others_of(kafka: KafkaSettings, settings: PantherSettings, delay_ms: i
                 paid[payment.user_id, payment.transaction_id] = paid_ms
     newest = max(paid.values(), default=0)
     return [
-        Label(transaction_id=name, user_id=user, label=0, label_time=paid_ms + delay_ms, source="matured")
+        Label(transaction_id=name, user_id=user, label=0, label_time=paid_ms + delay_ms, source=MATURED)
         for (user, name), paid_ms in paid.items()
         if paid_ms + delay_ms <= newest and (user, name) not in known
     ]

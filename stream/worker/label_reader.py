@@ -26,7 +26,7 @@ from faust.types import TP
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS, now_ms
-from panther_core.data.events import MAX_AHEAD_MS, Label, record_time_ms
+from panther_core.data.events import MAX_AHEAD_MS, Label, counts_more, record_time_ms, standing
 from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
@@ -42,8 +42,8 @@ from stream.worker.state_store import StateStore, StoredBatch
 logger = logging.getLogger(__name__)
 
 _PAUSE_S, _WAIT_S = 0.05, 0.2
-_EARLY_S = 60.0  # for which a label may come before its payment
-_EARLY_MOST = 20_000  # labels of a partition that wait for so long; of more the oldest wait no longer
+_EARLY_S, _AGAIN_S = 60.0, 1.0  # for which a label may come before its payment
+_EARLY_MOST = 2000  # labels of a partition that wait for so long; of more the oldest wait no longer
 _AT_ONCE, _STEP = 2000, 2000  # labels of a batch; payments looked at in one step, when old ones are forgotten
 _FORGET_EVERY_S = 3600.0
 
@@ -53,6 +53,7 @@ class _Early(NamedTuple):
 
     record: KafkaRecord
     label: Label
+    key: bytes
     until_s: float
 
 
@@ -74,6 +75,7 @@ class LabelReader:
         self._acker, self._merchants = acker, merchants
         self._kept_ms = round(kept_days * DAY_MS)
         self._early: dict[int, dict[int, _Early]] = {}  # by partition and offset: labels that have no payment yet
+        self._again_s: dict[int, float] = {}  # by partition: when all of them are looked at again
         self._done: dict[TopicPartition, int] = {}  # committed offsets
 
     async def run(self) -> None:
@@ -133,17 +135,24 @@ class LabelReader:
         """Tell the merchants, then keep what is known now; None where the partition is another worker's by now."""
         if self._moved(generation):  # its store may be another's by now
             return None
-        before = self._early.get(partition, {})
-        new = [(record, label) for record in records if (label := _readable(record)) is not None]
+        new = [(record, label, key_of(label)) for record in records if (label := _readable(record)) is not None]
+        waiting = self._early.get(partition, {})
+        asked = {key for _, _, key in new}
+        every = time.monotonic() >= self._again_s.get(partition, 0.0)  # thousands may wait: not in every turn
+        before = {offset: early for offset, early in waiting.items() if every or early.key in asked}
+        if every:
+            self._again_s[partition] = time.monotonic() + _AGAIN_S
         labels = [(early.record, early.label) for early in before.values()]
-        labels += [(record, label) for record, label in new if record.offset not in before]
-        keys = [key_of(label) for _, label in labels]
+        labels += [(record, label) for record, label, _ in new if record.offset not in waiting]
+        keys = [early.key for early in before.values()]
+        keys += [key for record, _, key in new if record.offset not in waiting]
         found = self._store.beside(keys, [partition] * len(keys))
         if None in found[len(before) :]:  # a label may come right behind its payment
             if not await self._decided(consumer, partition, generation):
                 return None
             found = self._store.beside(keys, [partition] * len(keys))
-        now_s, early = time.monotonic(), dict[int, _Early]()
+        now_s = time.monotonic()
+        early = {offset: one for offset, one in waiting.items() if offset not in before}
         paid = {key: read_paid(value) for key, value in zip(keys, found, strict=True) if value is not None}
         events: list[MerchantEvent] = []
         changed: dict[bytes, bytes] = {}
@@ -151,7 +160,7 @@ class LabelReader:
             if key not in paid:
                 until_s = before[record.offset].until_s if record.offset in before else now_s + _EARLY_S
                 if until_s > now_s:
-                    early[record.offset] = _Early(record, label, until_s)
+                    early[record.offset] = _Early(record, label, key, until_s)
                 else:
                     metrics.LABELS.labels("unknown").inc()
             elif not paid[key].merchant_id:
@@ -166,7 +175,7 @@ class LabelReader:
             return None
         batch = StoredBatch(generation, [])
         await self._store.put(partition, [*changed.items()], batch)
-        for offset in [*early][: max(0, len(early) - _EARLY_MOST)]:
+        for offset in sorted(early)[: max(0, len(early) - _EARLY_MOST)]:
             del early[offset]
             metrics.LABELS.labels("unknown").inc()
         self._early.pop(partition, None)
@@ -206,11 +215,14 @@ def _told(paid: Paid, label: Label, record: KafkaRecord) -> MerchantEvent | None
     """What the merchant is told; None where nothing is new. `paid` is brought up to date."""
     row = paid.row
     before = int(row["label"][0])
-    if before >= 0 and label.label_time < row["label_ms"][0]:
+    source = standing(label.source)
+    known = int(row["label_ms"][0]), int(row["standing"][0])
+    if before >= 0 and not counts_more(label.label_time, source, *known):
         return None
     if record.offset <= row["label_at"][0]:  # a crash hands it out again, after a newer one
         return None
     row["label"], row["label_ms"], row["label_at"] = label.label, label.label_time, record.offset
+    row["standing"] = source
     row["n"] += 1
     if before == label.label:
         return None

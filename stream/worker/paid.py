@@ -23,7 +23,8 @@ PAID = np.dtype(
     [
         ("label_ms", "<i8"),
         ("label", "i1"),  # -1: none is known
-        ("spare", "V5"),
+        ("standing", "i1"),  # of its source (panther_core.data.events.standing)
+        ("spare", "V4"),
         ("n", "<i8"),  # labels that changed it
         ("label_at", "<i8"),  # offset of the newest of them
         ("paid_ms", "<i8"),
@@ -63,7 +64,7 @@ def paid_pairs(
     rows["label"], rows["label_at"] = -1, -1
     again = {i: read_paid(value) for i, value in enumerate(before) if value is not None}
     for i, paid in again.items():
-        for name in ("label", "label_ms", "label_at"):
+        for name in ("label", "label_ms", "label_at", "standing"):
             rows[name][i] = paid.row[name][0]
         rows["n"][i] = paid.row["n"][0] + 1
     rows["paid_ms"], rows["received_ms"], rows["ratio"] = paid_ms, received_ms, ratio

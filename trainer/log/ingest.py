@@ -1,7 +1,7 @@
 """Kafka to the Parquet log: `transactions` and `fraud.labels`, each record once, whatever is killed when.
 
-Where to go on is what the files say, never what the group has committed: the group only shares the partitions among
-processes, and shows the lag. A topic that was made anew, or whose offsets went backwards, ends the writing of it: its
+Where to go on is what the files say, never what a group has committed: its offsets only show the lag. Several processes
+share the partitions by their locks. A topic that was made anew, or whose offsets went backwards, ends the writing: its
 offsets would be taken for ones that are here.
 """
 
@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from panther_core.base.errors import InvalidEvent
+from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import now_ms
 from panther_core.data.events import decode_transaction, event_time_ms, record_time_ms
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
-from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
+from panther_core.kafka.partitioner import partition_of
+from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
 from trainer.log.store import LogBroken, LogStore, Row, date_of, hash_of
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ SCHEMAS = {
         ]
     ),
 }
-_POLL_MS, _AT_ONCE, _JOIN_ROWS = 500, 5000, 200_000
+_POLL_MS, _AT_ONCE, _JOIN_ROWS, _LOOK_S = 500, 5000, 200_000, 10.0
 
 
 def transaction_row(record: KafkaRecord, settings: PantherSettings, clock_ms: int) -> Row:
@@ -62,14 +64,23 @@ def transaction_row(record: KafkaRecord, settings: PantherSettings, clock_ms: in
     columns: dict[str, Any] = {"timestamp_ms": record.timestamp}
     moment: int | None = None
     try:
-        payment = decode_transaction(record.value, settings.rates)
+        payment = decode_transaction(record.value)
         moment = event_time_ms(payment.event_time, sent_ms)
         columns |= {name: getattr(payment, name) for name in _WORDS} | {"amount": payment.amount}
         columns |= {"event_time_ms": moment, "profile": msgspec.json.encode(payment.profile).decode()}
-        columns["problem"] = None if record.key == payment.user_id.encode() else "wrong_key"
+        columns["problem"] = _misplaced(record, payment.user_id, settings)
     except InvalidEvent as error:
         columns["problem"] = error.code
     return Row(record.offset, date_of(moment), record.value, columns)
+
+
+def _misplaced(record: KafkaRecord, user: str, settings: PantherSettings) -> str | None:
+    if record.key != user.encode():
+        return "wrong_key"
+    checked = settings.partitioner != "none"
+    if checked and record.partition != partition_of(record.key, settings.partitions, settings.partitioner):
+        return "wrong_partition"
+    return None
 
 
 def label_row(record: KafkaRecord) -> Row:
@@ -83,8 +94,8 @@ def label_row(record: KafkaRecord) -> Row:
     return Row(record.offset, date_of(label.label_time), record.value, columns)
 
 
-class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Writes the partitions that the group gives to this process."""
+class Ingest:
+    """Writes the partitions that no other process writes: who has a partition's lock has the partition."""
 
     def __init__(
         self, kafka: KafkaSettings, settings: PantherSettings, folder: Path, rows: int, seconds: float
@@ -92,132 +103,120 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         """`rows`, `seconds`: a batch is written when it has so many rows, or is so old."""
         self._kafka, self._settings, self._store = kafka, settings, LogStore(folder)
         self._rows, self._seconds = rows, seconds
-        self._locks: dict[TopicPartition, ExitStack] = {}
-        self._held: dict[TopicPartition, list[Row]] = {}
+        self._locks = ExitStack()
+        self._held: dict[TopicPartition, list[Row]] = {}  # rows that are not written, of the partitions that are ours
         self._next: dict[TopicPartition, int] = {}  # first offset that is not written
         self._since: dict[TopicPartition, float] = {}
-        self._consumer: AIOKafkaConsumer | None = None
-        self._problem: Exception | None = None
-        self._writing = asyncio.Lock()
         self.written = 0
 
     async def run(self, once: bool) -> int:
         """Write until cancelled, or with `once` until all that was there at the start is written; returns the rows.
 
-        Raises LogBroken, and BadInput where another process writes a partition.
+        Raises LogBroken; with `once` BadInput where another process writes a partition.
         """
-        group = f"{self._settings.app_id}-ingest"
-        async with make_reader(self._kafka, group_id=group, max_poll_records=_AT_ONCE) as consumer:
-            self._consumer = consumer
-            consumer.subscribe([*SCHEMAS], listener=self)
-            ends: dict[TopicPartition, int] | None = None
-            try:
-                while True:
-                    found = await consumer.getmany(timeout_ms=_POLL_MS)
-                    if self._problem is not None:
-                        raise self._problem
-                    for part, records in found.items():
-                        self._take(part, records)
-                    await self._write(every=False)
-                    mine = consumer.assignment()
-                    if once and mine and mine == self._next.keys():
-                        ends = ends or await consumer.end_offsets([*mine])
-                        if all([await consumer.position(part) >= ends.get(part, 0) for part in mine]):
-                            await self._write(every=True)
-                            return self.written
-            finally:
-                await self._write(every=True)
-                self._release([*self._locks])
+        group, looked_s = f"{self._settings.app_id}-ingest", -math.inf
+        options = {"group_id": group, "max_poll_records": _AT_ONCE, "auto_offset_reset": "none"}
+        async with make_reader(self._kafka, **options) as consumer, make_reader(self._kafka) as looker:
+            parts = [part for topic in SCHEMAS for part in await partitions_of(looker, topic)]
+            with self._locks:
+                try:
+                    while True:
+                        if len(self._next) < len(parts) and time.monotonic() - looked_s > _LOOK_S:
+                            looked_s = time.monotonic()
+                            await self._open_free(consumer, looker, parts, once)
+                            ends = await looker.end_offsets([*self._next])
+                        if not self._next:
+                            await asyncio.sleep(_POLL_MS / 1000)
+                            continue
+                        for part, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+                            self._take(part, records)
+                        await self._write(consumer, every=False)
+                        if once and all([await consumer.position(part) >= ends[part] for part in self._next]):
+                            break
+                except OffsetOutOfRangeError as error:
+                    raise LogBroken(
+                        f"expected records at the offsets {error}, found none: they were deleted before they were "
+                        "read, or the topic was made anew; start again, which says which"
+                    ) from None
+                finally:
+                    await self._write(consumer, every=True)
+        return self.written
 
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Go on where the files end."""
-        try:
-            for part in assigned:
-                lock = ExitStack()
-                lock.enter_context(self._store.writing(part.topic, part.partition))
-                self._locks[part] = lock
-                await self._open(part)
-        except Exception as error:  # aiokafka would log it, and go on reading
-            self._problem = error
-
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Write what has come, before another process goes on from there."""
-        await self._write(every=True)
-        self._release([*revoked])
-
-    def _release(self, parts: list[TopicPartition]) -> None:
+    async def _open_free(
+        self, consumer: AIOKafkaConsumer, looker: AIOKafkaConsumer, parts: Sequence[TopicPartition], all_of_them: bool
+    ) -> None:
+        """Take the partitions that nobody writes, and go on where their files end."""
         for part in parts:
-            if part in self._locks:
-                self._locks.pop(part).close()
-            self._held.pop(part, None)
-            self._next.pop(part, None)
+            if part in self._next:
+                continue
+            try:
+                self._locks.enter_context(self._store.writing(part.topic, part.partition))
+            except BadInput:
+                if all_of_them:
+                    raise
+                continue  # another process has it; perhaps it ends
+            self._held[part], self._next[part] = [], await self._start(looker, part)
+        consumer.assign([*self._next])
+        for part, offset in self._next.items():
+            consumer.seek(part, self._held[part][-1].offset + 1 if self._held[part] else offset)
 
-    async def _open(self, part: TopicPartition) -> None:
-        assert self._consumer is not None
+    async def _start(self, looker: AIOKafkaConsumer, part: TopicPartition) -> int:
         entries = self._store.entries(part.topic, part.partition)
         start = entries[-1].last + 1 if entries else 0
-        async with make_reader(self._kafka) as consumer:
-            offsets = (await held(consumer, [part]))[part]
-            if start > offsets.stop:
-                raise LogBroken(
-                    f"{part.topic} {part.partition}: expected offsets up to {start - 1}, as in {self._store.folder}, "
-                    f"got a topic that ends at {offsets.stop}: it was made anew; ingest it into another folder"
-                )
-            if entries and start - 1 >= offsets.start:
-                last = [r async for r in read(consumer, part, range(start - 1, start))]
-                if last and hash_of(last[0].value) != entries[-1].last_hash:
-                    raise LogBroken(
-                        f"{part.topic} {part.partition}: expected at offset {start - 1} the record in "
-                        f"{self._store.folder}, got another: the topic was made anew; ingest it into another folder"
-                    )
+        offsets = (await held(looker, [part]))[part]
+        where = f"{part.topic} {part.partition}: expected"
+        anew = f"{self._store.folder}, got another: the topic was made anew; ingest it into another folder"
+        if start > offsets.stop:
+            raise LogBroken(f"{where} a log of {start} offsets and more, as in {anew}")
+        if entries and start - 1 >= offsets.start:
+            last = [record async for record in read(looker, part, range(start - 1, start))]
+            if last and hash_of(last[0].value) != entries[-1].last_hash:
+                raise LogBroken(f"{where} at offset {start - 1} the record in {anew}")
         if offsets.start > start:
-            gone = (
-                f"{offsets.start - start} records of {part.topic} {part.partition} were deleted before they were read"
+            logger.error(
+                "%d records of %s %d were deleted before they were read (offsets %d to %d)",
+                *(offsets.start - start, part.topic, part.partition, start, offsets.start - 1),
             )
-            logger.error("%s (offsets %d to %d)", gone, start, offsets.start - 1)
-        self._next[part] = max(start, offsets.start)
-        self._held[part] = []
-        self._consumer.seek(part, self._next[part])
+        return max(start, offsets.start)
 
-    def _take(self, part: TopicPartition, records: list[KafkaRecord]) -> None:
-        if part not in self._next or not records:  # it has not been put to where the files end yet
-            return
-        clock = now_ms()
-        if not self._held[part]:
+    def _take(self, part: TopicPartition, records: Sequence[KafkaRecord]) -> None:
+        clock, rows = now_ms(), self._held[part]
+        if records and not rows:
             self._since[part] = time.monotonic()
         for record in records:
-            if record.offset >= self._next[part]:
-                row = (
-                    transaction_row(record, self._settings, clock) if part.topic == TRANSACTIONS else label_row(record)
+            if record.offset < self._next[part]:
+                raise LogBroken(
+                    f"{part.topic} {part.partition}: expected offset {self._next[part]} or a later one, got "
+                    f"{record.offset}: the topic was made anew; ingest it into another folder"
                 )
-                self._held[part].append(row)
+            paid = part.topic == TRANSACTIONS
+            rows.append(transaction_row(record, self._settings, clock) if paid else label_row(record))
 
-    async def _write(self, every: bool) -> None:
-        async with self._writing:  # a rebalance writes, too
-            await self._write_due(every)
-
-    async def _write_due(self, every: bool) -> None:
-        for part, rows in list(self._held.items()):
+    async def _write(self, consumer: AIOKafkaConsumer, every: bool) -> None:
+        """Write what is due, commit it for whoever looks at the lag, and join small files."""
+        for part, rows in self._held.items():
             due = len(rows) >= self._rows or time.monotonic() - self._since.get(part, 0.0) >= self._seconds
-            if rows and (every or due):
-                first, last = self._next[part], rows[-1].offset
-                schema = SCHEMAS[part.topic]
-                await asyncio.to_thread(self._store.write, part.topic, part.partition, list(rows), first, last, schema)
-                self.written += len(rows)
-                self._next[part] = last + 1
-                rows.clear()
-                await self._note(part)
+            if not rows or not (every or due):
+                continue
+            first, last = self._next[part], rows[-1].offset
+            await _to_the_end(self._store.write, part.topic, part.partition, rows, first, last, SCHEMAS[part.topic])
+            self.written += len(rows)
+            self._next[part], self._held[part] = last + 1, []
+            try:
+                await consumer.commit({part: last + 1})
+            except KafkaError as error:
+                logger.warning("the group's offset of %s %d is behind the files: %r", part.topic, part.partition, error)
+            await _to_the_end(self._store.compact, part.topic, part.partition, _JOIN_ROWS)
 
-    async def _note(self, part: TopicPartition) -> None:
-        """Commit, for whoever looks at the lag; and join small files."""
-        assert self._consumer is not None
-        try:
-            await self._consumer.commit({part: self._next[part]})
-        except KafkaError as error:
-            logger.warning(
-                "the group's offset of %s %d is behind what is written: %r", part.topic, part.partition, error
-            )
-        await asyncio.to_thread(self._store.compact, part.topic, part.partition, _JOIN_ROWS)
+
+async def _to_the_end(work: Callable[..., object], *args: object) -> None:
+    """Run in a thread, and wait for its end even when cancelled: a lock must not go while files are written."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def counts(folder: Path) -> Mapping[str, int]:

@@ -119,12 +119,11 @@ class LogStore:
                     f"expected no other writer of {topic} {partition} in {self.folder}, found one: end it first"
                 ) from None
             counted = {file for entry in self.entries(topic, partition) for file in entry.files}
-            for file in (self.folder / topic).glob(f"date=*/{topic}-{partition}-*"):
-                if str(file.relative_to(self.folder)) not in counted:
-                    file.unlink()
-            for path in (self.folder / _CATALOGUE).glob(f"{topic}-{partition}-*.json"):
-                if path.stem not in {entry.name for entry in self.entries(topic, partition)}:
-                    path.unlink()  # contained in a compacted one
+            self._forget_joined(topic, partition)
+            for pattern in (f"{topic}-{partition}-*", f".{topic}-{partition}-*"):
+                for file in (self.folder / topic).glob(f"date=*/{pattern}"):
+                    if str(file.relative_to(self.folder)) not in counted:
+                        file.unlink()
             yield
 
     def write(self, topic: str, partition: int, rows: Sequence[Row], first: int, last: int, schema: pa.Schema) -> Entry:
@@ -151,6 +150,7 @@ class LogStore:
                 run.append(entry)
                 continue
             if len(run) >= _RUN:
+                self._forget_joined(topic, partition)
                 self._join(run)
                 gone += len(run) - 1
             run = [entry] if entry is not None else []
@@ -166,10 +166,19 @@ class LogStore:
         tables = {date: pa.concat_tables(tables) for date, tables in parts.items()}
         first, last = run[0], run[-1]
         self._add(first.topic, first.partition, tables, first.first, last.last, last.last_hash)
-        for entry in run:  # from now on they are contained in the new one
-            (self.folder / _CATALOGUE / f"{entry.name}.json").unlink()
-            for file in entry.files:
-                (self.folder / file).unlink(missing_ok=True)
+
+    def _forget_joined(self, topic: str, partition: int) -> None:
+        """Remove batches that are contained in a joined one.
+
+        Not when they are joined, but before the next time: whoever has listed them reads them to the end.
+        """
+        counted = {entry.name for entry in self.entries(topic, partition)}
+        for path in (self.folder / _CATALOGUE).glob(f"{topic}-{partition}-*.json"):
+            if path.stem not in counted:
+                files = msgspec.json.decode(path.read_bytes(), type=Entry).files
+                path.unlink()
+                for file in files:
+                    (self.folder / file).unlink(missing_ok=True)
 
     def _add(
         self, topic: str, partition: int, tables: dict[str, pa.Table], first: int, last: int, last_hash: str

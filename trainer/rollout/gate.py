@@ -32,7 +32,7 @@ _OVER_BUDGET = 1.5  # times the alert budget; a training's threshold leaves room
 _MISCALIBRATED = 2.0  # times as many, or as few, frauds as the scores promise
 _SLOWER = 2.0  # times the champion's latency
 _SHIFT = 0.25  # population stability index, from which on a population counts as another one
-_LEAST_SHARE = 1e-4
+_RARE_SHARE, _LEAST_SHARE = 0.01, 1e-3
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -176,10 +176,20 @@ def _population(shifts: Mapping[str, float]) -> Check:
 
 
 def shift(before: NDArray[np.integer], now: NDArray[np.integer]) -> float:
-    """Population stability index of codes: sum over values of (now - before) * log(now / before), of shares."""
+    """Population stability index of codes: sum over values of (now - before) * log(now / before), of shares.
+
+    Values that were rare before count as one. What chance alone makes of samples of these sizes is taken off:
+    (values - 1) * (1 / rows before + 1 / rows now), to first order.
+    """
     size = int(max(before.max(initial=0), now.max(initial=0))) + 1
-    shares = [np.maximum(np.bincount(part, minlength=size) / max(len(part), 1), _LEAST_SHARE) for part in (before, now)]
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    counts = np.stack([np.bincount(part, minlength=size) for part in (before, now)]).astype(np.float64)
+    rare = counts[0] < _RARE_SHARE * len(before)
+    merged = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
+    merged = merged[:, merged.any(axis=0)]
+    shares = np.maximum(merged / np.maximum(merged.sum(axis=1, keepdims=True), 1), _LEAST_SHARE)
+    found = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    by_chance = (merged.shape[1] - 1) * (1 / max(len(before), 1) + 1 / max(len(now), 1))
+    return max(0.0, found - float(by_chance))
 
 
 def refusals(checks: Sequence[Check]) -> list[str]:

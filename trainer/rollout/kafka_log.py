@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import Transaction, decode_transaction, event_time_ms, record_time_ms
+from panther_core.data.events import (
+    Transaction,
+    counts_more,
+    decode_transaction,
+    event_time_ms,
+    record_time_ms,
+    standing,
+)
 from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Skipped, read_label, readable
@@ -79,13 +86,14 @@ def transactions_of(
 
 
 def labels_of(records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped) -> dict[Id, int]:
-    """The label of each transaction that was the newest one by `newest_ms`; of equal times the last one written."""
-    newest: dict[Id, tuple[int, int]] = {}
+    """The label of each transaction that counts by `newest_ms` (panther_core.data.events.counts_more)."""
+    newest: dict[Id, tuple[int, int, int]] = {}
     for _, label in readable(records, read_label, skipped):
         known = newest.get((label.user_id, label.transaction_id))
-        if label.label_time <= newest_ms and (known is None or label.label_time >= known[0]):
-            newest[label.user_id, label.transaction_id] = (label.label_time, label.label)
-    return {name: label for name, (_, label) in newest.items()}
+        source = standing(label.source)
+        if label.label_time <= newest_ms and (known is None or counts_more(label.label_time, source, *known[:2])):
+            newest[label.user_id, label.transaction_id] = (label.label_time, source, label.label)
+    return {name: label for name, (_, _, label) in newest.items()}
 
 
 def _of_one_payment(transactions: list[Transaction], labels: dict[Id, int]) -> dict[Id, int]:

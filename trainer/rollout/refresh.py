@@ -43,9 +43,7 @@ from trainer.rollout.retire import StillInUse, retire
 from trainer.training import train
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
-#: whose label counts, where several came at one moment: the first
-SOURCES = ("chargeback", "analyst", "customer", "rule")
-_CODES = ("amount", "channel", "category", "risk", "gap", "hour")
+_CODES = ("amount", "channel", "category", "risk")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def refresh_once(
         champion = history[-1]
         base, version = _folder_of(champion, models), _next_number(models, history)
         folder = models / str(version)
-        log = asyncio.run(read_log(kafka, settings)) if ingested is None else _newest(ingested, days)
+        log = asyncio.run(read_log(kafka, settings)) if ingested is None else _newest(ingested, days, settings.rates)
         manifest = train(
             log,
             folder,
@@ -112,21 +110,25 @@ def refresh_once(
             continue_from=base,
         )
         deploy.install(settings, triton_repository, folder)
-        checks = _checks(settings, log, base, folder, label_delay_ms, seed)
-        against = refusals(checks)
-        promoted = not against or anyway
+        promoted = False
+        try:
+            checks = _checks(settings, log, base, folder, label_delay_ms, seed)
+            for why in (against := refusals(checks)):
+                say(f"  [bold red]the gate says no[/] {escape(why)}")
+            if not against or anyway:
+                asyncio.run(announce(kafka, manifest, str(folder.resolve()), instead_of=champion.version))
+                promoted = True
+        finally:
+            if not promoted:  # refused, or something failed: the server is as it was before
+                deploy.unload(settings.triton_url, triton_repository, version, settings.triton_headers)
         _report(folder, champion.version, manifest, checks, promoted)
-        for why in against:
-            say(f"  [bold red]the gate says no[/] {escape(why)}")
         unloaded: list[int] = []
         if promoted:
-            asyncio.run(announce(kafka, manifest, str(folder.resolve()), instead_of=champion.version))
             try:
                 unloaded = retire(kafka, settings, triton_repository, _PATIENCE_S)
-            except StillInUse as error:  # the switch is done all the same; `panther models retire` tries again
-                say(f"  {error}")
+            except (StillInUse, deploy.DeployError) as error:  # it is live all the same; `panther models retire`
+                say(f"  {escape(str(error))}")
         else:
-            deploy.unload(settings.triton_url, triton_repository, version, settings.triton_headers)
             say(f"  version {champion.version} stays live; {folder / 'refresh.html'} has every check")
     labelled = int((log.label >= 0).sum())
     return Refreshed(
@@ -149,14 +151,14 @@ def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: P
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
 
 
-def _newest(folder: Path, days: float | None) -> TransactionTable:
+def _newest(folder: Path, days: float | None, rates: Mapping[str, float]) -> TransactionTable:
     if days is None:
-        return read_table(folder, sources=SOURCES)
+        return read_table(folder, rates=rates)
     dates = (Path(file).parent.name for entry in LogStore(folder).entries(TRANSACTIONS) for file in entry.files)
     newest = max((date.removeprefix("date=") for date in dates), default=NO_DATE)
     if newest == NO_DATE:
         raise BadInput(f"expected transactions in {folder}, found none: `panther ingest {folder}`")
-    return read_table(folder, round(iso_ms(newest) + DAY_MS - days * DAY_MS), sources=SOURCES)
+    return read_table(folder, round(iso_ms(newest) + DAY_MS - days * DAY_MS), rates=rates)
 
 
 @contextmanager
@@ -199,10 +201,11 @@ def _checks(
     champion, challenger = load_manifest(base), load_manifest(folder)
     rows = split(log, preset("refresh"), label_delay_ms)
     test = rows.test[log.time_ms[rows.test] >= champion.seen_until]
-    (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))
-    both = kept & again
-    test, before, after = test[both], before[both], after[both]
     label = log.label[test]
+    if 0 < label.sum() < len(label):
+        (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))
+        both = kept & again
+        test, before, after, label = test[both], before[both], after[both], label[both]
     if not 0 < label.sum() < len(label):
         why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
         return [Check("window", False, None, None, None, why)]
@@ -220,7 +223,8 @@ def _checks(
         after,
     )
     latency = tuple(deploy.latency_ms(settings.triton_url, manifest) for manifest in (champion, challenger))
-    shifts = {name: shift(codes[name][rows.finetune], codes[name][test]) for name in _CODES}
+    columns = {name: codes[name] for name in _CODES} | {"hour of the day": codes["hour"] % 24}
+    shifts = {name: shift(column[rows.finetune], column[test]) for name, column in columns.items()}
     thresholds = champion.threshold, challenger.threshold
     return judge(window, thresholds, challenger.alert_budget, (latency[0], latency[1]), shifts, seed)
 

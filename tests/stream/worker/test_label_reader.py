@@ -74,6 +74,19 @@ def test_of_several_labels_the_newest_by_label_time_counts() -> None:
     assert _told(paid, label(1, 8), record(12)) is None, "older than what confirmed the other"
 
 
+def test_any_word_counts_more_than_that_nobody_reported_the_payment() -> None:
+    """A fraud that was known on day 3 may be sent after the payment had matured on day 30."""
+    paid, old = kept()[1], msgspec.structs.replace(label(0, 30), source="matured")
+    assert _told(paid, old, record(7)) is not None
+    event = _told(paid, label(1, 3), record(8))
+    assert event is not None
+    assert (event.label, event.label_before) == (1, 0)
+    assert _told(paid, msgspec.structs.replace(label(0, 40), source="matured"), record(9)) is None
+    chargeback, rule = (msgspec.structs.replace(label(i, 3), source=s) for i, s in ((0, "chargeback"), (1, "rule")))
+    assert _told(paid, chargeback, record(10)) is not None, "of one time the source counts"
+    assert _told(paid, rule, record(11)) is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"user_id": "another"}, {"label": 2}, {"label_time": _DAY + 92 * 86_400_000}, {"label_time": 5}, {"label": None}],
@@ -194,6 +207,8 @@ def test_a_label_may_come_before_its_payment(tmp_path: Path, monkeypatch: pytest
     assert turn(record(7)) == []
     assert committed == [7], "not past a label that waits"
     store[key] = paid.value
+    assert turn() == [], "looked at again a second later"
+    clock.monotonic = lambda: 101.0
     assert [event.source.at for event in turn()] == [7]
     assert committed == [7, 8]
     del store[key]
@@ -205,7 +220,7 @@ def test_a_label_may_come_before_its_payment(tmp_path: Path, monkeypatch: pytest
     assert sought == [8], "the labels that waited come again"
     app.rebalancing = False
     assert turn(record(8, transaction_id="never"), record(9, label=0)) == []
-    clock.monotonic = lambda: 161.0
+    clock.monotonic = lambda: 162.0
     assert turn() == [], "given up after a minute"
     assert committed[-1] == 10
     store.close()

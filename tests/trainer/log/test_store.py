@@ -19,7 +19,7 @@ from trainer.log.reading import read_table
 from trainer.log.store import LogBroken, LogStore, Row
 
 START = 1_750_000_000_000  # 2025-06-15
-SETTINGS = PantherSettings()
+SETTINGS = PantherSettings(partitioner="none")
 
 
 def record(offset: int, timestamp_ms: int, key: bytes, value: bytes | None) -> Any:
@@ -134,7 +134,14 @@ def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(tmp_path: Pa
 
 def test_of_several_labels_one_counts_by_time_then_source_then_place(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
-    write(store, [paid(i) for i in range(6)] + [paid(6, day=30), paid(7, name="t5", amount=9.0)])
+    others = [
+        paid(6, day=30),
+        paid(7, name="t5", amount=9.0),
+        paid(8, name="t7"),
+        paid(9, name="t8"),
+        paid(9, name="t8"),
+    ]
+    write(store, [*map(paid, range(6)), *others])
     said = [
         told(0, "t0", 1, 3), told(1, "t0", 0, 2),  # an older word that came later
         told(2, "t1", 1, 3, "rule"), told(3, "t1", 0, 3, "chargeback"),  # of one moment: the source
@@ -142,11 +149,30 @@ def test_of_several_labels_one_counts_by_time_then_source_then_place(tmp_path: P
         told(6, "t3", 1, 40),  # not arrived yet
         told(7, "t5", 1, 3),  # of an id that was used twice
         told(8, "t4", 1, 3, user="somebody else"),
+        told(9, "t7", 0, 20, "matured"), told(10, "t7", 1, 12),  # a report counts more than a payment's age
+        told(11, "t8", 0, 3, "chargeback"), told(12, "t8", 1, 3, "rule"),
     ]  # fmt: skip
     write(store, said, LABELS)
-    table = read_table(tmp_path, sources=("chargeback", "analyst", "rule"))
+    table = read_table(tmp_path)
     found = dict(zip(table.transaction_id.tolist(), table.label.tolist(), strict=True))
-    assert found == {"t0": 1, "t1": 0, "t2": 0, "t3": -1, "t4": -1, "t5": -1, "t6": -1}
+    assert found == {"t0": 1, "t1": 0, "t2": 0, "t3": -1, "t4": -1, "t5": -1, "t6": -1, "t7": 1, "t8": 0}
     assert np.all(np.diff(table.time_ms) >= 0)
     assert read_table(tmp_path, since_ms=START + DAY_MS).transaction_id.tolist() == ["t6"]
-    assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 7
+    assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 10
+
+
+def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    write(store, [paid(0, name="receipt 1"), paid(1, name="receipt 1", day=100)])
+    write(store, [told(0, "receipt 1", 1, 5)], LABELS)
+    assert read_table(tmp_path, since_ms=START + 50 * DAY_MS).label.tolist() == [-1]
+    assert read_table(tmp_path, until_ms=START + 50 * DAY_MS).label.tolist() == [-1], "it has not arrived"
+
+
+def test_with_rates_there_is_one_currency(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    write(store, [paid(0), paid(1, currency="USD", amount=10.0), paid(2, currency="GBP")])
+    table = read_table(tmp_path, rates={"EUR": 1.0, "USD": 0.92})
+    assert table.amount.tolist() == [5.0, pytest.approx(9.2)]
+    assert table.currency.words == ("EUR",)
+    assert len(read_table(tmp_path)) == 3

@@ -115,3 +115,13 @@ def test_a_shift_is_zero_for_one_population_and_large_for_another() -> None:
     before = rng.integers(0, 5, 10_000)
     assert shift(before, rng.permutation(before)) == 0
     assert shift(before, np.zeros(1000, np.int64)) > 1
+
+
+@pytest.mark.parametrize("rows", [300, 1000, 5000])
+def test_few_payments_of_the_same_population_are_no_other_one(rows: int) -> None:
+    """By chance alone an index of many values would be large where few payments are judged."""
+    rng = np.random.default_rng(rows)
+    share = rng.dirichlet(np.full(60, 0.4))
+    before = rng.choice(60, 50_000, p=share)
+    assert max(shift(before, rng.choice(60, rows, p=share)) for _ in range(20)) < 0.25
+    assert shift(before, rng.choice(60, rows, p=np.roll(share, 1))) > 0.25
