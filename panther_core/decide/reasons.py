@@ -130,12 +130,10 @@ def in_words(
 def _amount(transaction: Transaction, usual_amount: float | None, usual: Usual | None) -> tuple[str, dict[str, float]]:
     numbers = {"amount": transaction.amount}
     text = f"The amount, {transaction.amount:,.2f}{f' {transaction.currency}' if transaction.currency else ''}, "
-    if usual is not None:
-        numbers["usual_from"] = usual.amount_from
-        text += f"is unlike what this user usually pays, {usual.amount_from:,.2f} "
-        if usual.amount_to is None:
-            return f"{text}or more", numbers
-        return f"{text}to {usual.amount_to:,.2f}", numbers | {"usual_to": usual.amount_to}
+    # frauds in a row are among the newest payments, too: where the usual range holds the amount, it says nothing
+    if usual and usual.amount_to is not None and not usual.amount_from <= transaction.amount <= usual.amount_to:
+        text += f"is unlike what this user usually pays, {usual.amount_from:,.2f} to {usual.amount_to:,.2f}"
+        return text, numbers | {"usual_from": usual.amount_from, "usual_to": usual.amount_to}
     if usual_amount is not None:
         return f"{text}is unlike what this user usually pays, some {usual_amount:,.2f}", numbers | {
             "usual_amount": usual_amount

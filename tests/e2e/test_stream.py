@@ -146,7 +146,9 @@ def test_the_view_of_a_user_from_the_live_state_is_that_of_their_decisions(stage
         assert event.model_version == decision.model.version
     assert "live version 1" in view.model
     assert len(view.next) == 3
-    earlier = asyncio.run(view_of_live(stage.system.kafka, stage.system.settings, user, 2, upto=len(ids) - 2))
+    earlier = asyncio.run(
+        view_of_live(stage.system.kafka, stage.system.settings, user, 2, ledger.decisions[ids[-2]].history_len)
+    )
     assert [event.transaction_id for event in earlier.events] == ids[-3:-1], "as of an earlier payment"
     assert stage.states()[user].tobytes() == before
     with pytest.raises(BadInput, match="USER and PANTHER_APP_ID"):

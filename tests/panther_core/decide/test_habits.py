@@ -55,6 +55,7 @@ def test_payments_of_the_same_batch_are_not_among_them() -> None:
 
 
 HOUR, NOW = "The hour, 03:00 UTC, is unexpected for this user", "is unexpected for this user now"
+WIDE = Usual(20, 5.0, None, 8, 20, [], [])
 USUAL = Usual(20, 20.0, 60.0, 8, 20, ["food", "fuel"], ["pos"])
 
 
@@ -62,6 +63,7 @@ USUAL = Usual(20, 20.0, 60.0, 8, 20, ["food", "fuel"], ["pos"])
     ("code", "usual", "expected"),
     [
         ("UNUSUAL_AMOUNT", USUAL, "The amount, 412.00 EUR, is unlike what this user usually pays, 20.00 to 60.00"),
+        ("UNUSUAL_AMOUNT", WIDE, "The amount, 412.00 EUR, is unlike what this user usually pays, some 25.00"),
         ("UNUSUAL_AMOUNT", None, "The amount, 412.00 EUR, is unlike what this user usually pays, some 25.00"),
         ("UNUSUAL_HOUR", USUAL, f"{HOUR}, who usually pays from 08:00 to 20:59"),
         ("UNUSUAL_HOUR", None, HOUR),
