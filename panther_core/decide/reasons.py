@@ -43,6 +43,7 @@ KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("UNUSUAL_SPENDING", "Payments of the last days were larger than this user's usual ones", ()),
     ("MERCHANT_REPORTED", "What payments at this merchant turned out to be", ()),
 )
+_HALF_A_DAY_H = 12  # a longer stretch is no habit
 CODES = tuple(code for code, _, _ in KINDS)
 _REPORTED = CODES.index("MERCHANT_REPORTED") + 1
 
@@ -144,7 +145,7 @@ def _amount(transaction: Transaction, usual_amount: float | None, usual: Usual |
 def _hour(event_time: int, usual: Usual | None) -> tuple[str, dict[str, float]]:
     hour = datetime.fromtimestamp(event_time / 1000, UTC).hour
     text, numbers = f"The hour, {hour:02}:00 UTC, is unexpected for this user", {"hour": float(hour)}
-    if usual is not None:
+    if usual is not None and (usual.hour_to - usual.hour_from) % 24 < _HALF_A_DAY_H:
         text += f", who usually pays from {usual.hour_from:02}:00 to {usual.hour_to:02}:59"
         numbers |= {"usual_hour_from": float(usual.hour_from), "usual_hour_to": float(usual.hour_to)}
     return text, numbers

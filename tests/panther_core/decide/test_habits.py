@@ -55,8 +55,8 @@ def test_payments_of_the_same_batch_are_not_among_them() -> None:
 
 
 HOUR, NOW = "The hour, 03:00 UTC, is unexpected for this user", "is unexpected for this user now"
-WIDE = Usual(20, 5.0, None, 8, 20, [], [])
-USUAL = Usual(20, 20.0, 60.0, 8, 20, ["food", "fuel"], ["pos"])
+WIDE = Usual(20, 5.0, None, 20, 12, [], [])
+USUAL = Usual(20, 20.0, 60.0, 9, 20, ["food", "fuel"], ["pos"])
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,9 @@ USUAL = Usual(20, 20.0, 60.0, 8, 20, ["food", "fuel"], ["pos"])
         ("UNUSUAL_AMOUNT", USUAL, "The amount, 412.00 EUR, is unlike what this user usually pays, 20.00 to 60.00"),
         ("UNUSUAL_AMOUNT", WIDE, "The amount, 412.00 EUR, is unlike what this user usually pays, some 25.00"),
         ("UNUSUAL_AMOUNT", None, "The amount, 412.00 EUR, is unlike what this user usually pays, some 25.00"),
-        ("UNUSUAL_HOUR", USUAL, f"{HOUR}, who usually pays from 08:00 to 20:59"),
+        ("UNUSUAL_HOUR", USUAL, f"{HOUR}, who usually pays from 09:00 to 20:59"),
         ("UNUSUAL_HOUR", None, HOUR),
+        ("UNUSUAL_HOUR", WIDE, HOUR),
         ("UNUSUAL_CATEGORY", USUAL, f"The kind of merchant, jewels, {NOW}; usual are food, fuel"),
         ("UNUSUAL_CHANNEL", USUAL, f"The payment channel, web, {NOW}; usual are pos"),
         ("NEW_DEVICE", USUAL, "as it was"),
