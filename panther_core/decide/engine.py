@@ -29,13 +29,8 @@ from panther_core.decide.habits import usual_of
 from panther_core.decide.known import HeldDecision, KnownEvents
 from panther_core.decide.rows import concatenated
 from panther_core.decide.scoring import (
-    EncodeRequest,
-    EncodeResponse,
-    ExplainRequest,
-    ExplainResponse,
-    ScoreRequest,
-    ScoreResponse,
-)
+    EncodeRequest, EncodeResponse, ExplainRequest, ExplainResponse, ScoreRequest, ScoreResponse
+)  # fmt: skip
 from panther_core.state.features import against_usual, context_features
 from panther_core.state.record import put_rows, take_rows
 from panther_core.state.transition import (
@@ -58,8 +53,7 @@ class Decided:
 
     `repeated`: they were made earlier and are published again as they were. `ratio[i]`: amount over what is usual for
     the payer; `deviation[i]`: how much more surprising than usual it was to the model, in nats (NaN where no model
-    answered). Both are not of repeated ones, which are no payments of their own. `usual[i]`: what is usual for the
-    payer, where the decisions are alerts.
+    answered). Both are not of repeated ones, which are no payments of their own. `usual[i]`: of alerts, for the payer.
     """
 
     event: NDArray[np.intp]
@@ -216,7 +210,6 @@ def _decide_rounds(
     others = np.setdiff1d(np.arange(len(wave)), alerts)
     if len(others):  # published at once: only alerts wait for their reasons
         yield _decided(wave, decision, others, clock, received_ms, given, told)
-    usual = usual_of(part[whole.at[alerts]], whole.history_len[alerts], schema) if len(alerts) else []
     rounds[-1].apply(part)
     encode = encode_request(part, user)
     if len(alerts):
@@ -224,8 +217,8 @@ def _decide_rounds(
         why = yield ExplainRequest.of(whole.request, alerts)
         assert why is None or isinstance(why, ExplainResponse)
         give_reasons(decision, alerts, why)
-        made = _decided(wave, decision, alerts, clock, received_ms, given, told)
-        yield replace(made, usual=usual)
+        usual = usual_of(part[whole.at[alerts]], whole.history_len[alerts], schema)
+        yield replace(_decided(wave, decision, alerts, clock, received_ms, given, told), usual=usual)
     _encoded(part, (yield encode), model.version)
     put_rows(states, users, part)
     return wave, decision
