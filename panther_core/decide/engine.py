@@ -29,8 +29,13 @@ from panther_core.decide.habits import usual_of
 from panther_core.decide.known import HeldDecision, KnownEvents
 from panther_core.decide.rows import concatenated
 from panther_core.decide.scoring import (
-    EncodeRequest, EncodeResponse, ExplainRequest, ExplainResponse, ScoreRequest, ScoreResponse
-)  # fmt: skip
+    EncodeRequest,
+    EncodeResponse,
+    ExplainRequest,
+    ExplainResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
 from panther_core.state.features import against_usual, context_features
 from panther_core.state.record import put_rows, take_rows
 from panther_core.state.transition import (
@@ -66,10 +71,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """A hint: the request after the next one will be this one.
-
-    An asynchronous caller may send it now, and has both answers sooner. A caller may ignore the hint.
-    """
+    """A hint, which may be ignored: the request after the next one will be this one. Sent now, both come sooner."""
 
     request: EncodeRequest
 
