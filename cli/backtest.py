@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import LOOK_BACK, End, Format, Json, LabelDelayDays, Seed, Start
-from panther_core.base.console import emit
+from panther_core.base.console import emit, lead_on
 
 app = typer.Typer()
 
@@ -65,3 +65,4 @@ def backtest(
     report = write_report([out], out, train_until, title=f"{format}, refreshed {plan.refreshing}", notes=notes)
     show(report)
     emit({"report": str(out / PAGE), "notes": notes, "policies": figures(report)}, as_json)
+    lead_on(f"open {out / PAGE}", as_json)

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import Data, End, Format, Json, LabelDelayDays, Limit, Start
-from panther_core.base.console import emit, progress_bar, say
+from panther_core.base.console import emit, lead_on, progress_bar, say
 from panther_core.base.times import DAY_MS
 from panther_core.data.schema import Scale
 
@@ -31,6 +31,7 @@ def convert_fdh(
         task = bar.add_task("convert", total=len(list(folder.glob("????-??-??.pkl"))), note="")
         done = convert(folder, out, lambda: bar.advance(task))
     emit({"file": str(out), **asdict(done)}, as_json)
+    lead_on(f"panther models train --data {out.parent} --format fdh --out build/models/1", as_json)
 
 
 @app.command()
@@ -107,3 +108,4 @@ def tokens(
     else:
         for line in lines(fitted.report):
             say(escape(line))
+        lead_on(f"panther models train --data {data} --format {format} --out build/models/1")

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import Json, answering_kafka
-from panther_core.base.console import emit, say
+from panther_core.base.console import emit, lead_on, say
 from panther_core.base.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be scored, and why (docs/dead_letters.md).")
@@ -36,6 +36,8 @@ def list_letters(
         say(escape(f"{letter.place:>10}  {_when(letter.time_ms)}  {letter.code:20} {letter.source}  {letter.reason}"))
     codes = ", ".join(f"{n} {name}" for name, n in count.most_common())
     say(escape(f"{count.total()} dead letters: {codes or 'none'}"))
+    if found:
+        lead_on(f"panther dlq show {found[-1].place}")
 
 
 def _when(time_ms: int) -> str:
@@ -56,6 +58,7 @@ def show(
 
     whole = asyncio.run(letter_at(answering_kafka(), *parse_place(place))).whole()
     emit(whole if as_json else {name: escape(str(value)) for name, value in whole.items()}, as_json)
+    lead_on(f"panther dlq replay --at {place}, after what had stopped it is mended", as_json)
 
 
 @app.command()
@@ -83,3 +86,4 @@ def replay(
             )
         result["sent"] = asyncio.run(send_again(kafka, chosen))
     emit(result, as_json)
+    lead_on("panther dlq list", as_json)

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import REPOSITORY, End, Format, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
-from panther_core.base.console import emit, say
+from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 
 app = typer.Typer(no_args_is_help=True, help="Train, deploy and retire model versions.")
@@ -75,8 +75,8 @@ def train(
         )
     except PretrainedElsewhere:  # not the first process of torchrun: only the first writes the artifact
         return
-    found = {"artifact": str(out), "version": number, "transactions": len(table)}
-    emit(found | (manifest.metrics if as_json else {}), as_json)
+    if as_json:  # people have read it line by line, what comes next at the end (trainer.report.verdict)
+        emit({"artifact": str(out), "version": number, "transactions": len(table), **manifest.metrics}, True)
 
 
 @app.command()
@@ -95,6 +95,7 @@ def report(
     found, path = load(artifact), artifact / PAGE if out is None else out
     write_page(path, found)
     emit({"page": str(path), "version": found.about.version}, as_json)
+    lead_on(f"open {path}", as_json)
 
 
 @app.command("list")
@@ -189,6 +190,7 @@ def warm(
     manifest = load_manifest(artifact)
     rounds = deploy.warm(PantherSettings().triton_url, manifest, seconds)
     emit({"version": manifest.version, "first_and_last_ms": rounds}, as_json)
+    lead_on(f"panther models promote {artifact}", as_json)
 
 
 @app.command()
@@ -220,6 +222,7 @@ def retire(
     from trainer.rollout.retire import retire as run
 
     emit({"unloaded": run(answering_kafka(), PantherSettings(), repository, patience_s)}, as_json)
+    lead_on("panther models list", as_json)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import LOOK_BACK, Json, answering_kafka
-from panther_core.base.console import emit, say
+from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 from panther_core.data.formats import FORMATS, format_of
 from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS
@@ -56,7 +56,11 @@ def parity(
     if not as_json and "first_mismatch" in report:
         say(in_words(report["first_mismatch"]))
     emit(report, as_json)
-    raise typer.Exit(0 if report["mismatches"] == report["missing"] == 0 else 1)
+    same = report["mismatches"] == report["missing"] == 0
+    lead_on(
+        "nothing: the stream is what the replay says" if same else "docs/parity.md says what each field means", as_json
+    )
+    raise typer.Exit(0 if same else 1)
 
 
 def in_words(mismatch: dict[str, Any]) -> str:

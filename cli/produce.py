@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import RUN_IT, Data, End, Format, Json, LabelDelayDays, Limit, Start, answering_kafka
-from panther_core.base.console import emit, progress, say
+from panther_core.base.console import emit, lead_on, progress, say
 from panther_core.base.times import DAY_MS
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ def produce(
         known = int((table.label >= 0).sum())
         if known > told:
             say(f"  {known - told:,} labels are due after the last payment, and were not sent: docs/labels.md")
-        return emit(_facts(sent) | {"labels": told, "labels_due_later": known - told}, as_json)
+        emit(_facts(sent) | {"labels": told, "labels_due_later": known - told}, as_json)
+        return lead_on("panther alerts", as_json)
     rows = (row for table in read(format, data, start=start, end=end, limit=limit) for row in table.rows())
     kafka = answering_kafka()
     with progress("produce", limit) as done:
         sent = asyncio.run(tool.produce(kafka, rows, rate, done))
-    return emit(_facts(sent), as_json)
+    emit(_facts(sent), as_json)
+    return lead_on("panther alerts", as_json)
 
 
 def _facts(sent: Produced) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.options import DATA, LOOK_BACK, End, Format, Json, LabelDelayDays, Limit, Since, Start, answering_kafka
-from panther_core.base.console import emit, progress
+from panther_core.base.console import emit, lead_on, progress
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 
@@ -91,6 +91,8 @@ def replay(
         write_report([out], out, since)
         result["report"] = str(out / PAGE)
     emit(result, as_json)
+    page = result.get("report")
+    lead_on(f"open {page}" if page else "the same with --out DIR draws a page, and keeps every decision", as_json)
     if result.get("missing"):
         raise typer.Exit(1)
 

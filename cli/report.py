@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import LOOK_BACK, Json, Since
-from panther_core.base.console import emit
+from panther_core.base.console import emit, lead_on
 
 app = typer.Typer()
 
@@ -34,3 +34,4 @@ def report(
         for variant in found.variants
     }
     emit({"report": str(place / PAGE), "transactions": found.transactions, "variants": figures}, as_json)
+    lead_on(f"open {place / PAGE}", as_json)

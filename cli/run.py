@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import RUN_IT, Json, RunFolder, answering_kafka
-from panther_core.base.console import emit, say
+from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def up(
         ports = TritonPorts(triton_http_port, triton_grpc_port, triton_metrics_port)
         stack = LocalStack(folder, kafka_port, ports, model_repository)
         _show(stack, stack.up(), as_json)
+        lead_on("panther topics create", as_json)
 
 
 @app.command(rich_help_panel=RUN_IT)
@@ -58,6 +59,7 @@ def down(folder: StackFolder = _STACK, as_json: Json = False) -> None:
         emit({"ok": True, "folder": str(stack.folder), "stopped": stopped}, True)
     else:
         emit({"stopped": ", ".join(stopped) or "nothing, it was not running"}, False)
+        lead_on("panther up goes on with the same data")
 
 
 @app.command(rich_help_panel=RUN_IT)
@@ -68,6 +70,7 @@ def status(folder: StackFolder = _STACK, as_json: Json = False) -> None:
     with _stack_errors(as_json):
         stack = LocalStack(folder)
         _show(stack, stack.status(), as_json)
+        lead_on("panther models list", as_json)
 
 
 @contextmanager

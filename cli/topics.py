@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import Json, answering_kafka
-from panther_core.base.console import emit, say
+from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 
 app = typer.Typer(no_args_is_help=True, help="Topics of the application.")
@@ -34,6 +34,7 @@ def create(
     emit({"ok": not checked.wrong, "wrong": checked.wrong, "differs": checked.differs} if check else made, as_json)
     if checked.wrong and check:
         raise typer.Exit(1)
+    lead_on("panther models train --data PATH --out build/models/1, or panther models list", as_json)
 
 
 @app.command()

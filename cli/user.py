@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.options import DATA, End, Format, Json, Limit, Start, answering_kafka
-from panther_core.base.console import emit
+from panther_core.base.console import emit, lead_on
 from panther_core.base.settings import PantherSettings
 
 app = typer.Typer(no_args_is_help=True, help="Repair or forget one user, or load a past (docs/operations.md).")
@@ -50,6 +50,7 @@ def load(
     log = read_table(format, data, start=start, end=end, limit=limit)
     users = asyncio.run(load_past(kafka, PantherSettings(), log, after_topic))
     emit({"users": users, "transactions": len(log)}, as_json)
+    lead_on("panther merchants, panther worker", as_json)
 
 
 def _command(user: str, command: Literal["reset", "forget"], wait_s: float, as_json: bool) -> None:
@@ -57,3 +58,4 @@ def _command(user: str, command: Literal["reset", "forget"], wait_s: float, as_j
 
     asked = asyncio.run(command_user(answering_kafka(), PantherSettings(), user, command, wait_s))
     emit({"command": command, "partitions": asked, "done": wait_s > 0}, as_json)
+    lead_on(f"panther explain {user} --live", as_json)

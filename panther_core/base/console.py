@@ -22,6 +22,12 @@ def say(text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
+def lead_on(text: str, as_json: bool = False) -> None:
+    """The last line of a command for people: what comes next."""
+    if not as_json:
+        say(escape(f"next: {text}"))
+
+
 @cache
 def say_once(text: str) -> None:
     """`say` a text, brackets and all, unless this process has said it before."""
