@@ -238,10 +238,24 @@ def test_a_damaged_checkpoint_says_so(log: TransactionTable, tmp_path: Path, mon
 
 
 def test_the_command_keeps_versions_and_names_them(artifact_folder: Path, tmp_path: Path) -> None:
-    refused = CliRunner().invoke(app, ["train", "--out", str(artifact_folder)])
+    refused = CliRunner().invoke(app, ["train", "--data", "generator", "--out", str(artifact_folder)])
     assert isinstance(refused.exception, BadInput)
     assert "--overwrite" in str(refused.exception)
-    argv = ["train", "--preset", "tiny", "--users", "200", "--days", "40", "--label-delay-days", "2", "--epochs", "0"]
+    argv = [
+        "train",
+        "--data",
+        "generator",
+        "--preset",
+        "tiny",
+        "--users",
+        "200",
+        "--days",
+        "40",
+        "--label-delay-days",
+        "2",
+        "--epochs",
+        "0",
+    ]
     done = CliRunner().invoke(app, [*argv, "--out", str(tmp_path / "7"), "--json"])
     assert done.exit_code == 0, done.output
     assert load_manifest(tmp_path / "7").version == 7

@@ -51,7 +51,19 @@ def test_two_gloo_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 def test_the_command_under_torchrun_makes_one_version(tmp_path: Path) -> None:
     beside = Path(sys.executable).parent
     launch = [beside / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    argv = [beside / "panther", "models", "train", "--preset", "tiny", "--users", "200", "--days", "40"]
+    argv = [
+        beside / "panther",
+        "models",
+        "train",
+        "--data",
+        "generator",
+        "--preset",
+        "tiny",
+        "--users",
+        "200",
+        "--days",
+        "40",
+    ]
     argv += ["--label-delay-days", "2", "--out", tmp_path, "--json"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *argv], env=env, capture_output=True, timeout=300, check=False)
