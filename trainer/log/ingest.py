@@ -112,12 +112,19 @@ class Ingest:
     async def run(self, once: bool) -> int:
         """Write until cancelled, or with `once` until all that was there at the start is written; returns the rows.
 
-        Raises LogBroken; with `once` BadInput where another process writes a partition.
+        Raises LogBroken; BadInput where there is no such topic, and with `once` where another process writes a
+        partition.
         """
         group, looked_s = f"{self._settings.app_id}-ingest", -math.inf
         options = {"group_id": group, "max_poll_records": _AT_ONCE, "auto_offset_reset": "none"}
         async with make_reader(self._kafka, **options) as consumer, make_reader(self._kafka) as looker:
-            parts = [part for topic in SCHEMAS for part in await partitions_of(looker, topic)]
+            by_topic = {topic: await partitions_of(looker, topic) for topic in SCHEMAS}
+            if missing := [topic for topic, found in by_topic.items() if not found]:
+                raise BadInput(
+                    f"expected the topics {', '.join(missing)} at {self._kafka.bootstrap_servers}, found none: make "
+                    "them with `panther topics create`, or correct KAFKA_BOOTSTRAP_SERVERS"
+                )
+            parts = [part for found in by_topic.values() for part in found]
             with self._locks:
                 try:
                     while True:

@@ -106,20 +106,19 @@ def check_serves(triton_url: str, manifest: Manifest) -> None:
             _canary(client, manifest)
 
 
-def latency_ms(triton_url: str, manifest: Manifest, rounds: int = 40) -> float:
-    """Median round trip of a batch of 64 made-up rows through every model of a loaded version, on the slowest server.
-
-    Raises DeployError.
+def latencies_ms(triton_url: str, *versions: Manifest, rounds: int = 40) -> list[float]:
+    """Median round trip of a batch of 64 made-up rows through every model of each loaded version, on the slowest
+    server. The versions take turns, so that what else the machine does meets all of them. Raises DeployError.
     """
-    slowest = 0.0
+    slowest = [0.0] * len(versions)
     for url in _each(triton_url):
-        with _client(url, f"version {manifest.version} to answer (load it first)") as client:
-            times = []
-            for _ in range(rounds):
+        with _client(url, f"versions {[v.version for v in versions]} to answer (load them first)") as client:
+            times = np.zeros((rounds, len(versions)))
+            for turn, of in np.ndindex(times.shape):
                 started = time.perf_counter()
-                _canary(client, manifest, rows=64)
-                times.append(1000 * (time.perf_counter() - started))
-        slowest = max(slowest, float(np.median(times)))
+                _canary(client, versions[of], rows=64)
+                times[turn, of] = 1000 * (time.perf_counter() - started)
+        slowest = [max(pair) for pair in zip(slowest, np.median(times, axis=0).tolist(), strict=True)]
     return slowest
 
 

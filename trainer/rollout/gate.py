@@ -82,7 +82,7 @@ def judge(
     window: Window,
     thresholds: tuple[float, float],
     alert_budget: float,
-    latency_ms: tuple[float, float] | None,
+    latency_ms: Sequence[float] | None,
     shifts: Mapping[str, float],
     seed: int = 0,
 ) -> list[Check]:

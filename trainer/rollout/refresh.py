@@ -12,11 +12,11 @@ import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from rich.markup import escape
 
 from panther_core.artifact import Manifest, load_manifest
@@ -29,21 +29,16 @@ from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from panther_core.report.pages import render, write_page
-from panther_core.report.slices import by_amount, by_word
-from panther_core.serving_model import load_serving_model
-from trainer.fit.dataset import split
-from trainer.fit.train_config import preset
 from trainer.log.reading import read_table
 from trainer.log.store import NO_DATE, LogStore
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce, updates
-from trainer.rollout.gate import Check, Window, judge, refusals, scores_of, shift
+from trainer.rollout.challenge import judge_challenger, train_challenger
+from trainer.rollout.gate import Check, refusals
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.retire import StillInUse, retire
-from trainer.training import train
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
-_CODES = ("amount", "channel", "category", "risk")
 
 
 @dataclass(frozen=True)
@@ -100,19 +95,13 @@ def refresh_once(
         base, version = _folder_of(champion, models), _next_number(models, history)
         folder = models / str(version)
         log = asyncio.run(read_log(kafka, settings)) if ingested is None else _newest(ingested, days, settings.rates)
-        manifest = train(
-            log,
-            folder,
-            config=preset("refresh"),
-            version=version,
-            label_delay_ms=label_delay_ms,
-            seed=seed,
-            continue_from=base,
-        )
+        manifest = train_challenger(log, base, folder, version, label_delay_ms, seed)
         deploy.install(settings, triton_repository, folder)
         promoted = False
         try:
-            checks = _checks(settings, log, base, folder, label_delay_ms, seed)
+            checks = judge_challenger(
+                log, base, folder, label_delay_ms, partial(deploy.latencies_ms, settings.triton_url), seed
+            )
             for why in (against := refusals(checks)):
                 say(f"  [bold red]the gate says no[/] {escape(why)}")
             if not against or anyway:
@@ -193,40 +182,6 @@ def _next_number(models: Path, history: list[ModelUpdate]) -> int:
     """One that no version has or ever had: numbers are never used twice."""
     there = [int(path.name) for path in models.glob("*") if deploy.is_version(path.name)]
     return max([*there, *(update.version for update in history)]) + 1
-
-
-def _checks(
-    settings: PantherSettings, log: TransactionTable, base: Path, folder: Path, label_delay_ms: int, seed: int
-) -> list[Check]:
-    champion, challenger = load_manifest(base), load_manifest(folder)
-    rows = split(log, preset("refresh"), label_delay_ms)
-    test = rows.test[log.time_ms[rows.test] >= champion.seen_until]
-    label = log.label[test]
-    if 0 < label.sum() < len(label):
-        (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))
-        both = kept & again
-        test, before, after, label = test[both], before[both], after[both], label[both]
-    if not 0 < label.sum() < len(label):
-        why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
-        return [Check("window", False, None, None, None, why)]
-    served = load_serving_model(folder)
-    codes = log.events(served.schema, served.risk)["code"]
-    window = Window(
-        label,
-        log.user.index[test],
-        {
-            "amount": by_amount(log.amount[test], np.ones(len(test), np.bool_)),
-            "category": by_word(log.take(test).category, np.ones(len(test), np.bool_)),
-            "channel": by_word(log.take(test).channel, np.ones(len(test), np.bool_)),
-        },
-        before,
-        after,
-    )
-    latency = tuple(deploy.latency_ms(settings.triton_url, manifest) for manifest in (champion, challenger))
-    columns = {name: codes[name] for name in _CODES} | {"hour of the day": codes["hour"] % 24}
-    shifts = {name: shift(column[rows.finetune], column[test]) for name, column in columns.items()}
-    thresholds = champion.threshold, challenger.threshold
-    return judge(window, thresholds, challenger.alert_budget, (latency[0], latency[1]), shifts, seed)
 
 
 def _report(folder: Path, champion: int, manifest: Manifest, checks: list[Check], promoted: bool) -> None:

@@ -1,0 +1,86 @@
+"""A challenger: trained from the champion on newer payments, and judged beside it.
+
+What a refresh of a running system does (trainer.rollout.refresh), and a simulation of many of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from panther_core.artifact import Manifest, load_manifest
+from panther_core.data.table import TransactionTable
+from panther_core.report.slices import by_amount, by_word
+from panther_core.serving_model import load_serving_model
+from trainer.fit.dataset import split
+from trainer.fit.train_config import preset
+from trainer.rollout.gate import Check, Window, judge, scores_of, shift
+from trainer.training import train
+
+PRESET = "refresh"
+_CODES = ("amount", "channel", "category", "risk")
+
+Latency: TypeAlias = Callable[[Manifest, Manifest], list[float]]
+"""Round trips of a batch through the champion and the challenger, ms."""
+
+
+def train_challenger(
+    log: TransactionTable, base: Path, folder: Path, version: int, label_delay_ms: int, seed: int = 0
+) -> Manifest:
+    """Train `version` into `folder`, going on from the version in `base`. Raises as trainer.training.train."""
+    return train(
+        log,
+        folder,
+        config=preset(PRESET),
+        version=version,
+        label_delay_ms=label_delay_ms,
+        seed=seed,
+        continue_from=base,
+    )
+
+
+def judge_challenger(
+    log: TransactionTable,
+    base: Path,
+    folder: Path,
+    label_delay_ms: int,
+    latency: Latency | None = None,
+    seed: int = 0,
+) -> list[Check]:
+    """The gate's checks of the version in `folder` beside the one in `base`, on the newest payments of the log whose
+    labels have matured and of which neither has learnt.
+
+    `latency`: of both on the running server; None where there is no server.
+    """
+    champion, challenger = load_manifest(base), load_manifest(folder)
+    rows = split(log, preset(PRESET), label_delay_ms)
+    test = rows.test[log.time_ms[rows.test] >= champion.seen_until]
+    label = log.label[test]
+    if 0 < label.sum() < len(label):
+        (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))
+        both = kept & again
+        test, before, after, label = test[both], before[both], after[both], label[both]
+    if not 0 < label.sum() < len(label):
+        why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
+        return [Check("window", False, None, None, None, why)]
+    served = load_serving_model(folder)
+    codes = log.events(served.schema, served.risk)["code"]
+    window = Window(
+        label,
+        log.user.index[test],
+        {
+            "amount": by_amount(log.amount[test], np.ones(len(test), np.bool_)),
+            "category": by_word(log.take(test).category, np.ones(len(test), np.bool_)),
+            "channel": by_word(log.take(test).channel, np.ones(len(test), np.bool_)),
+        },
+        before,
+        after,
+    )
+    took = latency(champion, challenger) if latency is not None else None
+    columns = {name: codes[name] for name in _CODES} | {"hour of the day": codes["hour"] % 24}
+    shifts = {name: shift(column[rows.finetune], column[test]) for name, column in columns.items()}
+    thresholds = champion.threshold, challenger.threshold
+    return judge(window, thresholds, challenger.alert_budget, took, shifts, seed)
