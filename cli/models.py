@@ -15,6 +15,10 @@ from panther_core.base.settings import PantherSettings
 
 app = typer.Typer(no_args_is_help=True, help="Train, deploy and retire model versions.")
 Artifact = Annotated[Path, typer.Argument(help="Artifact folder.")]
+Seen = Annotated[
+    int | None,
+    typer.Option("--instead-of", min=1, help="Version that you saw live: nothing changes where another one is."),
+]
 Patience = Annotated[float, typer.Option(help="How long to wait for the running workers' word, s.", min=0)]
 
 
@@ -101,7 +105,7 @@ def report(
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
     """Versions: when trained, how good on their test, threshold, which one is live, which ones Triton has loaded."""
-    from trainer.rollout.announce import updates
+    from panther_core.kafka.updates import updates
     from trainer.rollout.deploy import served
     from trainer.rollout.listing import versions
 
@@ -153,6 +157,7 @@ def promote(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Even if its training says that it should not go live.")
     ] = False,
+    instead_of: Seen = None,
     patience_s: Patience = 15,
     as_json: Json = False,
 ) -> None:
@@ -169,7 +174,15 @@ def promote(
     if not anyway:
         refuse(manifest)
     check_serves(settings.triton_url, manifest)
-    taken = announce(answering_kafka(), settings, manifest, folder, new_states=new_states, patience_s=patience_s)
+    taken = announce(
+        answering_kafka(),
+        settings,
+        manifest,
+        folder,
+        new_states=new_states,
+        instead_of=instead_of,
+        patience_s=patience_s,
+    )
     taken.explain()
     emit(taken.as_dict(), as_json)
     if not as_json:
@@ -199,12 +212,13 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(min=1, help="Version to go back to; the one before the live one if not given.")
     ] = None,
+    instead_of: Seen = None,
     as_json: Json = False,
 ) -> None:
     """Make the version that was live before the present one live again; twice goes back twice, never forward."""
     from trainer.rollout.go_live import roll_back
 
-    before, taken = roll_back(answering_kafka(), PantherSettings(), repository, to)
+    before, taken = roll_back(answering_kafka(), PantherSettings(), repository, to, instead_of)
     taken.explain()
     emit({"switched": f"{before} -> {taken.version}", **taken.as_dict()}, as_json)
     if not as_json:

@@ -24,8 +24,9 @@ from panther_core.data.schema import NEW_COUNTRY, NEW_DEVICE, NEW_MERCHANT, Attr
 from panther_core.data.topics import ALERTS, MODELS, SCORES, changelog_of
 from panther_core.decide.reasons import expected_of
 from panther_core.decide.records import row_of
-from panther_core.kafka.answers import Position, Unreadable, read_alert, read_decision, read_update
+from panther_core.kafka.answers import Position, read_alert, read_decision
 from panther_core.kafka.reading import chunks_from_end, make_reader, partitions_of
+from panther_core.kafka.updates import updates
 from panther_core.serving_model import ServingModel, load_serving_model
 
 _CHUNK = 4000
@@ -43,7 +44,7 @@ async def view_of_live(
     async with make_reader(kafka) as consumer:
         # first, while no topic is assigned: from then on a consumer without a group knows of those alone
         value, place = await _newest_state(consumer, changelog_of(settings.app_id), user)
-        update = await _newest_model(consumer)
+        update = await _newest_model(kafka)
         serving = load_serving_model(Path(update.artifact))
         state = serving.codec.decode([value])[0]
         made = await _newest_decisions(consumer, user, place[0], state, events, upto)
@@ -112,12 +113,9 @@ def _came(code: np.void, schema: AttributeSchema) -> str:
     return ", ".join(words)
 
 
-async def _newest_model(consumer: AIOKafkaConsumer) -> ModelUpdate:
-    async for chunk in chunks_from_end(consumer, TopicPartition(MODELS, 0), _CHUNK):
-        for record in reversed(chunk):
-            update = read_update(record.value)
-            if not isinstance(update, Unreadable):
-                return update
+async def _newest_model(kafka: KafkaSettings) -> ModelUpdate:
+    if history := await updates(kafka):
+        return history[-1]
     raise BadInput(f"expected a live model on topic {MODELS}, found none: run `panther models promote` first")
 
 

@@ -8,8 +8,10 @@ version that was live when the event came.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +40,22 @@ class ReplayedLog:
     by_version: dict[int, NDArray[np.void]]
 
 
-def decide_log(log: StreamLog, online: Online, replayers: Sequence[Replayer]) -> ReplayedLog:
-    """Replay the past of `log`, then `log`, with each of `replayers`, which must not know any user yet."""
-    version = versions_in_force(log, online, [replayer.serving for replayer in replayers])
+Thresholds = Mapping[int, Collection[float]]
+"""By version, the thresholds that `models.updates` has announced for it."""
+
+
+def decide_log(
+    log: StreamLog, online: Online, replayers: Sequence[Replayer], announced: Thresholds = MappingProxyType({})
+) -> ReplayedLog:
+    """Replay the past of `log`, then `log`, with each of `replayers`, which must not know any user yet.
+
+    A version decides by its own threshold and by those that were `announced` for it: by which one an event was decided
+    its decision says, and a threshold that nobody announced is a mismatch.
+    """
+    own_threshold = {r.serving.live.version: r.serving.live.threshold for r in replayers}
+    known = {v: [*dict.fromkeys([own, *announced.get(v, ())])] for v, own in own_threshold.items()}
+    version = versions_in_force(log, online, known)
+    threshold = _thresholds_in_force(log, online, version, known)
     risk = np.zeros(len(log), np.uint8)
     for replayer in replayers:
         own = version == replayer.serving.live.version
@@ -55,15 +70,18 @@ def decide_log(log: StreamLog, online: Online, replayers: Sequence[Replayer]) ->
         if log.past is not None:
             _decide_past(replayer, log.past, past_risk)
         made, serving = np.zeros(len(log), DECISION), replayer.serving
-        for low in range(0, len(log), _CHUNK):
-            part = slice(low, min(low + _CHUNK, len(log)))
+        own = version == serving.live.version
+        for part in _stretches(threshold, own):
             table = log.table.take(part)
+            if own[part].any():
+                in_force = float(threshold[part][own[part]][0])
+                replayer.serving = replace(serving, live=replace(serving.live, threshold=in_force))
             replayed = replayer.decide(table, risk[part])
             made[part], kept[part] = replayed.decision, replayed.kept
             without = np.flatnonzero(rules[part] & (version[part] == serving.live.version))
             if len(without):
-                _decide_by_rules(made[part], without, replayed.features, serving)
-        own = version == serving.live.version
+                _decide_by_rules(made[part], without, replayed.features, replayer.serving)
+        replayer.serving = serving
         decision[own], by_version[serving.live.version] = made[own], made
     return ReplayedLog(decision, kept, version, risk, past_risk, by_version)
 
@@ -98,12 +116,34 @@ def _decide_by_rules(
     )
 
 
-def versions_in_force(log: StreamLog, online: Online, models: Sequence[ServingModel]) -> NDArray[np.int32]:
+def _stretches(threshold: NDArray[np.float64], own: NDArray[np.bool_]) -> Iterator[slice]:
+    """The rows in order, in parts of at most _CHUNK in which a version's `own` rows have one threshold."""
+    rows = np.flatnonzero(own)
+    moves = rows[1:][np.diff(threshold[rows]) != 0]
+    bounds = np.unique(np.concatenate([moves, np.arange(0, len(own), _CHUNK), [len(own)]]))
+    yield from (slice(int(low), int(high)) for low, high in pairwise(bounds))
+
+
+def _thresholds_in_force(
+    log: StreamLog, online: Online, version: NDArray[np.int32], known: Thresholds
+) -> NDArray[np.float64]:
+    """Threshold of each row [N] of its version: that of the row's decision, where it is a known one of the version;
+    else that of the row before in its partition with this version, or the version's own, which is the first known."""
+    out, last = np.zeros(len(log)), dict[tuple[int, int], float]()
+    for row in _by_partition(log):
+        at, of = log.place[row][0], int(version[row])
+        told = online.decisions.get(log.place[row])
+        if told is not None and any(abs(one - told.threshold) < _SAME for one in known[of]):
+            last[at, of] = told.threshold
+        out[row] = last.get((at, of), next(iter(known[of])))
+    return out
+
+
+def versions_in_force(log: StreamLog, online: Online, known: Thresholds) -> NDArray[np.int32]:
     """Model version behind each row [N]: that of the row's decision, else that of the row before in its partition.
 
-    A decision by rules names no version; its version is the one whose threshold the decision carries.
+    A decision by rules names no version; its version is the one of whose thresholds the decision carries one.
     """
-    known = {model.live.version: model.live.threshold for model in models}
     out = np.zeros(len(log), np.int32)
     last: dict[int, int] = {}
     for row in _by_partition(log):
@@ -112,7 +152,7 @@ def versions_in_force(log: StreamLog, online: Online, models: Sequence[ServingMo
         if decision is not None:
             named = decision.model.version
             if not named:
-                fits = [v for v, threshold in known.items() if abs(threshold - decision.threshold) < _SAME]
+                fits = [v for v, all_of in known.items() if any(abs(t - decision.threshold) < _SAME for t in all_of)]
                 named = last.get(partition, 0) if last.get(partition) in fits else (fits or [0])[0]
             if named in known:
                 last[partition] = named
@@ -120,7 +160,7 @@ def versions_in_force(log: StreamLog, online: Online, models: Sequence[ServingMo
     first: dict[int, int] = {}
     for row in reversed(_by_partition(log)):  # for the rows before a partition's first decision
         partition = log.place[row][0]
-        first[partition] = int(out[row]) or first.get(partition, models[0].live.version)
+        first[partition] = int(out[row]) or first.get(partition, next(iter(known)))
         out[row] = first[partition]
     return out
 

@@ -26,6 +26,7 @@ from panther_core.data.formats import read_table
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import ALERTS, SCORES, TRANSACTIONS, changelog_of
 from panther_core.kafka.reading import read_topic
+from panther_core.kafka.updates import updates
 
 _LISTED = 1000  # mismatches in the report
 TOLERANCE = 1e-5
@@ -71,7 +72,7 @@ def run_parity(
     log = _log(kafka, request, online, past)
     seller = asyncio.run(sellers_at(kafka, log.place, online.sellers))
     log = replace(log, table=replace(log.table, seller=seller))
-    decided = decide_log(log, online, replayers)
+    decided = decide_log(log, online, replayers, asyncio.run(_announced(kafka)))
     compared = compare(log, online, decided, request.tolerance)
     report = summary(log, compared) | {"models": list(request.models), "tolerance": request.tolerance}
     report["unreadable"] = online.unreadable
@@ -118,6 +119,16 @@ def summary(log: StreamLog, compared: LogComparison) -> dict[str, Any]:
         "first_missing": list(compared.missing[0]) if compared.missing else None,
         "first_extra": list(compared.extra[0]) if compared.extra else None,
     }
+
+
+async def _announced(kafka: KafkaSettings) -> dict[int, list[float]]:
+    out: dict[int, list[float]] = {}
+    try:
+        for update in await updates(kafka):
+            out.setdefault(update.version, []).append(update.threshold)
+    except BadInput:  # no such topic: the decisions that are compared came from elsewhere
+        pass
+    return out
 
 
 async def _read_online(kafka: KafkaSettings, request: ParityRequest) -> Online:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated
@@ -84,7 +84,7 @@ class Label(msgspec.Struct, kw_only=True):
 
 
 class ModelUpdate(msgspec.Struct, kw_only=True):
-    """A model version went live, topic `models.updates`."""
+    """A model version went live, or the threshold of the live one moved, topic `models.updates`."""
 
     name: str
     version: int
@@ -93,6 +93,24 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     artifact: str
     merchant_threshold: float | None = None
     """Log odds of an episode of compromise from which on a merchant is an alert; None: of no merchant."""
+    instead_of: int | None = None
+    """The version that its sender saw live, 0 for none: where another one is live when the record comes, it has no
+    effect (compare and set, decided by the order of the topic). None: it has effect whatever is live."""
+    why: str = ""
+    """What made it, in words: for people."""
+
+    def takes_effect(self, live: ModelUpdate | None) -> bool:
+        """Whether the record changes anything where `live` is the update before it that took effect."""
+        return self.instead_of is None or self.instead_of == (live.version if live else 0)
+
+
+def in_effect(updates: Iterable[ModelUpdate]) -> list[ModelUpdate]:
+    """Those of the topic's updates that took effect, in its order; the last one is live."""
+    out: list[ModelUpdate] = []
+    for update in updates:
+        if update.takes_effect(out[-1] if out else None):
+            out.append(update)
+    return out
 
 
 class ModelProgress(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -7,6 +7,7 @@ import asyncio
 from aiokafka import TopicPartition
 
 from panther_core.base.settings import KafkaSettings
+from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
 from panther_core.kafka.answers import Unreadable, read_update
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
@@ -18,6 +19,7 @@ class LiveThreshold:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._read = asyncio.Event()
+        self._live: ModelUpdate | None = None
         self.now: float | None = None
 
     async def ready(self) -> None:
@@ -40,5 +42,5 @@ class LiveThreshold:
     def note(self, record: KafkaRecord) -> None:
         """Take down one update; workers say what is wrong with one that cannot be read."""
         update = read_update(record.value)
-        if not isinstance(update, Unreadable):
-            self.now = update.merchant_threshold
+        if not isinstance(update, Unreadable) and update.takes_effect(self._live):
+            self._live, self.now = update, update.merchant_threshold

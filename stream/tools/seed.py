@@ -16,14 +16,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
-from panther_core.data.events import ModelUpdate
 from panther_core.data.schema import hash64
 from panther_core.data.table import TransactionTable
-from panther_core.data.topics import MODELS, TRANSACTIONS, changelog_of, merchants_app
+from panther_core.data.topics import TRANSACTIONS, changelog_of, merchants_app
 from panther_core.decide.engine import encode_request, take_outputs
 from panther_core.decide.scoring import Scorer
-from panther_core.kafka.answers import read_update
-from panther_core.kafka.reading import held, make_reader, members, partitions_of, read_topic
+from panther_core.kafka.reading import held, make_reader, members, partitions_of
+from panther_core.kafka.updates import updates
 from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.state.history import prepare
 from stream.faust_parts.producer import make_producer
@@ -58,8 +57,7 @@ async def load_past(
             raise BadInput(
                 f"expected no {what} of {settings.app_id}, got a running one: stop it, or see PANTHER_APP_ID"
             )
-    updates = [read_update(record.value) for record in await read_topic(kafka, MODELS)]
-    live = [update for update in updates if isinstance(update, ModelUpdate)]
+    live = await updates(kafka)
     if not live:
         raise BadInput("expected a model in service, got none: `panther models promote` one first")
     kept = changelog_of(merchants_app(settings.app_id), "merchants")

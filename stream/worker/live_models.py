@@ -13,6 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from aiokafka import TopicPartition
@@ -47,6 +48,7 @@ class LiveModels:
         self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
         self._updates: list[ModelUpdate] = []  # not refused, from the one that is served on; the last one is wanted
         self._served: ModelUpdate | None = None
+        self._newest: ModelUpdate | None = None  # that took effect on the topic, also where this worker refused it
         self._problem: str | None = None
         self._reading_since_s: float | None = None
         self._ready, self._changed = asyncio.Event(), asyncio.Event()
@@ -120,6 +122,13 @@ class LiveModels:
         if isinstance(update, Unreadable):
             logger.error("%s:%d:%d: model update skipped: %s", MODELS, record.partition, record.offset, update.why)
             return
+        if not update.takes_effect(self._newest):
+            logger.warning(
+                "model version %d was to take the place of %d, which was not live: it has no effect",
+                *(update.version, update.instead_of),
+            )
+            return
+        self._newest = update
         self._artifacts[update.version] = update.artifact
         self._updates.append(update)
         self._changed.set()
@@ -144,7 +153,11 @@ class LiveModels:
             return True
         self._reading_since_s = time.monotonic()
         try:
-            model = await asyncio.to_thread(_load, update, self._current)
+            known = self._current
+            if known is not None and self._served is not None and _moves_threshold(self._served, update):
+                model = _with_thresholds(known, update)
+            else:
+                model = await asyncio.to_thread(_load, update, known)
         except FingerprintMismatch as error:
             logger.error("model version %d refused, the version before it counts: %s", update.version, error)
             self._refuse(update, str(error))
@@ -224,4 +237,14 @@ def _load(update: ModelUpdate, current: ServingModel | None) -> ServingModel:
             f"model version {update.version} needs another state layout (context length or cached width) than the "
             "stored states have; deploy it under a new PANTHER_APP_ID"
         )
-    return model
+    return _with_thresholds(model, update)
+
+
+def _moves_threshold(served: ModelUpdate, update: ModelUpdate) -> bool:
+    return (served.version, served.artifact) == (update.version, update.artifact)
+
+
+def _with_thresholds(model: ServingModel, update: ModelUpdate) -> ServingModel:
+    """The version with the thresholds that its update names: they move while it is live (docs/refresh.md)."""
+    live = replace(model.live, threshold=update.threshold)
+    return replace(model, live=live, merchant_threshold=update.merchant_threshold)

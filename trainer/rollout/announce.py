@@ -8,42 +8,57 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.base.console import say_once
 from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
-from panther_core.kafka.answers import Skipped, read_update, readable
-from panther_core.kafka.reading import read_topic
+from panther_core.kafka.updates import updates, updates_with_records
 
 
 async def announce(
-    kafka: KafkaSettings, manifest: Manifest, artifact: str, new_states: bool = False, instead_of: int | None = None
+    kafka: KafkaSettings,
+    manifest: Manifest,
+    artifact: str,
+    new_states: bool = False,
+    instead_of: int | None = None,
+    why: str = "promoted",
 ) -> None:
     """Make `manifest`'s version the live one. It must already be loaded and answering on Triton.
 
-    `artifact`: folder of the version, as the workers see it. `instead_of`: the version that the caller has seen live.
-    Raises FingerprintMismatch for a version that cannot read the states that the live one's workers keep, unless they
-    begin with `new_states`, under another PANTHER_APP_ID; BadInput where another version than `instead_of` is live.
+    `artifact`: folder of the version, as the workers see it. `instead_of`: the version that the caller has seen live, 0
+    for none; the one that is live now if not given. `why`: in words, for people. Raises FingerprintMismatch for a
+    version that cannot read the states that the live one's workers keep, unless they begin with `new_states`, under
+    another PANTHER_APP_ID; BadInput where another version than `instead_of` is live, be it by a switch that comes to
+    the topic a moment before this one.
     """
     history = await updates(kafka)
     live = history[-1] if history else None
-    if instead_of is not None and (live is None or live.version != instead_of):
-        raise BadInput(
-            f"expected version {instead_of} to be live still, got {live.version if live else 'none'}: somebody has "
-            "switched meanwhile, and nothing was changed; look at `panther models list`"
-        )
+    seen = (live.version if live else 0) if instead_of is None else instead_of
+    if seen != (live.version if live else 0):
+        raise switched(seen, live)
     if live and not new_states:
         check_states(manifest, live)
-    update = ModelUpdate(
-        name=manifest.name,
-        version=manifest.version,
-        threshold=manifest.threshold,
-        schema_fingerprint=manifest.schema_fingerprint,
-        artifact=artifact,
-        merchant_threshold=manifest.merchant_threshold,
+    await send(
+        kafka,
+        ModelUpdate(
+            name=manifest.name,
+            version=manifest.version,
+            threshold=manifest.threshold,
+            schema_fingerprint=manifest.schema_fingerprint,
+            artifact=artifact,
+            merchant_threshold=manifest.merchant_threshold,
+            instead_of=seen,
+            why=why,
+        ),
     )
-    await _send(kafka, update)
+
+
+def switched(seen: int, live: ModelUpdate | None) -> BadInput:
+    """The error for a switch that came too late: another version than the `seen` one is live."""
+    return BadInput(
+        f"expected version {seen or 'none'} to be live still, got {live.version if live else 'none'}: somebody has "
+        "switched meanwhile, and nothing was changed; look at `panther models list`"
+    )
 
 
 def check_states(manifest: Manifest, live: ModelUpdate) -> None:
@@ -65,14 +80,6 @@ def check_states(manifest: Manifest, live: ModelUpdate) -> None:
             f"length, cached width: {', '.join(wanted)}), got version {manifest.version} ({', '.join(got)}): promote "
             "it with --new-states, for workers under another PANTHER_APP_ID"
         )
-
-
-async def updates(kafka: KafkaSettings) -> list[ModelUpdate]:
-    """Every switch so far, oldest first; the last one is live. Records that cannot be read are skipped, and said."""
-    skipped = Skipped(MODELS)
-    found = [update for _, update in readable(await read_topic(kafka, MODELS), read_update, skipped)]
-    skipped.say(say_once)
-    return found
 
 
 def before_live(history: list[ModelUpdate], version: int | None = None) -> ModelUpdate:
@@ -106,6 +113,11 @@ async def previous(kafka: KafkaSettings) -> ModelUpdate:
     return before_live(await updates(kafka))
 
 
-async def _send(kafka: KafkaSettings, update: ModelUpdate) -> None:
+async def send(kafka: KafkaSettings, update: ModelUpdate) -> None:
+    """Write an update, and read back whether it took effect. Raises BadInput where it did not: somebody was quicker."""
     async with AIOKafkaProducer(**kafka.client_options(), acks="all", enable_idempotence=True) as producer:
-        await producer.send_and_wait(MODELS, msgspec.json.encode(update), key=update.name.encode())
+        sent = await producer.send_and_wait(MODELS, msgspec.json.encode(update), key=update.name.encode())
+    history = await updates_with_records(kafka)
+    if sent.offset not in {record.offset for record, _ in history}:
+        before = [found for record, found in history if record.offset < sent.offset]
+        raise switched(update.instead_of or 0, before[-1] if before else None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.markup import escape
 
 from panther_core.artifact import Manifest, load_manifest
@@ -18,8 +19,9 @@ from panther_core.data.events import EVERY_PARTITION, ModelProgress
 from panther_core.data.topics import PROGRESS
 from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import members, read_topic
+from panther_core.kafka.updates import updates
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce, before_live, updates
+from trainer.rollout.announce import announce, before_live, switched
 
 _EVERY_S = 0.5
 
@@ -64,6 +66,7 @@ def promote(
     *,
     new_states: bool = False,
     instead_of: int | None = None,
+    why: str = "promoted",
     patience_s: float = 15.0,
 ) -> Taken:
     """Announce a version that is loaded, and wait until each worker of this application has taken or refused it.
@@ -74,7 +77,7 @@ def promote(
     async def go() -> Taken:
         workers = 0 if new_states else await _workers(kafka, settings.app_id, patience_s)
         said = {record.offset for record in await read_topic(kafka, PROGRESS)}
-        await announce(kafka, manifest, artifact, new_states, instead_of)
+        await announce(kafka, manifest, artifact, new_states, instead_of, why)
         end_s = time.monotonic() + patience_s
         while True:
             words = await _words(kafka, settings.app_id, manifest.version, said)
@@ -107,14 +110,21 @@ async def _words(kafka: KafkaSettings, app_id: str, version: int, said: set[int]
 
 
 def roll_back(
-    kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, to: int | None = None
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    triton_repository: Path,
+    to: int | None = None,
+    instead_of: int | None = None,
+    why: str = "rolled back",
 ) -> tuple[int, Taken]:
     """Make an earlier version live again, loading it if need be: `to`, or the one that was live before the present one.
 
-    Returns the version that was live, and what the workers said of the one that is. Raises BadInput where there is no
-    such version, or another one has gone live meanwhile.
+    `instead_of`: the version that the caller has seen live. Returns the version that was live, and what the workers
+    said of the one that is. Raises BadInput where there is no such version, or another one is or goes live meanwhile.
     """
     history = asyncio.run(updates(kafka))
+    if instead_of is not None and history and history[-1].version != instead_of:
+        raise switched(instead_of, history[-1])
     wanted = before_live(history, to)
     live, folder = history[-1].version, Path(wanted.artifact)
     if (found := load_manifest(folder).version) != wanted.version:
@@ -123,4 +133,8 @@ def roll_back(
             "the folder that holds it"
         )
     manifest, _ = deploy.install(settings, triton_repository, folder)
-    return live, promote(kafka, settings, manifest, wanted.artifact, instead_of=live)
+    # with the thresholds that it had last, which may have moved while it was live
+    manifest = msgspec.structs.replace(
+        manifest, threshold=wanted.threshold, merchant_threshold=wanted.merchant_threshold
+    )
+    return live, promote(kafka, settings, manifest, wanted.artifact, instead_of=live, why=why)

@@ -28,11 +28,12 @@ from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
+from panther_core.kafka.updates import updates
 from panther_core.report.pages import render, write_page
 from trainer.log.reading import read_table
 from trainer.log.store import NO_DATE, LogStore
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce, updates
+from trainer.rollout.announce import announce
 from trainer.rollout.challenge import judge_challenger, train_challenger
 from trainer.rollout.gate import Check, refusals
 from trainer.rollout.kafka_log import read_log

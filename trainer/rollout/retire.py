@@ -14,8 +14,8 @@ from panther_core.data.events import EVERY_PARTITION
 from panther_core.data.topics import MODELS, PROGRESS
 from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import read_topic
+from panther_core.kafka.updates import updates
 from trainer.rollout import deploy
-from trainer.rollout.announce import updates
 
 _EVERY_S = 1.0
 

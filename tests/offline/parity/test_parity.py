@@ -118,6 +118,30 @@ def test_nothing_differs_through_a_swap_an_outage_redeliveries_and_late_events(
     assert (decided.decision["flags"] & 4).any(), "late events"
 
 
+def test_a_threshold_that_moves_is_replayed_where_it_was_announced(
+    log: TransactionTable, folders: list[Path], streamed: tuple[list[Transaction], Streamed]
+) -> None:
+    transactions = troubled(log)[:_OUTAGE]
+    one = replayers(folders)[0]
+    scores = [
+        decision.score
+        for decision in stream(transactions, [Version(0, one.serving, one._model)]).online().decisions.values()
+    ]
+    threshold = float(np.quantile(scores, 0.5))
+    moved = replace(one.serving, live=replace(one.serving.live, threshold=threshold))
+    published = stream(
+        transactions,
+        [Version(0, one.serving, one._model), Version(200, moved, one._model), Version(400, one.serving, one._model)],
+    )
+    log_of = StreamLog(as_arrived(transactions).with_unknown_merchants(), [(0, i) for i in range(len(transactions))])
+    online = published.online()
+    found = compare(log_of, online, decide_log(log_of, online, replayers(folders), {1: [threshold]}), 1e-5)
+    assert (found.mismatches, found.missing, found.extra) == ([], [], [])
+    assert found.alerts_online == found.alerts_replayed > 3
+    unknown = compare(log_of, online, decide_log(log_of, online, replayers(folders)), 1e-5)
+    assert {mismatch.field for mismatch in unknown.mismatches} >= {"threshold"}
+
+
 def test_records_that_are_no_decisions_are_counted_and_change_nothing(
     folders: list[Path], streamed: tuple[list[Transaction], Streamed]
 ) -> None:

@@ -77,6 +77,29 @@ def test_a_version_from_before_the_start_is_preloaded(artifact_folder: Path, tmp
     asyncio.run(go())
 
 
+def test_the_threshold_of_the_live_version_moves_without_its_artifact_being_read(
+    artifact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(threshold: float, instead_of: int) -> bytes:
+        known = msgspec.json.decode(update(1, artifact_folder), type=ModelUpdate)
+        return msgspec.json.encode(msgspec.structs.replace(known, threshold=threshold, instead_of=instead_of))
+
+    async def go() -> None:
+        models = await settled(noted(update(1, artifact_folder)))
+        before = models.now
+        assert before is not None
+        assert before.live.threshold == 0.5, "the update's, not the manifest's"
+        monkeypatch.setattr(module, "load_serving_model", lambda _: pytest.fail("read again"))
+        for offset, value in enumerate((moved(0.25, 1), moved(0.125, 9)), 1):  # the second saw another version live
+            models.note(ConsumerRecord("m", 0, offset, 0, 0, None, value, None, 0, 0, []))
+        assert await models.take(models.wanted)  # type: ignore[arg-type]
+        assert models.now is not None
+        assert models.now.live.threshold == 0.25
+        assert models.now.codec is before.codec
+
+    asyncio.run(go())
+
+
 def test_records_that_are_no_updates_are_skipped(artifact_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     models = asyncio.run(settled(noted(update(1, artifact_folder), b"no update", None, b"[]")))
     assert models.now is not None

@@ -14,9 +14,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.errors import BadInput, FingerprintMismatch
 from panther_core.base.settings import KafkaSettings
-from panther_core.data.events import ModelUpdate
+from panther_core.data.events import ModelUpdate, in_effect
+from panther_core.kafka import updates as history_of
+from panther_core.kafka.updates import updates
 from trainer.rollout import announce as module
-from trainer.rollout.announce import announce, before_live, previous, updates
+from trainer.rollout.announce import announce, before_live, previous
 
 
 @pytest.fixture
@@ -24,7 +26,8 @@ def settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
     """A broker with an empty topic for updates."""
     out = KafkaSettings(bootstrap_servers=kafka)
     topic = f"models-{uuid.uuid4().hex}"
-    monkeypatch.setattr(module, "MODELS", topic)
+    for place in (module, history_of):
+        monkeypatch.setattr(place, "MODELS", topic)
 
     async def make() -> None:
         admin = AIOKafkaAdminClient(**out.client_options())
@@ -97,6 +100,36 @@ def test_records_that_are_no_updates_stop_no_command(
     assert (
         f"6 of 8 records of {module.MODELS} were skipped, the first at {module.MODELS}:0:1" in capsys.readouterr().err
     )
+
+
+def test_of_two_operators_who_saw_the_same_version_one_switches(settings: KafkaSettings, artifact_folder: Path) -> None:
+    """Both have read the topic before either writes: what counts is decided by the order of the topic."""
+    manifest = load_manifest(artifact_folder)
+    asyncio.run(announce(settings, manifest, str(artifact_folder)))
+    read_by_both = asyncio.run(updates(settings))
+
+    async def as_seen(_: KafkaSettings) -> list[ModelUpdate]:
+        return read_by_both
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "updates", as_seen)
+        asyncio.run(announce(settings, other(manifest), "two"))
+        with pytest.raises(BadInput, match="expected version 1 to be live still, got 2: somebody has switched"):
+            asyncio.run(announce(settings, other(manifest, version=3), "three"))
+    assert live(settings) == [1, 2]
+    with pytest.raises(BadInput, match="expected version 1 to be live still, got 2"):
+        asyncio.run(announce(settings, other(manifest, version=4), "four", instead_of=1))
+    asyncio.run(announce(settings, other(manifest, version=4), "four", instead_of=2))
+    assert live(settings) == [1, 2, 4]
+
+
+def test_an_update_that_came_too_late_changes_nothing_for_those_after_it() -> None:
+    def update(version: int, instead_of: int | None) -> ModelUpdate:
+        return msgspec.structs.replace(history(version)[0], instead_of=instead_of)
+
+    first, late, then = update(1, 0), update(2, 7), update(3, 1)
+    assert in_effect([first, late, then]) == [first, then]
+    assert in_effect([late, first, update(2, 0), update(2, None)]) == [first, update(2, None)]
 
 
 def history(*versions: int) -> list[ModelUpdate]:

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.kafka import updates
 from stream.worker import live_models
 from stream.worker.live_models import LiveModels
 from trainer.rollout import announce, go_live
@@ -28,7 +29,7 @@ SETTINGS = PantherSettings(app_id="mine")
 def kafka_settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
     settings = KafkaSettings(bootstrap_servers=kafka)
     models, progress = (f"{name}-{uuid.uuid4().hex}" for name in ("models", "progress"))
-    for place in (live_models, announce):
+    for place in (live_models, announce, updates):
         monkeypatch.setattr(place, "MODELS", models)
     for other in (live_models, go_live):
         monkeypatch.setattr(other, "PROGRESS", progress)

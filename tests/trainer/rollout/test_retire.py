@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.events import ModelProgress, ModelUpdate
+from panther_core.kafka import updates
 from trainer.rollout import announce, deploy
 from trainer.rollout import retire as module
 from trainer.rollout.retire import StillInUse, retire, unload
@@ -47,7 +48,7 @@ class Topics:
 @pytest.fixture
 def topics(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Topics:
     out = Topics(KafkaSettings(bootstrap_servers=kafka), [f"{n}-{uuid.uuid4().hex}" for n in ("models", "progress")])
-    for place in (module, announce):
+    for place in (module, announce, updates):
         monkeypatch.setattr(place, "MODELS", out.names[0])
     monkeypatch.setattr(module, "PROGRESS", out.names[1])
     monkeypatch.setattr(deploy, "served", lambda *_: {name: [1, 2, 3, 4, 5] for name in deploy.MODELS})
