@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,43 +12,109 @@ import typer
 from rich.markup import escape
 
 from cli.options import REPOSITORY, TRAIN_AND_DEPLOY, Json, LabelDelayDays, Repository, Seed, answering_kafka
-from panther_core.base.console import emit, say
+from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 
 app = typer.Typer()
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@app.command(rich_help_panel=TRAIN_AND_DEPLOY, short_help="Continue training on what Kafka holds, and switch to it.")
+def _seconds(text: str) -> float:
+    """Seconds of `30m`, `6h`, `1d`. Raises typer.BadParameter."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"expected a time like 30m, 6h or 1d, got {text!r}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+@app.command(rich_help_panel=TRAIN_AND_DEPLOY, short_help="Train on what Kafka holds, judge, switch, watch; --every.")
 def refresh(
-    # the flag has no effect: every refresh is one turn
-    once: Annotated[bool, typer.Option("--once", help="One turn; the service that repeats it comes later.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One turn, which is what it does unless told.")] = False,
+    every: Annotated[str | None, typer.Option(help="Go on: a turn every 6h, 1d, ...")] = None,
+    on_drift: Annotated[bool, typer.Option("--on-drift", help="Go on: a turn where the stream has drifted.")] = False,
+    look_every: Annotated[str, typer.Option(help="How often --on-drift looks.")] = "1h",
     repository: Repository = REPOSITORY,
     label_delay_days: LabelDelayDays = 7,
+    others: Annotated[
+        str, typer.Option(help="A payment older than the label delay without a label: unknown or honest.")
+    ] = "unknown",
     anyway: Annotated[bool, typer.Option("--anyway", help="Switch even where the gate says no.")] = False,
+    watch: Annotated[
+        str | None, typer.Option(help="Watch the new version so long, and take it back if it fails; 10m with --every.")
+    ] = None,
+    keep_budget: Annotated[
+        bool, typer.Option("--keep-budget", help="Between turns, move the threshold so that the alert budget is kept.")
+    ] = False,
     log: Annotated[
         Path | None, typer.Option(help="Folder that `panther ingest` writes; Kafka's topics, whole, if not given.")
     ] = None,
     days: Annotated[float | None, typer.Option(help="Of --log the newest so many; all if not given.", min=0)] = None,
     seed: Seed = 0,
+    why: Annotated[str, typer.Option(help="What began it; stands in the report.")] = "by hand",
     as_json: Json = False,
 ) -> None:
-    """Train a challenger on what Kafka holds, judge it beside the live version, and switch to it if the gate lets it.
+    """Train a challenger on what Kafka holds, judge it beside the live version, switch to it if the gate lets it, and
+    watch it.
 
     Exit code 0 also where the live version stays: a refusal is a result.
     """
     from trainer.rollout.refresh import refresh_once
+    from trainer.rollout.turn import Wanted
 
-    delay_ms = round(label_delay_days * DAY_MS)
-    done = refresh_once(answering_kafka(), PantherSettings(), repository, delay_ms, seed, anyway, log, days)
+    if others not in ("unknown", "honest"):
+        raise typer.BadParameter(f"expected --others unknown or honest, got {others!r}")
+    if once and (every or on_drift):
+        raise typer.BadParameter("expected --once, or --every and --on-drift, got both")
+    serves = every is not None or on_drift
+    watch_s = _seconds(watch) if watch is not None else 600.0 if serves else 0.0
+    if serves:
+        options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
+        options += ["--watch", f"{watch_s:g}s", "--seed", str(seed)] + (["--anyway"] if anyway else [])
+        source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
+        look_s = _seconds(look_every) if on_drift else None
+        return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
+    wanted = Wanted(round(label_delay_days * DAY_MS), seed, anyway, log, days, others == "honest", watch_s, why)
+    done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
     found = done.as_dict()
     if as_json:
         return emit(found, True)
     emit(
-        {name: found[name] for name in ("previous", "version", "promoted", "transactions", "labelled", "unloaded")},
+        {
+            name: found[name]
+            for name in ("previous", "version", "promoted", "rolled_back", "transactions", "labelled", "unloaded")
+        },
         False,
     )
-    for check in done.gate:
+    for check in [*done.gate, *done.watch]:
         say(escape(f"  {'held' if check.held else 'NOT HELD':8} {check.check}: {check.why}"))
-    say("next: panther models list")
+    lead_on("panther models list")
     return None
+
+
+def _serve(
+    options: list[str],
+    source: list[str],
+    every: str | None,
+    look_s: float | None,
+    label_delay_days: float,
+    keep_budget: bool,
+) -> None:
+    from trainer.rollout.budget import keep_budget as keep
+    from trainer.rollout.service import Service
+
+    kafka, settings = answering_kafka(), PantherSettings()
+    panther = [sys.executable, "-m", "cli"]
+    look = [*panther, "drift", "--json", "--label-delay-days", str(label_delay_days), *source]
+    service = Service(
+        Path(settings.models_dir),
+        [*panther, "refresh", "--once", *options, "--why"],
+        None if look_s is None else look,
+        None if every is None else _seconds(every),
+        look_s or 0.0,
+        (lambda: keep(kafka, settings).why) if keep_budget else None,
+    )
+    say(escape(f"  what it does stands in {settings.models_dir}/refreshes.html; Ctrl-C ends it, and loses nothing"))
+    with contextlib.suppress(KeyboardInterrupt):
+        service.run()
+    lead_on("panther models list")

@@ -180,9 +180,9 @@ class System:
     def triton_pid(self) -> int:
         """Id of the process that leads the group of the local Triton server.
 
-        Raises KeyError before the start, and where Triton runs elsewhere.
+        It is another one after a restart. Raises StopIteration where Triton does not run, or runs elsewhere.
         """
-        return self._pids["triton"]
+        return next(part.pid for part in self.stack.status() if part.name == "triton" and part.pid)
 
     def memory_mb(self, name: str = "worker") -> float:
         """Resident memory of a worker, MB."""

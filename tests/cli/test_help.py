@@ -33,7 +33,7 @@ def test_python_m_cli_is_the_same_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flag", [[], ["--once"]])
 def test_a_refresh_is_one_turn_with_the_flag_and_without_it(flag: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def once(*asked: Any) -> refresh.Refreshed:
-        return refresh.Refreshed(1, 2, True, [], asked[3], 0, 0.5, [], {})
+        return refresh.Refreshed(1, 2, True, [], asked[3].label_delay_ms, 0, 0.5, [], {})
 
     monkeypatch.setattr(refresh, "refresh_once", once)
     monkeypatch.setattr("cli.refresh.answering_kafka", lambda: None)

@@ -54,6 +54,7 @@ from trainer.rollout.deploy import served
 from trainer.rollout.go_live import roll_back
 from trainer.rollout.refresh import refresh_once
 from trainer.rollout.retire import retire
+from trainer.rollout.turn import Wanted
 
 
 def record(user: str = "trouble", **changes: Any) -> tuple[bytes, bytes]:
@@ -348,7 +349,11 @@ def test_refresh_takes_over_in_mid_stream(stage: Stage) -> None:
     during, after = stage.live.take(slice(3500, 4000)), stage.live.take(slice(4000, 4200))
     with ThreadPoolExecutor() as threads:
         refreshing = threads.submit(
-            refresh_once, system.kafka, system.settings, system.stack.model_repository, LABEL_DELAY_MS, anyway=True
+            refresh_once,
+            system.kafka,
+            system.settings,
+            system.stack.model_repository,
+            Wanted(LABEL_DELAY_MS, anyway=True),
         )
         sent = 0
         while not refreshing.done() and sent < len(during) - 100:  # transactions arrive during the whole refresh

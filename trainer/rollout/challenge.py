@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.data.table import TransactionTable
+from panther_core.report.curves import Floats
 from panther_core.report.slices import by_amount, by_word
 from panther_core.serving_model import load_serving_model
 from trainer.fit.dataset import split
@@ -25,6 +26,13 @@ _CODES = ("amount", "channel", "category", "risk")
 
 Latency: TypeAlias = Callable[[Manifest, Manifest], list[float]]
 """Round trips of a batch through the champion and the challenger, ms."""
+
+
+class Judged(NamedTuple):
+    """The gate's checks, and the challenger's scores on the payments that they looked at [N]."""
+
+    checks: list[Check]
+    scores: Floats
 
 
 def train_challenger(
@@ -49,7 +57,7 @@ def judge_challenger(
     label_delay_ms: int,
     latency: Latency | None = None,
     seed: int = 0,
-) -> list[Check]:
+) -> Judged:
     """The gate's checks of the version in `folder` beside the one in `base`, on the newest payments of the log whose
     labels have matured and of which neither has learnt.
 
@@ -65,7 +73,7 @@ def judge_challenger(
         test, before, after, label = test[both], before[both], after[both], label[both]
     if not 0 < label.sum() < len(label):
         why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
-        return [Check("window", False, None, None, None, why)]
+        return Judged([Check("window", False, None, None, None, why)], np.zeros(0))
     served = load_serving_model(folder)
     codes = log.events(served.schema, served.risk)["code"]
     window = Window(
@@ -83,4 +91,4 @@ def judge_challenger(
     columns = {name: codes[name] for name in _CODES} | {"hour of the day": codes["hour"] % 24}
     shifts = {name: shift(column[rows.finetune], column[test]) for name, column in columns.items()}
     thresholds = champion.threshold, challenger.threshold
-    return judge(window, thresholds, challenger.alert_budget, took, shifts, seed)
+    return Judged(judge(window, thresholds, challenger.alert_budget, took, shifts, seed), after)

@@ -44,7 +44,7 @@ def live(settings: KafkaSettings) -> list[int]:
 
 
 def other(manifest: Manifest, **changes: object) -> Manifest:
-    return msgspec.structs.replace(manifest, version=2, **changes)
+    return msgspec.structs.replace(manifest, **{"version": 2} | changes)
 
 
 def test_versions_of_the_same_states_follow_each_other(settings: KafkaSettings, artifact_folder: Path) -> None:

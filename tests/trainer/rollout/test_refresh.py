@@ -12,7 +12,10 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
 from tests.trainer.log.test_store import paid, write
 from trainer.log.store import LogStore
-from trainer.rollout.refresh import _alone, _folder_of, _newest, _next_number, refresh_once
+from trainer.rollout import deploy, journal
+from trainer.rollout.journal import Ended, Turn
+from trainer.rollout.refresh import _alone, _next_number, _turn, refresh_once
+from trainer.rollout.turn import Wanted, _newest, folder_of
 
 
 def update(version: int, artifact: str = "gone") -> ModelUpdate:
@@ -23,10 +26,10 @@ def test_it_goes_on_from_the_live_version_and_not_from_the_newest_folder(artifac
     """A trial with a high number, or a version that was rolled back from, is no base."""
     models = artifact_folder.parent
     (models / "900").mkdir(exist_ok=True)
-    assert _folder_of(update(1), models) == artifact_folder, "its announced path is on another machine"
-    assert _folder_of(update(1, str(artifact_folder)), models / "elsewhere") == artifact_folder
+    assert folder_of(update(1), models) == artifact_folder, "its announced path is on another machine"
+    assert folder_of(update(1, str(artifact_folder)), models / "elsewhere") == artifact_folder
     with pytest.raises(BadInput, match="artifact of the live version 7"):
-        _folder_of(update(7, str(artifact_folder)), models)
+        folder_of(update(7, str(artifact_folder)), models)
 
 
 def test_a_number_is_never_used_twice(tmp_path: Path) -> None:
@@ -45,10 +48,80 @@ def test_two_refreshes_never_run_together(tmp_path: Path) -> None:
         pass
 
 
+@pytest.fixture
+def taken_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Versions that were unloaded; no server is asked."""
+    out: list[int] = []
+    monkeypatch.setattr(deploy, "unload", lambda _url, _repository, version, _key: out.append(version))
+    return out
+
+
+def turn_after(models: Path, *live: int) -> Turn:
+    settings = PantherSettings(models_dir=str(models))
+    return _turn(settings, models, [update(version) for version in live])
+
+
+def test_a_turn_that_was_cut_off_is_gone_on_with(tmp_path: Path, taken_out: list[int]) -> None:
+    assert turn_after(tmp_path, 1) == Turn(1, 2)
+    (tmp_path / "2").mkdir()
+    assert turn_after(tmp_path, 1) == Turn(1, 2), "its number is not used up"
+    assert turn_after(tmp_path, 1, 2) == Turn(1, 2), "it went live: its watch is gone on with"
+    assert taken_out == []
+    journal.finish(tmp_path)
+    assert turn_after(tmp_path, 1, 2) == Turn(2, 3)
+
+
+def test_a_turn_is_given_up_where_somebody_has_switched(tmp_path: Path, taken_out: list[int]) -> None:
+    assert turn_after(tmp_path, 1) == Turn(1, 2)
+    (tmp_path / "2").mkdir()
+    assert turn_after(tmp_path, 1, 7) == Turn(7, 8), "it was trained to take the place of another version"
+    assert taken_out == [2]
+
+
+def test_a_version_that_was_rolled_back_from_is_not_promoted_by_the_turn_that_was_cut_off(
+    tmp_path: Path, taken_out: list[int]
+) -> None:
+    """It went live, the process was killed, and an operator went back: the nightly refresh begins anew."""
+    assert turn_after(tmp_path, 1) == Turn(1, 2)
+    (tmp_path / "2").mkdir()
+    assert turn_after(tmp_path, 1, 2, 1) == Turn(1, 3)
+    assert taken_out == [], "it was live, so users may be on it: `panther models retire` unloads it"
+
+
+def test_a_challenger_that_fails_again_and_again_does_not_stand_in_the_way_for_ever(
+    tmp_path: Path, taken_out: list[int]
+) -> None:
+    for _ in range(3):
+        assert turn_after(tmp_path, 1) == Turn(1, 2)
+        (tmp_path / "2").mkdir(exist_ok=True)
+        journal.add(tmp_path, Ended(1, "by hand", 1, 2, error="the disk is full"))
+    assert turn_after(tmp_path, 1) == Turn(1, 3)
+    assert taken_out == [2]
+
+
+def test_the_page_of_turns_says_what_was_done_and_why(tmp_path: Path) -> None:
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "refresh.html").touch()
+    turns = [
+        Ended(1, "every 6 h", 1, 2, against=["it does not beat the champion"]),
+        Ended(2, "drift: <amount>", 1, 3, promoted=True, rolled_back=True, against=["too many alerts"]),
+        Ended(3, "by hand", 1, 4, error="no broker"),
+    ]
+    for turn in turns:
+        journal.add(tmp_path, turn)
+    with (tmp_path / journal.TURNS).open("ab") as file:
+        file.write(b'{"ended_ms": 4, "wh')  # a kill in the middle of a line
+    assert journal.ended_turns(tmp_path) == turns
+    page = (tmp_path / journal.PAGE).read_text()
+    for words in ("refused", "taken back", "failed", "too many alerts", "drift: &lt;amount&gt;", "2/refresh.html"):
+        assert words in page
+    assert "3/refresh.html" not in page
+
+
 def test_labels_that_come_after_their_payments_are_forgotten_are_refused_at_once(tmp_path: Path) -> None:
     settings = PantherSettings(models_dir=str(tmp_path), retention_days=5)
     with pytest.raises(BadInput, match="PANTHER_RETENTION_DAYS of 5"):
-        refresh_once(KafkaSettings(), settings, tmp_path, 7 * DAY_MS)
+        refresh_once(KafkaSettings(), settings, tmp_path, Wanted(7 * DAY_MS))
 
 
 def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What is said of a version in the stream: each fault for its own reason, and nothing where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trainer.rollout.decided import DECIDED
+from trainer.rollout.gate import refusals
+from trainer.rollout.watch import judge_live, score_bins
+
+
+def decisions(count: int = 4000, seed: int = 0, **changes: Any) -> NDArray[np.void]:
+    """A stream's decisions, of which one in a hundred is an alert."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros(count, DECIDED)
+    out["version"], out["latency_ms"] = 2, rng.gamma(2, 4, count)
+    out["score"] = 1 / (1 + np.exp(-rng.normal(-5, 1.5, count)))
+    out["alert"] = out["score"] >= np.quantile(out["score"], 0.99)
+    for name, value in changes.items():
+        out[name] = value(out[name], rng) if callable(value) else value
+    return out
+
+
+SEEN = score_bins(decisions(seed=9)["score"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [300, 4000])
+def test_a_version_that_does_what_it_did_offline_is_left_alone(count: int, seed: int) -> None:
+    checks = judge_live(decisions(count, seed + 10), decisions(count, seed), 0.01, SEEN)
+    assert {check.check for check in checks} == {"live_errors", "live_alert_rate", "live_latency_ms", "live_scores"}
+    assert refusals(checks) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes"),
+    [
+        ("live_errors", {"degraded": lambda was, rng: rng.random(len(was)) < 0.1}),
+        ("live_latency_ms", {"latency_ms": lambda was, rng: was * 4}),
+        ("live_alert_rate", {"alert": lambda was, rng: rng.random(len(was)) < 0.08}),
+        ("live_alert_rate", {"alert": False}),
+        ("live_scores", {"score": lambda was, rng: np.sqrt(was)}),
+    ],
+    ids=["errors", "latency", "too many alerts", "no alert at all", "other scores"],
+)
+def test_each_fault_is_found_for_its_own_reason(fault: str, changes: dict[str, Any]) -> None:
+    checks = judge_live(decisions(seed=1), decisions(**changes), 0.01, SEEN)
+    assert [check.check for check in checks if not check.held] == [fault]
+
+
+def test_few_decisions_say_nothing() -> None:
+    assert judge_live(decisions(), decisions(299, degraded=True), 0.01, SEEN) == []
+
+
+def test_a_stream_that_was_slow_before_is_not_the_versions_fault() -> None:
+    slow = {"latency_ms": lambda was, rng: was * 4}
+    assert refusals(judge_live(decisions(**slow), decisions(seed=3, **slow), 0.01, SEEN)) == []

@@ -1,0 +1,122 @@
+"""The refresh as a service: a turn at intervals, or where the stream has drifted, and the alert budget kept between.
+
+Each turn is a process of its own, so that its memory goes back to the machine, and one that is killed (by a kernel
+that is out of memory, by a deploy) takes nothing with it: the next turn goes on where it stood. The service itself and
+all its turns run at nice 10, behind a worker on the same machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from rich.markup import escape
+
+from panther_core.base.console import say
+from panther_core.base.times import now_ms
+from trainer.rollout import journal
+
+_NICE = 10
+_RETRY_S = 300.0  # after a turn that failed, at most: the broker or the server may be back
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the service does, and when.
+
+    `turn`, `look`: commands of one turn, to which its reason is added, and of one look for drift, which prints
+    {"drifted", "why"}; both are run as processes. `every_s`: between two turns, None: only on drift. `look_s`: between
+    two looks. `keep`: keeps the alert budget and says what it did, called every `keep_s`.
+    """
+
+    models: Path
+    turn: Sequence[str]
+    look: Sequence[str] | None
+    every_s: float | None
+    look_s: float
+    keep: Callable[[], str] | None
+    keep_s: float = 3600.0
+
+    def run(self) -> NoReturn:
+        """Serve until SIGTERM or Ctrl-C, which end the turn under way too."""
+        os.nice(_NICE)
+        signal.signal(signal.SIGTERM, _interrupt)
+        turn_s, look_s, keep_s = self._first_turn_s(), time.time() + self.look_s, time.time() + self.keep_s
+        while True:
+            now = time.time()
+            why = "" if turn_s is None or now < turn_s else f"every {(self.every_s or 0) / 3600:g} h"
+            if not why and self.look is not None and now >= look_s:
+                look_s = now + self.look_s
+                why = self._drifted()
+            if why:
+                ok = self._turn(why)
+                # a failed turn comes again soon; drift is not looked for right after a turn, which has learnt from it
+                pause_s = self.every_s if ok else min(self.every_s or _RETRY_S, _RETRY_S)
+                turn_s = None if pause_s is None else now + pause_s
+                look_s = max(look_s, time.time() + self.look_s)
+            if self.keep is not None and time.time() >= keep_s:
+                keep_s = time.time() + self.keep_s
+                try:
+                    say(f"  alert budget: {escape(self.keep())}")
+                except Exception as error:  # a broker that is away; the service outlives it
+                    say(f"  the alert budget was not looked at: {escape(str(error) or repr(error))}")
+            time.sleep(1.0)
+
+    def _first_turn_s(self) -> float | None:
+        """When the first turn is due: an interval after the last one's end, at once where a turn was cut off."""
+        if self.every_s is None:
+            return None if journal.begun(self.models) is None else time.time()
+        ended = journal.ended_turns(self.models)
+        if journal.begun(self.models) is not None or not ended:
+            return time.time()
+        return ended[-1].ended_ms / 1000 + self.every_s
+
+    def _turn(self, why: str) -> bool:
+        say(f"  a turn begins: {escape(why)}")
+        began_ms = now_ms()
+        code = _run([*self.turn, why]).returncode
+        if code < 0:
+            say(f"  the turn was ended by signal {-code}; the next one goes on with it")
+        elif code:
+            errors = [one.error for one in journal.ended_turns(self.models) if one.error and one.ended_ms >= began_ms]
+            say(f"  the turn failed ({escape(errors[-1] if errors else f'exit code {code}')}); it comes again")
+        return code == 0
+
+    def _drifted(self) -> str:
+        """Why the stream has drifted; empty where it has not, or nobody can tell."""
+        assert self.look is not None
+        done = _run(self.look, subprocess.PIPE)
+        try:
+            found = msgspec.json.decode(done.stdout.splitlines()[-1], type=_Looked)
+        except (IndexError, msgspec.DecodeError):
+            say(f"  the look for drift failed with exit code {done.returncode}; it comes again")
+            return ""
+        return f"drift: {'; '.join(found.why)}" if found.drifted else ""
+
+
+class _Looked(msgspec.Struct):
+    drifted: bool
+    why: list[str] = []
+
+
+def _run(command: Sequence[str], stdout: int | None = None) -> subprocess.CompletedProcess[bytes]:
+    """A process in this one's group of signals; ended with this one."""
+    with subprocess.Popen(command, stdout=stdout) as process:
+        try:
+            out, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    return subprocess.CompletedProcess(list(command), process.returncode, out or b"")
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

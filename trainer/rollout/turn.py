@@ -1,0 +1,239 @@
+"""The steps of a refresh: train the challenger, judge it, switch to it, watch it. A kill ends none of them for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.markup import escape
+
+from panther_core.artifact import MANIFEST, Manifest, load_manifest
+from panther_core.base.console import say
+from panther_core.base.errors import BadInput, PantherError
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import DAY_MS, iso_ms
+from panther_core.data.events import ModelUpdate
+from panther_core.data.table import TransactionTable
+from panther_core.data.topics import TRANSACTIONS
+from panther_core.kafka.updates import updates_with_records
+from trainer.log.reading import read_table
+from trainer.log.store import NO_DATE, LogStore
+from trainer.rollout import deploy
+from trainer.rollout.announce import announce
+from trainer.rollout.challenge import judge_challenger, train_challenger
+from trainer.rollout.gate import Check, refusals
+from trainer.rollout.go_live import roll_back
+from trainer.rollout.journal import Turn
+from trainer.rollout.kafka_log import read_log
+from trainer.rollout.refresh_report import Report
+from trainer.rollout.retire import StillInUse, retire
+from trainer.rollout.watch import score_bins, watch
+
+_PATIENCE_S = 120.0  # for the workers' sweeps
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a turn is to do.
+
+    `ingested`: the folder of a log that `panther ingest` writes, read in place of the topics, which are read whole;
+    `days`: its newest so many, all if not given. `matured_honest`: a payment that is older than the label delay and
+    has no label counts as honest. `anyway`: switch whatever the gate says. `watch_s`: how long the new version is
+    watched. `why`: what began the turn, in words.
+    """
+
+    label_delay_ms: int
+    seed: int = 0
+    anyway: bool = False
+    ingested: Path | None = None
+    days: float | None = None
+    matured_honest: bool = False
+    watch_s: float = 0.0
+    why: str = "by hand"
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a turn did: the champion, the challenger, whether it went live, every check of the gate and of the watch."""
+
+    previous: int
+    version: int
+    promoted: bool
+    gate: list[Check]
+    transactions: int
+    labelled: int
+    threshold: float
+    unloaded: list[int]
+    metrics: dict[str, Any]
+    watch: list[Check] = field(default_factory=list)
+    rolled_back: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        checks = {name: [msgspec.to_builtins(check) for check in getattr(self, name)] for name in ("gate", "watch")}
+        return asdict(self) | checks
+
+
+@dataclass(frozen=True)
+class Run:
+    """The steps of one turn."""
+
+    kafka: KafkaSettings
+    settings: PantherSettings
+    repository: Path
+    wanted: Wanted
+    turn: Turn
+
+    @property
+    def models(self) -> Path:
+        return Path(self.settings.models_dir)
+
+    @property
+    def folder(self) -> Path:
+        """Of the challenger."""
+        return self.models / str(self.turn.version)
+
+    def judged(self, champion: ModelUpdate) -> Refreshed:
+        """Train, unless that is done, judge, and switch if the gate lets it."""
+        wanted, version, base = self.wanted, self.turn.version, folder_of(champion, self.models)
+        log = self._read()
+        manifest = _trained(self.folder)
+        if manifest is None:
+            manifest = train_challenger(log, base, self.folder, version, wanted.label_delay_ms, wanted.seed)
+        deploy.install(self.settings, self.repository, self.folder)
+        promoted = False
+        try:
+            latency = partial(deploy.latencies_ms, self.settings.triton_url)
+            found = judge_challenger(log, base, self.folder, wanted.label_delay_ms, latency, wanted.seed)
+            for why in (against := refusals(found.checks)):
+                say(f"  [bold red]the gate says no[/] {escape(why)}")
+            counts = np.bincount(score_bins(found.scores)).tolist() if len(found.scores) else []
+            report = Report(
+                champion=champion.version,
+                challenger=version,
+                promoted=False,
+                gate=found.checks,
+                score_counts=counts,
+                alert_share=next((c.challenger for c in found.checks if c.check == "alert_budget"), None),
+                transactions=len(log),
+                labelled=int((log.label >= 0).sum()),
+            )
+            report.write(self.folder)
+            if not against or wanted.anyway:
+                folder = str(self.folder.resolve())
+                asyncio.run(announce(self.kafka, manifest, folder, instead_of=champion.version, why=wanted.why))
+                promoted = True
+        finally:
+            if not promoted:  # refused, or something failed: the server is as it was before
+                self._take_out()
+        if not promoted:
+            say(f"  version {champion.version} stays live; {self.folder / 'refresh.html'} has every check")
+            return self._result(report, manifest)
+        return self.watched()
+
+    def watched(self) -> Refreshed:
+        """Watch the challenger, which is live, and take it back if it fails; else unload the versions before it."""
+        manifest, report = load_manifest(self.folder), Report.read(self.folder)
+        checks: list[Check] = []
+        if self.wanted.watch_s:
+            switched = [
+                record.timestamp
+                for record, update in asyncio.run(updates_with_records(self.kafka))
+                if update.version == self.turn.version
+            ]
+            say(f"  version {self.turn.version} is live; it is watched for {self.wanted.watch_s / 60:g} minutes")
+            checks = watch(
+                self.kafka,
+                self.settings,
+                self.turn.version,
+                switched[0],
+                self.wanted.watch_s,
+                max(report.alert_share or 0.0, manifest.alert_budget),
+                np.repeat(np.arange(len(report.score_counts)), report.score_counts) if report.score_counts else None,
+            )
+        against = refusals(checks)
+        if against:
+            why = f"version {self.turn.version} failed in the stream: {'; '.join(against)}"
+            say(f"  [bold red]taken back[/] {escape(why)}")
+            back = (self.kafka, self.settings, self.repository, self.turn.champion, self.turn.version, why)
+            _, taken = roll_back(*back)
+            taken.explain()
+        report = msgspec.structs.replace(report, promoted=True, watch=checks, rolled_back=bool(against))
+        report.write(self.folder)
+        unloaded: list[int] = []
+        if not against:
+            try:
+                unloaded = retire(self.kafka, self.settings, self.repository, _PATIENCE_S)
+            except (StillInUse, deploy.DeployError) as error:  # it is live all the same; `panther models retire`
+                say(f"  {escape(str(error))}")
+        return self._result(report, manifest, unloaded)
+
+    def _read(self) -> TransactionTable:
+        wanted = self.wanted
+        if wanted.ingested is None:
+            log = asyncio.run(read_log(self.kafka, self.settings))
+        else:
+            log = _newest(wanted.ingested, wanted.days, self.settings.rates)
+        if not wanted.matured_honest:
+            return log
+        old = (log.label < 0) & (log.time_ms + wanted.label_delay_ms <= log.time_ms[-1])
+        return replace(log, label=np.where(old, 0, log.label).astype(np.int8))
+
+    def _take_out(self) -> None:
+        try:
+            deploy.unload(self.settings.triton_url, self.repository, self.turn.version, self.settings.triton_headers)
+        except deploy.DeployError as error:  # its folders are gone: the server drops it when it loads anything
+            say(f"  {escape(str(error))}")
+
+    def _result(self, report: Report, manifest: Manifest, unloaded: Sequence[int] = ()) -> Refreshed:
+        return Refreshed(
+            previous=report.champion,
+            version=report.challenger,
+            promoted=report.promoted,
+            gate=report.gate,
+            transactions=report.transactions,
+            labelled=report.labelled,
+            threshold=manifest.threshold,
+            unloaded=list(unloaded),
+            metrics=manifest.metrics,
+            watch=report.watch,
+            rolled_back=report.rolled_back,
+        )
+
+
+def _newest(folder: Path, days: float | None, rates: Mapping[str, float]) -> TransactionTable:
+    if days is None:
+        return read_table(folder, rates=rates)
+    dates = (Path(file).parent.name for entry in LogStore(folder).entries(TRANSACTIONS) for file in entry.files)
+    newest = max((date.removeprefix("date=") for date in dates), default=NO_DATE)
+    if newest == NO_DATE:
+        raise BadInput(f"expected transactions in {folder}, found none: `panther ingest {folder}`")
+    return read_table(folder, round(iso_ms(newest) + DAY_MS - days * DAY_MS), rates=rates)
+
+
+def folder_of(update: ModelUpdate, models: Path) -> Path:
+    """The live version's artifact, as this machine sees it: under the announced path, or in the folder of models."""
+    for folder in (Path(update.artifact), models / str(update.version)):
+        try:
+            if load_manifest(folder).version == update.version:
+                return folder
+        except (PantherError, OSError):
+            continue
+    raise BadInput(
+        f"expected the artifact of the live version {update.version} at {update.artifact} or in {models}, found none: "
+        "copy it there, or set PANTHER_MODELS_DIR"
+    )
+
+
+def _trained(folder: Path) -> Manifest | None:
+    """Manifest of a version whose training is over; None where it is not, or what is there is damaged."""
+    try:
+        return load_manifest(folder) if (folder / MANIFEST).exists() else None
+    except PantherError:
+        return None

@@ -1,0 +1,125 @@
+"""The watch after a switch: what the new version does in the stream, beside what the one before it did, and what the
+gate saw of it. A version that fails is taken back.
+
+Bounds are wide, since a rollback of a good version costs more than a minute of a slow one: each must be crossed beyond
+what chance does (3.3 standard errors, one in a thousand at one side), and on at least _LEAST decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.kafka.updates import updates
+from panther_core.report.curves import Floats
+from trainer.rollout.decided import decisions_since
+from trainer.rollout.gate import Check, shift
+
+_LEAST = 300  # decisions from which on anything is said
+_SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encoded anew, and caches fill
+_EVERY_S = 5.0
+_Z = 3.3
+_DEGRADED = 0.02  # share of decisions without the model's newest answer that a version may have
+_SLOWER, _SLOWER_MS = 2.0, 20.0  # times the version before it, and so many ms more
+_ALERTS = 3.0  # times as many alerts as expected
+_SURELY = 30  # alerts that were expected, from which on none at all is a fault
+_SHIFT = 0.5  # stability index of the scores; they follow the population too, so twice the gate's
+_BINS = np.arange(-12.0, 8.5, 0.5)  # log odds
+
+
+def score_bins(score: Floats) -> NDArray[np.intp]:
+    """Codes [N] of scores: bins of half a nat of their log odds."""
+    clipped = np.clip(score, 1e-9, 1 - 1e-9)
+    return np.digitize(np.log(clipped / (1 - clipped)), _BINS)
+
+
+def judge_live(
+    before: NDArray[np.void], after: NDArray[np.void], alert_share: float, expected: NDArray[np.intp] | None
+) -> list[Check]:
+    """Checks of a version in the stream; none while it has made too few decisions.
+
+    `before`, `after`: DECIDED rows of the version before it and of its own, without those while it settled.
+    `alert_share`: of its alerts that is expected; `expected`: score_bins that the gate saw of it, None where it did
+    not.
+    """
+    if len(after) < _LEAST:
+        return []
+    out = [_errors(before, after), _alerts(after, alert_share)]
+    model = after[after["version"] > 0]
+    if len(before) >= _LEAST:
+        out.append(_latency(before, after))
+    if expected is not None and len(model) >= _LEAST:
+        out.append(_scores(expected, score_bins(model["score"])))
+    return out
+
+
+def _errors(before: NDArray[np.void], after: NDArray[np.void]) -> Check:
+    was, now = (float(rows["degraded"].mean()) if len(rows) else 0.0 for rows in (before, after))
+    low = now - _Z * math.sqrt(max(now * (1 - now), 1 / len(after)) / len(after))
+    most = max(_DEGRADED, 2 * was)
+    why = f"{now:.2%} of {len(after)} decisions were made without the model's newest answer (before: {was:.2%})"
+    return Check("live_errors", low <= most, was, now, None, f"{why}; at most {most:.2%} is asked")
+
+
+def _latency(before: NDArray[np.void], after: NDArray[np.void]) -> Check:
+    was, now = (float(np.percentile(rows["latency_ms"], 95)) for rows in (before, after))
+    most = max(_SLOWER * was, was + _SLOWER_MS)
+    why = f"95 % of its decisions take {now:.0f} ms at most (before: {was:.0f}); {most:.0f} is asked"
+    return Check("live_latency_ms", now <= most, was, now, None, why)
+
+
+def _alerts(after: NDArray[np.void], share: float) -> Check:
+    count, wanted = int(after["alert"].sum()), share * len(after)
+    too_many = count - _Z * math.sqrt(count + 1) > _ALERTS * wanted
+    none = count == 0 and wanted >= _SURELY
+    why = f"{count} alerts in {len(after)} decisions, where {wanted:.1f} were expected; {_ALERTS:g} times is the most"
+    return Check("live_alert_rate", not (too_many or none), share, count / len(after), None, why)
+
+
+def _scores(expected: NDArray[np.intp], now: NDArray[np.intp]) -> Check:
+    found = shift(expected, now)
+    why = f"its scores differ from those that the gate saw: stability index {found:.3f}; at most {_SHIFT:g} is asked"
+    return Check("live_scores", found <= _SHIFT, None, found, None, why)
+
+
+def watch(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    version: int,
+    switched_ms: int,
+    seconds: float,
+    alert_share: float,
+    expected: NDArray[np.intp] | None,
+    told: Callable[[Sequence[Check]], None] = lambda _: None,
+) -> list[Check]:
+    """Watch `version`, which is live, until `seconds` after `switched_ms` (epoch ms), until a check does not hold, or
+    until another version is live.
+
+    Returns the last checks; none where there were too few decisions to say anything, or another version is live.
+    `told`: called with each look.
+    """
+
+    async def go() -> list[Check]:
+        checks: list[Check] = []
+        async with decisions_since(kafka, settings.app_id, switched_ms - round(1000 * seconds)) as decisions:
+            while True:
+                over = time.time() * 1000 >= switched_ms + 1000 * seconds
+                if (await updates(kafka))[-1].version != version:
+                    return []
+                rows = await decisions.so_far()
+                before = rows[rows["appended_ms"] < switched_ms]
+                checks = judge_live(
+                    before, rows[rows["appended_ms"] >= switched_ms + _SETTLE_MS], alert_share, expected
+                )
+                told(checks)
+                if over or any(not check.held for check in checks):
+                    return checks
+                await asyncio.sleep(_EVERY_S)
+
+    return asyncio.run(go())
