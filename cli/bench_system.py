@@ -77,6 +77,19 @@ def swap(
 
 
 @app.command()
+def reloads(
+    artifact: Annotated[Path, typer.Argument(help="Folder of a trained version.")],
+    times: Annotated[int, typer.Option(help="How many loads and unloads.", min=1)] = 200,
+    folder: RunFolder = Path("build/bench-reloads"),
+    as_json: Json = False,
+) -> None:
+    """A version loaded and unloaded many times beside one that serves: the server's latency and memory afterwards."""
+    from bench.system.reloads import run_reloads
+
+    emit(run_reloads(folder, artifact, times), as_json)
+
+
+@app.command()
 def outage(
     folder: RunFolder = Path("build/bench"),
     users: UsersOf256 = 2000,

@@ -2,8 +2,8 @@
 
 The load is steady and open loop, on the system of `panther bench e2e`; a latency runs from when a transaction was due
 to the append of its decision. Swap: a second version is loaded and announced, every user is moved to it, and the first
-version is unloaded. Outage: the scoring process is killed, then the server hangs until its queues fill, then the server
-is killed and started again.
+version is unloaded, by the commands of an operator; then it is rolled back. Outage: the scoring process is killed, then
+the server hangs until its queues fill, then the server is killed and started again.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,11 @@ from bench.system.e2e import running
 from bench.system.offered import Offered, offer
 from infra.local.system import System
 from panther_core.base.console import say
+from panther_core.base.errors import PantherError
 from panther_core.data.generator import PROFILE
 from panther_core.data.table import TransactionTable
 from stream.tools.ledger import Ledger, LedgerReader
 from trainer.fit.train_config import preset
-from trainer.rollout.retire import retire
 from trainer.training import train
 
 _BEFORE_S, _PAUSE_S, _AFTER_S = 30.0, 15.0, 15.0
@@ -44,14 +46,23 @@ def run_swap(folder: Path, load: Load, rate: float) -> dict[str, Any]:
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
         train_second_version(system, live, load)
         ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _swap))
-        return _report(ledger, done, disturbances) | {"users": load.users}
+        found = _report(ledger, done, disturbances, [1, 2, 1])
+        p99 = {name: found["phases"][name]["decision_ms"]["p99"] for name in ("before", "swap", "after", "rollback")}
+        return found | {
+            "users": load.users,
+            "p99_before_ms": p99["before"],
+            "p99_during_ms": p99["swap"],
+            "p99_after_ms": p99["after"],
+            "p99_rollback_ms": p99["rollback"],
+            "rollback_s": found["phases"]["rollback"]["seconds"],
+        }
 
 
 def run_outage(folder: Path, load: Load, rate: float) -> dict[str, Any]:
     """Decisions while Triton is broken in three ways: from when to when they were degraded, and what was lost."""
     with running(folder, load, int(rate * _LONGEST_S)) as (system, live):
         ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _outage))
-        return _report(ledger, done, disturbances)
+        return _report(ledger, done, disturbances, [1])
 
 
 def train_second_version(system: System, live: TransactionTable, load: Load) -> None:
@@ -90,12 +101,36 @@ async def _under_load(
 
 
 async def _swap(system: System, disturbances: list[Disturbance]) -> None:
+    """What an operator does, by the same commands: load, promote, retire; and, once that has settled, roll back."""
     began = time.time()
-    await asyncio.to_thread(system.deploy, 2)
-    say(f"  version 2 is live after {time.time() - began:.1f} s")
-    repository = system.stack.model_repository
-    await asyncio.to_thread(retire, system.kafka, system.settings, repository, 120.0)
+    folder = Path(system.settings.models_dir) / "2"
+    repository = ("--repository", str(system.stack.model_repository))
+    seconds = {
+        "load": await _panther(system, "models", "load", str(folder), *repository),
+        "promote": await _panther(system, "models", "promote", str(folder), "--anyway"),
+        "retire": await _panther(system, "models", "retire", *repository),
+    }
     disturbances.append(Disturbance("swap", began, time.time()))
+    say(f"  {seconds}")
+    await asyncio.sleep(_PAUSE_S)
+    began = time.time()
+    # the version before was unloaded, so this loads it again
+    rollback_s = await _panther(system, "models", "rollback", *repository)
+    say(f"  version 1 is live again after {rollback_s} s")
+    disturbances.append(Disturbance("rollback", began, time.time()))
+
+
+async def _panther(system: System, *argv: str) -> float:
+    """Seconds that a command takes. Raises PantherError with what it said where it fails."""
+    began = time.time()
+    command = [sys.executable, "-m", "cli", *argv, "--json"]
+    process = await asyncio.create_subprocess_exec(
+        *command, env=system.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    if process.returncode:
+        raise PantherError(f"panther {' '.join(argv[:2])} ended with {process.returncode}: {said.decode()}")
+    return round(time.time() - began, 2)
 
 
 async def _outage(system: System, disturbances: list[Disturbance]) -> None:
@@ -130,7 +165,7 @@ async def _kill_server(system: System, server: psutil.Process) -> None:
     await asyncio.to_thread(system.stack.up, False)
 
 
-def _report(ledger: Ledger, done: Offered, disturbances: list[Disturbance]) -> dict[str, Any]:
+def _report(ledger: Ledger, done: Offered, disturbances: list[Disturbance], live: Sequence[int]) -> dict[str, Any]:
     begin_s, end_s = min(done.due_ms.values()) / 1000 + _SETTLE_S, max(done.due_ms.values()) / 1000
     phases: dict[str, Any] = {"before": _phase(ledger, done, begin_s, disturbances[0].begin_s)}
     for disturbance, following in zip(disturbances, [*[m.begin_s for m in disturbances[1:]], None], strict=True):
@@ -148,7 +183,7 @@ def _report(ledger: Ledger, done: Offered, disturbances: list[Disturbance]) -> d
         "contradicted": len(ledger.contradicted),
         "degraded": dict(ledger.degraded),
         "versions": {str(v): n for v, n in sorted(ledger.versions.items())},
-        "mixed": _mixed(ledger, done),
+        "mixed": _mixed(ledger, done, live),
     }
 
 
@@ -171,15 +206,17 @@ def _degraded(ledger: Ledger, disturbance: Disturbance, following_s: float | Non
     return {"degraded": len(times), "first_degraded_s": round(min(times), 2), "last_degraded_s": round(max(times), 2)}
 
 
-def _mixed(ledger: Ledger, done: Offered) -> int:
-    """How many users got a decision of an older version after a newer version had decided for them."""
-    newest: dict[str, int] = {}
+def _mixed(ledger: Ledger, done: Offered, live: Sequence[int]) -> int:
+    """How many users got decisions of versions in another order than that in which they were `live`."""
+    at: dict[str, int] = {}
     mixed = set()
     for t in done.due_ms:  # in the order they were sent
         decision = ledger.decisions.get(t)
         if decision is None or not decision.model.version:
             continue
-        if decision.model.version < newest.get(decision.user_id, 0):
-            mixed.add(decision.user_id)
-        newest[decision.user_id] = decision.model.version
+        user, version, since = decision.user_id, decision.model.version, at.get(decision.user_id, 0)
+        if version in live[since:]:
+            at[user] = live.index(version, since)
+        else:
+            mixed.add(user)
     return len(mixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -118,15 +121,17 @@ def test_a_server_that_is_killed_in_the_middle_leaves_what_is_live(stage: Stage)
 
 @contextmanager
 def traffic(stage: Stage, start: int) -> Iterator[None]:
-    """Payments at a steady rate for as long as the block runs."""
+    """Payments at a steady rate for as long as the block runs; where the log ends, it begins again with other ids."""
     over = threading.Event()
 
     def send() -> None:
-        at = start
-        while not over.is_set() and at < len(stage.live):
-            stage.produce(stage.live.take(slice(at, at + 20)))
-            at += 20
-            over.wait(0.4)
+        for again in itertools.count():
+            for at in range(start, len(stage.live), 20):
+                part = stage.live.take(slice(at, at + 20))
+                ids = [f"{again}-{name}" for name in part.transaction_id.tolist()]
+                stage.produce(replace(part, transaction_id=np.array(ids)))
+                if over.wait(0.4):
+                    return
 
     thread = threading.Thread(target=send)
     thread.start()

@@ -24,7 +24,7 @@ GPU_MODELS = ("panther_encode", "panther_score")  # panther_explain runs for ale
 #: the header with Triton's key (PantherSettings.triton_headers); None for a server that asks for none
 Key = Mapping[str, str] | None
 TEMPLATES = Path(__file__).resolve().parents[2] / "triton_models"
-_LOAD_S, _CANARY_S = 120.0, 30.0
+_LOAD_S, _CANARY_S = 300.0, 30.0
 
 
 class DeployError(PantherError):
