@@ -23,12 +23,15 @@ def ingest(
     once: Annotated[bool, typer.Option("--once", help="Up to the topics' ends as of now.")] = False,
     rows: Annotated[int, typer.Option(help="Rows of a batch at most.", min=1)] = 50_000,
     seconds: Annotated[float, typer.Option(help="Age at which a smaller batch is written.", min=0)] = 60,
+    delta: Annotated[
+        bool, typer.Option("--delta", help="Delta Lake tables, in a new folder; one that holds them goes on with them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write transactions and labels to Parquet files by event date, each record once (docs/refresh.md)."""
     from trainer.log.ingest import Ingest, counts
 
-    writer, written = Ingest(answering_kafka(), PantherSettings(), folder, rows, seconds), 0
+    writer, written = Ingest(answering_kafka(), PantherSettings(), folder, rows, seconds, delta), 0
     with contextlib.suppress(KeyboardInterrupt):
         written = asyncio.run(writer.run(once))
     emit({"written": written or writer.written, **counts(folder)}, as_json)

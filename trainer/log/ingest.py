@@ -29,7 +29,7 @@ from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
 from panther_core.kafka.partitioner import partition_of
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
-from trainer.log.store import LogBroken, LogStore, Row, date_of, hash_of
+from trainer.log.store import LogBroken, Row, date_of, hash_of, open_log
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +98,17 @@ class Ingest:
     """Writes the partitions that no other process writes: who has a partition's lock has the partition."""
 
     def __init__(
-        self, kafka: KafkaSettings, settings: PantherSettings, folder: Path, rows: int, seconds: float
+        self,
+        kafka: KafkaSettings,
+        settings: PantherSettings,
+        folder: Path,
+        rows: int,
+        seconds: float,
+        delta: bool = False,
     ) -> None:
-        """`rows`, `seconds`: a batch is written when it has so many rows, or is so old."""
-        self._kafka, self._settings, self._store = kafka, settings, LogStore(folder)
+        """`rows`, `seconds`: a batch is written when it has so many rows, or is so old. `delta`: as Delta Lake tables,
+        where there is no log in `folder` yet."""
+        self._kafka, self._settings, self._store = kafka, settings, open_log(folder, delta)
         self._rows, self._seconds = rows, seconds
         self._locks = ExitStack()
         self._held: dict[TopicPartition, list[Row]] = {}  # rows that are not written, of the partitions that are ours
@@ -168,16 +175,18 @@ class Ingest:
             consumer.seek(part, self._held[part][-1].offset + 1 if self._held[part] else offset)
 
     async def _start(self, looker: AIOKafkaConsumer, part: TopicPartition) -> int:
-        entries = self._store.entries(part.topic, part.partition)
-        start = entries[-1].last + 1 if entries else 0
+        start, known = (
+            self._store.next_offset(part.topic, part.partition),
+            self._store.last_hash(part.topic, part.partition),
+        )
         offsets = (await held(looker, [part]))[part]
         where = f"{part.topic} {part.partition}: expected"
         anew = f"{self._store.folder}, got another: the topic was made anew; ingest it into another folder"
         if start > offsets.stop:
             raise LogBroken(f"{where} a log of {start} offsets and more, as in {anew}")
-        if entries and start - 1 >= offsets.start:
+        if known is not None and start - 1 >= offsets.start:
             last = [record async for record in read(looker, part, range(start - 1, start))]
-            if last and hash_of(last[0].value) != entries[-1].last_hash:
+            if last and hash_of(last[0].value) != known:
                 raise LogBroken(f"{where} at offset {start - 1} the record in {anew}")
         if offsets.start > start:
             logger.error(
@@ -228,5 +237,5 @@ async def _to_the_end(work: Callable[..., object], *args: object) -> None:
 
 def counts(folder: Path) -> Mapping[str, int]:
     """Rows by topic."""
-    store = LogStore(folder)
-    return {topic: sum(entry.rows for entry in store.entries(topic)) for topic in SCHEMAS}
+    store = open_log(folder)
+    return {topic: store.rows(topic) for topic in SCHEMAS}

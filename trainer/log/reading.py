@@ -24,7 +24,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.events import standing
 from panther_core.data.table import TransactionTable, Words
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from trainer.log.store import LogStore, date_of
+from trainer.log.store import Log, date_of, open_log
 
 _KEYS = ["user_id", "transaction_id"]
 _PAID = ["merchant_id", "merchant_category", "currency", "channel", "country", "device", "amount", "profile"]
@@ -39,7 +39,7 @@ def read_table(
     `decode_transaction`: payments in a currency that it does not name are left out. Raises BadInput where there is no
     transaction.
     """
-    store = LogStore(folder)
+    store = open_log(folder)
     days = date_of(since_ms), "9999" if until_ms >= 2**62 else date_of(until_ms + DAY_MS)
     columns = [*_KEYS, *_PAID, "event_time_ms", "partition", "offset", "timestamp_ms"]
     moment = pc.field("event_time_ms")
@@ -87,9 +87,9 @@ def _words(table: pa.Table, name: str) -> Words:
     return Words(index, tuple(coded.dictionary.to_pylist()))
 
 
-def _labels(store: LogStore, found: pa.Table) -> pa.Array:
+def _labels(store: Log, found: pa.Table) -> pa.Array:
     """The label [N] of each row."""
-    if not store.entries(LABELS):
+    if not store.rows(LABELS):
         return pa.array(np.full(found.num_rows, -1, np.int8))
     newest = pc.max(found["event_time_ms"]).as_py()
     fits = pc.field("problem").is_null() & (pc.field("label_time_ms") <= newest)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -72,6 +72,69 @@ def date_of(time_ms: int | None) -> str:
     return NO_DATE if time_ms is None else f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
 
 
+def _date(file: str) -> str:
+    return Path(file).parent.name.removeprefix("date=")
+
+
+@contextmanager
+def one_writer(folder: Path, topic: str, partition: int) -> Iterator[None]:
+    """Hold the lock of a partition of a log. Raises BadInput while another process holds it."""
+    place = folder / _LOCKS / f"{topic}-{partition}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(
+                f"expected no other writer of {topic} {partition} in {folder}, found one: end it first"
+            ) from None
+        yield
+
+
+class Log(Protocol):
+    """A log in a folder: LogStore, or trainer.log.delta.DeltaLog."""
+
+    folder: Path
+
+    def rows(self, topic: str) -> int: ...
+
+    def newest_date(self, topic: str) -> str | None: ...
+
+    def next_offset(self, topic: str, partition: int) -> int: ...
+
+    def last_hash(self, topic: str, partition: int) -> str | None: ...
+
+    def writing(self, topic: str, partition: int) -> AbstractContextManager[None]: ...
+
+    def write(
+        self, topic: str, partition: int, rows: Sequence[Row], first: int, last: int, schema: pa.Schema
+    ) -> object: ...
+
+    def compact(self, topic: str, partition: int, rows: int) -> int: ...
+
+    def dataset(self, topic: str, since: str = "", until: str = "9999") -> ds.Dataset: ...
+
+
+def open_log(folder: Path, delta: bool = False) -> Log:
+    """The log in a folder; of Delta Lake tables where it is one, or where there is none yet and `delta` is asked for.
+
+    Raises BadInput where the package deltalake is needed and is not installed, and for a folder of files where `delta`
+    is asked for.
+    """
+    is_delta = any(folder.glob("*/_delta_log"))
+    if delta and not is_delta and (folder / _CATALOGUE).exists():
+        raise BadInput(f"expected a new folder for Delta Lake tables, got {folder}, which holds files: name another")
+    if not (delta or is_delta):
+        return LogStore(folder)
+    try:
+        from trainer.log.delta import DeltaLog
+    except ImportError:
+        raise BadInput(
+            f"expected the package deltalake for the tables in {folder}, found none: install panther-stream[delta]"
+        ) from None
+    return DeltaLog(folder)
+
+
 class LogStore:
     """The log in a folder."""
 
@@ -106,18 +169,23 @@ class LogStore:
         """From which offset on nothing is here."""
         return max((entry.last + 1 for entry in self.entries(topic, partition)), default=0)
 
+    def last_hash(self, topic: str, partition: int) -> str | None:
+        """`hash_of` the last record of a partition, None where there is none."""
+        entries = self.entries(topic, partition)
+        return entries[-1].last_hash if entries else None
+
+    def rows(self, topic: str) -> int:
+        """How many records of a topic are here."""
+        return sum(entry.rows for entry in self.entries(topic))
+
+    def newest_date(self, topic: str) -> str | None:
+        """Of the files of a topic, None where there are none."""
+        return max((_date(file) for entry in self.entries(topic) for file in entry.files), default=None)
+
     @contextmanager
     def writing(self, topic: str, partition: int) -> Iterator[None]:
         """One writer a partition: raises BadInput while another one has it. Removes what a cut-off write has left."""
-        place = self.folder / _LOCKS / f"{topic}-{partition}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BadInput(
-                    f"expected no other writer of {topic} {partition} in {self.folder}, found one: end it first"
-                ) from None
+        with one_writer(self.folder, topic, partition):
             counted = {file for entry in self.entries(topic, partition) for file in entry.files}
             self._forget_joined(topic, partition)
             for pattern in (f"{topic}-{partition}-*", f".{topic}-{partition}-*"):
@@ -160,9 +228,7 @@ class LogStore:
         parts: dict[str, list[pa.Table]] = {}
         for entry in run:
             for file in entry.files:
-                parts.setdefault(Path(file).parent.name.removeprefix("date="), []).append(
-                    pq.read_table(self.folder / file, partitioning=None)
-                )
+                parts.setdefault(_date(file), []).append(pq.read_table(self.folder / file, partitioning=None))
         tables = {date: pa.concat_tables(tables) for date, tables in parts.items()}
         first, last = run[0], run[-1]
         self._add(first.topic, first.partition, tables, first.first, last.last, last.last_hash)
@@ -202,12 +268,7 @@ class LogStore:
         Raises BadInput where there is nothing.
         """
         entries = self.entries(topic)
-        wanted = [
-            str(self.folder / file)
-            for entry in entries
-            for file in entry.files
-            if since <= Path(file).parent.name.removeprefix("date=") < until
-        ]
+        wanted = [str(self.folder / file) for entry in entries for file in entry.files if since <= _date(file) < until]
         if not wanted:
             raise BadInput(f"expected files of {topic} in {self.folder}, found none: `panther ingest {self.folder}`")
         return ds.dataset(wanted, format="parquet")

@@ -23,7 +23,7 @@ from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
 from panther_core.kafka.updates import updates_with_records
 from trainer.log.reading import read_table
-from trainer.log.store import NO_DATE, LogStore
+from trainer.log.store import NO_DATE, open_log
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce
 from trainer.rollout.challenge import judge_challenger, train_challenger
@@ -210,9 +210,8 @@ class Run:
 def _newest(folder: Path, days: float | None, rates: Mapping[str, float]) -> TransactionTable:
     if days is None:
         return read_table(folder, rates=rates)
-    dates = (Path(file).parent.name for entry in LogStore(folder).entries(TRANSACTIONS) for file in entry.files)
-    newest = max((date.removeprefix("date=") for date in dates), default=NO_DATE)
-    if newest == NO_DATE:
+    newest = open_log(folder).newest_date(TRANSACTIONS)
+    if newest is None or newest == NO_DATE:
         raise BadInput(f"expected transactions in {folder}, found none: `panther ingest {folder}`")
     return read_table(folder, round(iso_ms(newest) + DAY_MS - days * DAY_MS), rates=rates)
 

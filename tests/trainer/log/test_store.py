@@ -16,10 +16,16 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from trainer.log.ingest import SCHEMAS, label_row, transaction_row
 from trainer.log.reading import read_table
-from trainer.log.store import LogBroken, LogStore, Row
+from trainer.log.store import Log, LogBroken, LogStore, Row, hash_of, open_log
 
 START = 1_750_000_000_000  # 2025-06-15
 SETTINGS = PantherSettings(partitioner="none")
+
+
+@pytest.fixture(params=[False, True], ids=["files", "delta"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
+    """What holds for both kinds of log."""
+    return open_log(tmp_path, request.param)
 
 
 def record(offset: int, timestamp_ms: int, key: bytes, value: bytes | None) -> Any:
@@ -46,13 +52,13 @@ def told(offset: int, name: str, label: int, day: int, source: str = "analyst", 
     return label_row(record(offset, START, user.encode(), msgspec.json.encode(said)))
 
 
-def write(store: LogStore, rows: list[Row], topic: str = TRANSACTIONS, partition: int = 0) -> None:
+def write(store: Log, rows: list[Row], topic: str = TRANSACTIONS, partition: int = 0) -> None:
     with store.writing(topic, partition):
         first = store.next_offset(topic, partition)
         store.write(topic, partition, rows, first, rows[-1].offset, SCHEMAS[topic])
 
 
-def offsets(store: LogStore) -> list[int]:
+def offsets(store: Log) -> list[int]:
     return sorted(store.dataset(TRANSACTIONS).to_table(columns=["offset"])["offset"].to_pylist())
 
 
@@ -102,8 +108,7 @@ def test_small_batches_are_joined_without_a_moment_in_which_a_record_is_there_tw
     assert store.compact(TRANSACTIONS, 0, rows=10) == 0
 
 
-def test_two_writers_never_have_one_partition(tmp_path: Path) -> None:
-    store = LogStore(tmp_path)
+def test_two_writers_never_have_one_partition(store: Log, tmp_path: Path) -> None:
     again = store.writing(TRANSACTIONS, 0)
     refused = pytest.raises(BadInput, match="no other writer of transactions 0")
     with store.writing(TRANSACTIONS, 0), store.writing(TRANSACTIONS, 1), refused, again:
@@ -118,8 +123,7 @@ def test_batches_that_overlap_are_no_log(tmp_path: Path) -> None:
         store.entries(TRANSACTIONS)
 
 
-def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(tmp_path: Path) -> None:
-    store = LogStore(tmp_path)
+def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(store: Log, tmp_path: Path) -> None:
     clock = START + 100 * DAY_MS
     bad = [
         transaction_row(record(1, START, b"u", b"no payment"), SETTINGS, clock),
@@ -132,8 +136,7 @@ def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(tmp_path: Pa
     assert read_table(tmp_path).transaction_id.tolist() == ["t0"]
 
 
-def test_of_several_labels_one_counts_by_time_then_source_then_place(tmp_path: Path) -> None:
-    store = LogStore(tmp_path)
+def test_of_several_labels_one_counts_by_time_then_source_then_place(store: Log, tmp_path: Path) -> None:
     others = [
         paid(6, day=30),
         paid(7, name="t5", amount=9.0),
@@ -161,18 +164,51 @@ def test_of_several_labels_one_counts_by_time_then_source_then_place(tmp_path: P
     assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 10
 
 
-def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(tmp_path: Path) -> None:
-    store = LogStore(tmp_path)
+def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(store: Log, tmp_path: Path) -> None:
     write(store, [paid(0, name="receipt 1"), paid(1, name="receipt 1", day=100)])
     write(store, [told(0, "receipt 1", 1, 5)], LABELS)
     assert read_table(tmp_path, since_ms=START + 50 * DAY_MS).label.tolist() == [-1]
     assert read_table(tmp_path, until_ms=START + 50 * DAY_MS).label.tolist() == [-1], "it has not arrived"
 
 
-def test_with_rates_there_is_one_currency(tmp_path: Path) -> None:
-    store = LogStore(tmp_path)
+def test_with_rates_there_is_one_currency(store: Log, tmp_path: Path) -> None:
     write(store, [paid(0), paid(1, currency="USD", amount=10.0), paid(2, currency="GBP")])
     table = read_table(tmp_path, rates={"EUR": 1.0, "USD": 0.92})
     assert table.amount.tolist() == [5.0, pytest.approx(9.2)]
     assert table.currency.words == ("EUR",)
     assert len(read_table(tmp_path)) == 3
+
+
+def test_a_log_says_how_much_it_holds_and_where_to_go_on(store: Log, tmp_path: Path) -> None:
+    assert (store.rows(TRANSACTIONS), store.newest_date(TRANSACTIONS), store.next_offset(TRANSACTIONS, 0)) == (
+        0,
+        None,
+        0,
+    )
+    assert store.last_hash(TRANSACTIONS, 0) is None
+    write(store, [paid(0), paid(1, day=1), paid(2)])
+    write(store, [paid(0)], partition=1)
+    write(store, [paid(7)])  # with a gap before it, as compaction leaves one
+    again = open_log(tmp_path)  # what kind it is its folder says
+    assert type(again) is type(store)
+    assert (again.rows(TRANSACTIONS), again.newest_date(TRANSACTIONS)) == (5, "2025-06-16")
+    assert [again.next_offset(TRANSACTIONS, partition) for partition in (0, 1, 2)] == [8, 1, 0]
+    assert again.last_hash(TRANSACTIONS, 0) == hash_of(paid(7).value)
+    assert again.dataset(TRANSACTIONS, "2025-06-16").count_rows() == 1
+    with pytest.raises(BadInput, match="panther ingest"):
+        again.dataset(TRANSACTIONS, "2030-01-01")
+
+
+def test_small_files_of_a_delta_table_are_joined(tmp_path: Path) -> None:
+    store = open_log(tmp_path, delta=True)
+    for offset in range(70):
+        write(store, [paid(offset)])
+    assert store.compact(TRANSACTIONS, 0, 0) == 69
+    assert offsets(store) == [*range(70)]
+    assert store.next_offset(TRANSACTIONS, 0) == 70
+
+
+def test_files_and_delta_tables_do_not_lie_in_one_folder(tmp_path: Path) -> None:
+    write(LogStore(tmp_path), [paid(0)])
+    with pytest.raises(BadInput, match="expected a new folder for Delta Lake tables"):
+        open_log(tmp_path, delta=True)
