@@ -89,6 +89,22 @@ def reloads(
     emit(run_reloads(folder, artifact, times), as_json)
 
 
+@app.command("training-memory")
+def training_memory(
+    rows: Annotated[str, typer.Option(help="Sizes of the log, comma separated; two at least.")] = "100000,200000",
+    memory_gib: Annotated[float, typer.Option(help="Of the machine that is asked about.", min=0.1)] = 24,
+    folder: RunFolder = Path("build/bench-training-memory"),
+    as_json: Json = False,
+) -> None:
+    """How much memory a refresh takes from a log of so many rows, and how many rows fit a machine by the slope."""
+    from bench.system.training_memory import run_training_memory
+
+    sizes = [int(size) for size in rows.split(",")]
+    if len(set(sizes)) < 2 or min(sizes) < 40_000:
+        raise typer.BadParameter(f"expected two sizes of 40,000 rows and more, got {rows}")
+    emit(run_training_memory(folder, sizes, memory_gib), as_json)
+
+
 @app.command()
 def outage(
     folder: RunFolder = Path("build/bench"),

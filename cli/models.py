@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.options import REPOSITORY, End, Format, Json, LabelDelayDays, Limit, Repository, Start, answering_kafka
+from cli.options import (
+    REPOSITORY,
+    End,
+    Format,
+    Json,
+    LabelDelayDays,
+    Limit,
+    Repository,
+    Start,
+    answering_kafka,
+    seconds_of,
+)
 from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 
@@ -158,10 +169,14 @@ def promote(
         bool, typer.Option("--anyway", help="Even if its training says that it should not go live.")
     ] = False,
     instead_of: Seen = None,
+    watch: Annotated[
+        str | None, typer.Option(help="Watch it so long (10m) beside the one before, and roll back if it fails.")
+    ] = None,
+    repository: Repository = REPOSITORY,
     patience_s: Patience = 15,
     as_json: Json = False,
 ) -> None:
-    """Make a loaded version the live one; exit code 0 only if every running worker has taken it.
+    """Make a loaded version the live one; exit code 0 only if every running worker has taken it, and it held its watch.
 
     Users move to it at their next event. A version that its own training found no good is refused.
     """
@@ -169,7 +184,9 @@ def promote(
     from trainer.report.verdict import refuse
     from trainer.rollout.deploy import check_serves
     from trainer.rollout.go_live import promote as announce
+    from trainer.rollout.go_live import watch_or_go_back
 
+    watch_s = None if watch is None else seconds_of(watch)
     manifest, settings, folder = load_manifest(artifact), PantherSettings(), str(artifact.resolve())
     if not anyway:
         refuse(manifest)
@@ -184,10 +201,16 @@ def promote(
         patience_s=patience_s,
     )
     taken.explain()
-    emit(taken.as_dict(), as_json)
-    if not as_json:
-        say("next: " + ("panther alerts --follow" if taken.workers else "panther merchants, panther worker"))
-    raise typer.Exit(0 if taken.ok else 1)
+    checks = []
+    if watch_s and taken.ok:
+        checks = watch_or_go_back(answering_kafka(), settings, repository, artifact, watch_s)
+    failed = [check.why for check in checks if not check.held]
+    emit(taken.as_dict() | ({"rolled_back": failed} if watch_s else {}), as_json)
+    if failed:
+        lead_on("panther models list", as_json)
+    else:
+        lead_on("panther alerts --follow" if taken.workers else "panther merchants, panther worker", as_json)
+    raise typer.Exit(0 if taken.ok and not failed else 1)
 
 
 @app.command()
@@ -224,6 +247,20 @@ def rollback(
     if not as_json:
         say("next: panther models list")
     raise typer.Exit(0 if taken.ok else 1)
+
+
+@app.command("keep-budget")
+def keep_budget(
+    days: Annotated[float, typer.Option(help="Of decisions to look at.", min=0.001)] = 1,
+    as_json: Json = False,
+) -> None:
+    """Move the live version's threshold one step where it alerts on more than its budget, or on less; once."""
+    from msgspec import to_builtins
+
+    from trainer.rollout.budget import keep_budget as keep
+
+    emit(to_builtins(keep(answering_kafka(), PantherSettings(), days)), as_json)
+    lead_on("panther refresh --every 6h --keep-budget", as_json)
 
 
 @app.command()

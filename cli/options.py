@@ -6,6 +6,7 @@ Each command sets its own default for such an option: `limit: Limit = None`.
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -58,3 +59,14 @@ def moment_ms(option: str, text: str) -> int:
         return iso_ms(text)
     except ValueError:
         raise typer.BadParameter(f"expected {option} as YYYY-MM-DD or an ISO 8601 time, got {text!r}") from None
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of `30m`, `6h`, `1d`. Raises typer.BadParameter."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"expected a time like 30m, 6h or 1d, got {text!r}")
+    return float(found[1]) * _UNITS[found[2]]

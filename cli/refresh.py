@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,21 +10,21 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.options import REPOSITORY, TRAIN_AND_DEPLOY, Json, LabelDelayDays, Repository, Seed, answering_kafka
+from cli.options import (
+    REPOSITORY,
+    TRAIN_AND_DEPLOY,
+    Json,
+    LabelDelayDays,
+    Repository,
+    Seed,
+    answering_kafka,
+    seconds_of,
+)
 from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 
 app = typer.Typer()
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(text: str) -> float:
-    """Seconds of `30m`, `6h`, `1d`. Raises typer.BadParameter."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if found is None or not float(found[1]):
-        raise typer.BadParameter(f"expected a time like 30m, 6h or 1d, got {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 @app.command(rich_help_panel=TRAIN_AND_DEPLOY, short_help="Train on what Kafka holds, judge, switch, watch; --every.")
@@ -67,12 +66,12 @@ def refresh(
     if once and (every or on_drift):
         raise typer.BadParameter("expected --once, or --every and --on-drift, got both")
     serves = every is not None or on_drift
-    watch_s = _seconds(watch) if watch is not None else 600.0 if serves else 0.0
+    watch_s = seconds_of(watch) if watch is not None else 600.0 if serves else 0.0
     if serves:
         options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
         options += ["--watch", f"{watch_s:g}s", "--seed", str(seed)] + (["--anyway"] if anyway else [])
         source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
-        look_s = _seconds(look_every) if on_drift else None
+        look_s = seconds_of(look_every) if on_drift else None
         return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
     wanted = Wanted(round(label_delay_days * DAY_MS), seed, anyway, log, days, others == "honest", watch_s, why)
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
@@ -110,7 +109,7 @@ def _serve(
         Path(settings.models_dir),
         [*panther, "refresh", "--once", *options, "--why"],
         None if look_s is None else look,
-        None if every is None else _seconds(every),
+        None if every is None else seconds_of(every),
         look_s or 0.0,
         (lambda: keep(kafka, settings).why) if keep_budget else None,
     )

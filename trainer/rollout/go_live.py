@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from rich.markup import escape
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import ArtifactError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import EVERY_PARTITION, ModelProgress
+from panther_core.base.times import now_ms
+from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
 from panther_core.data.topics import PROGRESS
 from panther_core.kafka.answers import Skipped, read_progress, readable
-from panther_core.kafka.reading import members, read_topic
-from panther_core.kafka.updates import updates
+from panther_core.kafka.reading import KafkaRecord, members, read_topic
+from panther_core.kafka.updates import updates, updates_with_records
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce, before_live, switched
+from trainer.rollout.gate import Check, refusals
+from trainer.rollout.refresh_report import REPORT, Report
+from trainer.rollout.watch import watch
 
 _EVERY_S = 0.5
 
@@ -138,3 +144,49 @@ def roll_back(
         manifest, threshold=wanted.threshold, merchant_threshold=wanted.merchant_threshold
     )
     return live, promote(kafka, settings, manifest, wanted.artifact, instead_of=live, why=why)
+
+
+def watch_or_go_back(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    triton_repository: Path,
+    folder: Path,
+    seconds: float,
+    to: int | None = None,
+) -> list[Check]:
+    """Watch the version in `folder`, which is live, until `seconds` after it went live, and roll back if it fails.
+
+    `to`: as in `roll_back`. What the gate has seen of the version counts where a refresh has judged it. Returns the
+    checks of the last look: none while there were too few decisions, and where another version is live.
+    """
+    manifest = load_manifest(folder)
+    report = Report.read(folder) if (folder / REPORT).exists() else None
+    history = asyncio.run(updates_with_records(kafka))
+    since_ms = max((record.timestamp for record, update in _switches(history, manifest.version)), default=now_ms())
+    counts = report.score_counts if report else []
+    checks = watch(
+        kafka,
+        settings,
+        manifest.version,
+        since_ms,
+        seconds,
+        max(report.alert_share or 0.0 if report else 0.0, manifest.alert_budget),
+        np.repeat(np.arange(len(counts)), counts) if counts else None,
+    )
+    if against := refusals(checks):
+        why = f"version {manifest.version} failed in the stream: {'; '.join(against)}"
+        say(f"  [bold red]rolled back[/] {escape(why)}")
+        _, taken = roll_back(kafka, settings, triton_repository, to, instead_of=manifest.version, why=why)
+        taken.explain()
+    return checks
+
+
+def _switches(
+    history: list[tuple[KafkaRecord, ModelUpdate]], version: int
+) -> Iterator[tuple[KafkaRecord, ModelUpdate]]:
+    """The updates by which a version took the place of another one; its threshold may have moved since."""
+    before = 0
+    for record, update in history:
+        if update.version == version != before:
+            yield record, update
+        before = update.version

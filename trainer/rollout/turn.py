@@ -21,19 +21,18 @@ from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
-from panther_core.kafka.updates import updates_with_records
 from trainer.log.reading import read_table
 from trainer.log.store import NO_DATE, open_log
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce
 from trainer.rollout.challenge import judge_challenger, train_challenger
 from trainer.rollout.gate import Check, refusals
-from trainer.rollout.go_live import roll_back
+from trainer.rollout.go_live import watch_or_go_back
 from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.refresh_report import Report
 from trainer.rollout.retire import StillInUse, retire
-from trainer.rollout.watch import score_bins, watch
+from trainer.rollout.watch import score_bins
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
 
@@ -142,28 +141,10 @@ class Run:
         manifest, report = load_manifest(self.folder), Report.read(self.folder)
         checks: list[Check] = []
         if self.wanted.watch_s:
-            switched = [
-                record.timestamp
-                for record, update in asyncio.run(updates_with_records(self.kafka))
-                if update.version == self.turn.version
-            ]
             say(f"  version {self.turn.version} is live; it is watched for {self.wanted.watch_s / 60:g} minutes")
-            checks = watch(
-                self.kafka,
-                self.settings,
-                self.turn.version,
-                switched[0],
-                self.wanted.watch_s,
-                max(report.alert_share or 0.0, manifest.alert_budget),
-                np.repeat(np.arange(len(report.score_counts)), report.score_counts) if report.score_counts else None,
-            )
+            watched = (self.kafka, self.settings, self.repository, self.folder, self.wanted.watch_s)
+            checks = watch_or_go_back(*watched, self.turn.champion)
         against = refusals(checks)
-        if against:
-            why = f"version {self.turn.version} failed in the stream: {'; '.join(against)}"
-            say(f"  [bold red]taken back[/] {escape(why)}")
-            back = (self.kafka, self.settings, self.repository, self.turn.champion, self.turn.version, why)
-            _, taken = roll_back(*back)
-            taken.explain()
         report = msgspec.structs.replace(report, promoted=True, watch=checks, rolled_back=bool(against))
         report.write(self.folder)
         unloaded: list[int] = []
