@@ -38,6 +38,9 @@ def refresh(
     others: Annotated[
         str, typer.Option(help="A payment older than the label delay without a label: unknown or honest.")
     ] = "unknown",
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Train from no weights, with a new vocabulary; users' states stay.")
+    ] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Switch even where the gate says no.")] = False,
     watch: Annotated[
         str | None, typer.Option(help="Watch the new version so long, and take it back if it fails; 10m with --every.")
@@ -70,10 +73,11 @@ def refresh(
     if serves:
         options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
         options += ["--watch", f"{watch_s:g}s", "--seed", str(seed)] + (["--anyway"] if anyway else [])
+        options += ["--anew"] if anew else []
         source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
         look_s = seconds_of(look_every) if on_drift else None
         return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
-    wanted = Wanted(round(label_delay_days * DAY_MS), seed, anyway, log, days, others == "honest", watch_s, why)
+    wanted = Wanted(round(label_delay_days * DAY_MS), seed, anyway, anew, log, days, others == "honest", watch_s, why)
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
     found = done.as_dict()
     if as_json:

@@ -61,12 +61,15 @@ def train(
     seed: int = 0,
     continue_from: Path | None = None,
     profile: tuple[ProfileField, ...] | None = None,
+    states_of: Path | None = None,
 ) -> Manifest:
     """Train model `version` on `table` (time order, labels where known) and write the artifact into `out`.
 
     `continue_from`: an artifact whose schema, vocabulary, risk table and weights training starts from. `profile`: codes
-    of profile facts; fitted on the table when not given. A run with the arguments of an interrupted one resumes its
-    pretraining. Raises BadInput when a time slice lacks labels or `out` is `continue_from`.
+    of profile facts; fitted on the table when not given. `states_of`: an artifact whose states the new version is to go
+    on with: schema, risk table and the model's shape are its, vocabulary and weights are new. A run with the arguments
+    of an interrupted one resumes its pretraining. Raises BadInput when a time slice lacks labels or `out` is
+    `continue_from`.
     """
     if continue_from is not None and continue_from.resolve() == out.resolve():
         raise BadInput(f"expected another folder than {continue_from}, which is gone on from: give a new --out")
@@ -76,7 +79,7 @@ def train(
         say(
             f"  training on {len(table):,} transactions: at most {minutes(config, len(table)):.0f} minutes on two cores"
         )
-    start = _prepare(table, rows, config, profile, seed, continue_from, label_delay_ms)
+    start = _prepare(table, rows, config, profile, seed, continue_from, label_delay_ms, states_of)
     config, schema, vocabulary, model = start.config, start.schema, start.vocabulary, start.model
     if copies := int((~start.history.kept).sum()):
         say(f"  {copies:,} payments come again with the same id and content: copies count once, as in the stream")
@@ -155,17 +158,21 @@ def _prepare(
     seed: int,
     continue_from: Path | None,
     label_delay_ms: int,
+    states_of: Path | None,
 ) -> _Start:
-    """Schema, risk table, vocabulary and weights, fitted and new or those of `continue_from`; and the history."""
+    """Schema, risk table, vocabulary and weights, fitted and new or those of a version before; and the history."""
     vocabulary, risk, seen_until = None, None, 0
-    if continue_from is None:
+    before_it = continue_from or states_of
+    if before_it is None:
         schema = fit_log_schema(table.take(slice(0, rows.validation_from)), profile, config)
     else:
-        base = artifact.load_manifest(continue_from)
+        base = artifact.load_manifest(before_it)
         config, seen_until = msgspec.structs.replace(config, model=base.config), base.seen_until
-        schema, vocabulary = artifact.load_schema(continue_from), artifact.load_vocabulary(continue_from)
-        # a refresh keeps the risk table, because the codes in users' histories and the head's weights were made with it
-        risk = artifact.load_merchant_risk(continue_from)
+        schema = artifact.load_schema(before_it)
+        # the risk table is kept, because the codes in users' histories (and the head's weights) were made with it
+        risk = artifact.load_merchant_risk(before_it)
+    if continue_from is not None:
+        vocabulary = artifact.load_vocabulary(continue_from)
     merchants = MerchantHistory()
     history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk, merchants)
     early = before(history, rows.validation_from)

@@ -21,7 +21,7 @@ from trainer.fit.train_config import preset
 from trainer.rollout.gate import Check, Window, judge, scores_of, shift
 from trainer.training import train
 
-PRESET = "refresh"
+PRESET, ANEW = "refresh", "default"
 _CODES = ("amount", "channel", "category", "risk")
 
 Latency: TypeAlias = Callable[[Manifest, Manifest], list[float]]
@@ -36,17 +36,25 @@ class Judged(NamedTuple):
 
 
 def train_challenger(
-    log: TransactionTable, base: Path, folder: Path, version: int, label_delay_ms: int, seed: int = 0
+    log: TransactionTable,
+    base: Path,
+    folder: Path,
+    version: int,
+    label_delay_ms: int,
+    seed: int = 0,
+    anew: bool = False,
 ) -> Manifest:
-    """Train `version` into `folder`, going on from the version in `base`. Raises as trainer.training.train."""
+    """Train `version` into `folder`, going on from the weights of the version in `base`, or `anew`: from none, with a
+    vocabulary of its own. Either way it goes on with the states of `base`. Raises as trainer.training.train."""
     return train(
         log,
         folder,
-        config=preset(PRESET),
+        config=preset(ANEW if anew else PRESET),
         version=version,
         label_delay_ms=label_delay_ms,
         seed=seed,
-        continue_from=base,
+        continue_from=None if anew else base,
+        states_of=base if anew else None,
     )
 
 
@@ -65,7 +73,7 @@ def judge_challenger(
     """
     champion, challenger = load_manifest(base), load_manifest(folder)
     rows = split(log, preset(PRESET), label_delay_ms)
-    test = rows.test[log.time_ms[rows.test] >= champion.seen_until]
+    test = rows.test[log.time_ms[rows.test] >= max(champion.seen_until, challenger.seen_until)]
     label = log.label[test]
     if 0 < label.sum() < len(label):
         (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))

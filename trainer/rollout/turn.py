@@ -41,15 +41,17 @@ _PATIENCE_S = 120.0  # for the workers' sweeps
 class Wanted:
     """What a turn is to do.
 
-    `ingested`: the folder of a log that `panther ingest` writes, read in place of the topics, which are read whole;
-    `days`: its newest so many, all if not given. `matured_honest`: a payment that is older than the label delay and
-    has no label counts as honest. `anyway`: switch whatever the gate says. `watch_s`: how long the new version is
-    watched. `why`: what began the turn, in words.
+    `anew`: the challenger is trained from no weights, with a vocabulary of its own. `ingested`: the folder of a log
+    that `panther ingest` writes, read in place of the topics, which are read whole; `days`: its newest so many, all if
+    not given. `matured_honest`: a payment that is older than the label delay and has no label counts as honest.
+    `anyway`: switch whatever the gate says. `watch_s`: how long the new version is watched. `why`: what began the turn,
+    in words.
     """
 
     label_delay_ms: int
     seed: int = 0
     anyway: bool = False
+    anew: bool = False
     ingested: Path | None = None
     days: float | None = None
     matured_honest: bool = False
@@ -104,7 +106,9 @@ class Run:
         log = self._read()
         manifest = _trained(self.folder)
         if manifest is None:
-            manifest = train_challenger(log, base, self.folder, version, wanted.label_delay_ms, wanted.seed)
+            manifest = train_challenger(
+                log, base, self.folder, version, wanted.label_delay_ms, wanted.seed, wanted.anew
+            )
         deploy.install(self.settings, self.repository, self.folder)
         promoted = False
         try:

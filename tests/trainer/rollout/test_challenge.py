@@ -1,0 +1,52 @@
+"""A challenger on the champion's states: with its weights or with none; and one that has seen the future."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from panther_core.artifact import MANIFEST, load_manifest, load_vocabulary
+from panther_core.base.times import DAY_MS
+from panther_core.data.events import ModelUpdate
+from panther_core.data.table import TransactionTable
+from trainer.rollout import challenge as module
+from trainer.rollout.announce import check_states
+from trainer.rollout.challenge import judge_challenger, train_challenger
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_challenger_goes_on_with_the_states_of_the_champion(
+    anew: bool, log: TransactionTable, artifact_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANEW", "tiny")
+    later = log.take(slice(len(log) // 3, None))  # other behaviours are frequent in it
+    trained = train_challenger(later, artifact_folder, tmp_path / "2", 2, DAY_MS, anew=anew)
+    champion = load_manifest(artifact_folder)
+    live = ModelUpdate(
+        name="panther",
+        version=1,
+        threshold=0.5,
+        schema_fingerprint=champion.schema_fingerprint,
+        artifact=str(artifact_folder),
+    )
+    check_states(trained, live)
+    tokens = [load_vocabulary(folder) for folder in (artifact_folder, tmp_path / "2")]
+    assert (msgspec.json.encode(tokens[0]) != msgspec.json.encode(tokens[1])) is anew
+    found = judge_challenger(log, artifact_folder, tmp_path / "2", DAY_MS)
+    assert found.checks
+    assert load_manifest(tmp_path / "2").seen_until >= champion.seen_until
+
+
+def test_a_challenger_that_has_seen_the_future_has_nothing_to_be_judged_by(
+    log: TransactionTable, artifact_folder: Path, tmp_path: Path
+) -> None:
+    """It was trained on payments up to the log's end, as one that somebody trains by hand may be."""
+    trained = train_challenger(log, artifact_folder, tmp_path / "2", 2, DAY_MS)
+    assert len(judge_challenger(log, artifact_folder, tmp_path / "2", DAY_MS).checks) > 1
+    seen = msgspec.structs.replace(trained, fitted_until=int(log.time_ms[-1]) + 1)
+    (tmp_path / "2" / MANIFEST).write_bytes(msgspec.json.encode(seen))
+    (check,) = judge_challenger(log, artifact_folder, tmp_path / "2", DAY_MS).checks
+    assert (check.check, check.held) == ("window", False)
+    assert "0 payments that neither version has learnt from" in check.why
