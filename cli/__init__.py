@@ -27,6 +27,7 @@ from cli import (
     parity,
     produce,
     refresh,
+    registry,
     replay,
     report,
     run,
@@ -78,6 +79,7 @@ app.add_typer(alerts.app)
 app.add_typer(labels.one)
 app.add_typer(labels.app, name="labels", rich_help_panel=WORK_ALERTS)
 app.add_typer(explain.app)
+models.app.add_typer(registry.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(refresh.app)
 app.add_typer(ingest.app)

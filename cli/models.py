@@ -130,7 +130,10 @@ def list_versions(as_json: Json = False) -> None:
     for one in found:
         ap = "unknown" if one["average_precision"] is None else f"{one['average_precision']:.3f}"
         alerts_from = "unknown" if one["threshold"] is None else f"{one['threshold']:.4f}"
-        marks = [name for name in ("live", "loaded") if one[name]] + [f"fault: {fault}" for fault in one["faults"]]
+        named = [one["alias"]] if one["alias"] else []
+        marks = (
+            named + [name for name in ("live", "loaded") if one[name]] + [f"fault: {fault}" for fault in one["faults"]]
+        )
         say(
             escape(
                 f"  {one['version']:>4}  trained {one['trained'] or 'unknown'}  AP of its test {ap}  threshold "
@@ -180,14 +183,14 @@ def promote(
 
     Users move to it at their next event. A version that its own training found no good is refused.
     """
-    from panther_core.artifact import load_manifest
     from trainer.report.verdict import refuse
-    from trainer.rollout.deploy import check_serves
+    from trainer.rollout.deploy import check_serves, trusted_manifest
     from trainer.rollout.go_live import promote as announce
     from trainer.rollout.go_live import watch_or_go_back
 
     watch_s = None if watch is None else seconds_of(watch)
-    manifest, settings, folder = load_manifest(artifact), PantherSettings(), str(artifact.resolve())
+    settings, folder = PantherSettings(), str(artifact.resolve())
+    manifest = trusted_manifest(settings, artifact)
     if not anyway:
         refuse(manifest)
     check_serves(settings.triton_url, manifest)

@@ -1,6 +1,6 @@
 """A model version on disk: a folder of JSON and safetensors, read without unpickling anything and without torch.
 
-manifest.json              everything about the version, and the sha256 of each file below but report.html
+manifest.json              everything about the version, and the sha256 of each file below but the last two
 schema.json                AttributeSchema
 vocabulary.json            Vocabulary
 model.safetensors          encoder and fraud head (panther_core.model)
@@ -13,6 +13,7 @@ tokenizer.json             the tokens by name (panther_core.data.token_report), 
 tokenizer_report.json      what the tokens cover, for people
 report.json                figures of the training (trainer.report)
 report.html                page drawn from report.json
+manifest.json.minisig      signature of the manifest (panther_core.signature)
 
 An artifact may come from elsewhere, so it is read as foreign. A manifest can list these names and no others: no path
 leads out of the folder, and no file of another kind (code, a configuration of the server) comes along when the artifact
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -50,6 +52,7 @@ from panther_core.state.features import NAMES, WIDTH
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
 RUN_REPORT, PAGE = "report.json", "report.html"
+SIGNATURE = f"{MANIFEST}.minisig"
 _SCHEMA, _VOCABULARY = "schema.json", "vocabulary.json"
 _RULES, _RISK = "rules.safetensors", "merchant_risk.safetensors"
 NEEDED = (_SCHEMA, _VOCABULARY, WEIGHTS, _RULES, _RISK)
@@ -64,6 +67,7 @@ KNOWN = frozenset((*NEEDED, *_OPTIONAL))
 _LARGEST = 4 << 30  # bytes of a file; the widest model that ModelConfig allows has 1.6 GB of weights
 _BLOCK = 1 << 20
 _LARGEST_READ = 256 << 20  # bytes of a file that is read whole
+_LARGEST_SIGNATURE = 4096  # bytes; one of ours has 330
 _LONGEST = 128  # characters of a word in the manifest
 T = TypeVar("T")
 Tensors = dict[str, np.ndarray[Any, Any]]
@@ -155,7 +159,13 @@ def load_manifest(folder: Path) -> Manifest:
 
     Raises ArtifactError (missing or damaged) and FingerprintMismatch (made for other context features).
     """
-    manifest = _json(folder / MANIFEST, Manifest)
+    return read_manifest(folder)[1]
+
+
+def read_manifest(folder: Path) -> tuple[bytes, Manifest]:
+    """The manifest as its bytes, which a signature is of, and read from these very bytes. Raises as load_manifest."""
+    content = _read(folder / MANIFEST)
+    manifest = _decoded(content, folder / MANIFEST, Manifest)
     told = manifest.context_length, manifest.cached_width
     if told != (manifest.config.length, manifest.config.cached_width):
         raise _refused(f"context_length and cached_width of its config, got {told}", folder / MANIFEST)
@@ -173,7 +183,13 @@ def load_manifest(folder: Path) -> Manifest:
             f"{len(manifest.feature_names)} in {folder} (differing: {differing}): "
             f"use the code version {manifest.code_version} or train anew"
         )
-    return manifest
+    return content, manifest
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """The manifest's signature, unchecked; None where there is none. Raises ArtifactError."""
+    path = folder / SIGNATURE
+    return b"".join(_blocks(path, _LARGEST_SIGNATURE)) if os.path.lexists(path) else None
 
 
 def load_schema(folder: Path) -> AttributeSchema:
@@ -234,13 +250,14 @@ def load_merchant_risk(folder: Path) -> MerchantRisk:
 
 
 def copy_files(folder: Path, target: Path) -> None:
-    """Copy an artifact's manifest and the files in it into the new folder `target`; each copy is compared with the
-    manifest.
+    """Copy an artifact's manifest, its signature where there is one, and the files in it into the new folder `target`;
+    each copy is compared with the manifest.
 
     Copies and no hard links: what the server has loaded must not change with the original. Raises ArtifactError, and
     OSError where `target` cannot be written.
     """
-    manifest = load_manifest(folder)
+    content, manifest = read_manifest(folder)
+    signature = read_signature(folder)
     target.mkdir()
     for name, expected in manifest.files.items():
         digest = hashlib.sha256()
@@ -249,7 +266,9 @@ def copy_files(folder: Path, target: Path) -> None:
                 digest.update(block)
                 copy.write(block)
         _compare(digest.hexdigest(), expected, folder, name)
-    (target / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    if signature is not None:
+        (target / SIGNATURE).write_bytes(signature)
+    (target / MANIFEST).write_bytes(content)
 
 
 def sha256(path: Path) -> str:
@@ -277,8 +296,12 @@ def _refused(problem: str, path: Path) -> ArtifactError:
 
 
 def _json(path: Path, kind: type[T]) -> T:
+    return _decoded(_read(path), path, kind)
+
+
+def _decoded(content: bytes, path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(_read(path), type=kind)
+        return msgspec.json.decode(content, type=kind)
     except BadInput as error:  # a value that the struct refuses, with its own "expected"
         raise _refused(str(error).removeprefix("expected "), path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -5,7 +5,8 @@ PantherError
 │   ├── InvalidEvent    a record cannot be scored: it goes to the dead-letter topic, the stream goes on
 │   └── InvalidFile     a file cannot be read: the message names the place and the remedy
 ├── ArtifactError       a model artifact cannot be used: retrain, or point at another version
-│   └── FingerprintMismatch   artifact and state (or tokenizer) were made for different schemas
+│   ├── FingerprintMismatch   artifact and state (or tokenizer) were made for different schemas
+│   └── SignatureRefused      nobody whose key counts has signed the version as it is
 ├── KafkaUnavailable    no broker answers: start it or correct the address, then try again
 └── ScorerUnavailable   the model server did not answer in time: degrade, retry at the next event
 """
@@ -39,6 +40,10 @@ class ArtifactError(PantherError):
 
 class FingerprintMismatch(ArtifactError):
     """Two artifacts, or an artifact and the stored state, were made for different schemas."""
+
+
+class SignatureRefused(ArtifactError):
+    """A version without a valid signature by the key that is asked for; it may be no one's, or somebody else's."""
 
 
 class KafkaUnavailable(PantherError):

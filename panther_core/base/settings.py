@@ -65,6 +65,11 @@ class PantherSettings(BaseSettings):
     app_id: str = Field(default="panther", description="consumer group, and prefix of the changelog topic")
     data_dir: str = Field(default="build/worker", description="RocksDB folder of one worker; never shared by two")
     models_dir: str = Field(default="build/models", description="where model artifacts lie, one folder a version")
+    models_key: Path | None = Field(
+        default=None,
+        description="public key of minisign (a file): versions that its holder has not signed are not loaded, and not "
+        "taken by workers; not asked for where not given",
+    )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what exported models are to be run on")
     partitions: int = Field(default=8, description="of every user-keyed topic; can never change later", ge=1)
     replication: int = Field(default=1, description="copies of every topic; 3 in production", ge=1)

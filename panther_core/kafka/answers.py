@@ -86,6 +86,8 @@ def _holds(kind: np.dtype[Any], number: int) -> bool:
 def _problem_of_update(update: ModelUpdate) -> str | None:
     if not (update.artifact and update.name) or _CONTROL.search(update.artifact + update.name):
         return "a name and a folder without control characters, got others"
+    if not 0 <= update.threshold <= 1.01:
+        return f"a threshold from 0 to 1.01, got {update.threshold}"
     return None if update.version in _VERSIONS else "a version from 1 on, got another number"
 
 

@@ -58,7 +58,7 @@ def make_app(
     table = restored_table(app, "state", settings.partitions, kafka)
 
     async def decide(stream: Any) -> None:
-        models = LiveModels(kafka, settings.app_id)
+        models = LiveModels(kafka, settings.app_id, settings.models_key)
         with closing(DecidedStore(kafka, settings.app_id, settings.data_dir, settings.recall_hours)) as decided:
             async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
                 await decide_beside(stream, models, decided, producer, changelog, suspension)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aiokafka import TopicPartition
 
-from panther_core.base.errors import ArtifactError, FingerprintMismatch
+from panther_core.base.errors import ArtifactError, FingerprintMismatch, InvalidFile, SignatureRefused
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
 from panther_core.data.topics import MODELS, PROGRESS
@@ -26,6 +26,7 @@ from panther_core.decide.records import to_json
 from panther_core.kafka.answers import Unreadable, read_update
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, read
 from panther_core.serving_model import ServingModel, load_serving_model
+from panther_core.signature import load_signed
 from stream.faust_parts.producer import make_producer
 from stream.worker.beside import run_beside
 
@@ -39,10 +40,11 @@ _WORD_S = 10.0  # for the worker's word to reach the topic
 class LiveModels:
     """Follows `models.updates` from its beginning, without a consumer group, so that every worker sees every update."""
 
-    def __init__(self, kafka: KafkaSettings, app_id: str | None = None) -> None:
+    def __init__(self, kafka: KafkaSettings, app_id: str | None = None, models_key: Path | None = None) -> None:
         """`app_id`: the application in whose name the worker says on `models.progress` which versions it has taken;
-        None: it says nothing."""
+        None: it says nothing. `models_key`: public key of whoever must have signed a version; None: nobody."""
         self._kafka, self._app_id, self._worker = kafka, app_id, uuid.uuid4().hex[:12]
+        self._models_key = models_key
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
         self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
@@ -94,8 +96,8 @@ class LiveModels:
         """
         for number in sorted(set(versions) & self._artifacts.keys() - self._versions.keys()):
             try:
-                model = await asyncio.to_thread(load_serving_model, Path(self._artifacts[number]))
-            except (ArtifactError, OSError) as error:
+                model = await asyncio.to_thread(_read, Path(self._artifacts[number]), self._models_key)
+            except (ArtifactError, InvalidFile, OSError) as error:
                 logger.warning("model version %d, which has decided, cannot be read: %s", number, error)
             else:
                 self._versions.setdefault(number, model)
@@ -157,12 +159,12 @@ class LiveModels:
             if known is not None and self._served is not None and _moves_threshold(self._served, update):
                 model = _with_thresholds(known, update)
             else:
-                model = await asyncio.to_thread(_load, update, known)
-        except FingerprintMismatch as error:
+                model = await asyncio.to_thread(_load, update, known, self._models_key)
+        except (FingerprintMismatch, SignatureRefused) as error:
             logger.error("model version %d refused, the version before it counts: %s", update.version, error)
             self._refuse(update, str(error))
             return True
-        except (ArtifactError, OSError) as error:
+        except (ArtifactError, InvalidFile, OSError) as error:  # InvalidFile: of the key
             problem = f"model version {update.version}, the newest one, cannot be read, and is tried again: {error}"
             if problem != self._problem:
                 logger.error("%s", problem)
@@ -216,12 +218,17 @@ class LiveModels:
             await producer.stop()
 
 
-def _load(update: ModelUpdate, current: ServingModel | None) -> ServingModel:
+def _read(folder: Path, models_key: Path | None) -> ServingModel:
+    return load_serving_model(folder) if models_key is None else load_signed(folder, models_key)
+
+
+def _load(update: ModelUpdate, current: ServingModel | None, models_key: Path | None) -> ServingModel:
     """The version that an update names, if it can go on with the states of the current one.
 
-    Raises FingerprintMismatch where it never can; ArtifactError, OSError where its artifact cannot be read.
+    Raises FingerprintMismatch where it never can, SignatureRefused where it must not; ArtifactError, InvalidFile,
+    OSError where its artifact, or the key, cannot be read.
     """
-    model = load_serving_model(Path(update.artifact))
+    model = _read(Path(update.artifact), models_key)
     if model.live.version != update.version:
         raise FingerprintMismatch(
             f"expected model version {update.version} in {update.artifact}, as the update says, got version "

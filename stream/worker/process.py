@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 def run_worker(kafka: KafkaSettings, settings: PantherSettings, metrics_host: str, metrics_port: int) -> NoReturn:
     """Work until the process is told to stop, then exit. `metrics_port`: of /metrics, /healthz, /readyz; 0 = none.
 
-    Raises KafkaUnavailable or TopicMismatch before anything is begun.
+    Raises KafkaUnavailable, TopicMismatch or InvalidFile (the models' key) before anything is begun.
     """
+    from panther_core.signature import read_public_key
     from stream.worker.topic_check import require_topics
 
+    if settings.models_key is not None:
+        read_public_key(settings.models_key)
     asyncio.run(require_topics(kafka, settings))
 
     def make(health: Health, ending: Ending) -> Any:

@@ -18,6 +18,7 @@ from panther_core.base.files import written_whole
 from panther_core.base.odds import sigmoid
 from panther_core.base.settings import PantherSettings
 from panther_core.serving_model import load_serving_model
+from panther_core.signature import signed_manifest
 
 MODELS = ("panther_encode", "panther_score", "panther_explain")
 GPU_MODELS = ("panther_encode", "panther_score")  # panther_explain runs for alerts only, which a CPU can do
@@ -35,11 +36,12 @@ def install(settings: PantherSettings, repository: Path, artifact: Path) -> tupl
     """Export a version and load it; it answers on every server when this returns. Also the seconds of the loads.
 
     Where that fails, the folders that this call has made are removed, or the next load would find a version that
-    cannot be loaded; a version that was there before stays. Raises ArtifactError, DeployError.
+    cannot be loaded; a version that was there before stays. Raises ArtifactError (SignatureRefused where
+    `settings.models_key` is set), DeployError.
     """
-    manifest, made = load_manifest(artifact), list[Path]()
+    manifest, made = trusted_manifest(settings, artifact), list[Path]()
     try:
-        export(artifact, repository, settings.device, made)
+        export(artifact, repository, settings.device, made, settings.models_key)
         return manifest, load(settings.triton_url, manifest, settings.triton_headers)
     except BaseException:
         for folder in made:
@@ -47,14 +49,27 @@ def install(settings: PantherSettings, repository: Path, artifact: Path) -> tupl
         raise
 
 
-def export(artifact: Path, repository: Path, device: str = "cpu", made: list[Path] | None = None) -> int:
+def trusted_manifest(settings: PantherSettings, artifact: Path) -> Manifest:
+    """The manifest of a version that may be loaded and go live. Raises ArtifactError; SignatureRefused where
+    `settings.models_key` is set and its holder has not signed the version."""
+    return load_manifest(artifact) if settings.models_key is None else signed_manifest(artifact, settings.models_key)
+
+
+def export(
+    artifact: Path,
+    repository: Path,
+    device: str = "cpu",
+    made: list[Path] | None = None,
+    models_key: Path | None = None,
+) -> int:
     """Put the artifact's version into the model repository, each folder whole or not at all; returns the version.
 
     `device`: cuda for a server with GPUs, which then runs an instance of encoder and scorer on each of them. `made`
-    gets the folders that were not there before. Raises ArtifactError for a damaged artifact, and for a version that the
-    repository holds with other content, since a version never changes.
+    gets the folders that were not there before. `models_key`: public key of whoever must have signed the version; what
+    is checked is what Triton gets. Raises ArtifactError for a damaged artifact, and for a version that the repository
+    holds with other content, since a version never changes; SignatureRefused.
     """
-    manifest = load_manifest(artifact)
+    manifest = load_manifest(artifact) if models_key is None else signed_manifest(artifact, models_key)
     load_serving_model(artifact)
     load_vocabulary(artifact)
     for model in MODELS:
@@ -63,7 +78,7 @@ def export(artifact: Path, repository: Path, device: str = "cpu", made: list[Pat
         _write_atomically(_config(model, device), home / "config.pbtxt")
         target = home / str(manifest.version)
         if target.exists():
-            if load_manifest(target / "artifact").files != manifest.files:
+            if load_manifest(target / "artifact") != manifest:
                 raise ArtifactError(
                     f"expected a new version number, got {manifest.version}, which {target} holds with other content: "
                     "train under another --version"
@@ -77,6 +92,8 @@ def export(artifact: Path, repository: Path, device: str = "cpu", made: list[Pat
         # reloaded with the next version, and Triton aborts when a request is under way in the one it replaces.
         (part / "__pycache__").touch()
         copy_files(artifact, part / "artifact")
+        if models_key is not None:
+            signed_manifest(part / "artifact", models_key, said=artifact)
         part.rename(target)
         if made is not None:
             made.append(target)

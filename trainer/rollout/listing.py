@@ -7,38 +7,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from panther_core.artifact import MANIFEST, Manifest, load_manifest
-from panther_core.base.errors import ArtifactError
+from panther_core.artifact import Manifest
 from panther_core.data.events import ModelUpdate
+from trainer.rollout.aliases import aliases, manifest_in, versions_in
 
 
 def versions(folder: Path, history: Iterable[ModelUpdate], loaded: Mapping[str, list[int]]) -> list[dict[str, Any]]:
     """Each version, by number: `artifact`, `trained` (day), `average_precision` on the training's test slice,
-    `threshold`, `faults` that its training found, `live`, and `loaded` (every model of it is in service).
+    `threshold`, `faults` that its training found, `live`, `loaded` (every model of it is in service), and `alias`: the
+    one of trainer.rollout.aliases that stands for it, or None.
 
     Of a version whose artifact cannot be read here only what Kafka and Triton say is known.
     """
     announced = list(history)
     places = {update.version: Path(update.artifact) for update in announced}
-    if folder.is_dir():
-        places |= {found.version: place for place in folder.iterdir() if (found := _manifest(place)) is not None}
+    here = versions_in(folder)
+    places |= {found.version: place for place, found in here.items()}
+    named = {number: alias for alias, number in aliases(announced, here).items()}
     served = set.intersection(*map(set, loaded.values())) if loaded else set()
     live = announced[-1].version if announced else None
     return [
         {"version": number, "artifact": str(places[number]) if number in places else None}
-        | _trained(_manifest(places[number]) if number in places else None)
-        | {"live": number == live, "loaded": number in served}
+        | _trained(manifest_in(places[number]) if number in places else None)
+        | {"live": number == live, "loaded": number in served, "alias": named.get(number)}
         for number in sorted({*places, *served})
     ]
-
-
-def _manifest(folder: Path) -> Manifest | None:
-    if not (folder / MANIFEST).is_file():
-        return None
-    try:
-        return load_manifest(folder)
-    except (ArtifactError, OSError):
-        return None
 
 
 def _trained(manifest: Manifest | None) -> dict[str, Any]:

@@ -19,8 +19,12 @@ from aiokafka.structs import ConsumerRecord
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
 from panther_core.kafka.reading import read_topic
+from panther_core.signature import sign
 from stream.worker import live_models as module
 from stream.worker.live_models import LiveModels
+from tests.fixtures_keys import make_keys
+
+_REASONS = ("a signature of something else", "a signature by the key", "found no manifest.json.minisig")
 
 
 def update(version: int, folder: Path) -> bytes:
@@ -38,9 +42,9 @@ def as_version(number: int, artifact: Path, folder: Path, **changes: object) -> 
     return part.rename(folder)
 
 
-def noted(*values: bytes | None) -> LiveModels:
+def noted(*values: bytes | None, key: Path | None = None) -> LiveModels:
     """A worker's models after these updates, none of which is served yet."""
-    out = LiveModels(KafkaSettings())
+    out = LiveModels(KafkaSettings(), models_key=key)
     for offset, value in enumerate(values):
         out.note(ConsumerRecord("models.updates", 0, offset, 0, 0, None, value, None, 0, 0, []))
     return out
@@ -142,6 +146,47 @@ def test_a_version_that_can_never_be_served_is_passed_over_loudly(
     assert models.now.live.version == 1
     assert models.problem is None
     assert "model version 2 refused, the version before it counts" in caplog.text
+
+
+def test_a_worker_with_a_key_takes_signed_versions_alone(
+    artifact_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys, others = make_keys(tmp_path / "keys"), make_keys(tmp_path / "others")
+    folders = {number: as_version(number, artifact_folder, tmp_path / str(number)) for number in (2, 3, 4, 5)}
+    for number, key in {2: keys, 4: others, 5: keys}.items():
+        sign(folders[number], key.private)
+    as_signed = (folders[5] / "manifest.json").read_bytes()
+    (folders[5] / "manifest.json").write_bytes(as_signed.replace(b'"seed":0', b'"seed":1'))
+    models = noted(*(update(number, folder) for number, folder in folders.items()), key=keys.public)
+    asyncio.run(settled(models))
+    assert models.now is not None
+    assert models.now.live.version == 2
+    assert models.problem is None, "refused for good, the version before counts"
+    refused = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert [(why.split()[2], reason in why) for why, reason in zip(refused, _REASONS, strict=True)] == [
+        ("5", True),
+        ("4", True),
+        ("3", True),
+    ]
+    asyncio.run(models.preload([3]))
+    assert models.version(3).live.version == 2, "nor for decisions of before the start"
+
+
+def test_a_key_that_cannot_be_read_is_waited_for(artifact_folder: Path, tmp_path: Path, quick: None) -> None:
+    folder = as_version(2, artifact_folder, tmp_path / "2")
+    keys = make_keys(tmp_path / "keys")
+    sign(folder, keys.private)
+
+    async def go() -> None:
+        models = noted(update(2, folder), key=tmp_path / "late.pub")
+        await settled(models)
+        assert "expected a public key of minisign" in str(models.problem)
+        following = asyncio.create_task(models._keep_up())
+        keys.public.rename(tmp_path / "late.pub")
+        assert (await models.current()).live.version == 2
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
 
 
 def test_a_newer_update_ends_the_wait_for_one_that_cannot_be_read(

@@ -18,6 +18,9 @@ import pytest
 from infra.local.kafka import KafkaBroker
 from infra.local.ports import pick_free
 from infra.local.process import ManagedProcess
+from panther_core.base.errors import InvalidFile
+from panther_core.base.settings import KafkaSettings, PantherSettings
+from stream.worker.process import run_worker
 
 _WORKER = """
 import asyncio, sys
@@ -128,3 +131,9 @@ def kill(broker: KafkaBroker) -> None:
     assert broker.process is not None
     os.killpg(broker.process.ref.pid, signal.SIGKILL)
     broker.process.stop()
+
+
+def test_a_worker_does_not_start_without_the_key_that_it_is_to_ask_for(tmp_path: Path) -> None:
+    nowhere, settings = KafkaSettings(bootstrap_servers="127.0.0.1:1"), PantherSettings(models_key=tmp_path / "none")
+    with pytest.raises(InvalidFile, match="expected a public key of minisign"):
+        run_worker(nowhere, settings, "127.0.0.1", 0)

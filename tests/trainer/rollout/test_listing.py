@@ -30,6 +30,7 @@ def test_each_version_has_what_its_training_measured_and_where_it_is_in_service(
         "faults": manifest.metrics["faults"],
         "live": False,
         "loaded": True,
+        "alias": "previous",
     }
     assert first["trained"].startswith("20")
     assert (second["version"], second["live"], second["loaded"], second["threshold"]) == (4, True, True, None)
