@@ -31,6 +31,7 @@ from cli import (
     replay,
     report,
     run,
+    shadow,
     topics,
     user,
 )
@@ -82,6 +83,7 @@ app.add_typer(explain.app)
 models.app.add_typer(registry.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(refresh.app)
+app.add_typer(shadow.app, name="shadow", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(ingest.app)
 app.add_typer(init.app)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN_AND_DEPLOY)

@@ -119,6 +119,21 @@ def outage(
 
 
 @app.command()
+def shadow(
+    folder: RunFolder = Path("build/bench-shadow"),
+    users: UsersOf256 = 1000,
+    rate: OpenLoopRate = 100,
+    pairs: Annotated[int, typer.Option(min=1, help="Stretches without and with a shadow, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=5, help="Length of a stretch.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Decision latency under a steady load, with and without `panther shadow run` beside it, in turn."""
+    from bench.system.shadow import run_shadow_bench
+
+    emit(run_shadow_bench(folder, Load(users), rate, pairs, seconds), as_json)
+
+
+@app.command()
 def parity(
     folder: RunFolder = Path("build/bench-parity"),
     users: Users = 1000,

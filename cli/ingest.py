@@ -17,7 +17,7 @@ from panther_core.base.settings import PantherSettings
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=TRAIN_AND_DEPLOY)
+@app.command(rich_help_panel=TRAIN_AND_DEPLOY, short_help="Transactions and labels from Kafka to Parquet files.")
 def ingest(
     folder: Annotated[Path, typer.Argument(help="Folder of the log.", file_okay=False)],
     once: Annotated[bool, typer.Option("--once", help="Up to the topics' ends as of now.")] = False,

@@ -20,6 +20,7 @@ from panther_core.data.topics import (
     MODELS,
     PROGRESS,
     SCORES,
+    SHADOW_SCORES,
     TRANSACTIONS,
     USER_COMMANDS,
 )
@@ -27,6 +28,7 @@ from panther_core.data.topics import (
 _RECORDS: dict[str, tuple[str, type[msgspec.Struct] | None]] = {
     TRANSACTIONS: ("receive", Transaction),
     SCORES: ("send", Decision),
+    SHADOW_SCORES: ("send", Decision),
     ALERTS: ("send", Alert),
     LABELS: ("receive", Label),
     MODELS: ("receive", ModelUpdate),
@@ -71,7 +73,10 @@ def document() -> dict[str, Any]:
     for topic, (action, record) in _RECORDS.items():
         name = record.__name__ if record else "DeadLetter"
         channels[topic] = {"address": topic, "messages": {name: {"$ref": f"#/components/messages/{name}"}}}
-        operations[f"{action}{name}"] = {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
+        operation = f"{action}{name}"
+        if operation in operations:  # a second topic of the same records
+            operation += f"_{topic.replace('.', '_')}"
+        operations[operation] = {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "panther-stream", "version": str(SCHEMA_VERSION)},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +88,29 @@ class Replayer:
             events, slots, before, history, reused = self._prepared(table, risk)
         decision = np.zeros(len(events), DECISION)
 
+        def score(part: ContinuedHistory, encoded: EncodedHistory) -> None:
+            with self._in_thread("score"):
+                self._score(part, encoded, events, reused, decision)
+
+        self._carry_on(slots, before, history, score)
+        decision["scored_at"] = events["time_ms"]
+        return Replayed(decision, history.kept, history.features, self._merchants.take_looks())
+
+    def learn(self, table: TransactionTable) -> None:
+        """Take in the next transactions as `decide` does, but decide nothing: for a past, of which states are left."""
+        with self._timed("features"):
+            _, slots, before, history, _ = self._prepared(table, None)
+        self._carry_on(slots, before, history, lambda part, encoded: None)
+
+    def _carry_on(
+        self,
+        slots: NDArray[np.int64],
+        before: NDArray[np.void],
+        history: History,
+        score: Callable[[ContinuedHistory, EncodedHistory], None],
+    ) -> None:
+        """Encode a history and keep its users' states; `score` is called for each part, on several threads."""
+
         def users(stretch: tuple[int, int]) -> None:
             low, high = stretch
             at = slots[low:high]
@@ -95,8 +118,7 @@ class Replayer:
                 part = history_continued_from(history, low, high, before[low:high])
                 encoded = self._model.encode_history(part.history, part.known)
                 part.put_outputs(encoded, self._cached[at], before["expected"][low:high])
-            with self._in_thread("score"):
-                self._score(part, encoded, events, reused, decision)
+            score(part, encoded)
             self._cached[at], history.states["expected"][low:high] = part.last_outputs(encoded)
 
         # each stretch holds users of its own, so the threads write to different rows
@@ -107,9 +129,7 @@ class Replayer:
         for step, seconds in self._threads.items():  # steps overlap: each gets its share of the time that passed
             self.seconds[step] += elapsed * seconds / total
         put_rows(self._states, slots, history.states)
-        self.seen += len(events)
-        decision["scored_at"] = events["time_ms"]
-        return Replayed(decision, history.kept, history.features, self._merchants.take_looks())
+        self.seen += len(history.kept)
 
     def fresh(self) -> Replayer:
         """Another one of the same version, that knows no user yet."""

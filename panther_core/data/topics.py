@@ -17,6 +17,7 @@ from panther_core.base.settings import PantherSettings
 PREFIX = os.environ.get("PANTHER_TOPIC_PREFIX", "")
 TRANSACTIONS = f"{PREFIX}transactions"
 SCORES = f"{PREFIX}fraud.scores"
+SHADOW_SCORES = f"{PREFIX}fraud.scores.shadow"
 ALERTS = f"{PREFIX}fraud.alerts"
 LABELS = f"{PREFIX}fraud.labels"
 DEAD_LETTERS = f"{PREFIX}transactions.dlq"
@@ -67,6 +68,7 @@ def all_topics(settings: PantherSettings) -> list[Topic]:
     topics = [
         Topic(TRANSACTIONS, config=_LARGE | kept),
         Topic(SCORES, config=_APPENDED | decided),
+        Topic(SHADOW_SCORES, config=_APPENDED | decided),
         Topic(ALERTS, config=_APPENDED | decided),
         Topic(LABELS, config=kept),
         Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)} | decided),

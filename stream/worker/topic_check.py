@@ -19,6 +19,7 @@ from panther_core.data.topics import (
     MERCHANT_EVENTS,
     MERCHANT_RISK,
     MODELS,
+    SHADOW_SCORES,
     all_topics,
     changelog_of,
     merchants_app,
@@ -74,7 +75,7 @@ async def require_topics(kafka: KafkaSettings, settings: PantherSettings, mercha
         names = sorted(
             {own, MERCHANT_RISK, MERCHANT_ALERTS, MERCHANT_EVENTS, MODELS}
             if merchants
-            else every - {own, MERCHANT_ALERTS}
+            else every - {own, MERCHANT_ALERTS, SHADOW_SCORES}
         )
         found = await partition_counts(admin, names)
         end_s = time.monotonic() + _MADE_S

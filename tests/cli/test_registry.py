@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from cli import app
 from panther_core.base.errors import BadInput, InvalidFile, KafkaUnavailable, SignatureRefused
 from panther_core.base.settings import KafkaSettings
+from panther_core.kafka import updates
 from tests.fixtures_keys import make_keys
 from tests.fixtures_stack import TritonUnderTest
 from tests.versions import as_version, switches
-from trainer.rollout import announce
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def models(kafka: str, artifact_folder: Path, tmp_path: Path, monkeypatch: pytes
         as_version(number, artifact_folder, folder / str(number), seed=number)
     for name, value in {"KAFKA_BOOTSTRAP_SERVERS": kafka, "PANTHER_MODELS_DIR": str(folder)}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(announce, "MODELS", topic)
+    monkeypatch.setattr(updates, "MODELS", topic)
     options = KafkaSettings().client_options()
 
     async def make() -> None:

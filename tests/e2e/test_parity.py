@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.system.parity_load import send_with_troubles, with_redeliveries
+from offline.parity.online import Online
 from offline.replay.columns import decision_columns
 from offline.replay.request import replayer_of
 from panther_core.data.formats import read_table
 from panther_core.data.generator import PROFILE
-from panther_core.data.topics import SCORES
+from panther_core.data.topics import SCORES, SHADOW_SCORES
 from panther_core.kafka.answers import NOWHERE, seller_of
 from panther_core.kafka.reading import read_topic
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
 from trainer.fit.train_config import preset
+from trainer.rollout.shadow_report import shadow_report
 from trainer.training import train
 
 LIVE = ("transactions", "fraud.scores", "fraud.alerts", "fraud.labels", "transactions.dlq")
@@ -118,3 +121,37 @@ def test_a_shadow_decides_as_the_engine_and_leaves_the_live_system_alone(stage: 
     for name in ("transaction_id", "history_len", "alert", "late", "cold_start", "model_version", "event_time"):
         assert shadow[name].equals(engine[name]), name
     np.testing.assert_allclose(shadow["score"].to_numpy(), engine["score"].to_numpy(), atol=1e-5)
+
+
+def test_a_challenger_in_the_shadow_decides_as_the_workers_did_and_leaves_them_alone(stage: Stage) -> None:
+    """Version 1 on what the first test streamed: where it was live, the decisions are the workers'."""
+    system = stage.system
+    live = Online.of(system.settings.app_id, asyncio.run(read_topic(system.kafka, SCORES)), [])
+    by_one = {p: d for p, d in live.decisions.items() if d.model.version == 1 and d.degraded is None}
+    assert len(by_one) > 500
+    since_ms = min(decision.scored_at - decision.latency_ms for decision in live.decisions.values())
+    since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat()
+    argv = [str(Path(sys.prefix) / "bin" / "panther"), "shadow", "run", str(Path(system.settings.models_dir) / "1")]
+    before = ends_and_commits(stage)
+    made = subprocess.run(
+        [*argv, "--since", since, "--for", "0s", "--json"], env=system.environment, stdout=subprocess.PIPE, check=True
+    )
+    assert ends_and_commits(stage) == before
+    done = json.loads(made.stdout)
+    assert done["undecided"] == 0
+    shadow = Online.of(system.settings.app_id, asyncio.run(read_topic(system.kafka, SHADOW_SCORES)), [])
+    assert len(shadow.decisions) == done["published"]
+    both = by_one.keys() & shadow.decisions.keys()
+    assert len(both) > 500
+    assert {by_one[p].transaction_id for p in by_one.keys() - both} <= {
+        decision.transaction_id for decision in shadow.decisions.values()
+    }, "only copies have no decision of their own"
+    for place in both:
+        own, other = shadow.decisions[place], by_one[place]
+        assert (own.history_len, own.late, own.alert) == (other.history_len, other.late, other.alert)
+    scores = np.array([[part[p].score for p in sorted(both)] for part in (by_one, shadow.decisions)])
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-5)
+    report = shadow_report(system.kafka, system.settings)
+    assert report.shorter_history == 0
+    assert report.live_versions["1"] > 500
+    assert report.live_versions["2"] > 500

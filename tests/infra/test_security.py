@@ -44,7 +44,7 @@ MAY_WRITE = {
     "worker": {"fraud.scores", "fraud.alerts", "transactions.dlq", "models.progress", f"{APP}-state-changelog"}
     | {"merchant.events"},
     "merchants": {"merchant.risk", "merchant.alerts", f"{APP}-merchants-merchants-changelog"},
-    "trainer": {"models.updates"},
+    "trainer": {"models.updates", "fraud.scores.shadow"},
     "operator": {"transactions", "users.commands"},
     "reader": set(),
 }

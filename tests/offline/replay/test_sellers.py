@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from offline.replay.sellers import named_sellers, sellers
+from offline.replay.sellers import _NEAR, _spans, named_sellers, sellers
 from panther_core.data.merchant_events import RISK_NAMES, RISK_UNKNOWN, MerchantRiskRecord
 from panther_core.data.table import UNKNOWN_SELLER
 from panther_core.decide.records import to_json
@@ -43,3 +43,9 @@ def test_a_decision_names_its_record() -> None:
     assert seen[0, FRAUDS] == 3
     np.testing.assert_array_equal(seen[1:], np.stack([UNKNOWN_SELLER] * 3))
     assert sellers([], {}, []).shape == (0, len(RISK_NAMES))
+
+
+def test_long_gaps_between_named_records_are_not_read() -> None:
+    far = 10 * _NEAR
+    assert list(_spans([3, 5, 5 + _NEAR, far, far + 1])) == [range(3, 6 + _NEAR), range(far, far + 2)]
+    assert list(_spans([])) == []
