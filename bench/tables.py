@@ -85,3 +85,26 @@ def _ranking_cells(row: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Mean and deviation of each ranking metric; a deviation of 0 (one seed) is left out."""
     deviation = {metric: f" ±{row[metric]['sd']:.4f}" if row[metric]["sd"] else "" for metric in RANKING}
     return [f"{row[metric]['mean']:.4f}{deviation[metric]}" for metric in RANKING]
+
+
+def drift_table(result: Mapping[str, Any]) -> Table:
+    """`panther bench drift`: a row a detector."""
+    kinds = result["kinds"]
+    rows = [
+        (
+            name,
+            row["setting"],
+            _days(row["delay_days"]),
+            f"{row['missed']:.2f}",
+            f"{row['by_chance']:.2f}",
+            f"{row['false_alarms']:.2f}",
+            *(f"{_days(row[kind]['delay_days'])}, {row[kind]['missed']:.2f}" for kind in kinds),
+        )
+        for name, row in result["rows"].items()
+    ]
+    title = f"{len(result['seeds'])} seed(s), {result['users']} people; by kind: delay in days, missed share"
+    return _table(("detector", "setting", "delay", "missed", "by chance", "false alarms a month", *kinds), rows, title)
+
+
+def _days(delay: float | None) -> str:
+    return "-" if delay is None else f"{delay:.1f}"

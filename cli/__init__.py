@@ -19,6 +19,7 @@ from cli import (
     chaos,
     data,
     dlq,
+    drift,
     explain,
     ingest,
     init,
@@ -35,7 +36,7 @@ from cli import (
     topics,
     user,
 )
-from cli.options import MEASURE, RUN_IT, TRAIN_AND_DEPLOY, WORK_ALERTS
+from cli.options import LOOK_BACK, RUN_IT, TRAIN_AND_DEPLOY, WORK_ALERTS
 from panther_core.base.console import say
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -84,6 +85,7 @@ models.app.add_typer(registry.app)
 app.add_typer(models.app, name="models", rich_help_panel=TRAIN_AND_DEPLOY)
 app.add_typer(refresh.app)
 app.add_typer(shadow.app, name="shadow", rich_help_panel=TRAIN_AND_DEPLOY)
+app.add_typer(drift.app)
 app.add_typer(ingest.app)
 app.add_typer(init.app)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN_AND_DEPLOY)
@@ -91,7 +93,7 @@ app.add_typer(replay.app)
 app.add_typer(report.app)
 app.add_typer(parity.app)
 app.add_typer(backtest.app)
-app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
+app.add_typer(bench, name="bench", rich_help_panel=LOOK_BACK)
 app.add_typer(chaos.app)
 
 

@@ -227,3 +227,24 @@ def fraud(
     console.print(windows_table(result))
     if as_json:
         emit(result, True)
+
+
+@app.command()
+def drift(
+    seeds: Annotated[str, typer.Option(help="Numbers with commas; the figures are of these.")] = "1,2,3,4,5",
+    tuning_seeds: Annotated[str, typer.Option(help="Numbers with commas; these choose settings.")] = "101,102",
+    users: Annotated[int, typer.Option(help="People in each generated log.", min=20)] = 150,
+    out: Annotated[
+        Path, typer.Option(help="Folder of models and scored logs; found there, not made again.", file_okay=False)
+    ] = Path("build/drift"),
+    as_json: Json = False,
+) -> None:
+    """Detectors of drift before labels: delay, false alarms and missed shifts, beside one that always and one that
+    never alarms."""
+    from bench.quality.drift_detectors import run_drift
+    from bench.tables import drift_table
+
+    result = run_drift(out, numbers(tuning_seeds), numbers(seeds), users)
+    console.print(drift_table(result))
+    if as_json:
+        emit(result, True)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cli.options import MEASURE, Json, RunFolder
+from cli.options import LOOK_BACK, Json, RunFolder
 from panther_core.base.console import emit
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=MEASURE, short_help="Random troubles under steady load, checked against an offline run.")
+@app.command(rich_help_panel=LOOK_BACK, short_help="Random troubles under steady load, checked against an offline run.")
 def chaos(
     folder: RunFolder = Path("build/chaos"),
     kills: Annotated[int, typer.Option(help="Troubles, of all kinds in turn, at random times.", min=0)] = 30,

@@ -19,7 +19,7 @@ from cli.options import (
     Repository,
     Start,
     answering_kafka,
-    seconds_of,
+    duration_s,
 )
 from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
@@ -188,7 +188,7 @@ def promote(
     from trainer.rollout.go_live import promote as announce
     from trainer.rollout.go_live import watch_or_go_back
 
-    watch_s = None if watch is None else seconds_of(watch)
+    watch_s = None if watch is None else duration_s("--watch", watch)
     settings, folder = PantherSettings(), str(artifact.resolve())
     manifest = trusted_manifest(settings, artifact)
     if not anyway:

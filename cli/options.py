@@ -6,7 +6,6 @@ Each command sets its own default for such an option: `limit: Limit = None`.
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from panther_core.data.formats import FORMATS
 
 # panels of `panther --help`, by who needs the command
 RUN_IT, WORK_ALERTS, TRAIN_AND_DEPLOY = "Run it", "Work alerts", "Train and deploy"
-LOOK_BACK, MEASURE = "Look back", "Measure"
+LOOK_BACK = "Look back and measure"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 RunFolder = Annotated[Path, typer.Option("--dir", help="Run folder.")]
@@ -61,12 +60,10 @@ def moment_ms(option: str, text: str) -> int:
         raise typer.BadParameter(f"expected {option} as YYYY-MM-DD or an ISO 8601 time, got {text!r}") from None
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def seconds_of(text: str) -> float:
-    """Seconds of `30m`, `6h`, `1d`. Raises typer.BadParameter."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if found is None or not float(found[1]):
-        raise typer.BadParameter(f"expected a time like 30m, 6h or 1d, got {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
+def duration_s(option: str, text: str) -> float:
+    """Seconds of a duration like 30s, 10m, 6h or 1d. Raises typer.BadParameter."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    if unit in units and number.replace(".", "", 1).isdecimal() and float(number) > 0:
+        return float(number) * units[unit]
+    raise typer.BadParameter(f"expected {option} like 30s, 10m, 6h or 1d, got {text!r}")

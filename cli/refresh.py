@@ -18,7 +18,7 @@ from cli.options import (
     Repository,
     Seed,
     answering_kafka,
-    seconds_of,
+    duration_s,
 )
 from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
@@ -69,13 +69,13 @@ def refresh(
     if once and (every or on_drift):
         raise typer.BadParameter("expected --once, or --every and --on-drift, got both")
     serves = every is not None or on_drift
-    watch_s = seconds_of(watch) if watch is not None else 600.0 if serves else 0.0
+    watch_s = duration_s("--watch", watch) if watch is not None else 600.0 if serves else 0.0
     if serves:
         options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
         options += ["--watch", f"{watch_s:g}s", "--seed", str(seed)] + (["--anyway"] if anyway else [])
         options += ["--anew"] if anew else []
         source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
-        look_s = seconds_of(look_every) if on_drift else None
+        look_s = duration_s("--look-every", look_every) if on_drift else None
         return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
     wanted = Wanted(round(label_delay_days * DAY_MS), seed, anyway, anew, log, days, others == "honest", watch_s, why)
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
@@ -113,7 +113,7 @@ def _serve(
         Path(settings.models_dir),
         [*panther, "refresh", "--once", *options, "--why"],
         None if look_s is None else look,
-        None if every is None else seconds_of(every),
+        None if every is None else duration_s("--every", every),
         look_s or 0.0,
         (lambda: keep(kafka, settings).why) if keep_budget else None,
     )

@@ -12,6 +12,7 @@ pretrain.csv               losses and validation figures by epoch
 tokenizer.json             the tokens by name (panther_core.data.token_report), for people
 tokenizer_report.json      what the tokens cover, for people
 report.json                figures of the training (trainer.report)
+reference.json             what the training saw, for `panther drift` (trainer.drift.reference)
 report.html                page drawn from report.json
 manifest.json.minisig      signature of the manifest (panther_core.signature)
 
@@ -51,7 +52,7 @@ from panther_core.model_config import ModelConfig
 from panther_core.state.features import NAMES, WIDTH
 
 MANIFEST, WEIGHTS, CURVE = "manifest.json", "model.safetensors", "pretrain.csv"
-RUN_REPORT, PAGE = "report.json", "report.html"
+RUN_REPORT, PAGE, REFERENCE = "report.json", "report.html", "reference.json"
 SIGNATURE = f"{MANIFEST}.minisig"
 _SCHEMA, _VOCABULARY = "schema.json", "vocabulary.json"
 _RULES, _RISK = "rules.safetensors", "merchant_risk.safetensors"
@@ -62,7 +63,7 @@ BOOSTED = {
     "boosting": "boosting.txt",
     "boosting+panther": "boosting_panther.txt",
 }
-_OPTIONAL = (BLEND, *BOOSTED.values(), TOKENIZER, REPORT, CURVE, RUN_REPORT)
+_OPTIONAL = (BLEND, *BOOSTED.values(), TOKENIZER, REPORT, CURVE, RUN_REPORT, REFERENCE)
 KNOWN = frozenset((*NEEDED, *_OPTIONAL))
 _LARGEST = 4 << 30  # bytes of a file; the widest model that ModelConfig allows has 1.6 GB of weights
 _BLOCK = 1 << 20

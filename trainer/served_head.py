@@ -54,6 +54,8 @@ class ServedHead:
     encoded: EncodedHistory
     test: NDArray[np.int64]
     judged: ScoredRows
+    surprise: NDArray[np.float32]
+    """Of the test rows [N, A], nats (scoring.SURPRISE)."""
 
 
 def fit_served_head(
@@ -145,7 +147,7 @@ def fit_served_head(
     typical = tuple(inputs["validation"].surprise[honest].mean(axis=0).astype(float).tolist())
     clock.mark("evaluate")
     judged_rows = ScoredRows(label[test], history.user[test], table.time_ms[test], scores)
-    return ServedHead(metrics, threshold, typical, rules, blend, encoded, test, judged_rows)
+    return ServedHead(metrics, threshold, typical, rules, blend, encoded, test, judged_rows, inputs["test"].surprise)
 
 
 def _odds(label: NDArray[np.int8]) -> float:

@@ -31,6 +31,7 @@ from panther_core.model.outputs import cached_width
 from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES
 from panther_core.state.history import History
+from trainer.drift.reference import write_reference
 from trainer.fit.checkpoint import Checkpoint
 from trainer.fit.dataset import Split, before, prepare_events, split
 from trainer.fit.evaluate import Validation
@@ -40,9 +41,9 @@ from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.sizing import minutes, sized
 from trainer.fit.train_config import TrainConfig
-from trainer.report.measure import Finished, write_report
+from trainer.report.measure import MODEL, Finished, write_report
 from trainer.report.verdict import days_of, faults, lines
-from trainer.served_head import fit_served_head, write_blend
+from trainer.served_head import ServedHead, fit_served_head, write_blend
 
 NAME = "panther"
 
@@ -117,6 +118,7 @@ def train(
     )
     done = Finished(model, schema, vocabulary, table, rows, start.history, head.encoded, head.test, head.judged)
     report = write_report(out, done, manifest, config)
+    _keep_reference(out, start, rows, table, head)
     manifest = msgspec.structs.replace(
         manifest, metrics=manifest.metrics | {"faults": faults(report.fraud, head.metrics)}
     )
@@ -210,6 +212,16 @@ def _pretrain(start: _Start, rows: Split, out: Path, checkpoint: Checkpoint, see
         raise PretrainedElsewhere
     start.model.cpu()
     return losses
+
+
+def _keep_reference(out: Path, start: _Start, rows: Split, table: TransactionTable, head: ServedHead) -> None:
+    """Write what the training saw: rows learnt from lie between the first one that the head saw and the test."""
+    past = start.history
+    learnt = np.arange(int(rows.finetune[0]), rows.test_from)
+    learnt, test = learnt[past.kept[learnt]], head.test
+    unk = start.vocabulary.tokens(past.code[test].view(CODE)) == 0
+    tested = head.judged.scores[MODEL], head.surprise, unk, table.time_ms[test]
+    write_reference(out, (past.code[learnt], table.time_ms[learnt]), tested, head.threshold)
 
 
 def _report_tokens(

@@ -28,6 +28,7 @@ from panther_core.base.errors import PantherError
 from panther_core.model.serving import PantherModel
 from panther_core.serving_model import load_serving_model
 from panther_core.state.features import WIDTH
+from trainer.drift.reference import load_reference
 from trainer.rollout.deploy import MODELS, TEMPLATES, export
 
 _EXAMPLES = 5
@@ -129,6 +130,7 @@ class _ArtifactFuzz:
             0 <= score[0] <= 1 and len(model.codec.fresh(1)) == 1 and len(model.risk.level(model.risk.merchant[:3]))
         ):
             raise ValueError("a model was taken that gives no score")
+        load_reference(self._case)
         if self._number % _NETWORK_EVERY == 0:
             PantherModel.load(self._case)
 

@@ -157,6 +157,7 @@ def markdown() -> str:
         "",
         "`panther worker --metrics-port 9100` answers `GET /metrics`. Made of `stream/ops/metrics.py` by",
         "`python -m stream.ops.metrics > docs/metrics.md`. Labels stand at the end of each text, before their values.",
+        "Those of `panther drift --every`, another process: [refresh.md](refresh.md).",
         "",
         "| metric | kind | what it says |",
         "|---|---|---|",

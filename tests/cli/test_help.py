@@ -21,7 +21,7 @@ def test_help_fits_a_screen_and_names_who_needs_a_command(monkeypatch: pytest.Mo
     shown = CliRunner().invoke(app, ["--help"]).stdout
     assert len(shown.strip().splitlines()) <= 45
     panels = re.findall("^╭─ ([^─]+) ─", shown, re.MULTILINE)
-    assert panels == ["Options", "Run it", "Work alerts", "Train and deploy", "Look back", "Measure"]
+    assert panels == ["Options", "Run it", "Work alerts", "Train and deploy", "Look back and measure"]
 
 
 def test_python_m_cli_is_the_same_command(tmp_path: Path) -> None:

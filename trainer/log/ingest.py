@@ -29,7 +29,8 @@ from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Unreadable, read_label
 from panther_core.kafka.partitioner import partition_of
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
-from trainer.log.store import LogBroken, Row, date_of, hash_of, open_log
+from trainer.log.either import open_log
+from trainer.log.store import LogBroken, Row, date_of, hash_of
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.events import standing
 from panther_core.data.table import TransactionTable, Words
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from trainer.log.store import Log, date_of, open_log
+from trainer.log.either import Log, open_log
+from trainer.log.store import date_of
 
 _KEYS = ["user_id", "transaction_id"]
 _PAID = ["merchant_id", "merchant_category", "currency", "channel", "country", "device", "amount", "profile"]

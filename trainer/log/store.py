@@ -14,10 +14,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.files import written_whole
 
-_CATALOGUE, _LOCKS = "catalogue", "locks"
+CATALOGUE, _LOCKS = "catalogue", "locks"
 _RUN = 8  # batches that are joined at least: a row is written some times, not once for every batch
 NO_DATE = "0000-00-00"  # of a record that is none, or has no time
 
@@ -91,50 +91,6 @@ def one_writer(folder: Path, topic: str, partition: int) -> Iterator[None]:
         yield
 
 
-class Log(Protocol):
-    """A log in a folder: LogStore, or trainer.log.delta.DeltaLog."""
-
-    folder: Path
-
-    def rows(self, topic: str) -> int: ...
-
-    def newest_date(self, topic: str) -> str | None: ...
-
-    def next_offset(self, topic: str, partition: int) -> int: ...
-
-    def last_hash(self, topic: str, partition: int) -> str | None: ...
-
-    def writing(self, topic: str, partition: int) -> AbstractContextManager[None]: ...
-
-    def write(
-        self, topic: str, partition: int, rows: Sequence[Row], first: int, last: int, schema: pa.Schema
-    ) -> object: ...
-
-    def compact(self, topic: str, partition: int, rows: int) -> int: ...
-
-    def dataset(self, topic: str, since: str = "", until: str = "9999") -> ds.Dataset: ...
-
-
-def open_log(folder: Path, delta: bool = False) -> Log:
-    """The log in a folder; of Delta Lake tables where it is one, or where there is none yet and `delta` is asked for.
-
-    Raises BadInput where the package deltalake is needed and is not installed, and for a folder of files where `delta`
-    is asked for.
-    """
-    is_delta = any(folder.glob("*/_delta_log"))
-    if delta and not is_delta and (folder / _CATALOGUE).exists():
-        raise BadInput(f"expected a new folder for Delta Lake tables, got {folder}, which holds files: name another")
-    if not (delta or is_delta):
-        return LogStore(folder)
-    try:
-        from trainer.log.delta import DeltaLog
-    except ImportError:
-        raise BadInput(
-            f"expected the package deltalake for the tables in {folder}, found none: install panther-stream[delta]"
-        ) from None
-    return DeltaLog(folder)
-
-
 class LogStore:
     """The log in a folder."""
 
@@ -144,7 +100,7 @@ class LogStore:
     def entries(self, topic: str, partition: int | None = None) -> list[Entry]:
         """The entries that count, by partition and offset. Raises LogBroken for one that cannot be read."""
         found = []
-        for path in sorted((self.folder / _CATALOGUE).glob(f"{topic}-*.json")):
+        for path in sorted((self.folder / CATALOGUE).glob(f"{topic}-*.json")):
             try:
                 entry = msgspec.json.decode(path.read_bytes(), type=Entry)
             except (msgspec.DecodeError, OSError) as error:
@@ -239,7 +195,7 @@ class LogStore:
         Not when they are joined, but before the next time: whoever has listed them reads them to the end.
         """
         counted = {entry.name for entry in self.entries(topic, partition)}
-        for path in (self.folder / _CATALOGUE).glob(f"{topic}-{partition}-*.json"):
+        for path in (self.folder / CATALOGUE).glob(f"{topic}-{partition}-*.json"):
             if path.stem not in counted:
                 files = msgspec.json.decode(path.read_bytes(), type=Entry).files
                 path.unlink()
@@ -257,8 +213,8 @@ class LogStore:
             with written_whole(self.folder / file) as part:
                 pq.write_table(table, part, compression="zstd")
             entry.files.append(file)
-        (self.folder / _CATALOGUE).mkdir(parents=True, exist_ok=True)
-        with written_whole(self.folder / _CATALOGUE / f"{entry.name}.json") as part:
+        (self.folder / CATALOGUE).mkdir(parents=True, exist_ok=True)
+        with written_whole(self.folder / CATALOGUE / f"{entry.name}.json") as part:
             part.write_bytes(msgspec.json.encode(entry))
         return entry
 

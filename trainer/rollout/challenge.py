@@ -16,9 +16,11 @@ from panther_core.data.table import TransactionTable
 from panther_core.report.curves import Floats
 from panther_core.report.slices import by_amount, by_word
 from panther_core.serving_model import load_serving_model
+from trainer.drift.scored import scores_of
+from trainer.drift.stability import counts_of, stability_index
 from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
-from trainer.rollout.gate import Check, Window, judge, scores_of, shift
+from trainer.rollout.gate import Check, Window, judge
 from trainer.training import train
 
 PRESET, ANEW = "refresh", "default"
@@ -97,6 +99,9 @@ def judge_challenger(
     )
     took = latency(champion, challenger) if latency is not None else None
     columns = {name: codes[name] for name in _CODES} | {"hour of the day": codes["hour"] % 24}
-    shifts = {name: shift(column[rows.finetune], column[test]) for name, column in columns.items()}
+    shifts = {
+        name: stability_index(counts_of(column[rows.finetune]), counts_of(column[test]))
+        for name, column in columns.items()
+    }
     thresholds = champion.threshold, challenger.threshold
     return Judged(judge(window, thresholds, challenger.alert_budget, took, shifts, seed), after)

@@ -9,30 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.base.odds import sigmoid
-from panther_core.data.table import TransactionTable
-from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.evaluation import fraud_metrics
-from panther_core.model.serving import PantherModel
 from panther_core.report.curves import Floats
 from panther_core.report.intervals import JudgedRows, interval
 from panther_core.report.slices import Parts
-from panther_core.serving_model import load_serving_model
-from panther_core.state.history import prepare
-from trainer.fit.finetune import all_logits, head_inputs
+from trainer.drift.expected import MISCALIBRATED, promised
+from trainer.drift.stability import SHIFTED
 
 _FEW_FRAUDS = 20  # a slice with fewer says nothing
 _OVER_BUDGET = 1.5  # times the alert budget; a training's threshold leaves room for a wave of frauds, too
-_MISCALIBRATED = 2.0  # times as many, or as few, frauds as the scores promise
 _SLOWER = 2.0  # times the champion's latency
-_SHIFT = 0.25  # population stability index, from which on a population counts as another one
-_RARE_SHARE, _LEAST_SHARE = 0.01, 1e-3
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -56,26 +47,6 @@ class Window:
     slices: Mapping[str, Parts]
     champion: Floats
     challenger: Floats
-
-
-def scores_of(
-    artifact: Path, table: TransactionTable, rows: NDArray[np.int64], label_delay_ms: int
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """What a version would have answered to rows of a log, as a replay of it does; and which rows it would have decided
-    (not copies). Scores are calibrated probabilities [N], NaN for a row that it would not have decided."""
-    model, served = PantherModel.load(artifact), load_serving_model(artifact)
-    events = table.events(served.schema, served.risk)
-    past = prepare(events, served.schema, model.config.length)
-    merchants = MerchantHistory(served.merchant_threshold)
-    see_merchants(past, events, table.label, table.time_ms + label_delay_ms, merchants)
-    kept = past.kept[rows]
-    inputs = head_inputs(model, past, model.encode_history(past), rows[kept])
-    logit = all_logits(model.head, inputs)
-    if model.blend is not None:
-        logit = model.blend.logit(logit, inputs.dense_NX.numpy(), inputs.e_NU.numpy())
-    out = np.full(len(rows), np.nan)
-    out[kept] = sigmoid(logit)
-    return out, kept
 
 
 def judge(
@@ -110,20 +81,12 @@ def _better(window: Window, rows: JudgedRows) -> Check:
 
 def _calibration(window: Window, rows: JudgedRows) -> Check:
     """Promised frauds over frauds: of the challenger's scores, with the interval over users."""
-    fraud = (window.label == 1).astype(np.float64)
-
-    def ratio(score: Floats) -> float:
-        return float(score.sum()) / max(float(fraud.sum()), 1.0)
-
-    users = int(rows.user_N.max(initial=-1)) + 1
-    promised, held = (np.bincount(rows.user_N, weights, users) for weights in (window.challenger, fraud))
-    drawn = np.array([float(times @ promised) / max(float(times @ held), 1.0) for times in rows.times_RU])
-    low, high = interval(drawn)
-    before, after = ratio(window.champion), ratio(window.challenger)
-    good = low <= _MISCALIBRATED and high >= 1 / _MISCALIBRATED
+    before = promised(window.champion, window.label, rows)[0]
+    after, low, high = promised(window.challenger, window.label, rows)
+    good = low <= MISCALIBRATED and high >= 1 / MISCALIBRATED
     why = (
         f"the challenger's scores promise {after:.2f} times the frauds that there were [{low:.2f}, {high:.2f}]; within "
-        f"{_MISCALIBRATED:g} times, up or down, is asked"
+        f"{MISCALIBRATED:g} times, up or down, is asked"
     )
     return Check("calibration", good, before, after, (low, high), why)
 
@@ -170,26 +133,9 @@ def _population(shifts: Mapping[str, float]) -> Check:
     name, worst = max(shifts.items(), key=lambda pair: pair[1], default=("nothing", 0.0))
     why = (
         f"the payments judged differ most from those learnt from in {name}: stability index {worst:.3f}; at most "
-        f"{_SHIFT:g} is asked"
+        f"{SHIFTED:g} is asked"
     )
-    return Check("population", worst <= _SHIFT, None, worst, None, why)
-
-
-def shift(before: NDArray[np.integer], now: NDArray[np.integer]) -> float:
-    """Population stability index of codes: sum over values of (now - before) * log(now / before), of shares.
-
-    Values that were rare before count as one. What chance alone makes of samples of these sizes is taken off:
-    (values - 1) * (1 / rows before + 1 / rows now), to first order.
-    """
-    size = int(max(before.max(initial=0), now.max(initial=0))) + 1
-    counts = np.stack([np.bincount(part, minlength=size) for part in (before, now)]).astype(np.float64)
-    rare = counts[0] < _RARE_SHARE * len(before)
-    merged = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
-    merged = merged[:, merged.any(axis=0)]
-    shares = np.maximum(merged / np.maximum(merged.sum(axis=1, keepdims=True), 1), _LEAST_SHARE)
-    found = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
-    by_chance = (merged.shape[1] - 1) * (1 / max(len(before), 1) + 1 / max(len(now), 1))
-    return max(0.0, found - float(by_chance))
+    return Check("population", worst <= SHIFTED, None, worst, None, why)
 
 
 def refusals(checks: Sequence[Check]) -> list[str]:

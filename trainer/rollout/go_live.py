@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from rich.markup import escape
 
 from panther_core.artifact import Manifest, load_manifest
@@ -171,7 +170,7 @@ def watch_or_go_back(
         since_ms,
         seconds,
         max(report.alert_share or 0.0 if report else 0.0, manifest.alert_budget),
-        np.repeat(np.arange(len(counts)), counts) if counts else None,
+        counts or None,
     )
     if against := refusals(checks):
         why = f"version {manifest.version} failed in the stream: {'; '.join(against)}"

@@ -17,7 +17,7 @@ REPORT, PAGE = "refresh.json", "refresh.html"
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The decision, and each reason.
 
-    `score_counts`: the challenger's scores on the judged payments, by trainer.rollout.watch.score_bins; `alert_share`:
+    `score_counts`: the challenger's scores on the judged payments (trainer.drift.reference.score_bins); `alert_share`:
     of these payments above its threshold. With both the stream is compared.
     """
 

@@ -33,7 +33,7 @@ from panther_core.evaluation import fraud_metrics
 from panther_core.kafka.answers import Skipped, app_of, read_decision, readable
 from panther_core.kafka.reading import PATIENCE_S, KafkaRecord, held, make_reader, partitions_of, read, read_topic
 from panther_core.report.intervals import JudgedRows, interval
-from trainer.rollout.gate import shift
+from trainer.drift.stability import counts_of, stability_index
 from trainer.rollout.kafka_log import Id, labels_of
 
 _EXAMPLES = 10
@@ -268,7 +268,7 @@ def _compared(
         gained=changed(alert[1] & ~alert[0]),
         lost=changed(alert[0] & ~alert[1]),
         rank_correlation=float(spearmanr(*score).statistic) if varied else None,
-        score_shift=shift(*bins) if len(live) else None,
+        score_shift=stability_index(*map(counts_of, bins)) if len(live) else None,
         judged=int(judged.sum()),
         frauds=frauds,
         average_precision_live=precision[0],

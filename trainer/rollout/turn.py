@@ -21,8 +21,10 @@ from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
+from trainer.drift.reference import score_bins
+from trainer.log.either import open_log
 from trainer.log.reading import read_table
-from trainer.log.store import NO_DATE, open_log
+from trainer.log.store import NO_DATE
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce
 from trainer.rollout.challenge import judge_challenger, train_challenger
@@ -32,7 +34,6 @@ from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.refresh_report import Report
 from trainer.rollout.retire import StillInUse, retire
-from trainer.rollout.watch import score_bins
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
 
@@ -116,7 +117,7 @@ class Run:
             found = judge_challenger(log, base, self.folder, wanted.label_delay_ms, latency, wanted.seed)
             for why in (against := refusals(found.checks)):
                 say(f"  [bold red]the gate says no[/] {escape(why)}")
-            counts = np.bincount(score_bins(found.scores)).tolist() if len(found.scores) else []
+            counts = score_bins(found.scores).tolist() if len(found.scores) else []
             report = Report(
                 champion=champion.version,
                 challenger=version,
@@ -164,7 +165,7 @@ class Run:
         if wanted.ingested is None:
             log = asyncio.run(read_log(self.kafka, self.settings))
         else:
-            log = _newest(wanted.ingested, wanted.days, self.settings.rates)
+            log = newest_days(wanted.ingested, wanted.days, self.settings.rates)
         if not wanted.matured_honest:
             return log
         old = (log.label < 0) & (log.time_ms + wanted.label_delay_ms <= log.time_ms[-1])
@@ -192,7 +193,8 @@ class Run:
         )
 
 
-def _newest(folder: Path, days: float | None, rates: Mapping[str, float]) -> TransactionTable:
+def newest_days(folder: Path, days: float | None, rates: Mapping[str, float]) -> TransactionTable:
+    """The newest days of an ingested log, or all of it. Raises BadInput where it has no transaction."""
     if days is None:
         return read_table(folder, rates=rates)
     newest = open_log(folder).newest_date(TRANSACTIONS)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka.updates import updates
-from panther_core.report.curves import Floats
+from trainer.drift.reference import score_bins
+from trainer.drift.stability import stability_index
 from trainer.rollout.decided import decisions_since
-from trainer.rollout.gate import Check, shift
+from trainer.rollout.gate import Check
 
 _LEAST = 300  # decisions from which on anything is said
 _SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encoded anew, and caches fill
@@ -30,23 +31,16 @@ _SLOWER, _SLOWER_MS = 2.0, 20.0  # times the version before it, and so many ms m
 _ALERTS = 3.0  # times as many alerts as expected
 _SURELY = 30  # alerts that were expected, from which on none at all is a fault
 _SHIFT = 0.5  # stability index of the scores; they follow the population too, so twice the gate's
-_BINS = np.arange(-12.0, 8.5, 0.5)  # log odds
-
-
-def score_bins(score: Floats) -> NDArray[np.intp]:
-    """Codes [N] of scores: bins of half a nat of their log odds."""
-    clipped = np.clip(score, 1e-9, 1 - 1e-9)
-    return np.digitize(np.log(clipped / (1 - clipped)), _BINS)
 
 
 def judge_live(
-    before: NDArray[np.void], after: NDArray[np.void], alert_share: float, expected: NDArray[np.intp] | None
+    before: NDArray[np.void], after: NDArray[np.void], alert_share: float, expected: Sequence[int] | None
 ) -> list[Check]:
     """Checks of a version in the stream; none while it has made too few decisions.
 
     `before`, `after`: DECIDED rows of the version before it and of its own, without those while it settled.
-    `alert_share`: of its alerts that is expected; `expected`: score_bins that the gate saw of it, None where it did
-    not.
+    `alert_share`: of its alerts that is expected; `expected`: its scores on the payments that the gate judged, as
+    counts (trainer.drift.reference.score_bins); None where it did not.
     """
     if len(after) < _LEAST:
         return []
@@ -82,8 +76,8 @@ def _alerts(after: NDArray[np.void], share: float) -> Check:
     return Check("live_alert_rate", not (too_many or none), share, count / len(after), None, why)
 
 
-def _scores(expected: NDArray[np.intp], now: NDArray[np.intp]) -> Check:
-    found = shift(expected, now)
+def _scores(expected: Sequence[int], now: NDArray[np.int64]) -> Check:
+    found = stability_index(np.asarray(expected, np.int64), now)
     why = f"its scores differ from those that the gate saw: stability index {found:.3f}; at most {_SHIFT:g} is asked"
     return Check("live_scores", found <= _SHIFT, None, found, None, why)
 
@@ -95,7 +89,7 @@ def watch(
     switched_ms: int,
     seconds: float,
     alert_share: float,
-    expected: NDArray[np.intp] | None,
+    expected: Sequence[int] | None,
     told: Callable[[Sequence[Check]], None] = lambda _: None,
 ) -> list[Check]:
     """Watch `version`, which is live, until `seconds` after `switched_ms` (epoch ms), until a check does not hold, or

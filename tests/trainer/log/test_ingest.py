@@ -19,8 +19,9 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka.reading import read_topic
 from stream.faust_parts.producer import make_producer
 from trainer.log import ingest as module
+from trainer.log.either import open_log
 from trainer.log.ingest import Ingest
-from trainer.log.store import LogBroken, LogStore, open_log
+from trainer.log.store import LogBroken, LogStore
 
 RUN = """
 import asyncio, sys

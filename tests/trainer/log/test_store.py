@@ -14,9 +14,10 @@ from panther_core.base.errors import BadInput
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.topics import LABELS, TRANSACTIONS
+from trainer.log.either import Log, open_log
 from trainer.log.ingest import SCHEMAS, label_row, transaction_row
 from trainer.log.reading import read_table
-from trainer.log.store import Log, LogBroken, LogStore, Row, hash_of, open_log
+from trainer.log.store import LogBroken, LogStore, Row, hash_of
 
 START = 1_750_000_000_000  # 2025-06-15
 SETTINGS = PantherSettings(partitioner="none")

@@ -13,9 +13,10 @@ from panther_core.artifact import load_manifest
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
 from panther_core.evaluation import fraud_metrics
+from trainer.drift.scored import scores_of
 from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
-from trainer.rollout.gate import Check, Window, judge, refusals, scores_of, shift
+from trainer.rollout.gate import Check, Window, judge, refusals
 
 N, USERS, THRESHOLDS, BUDGET = 20_000, 400, (0.9, 0.9), 0.01
 Floats = NDArray[np.float64]
@@ -108,20 +109,3 @@ def test_a_version_is_scored_as_its_training_scored_it(artifact_folder: Path, lo
     assert np.isnan(scores[~kept]).all()
     found = fraud_metrics(scores[kept], log.label[rows.test][kept])["average_precision"]
     assert found == pytest.approx(manifest.metrics["test"]["average_precision"], abs=1e-9)
-
-
-def test_a_shift_is_zero_for_one_population_and_large_for_another() -> None:
-    rng = np.random.default_rng(0)
-    before = rng.integers(0, 5, 10_000)
-    assert shift(before, rng.permutation(before)) == 0
-    assert shift(before, np.zeros(1000, np.int64)) > 1
-
-
-@pytest.mark.parametrize("rows", [300, 1000, 5000])
-def test_few_payments_of_the_same_population_are_no_other_one(rows: int) -> None:
-    """By chance alone an index of many values would be large where few payments are judged."""
-    rng = np.random.default_rng(rows)
-    share = rng.dirichlet(np.full(60, 0.4))
-    before = rng.choice(60, 50_000, p=share)
-    assert max(shift(before, rng.choice(60, rows, p=share)) for _ in range(20)) < 0.25
-    assert shift(before, rng.choice(60, rows, p=np.roll(share, 1))) > 0.25

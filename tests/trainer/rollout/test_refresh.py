@@ -15,7 +15,7 @@ from trainer.log.store import LogStore
 from trainer.rollout import deploy, journal
 from trainer.rollout.journal import Ended, Turn
 from trainer.rollout.refresh import _alone, _next_number, _turn, refresh_once
-from trainer.rollout.turn import Wanted, _newest, folder_of
+from trainer.rollout.turn import Wanted, folder_of, newest_days
 
 
 def update(version: int, artifact: str = "gone") -> ModelUpdate:
@@ -127,7 +127,7 @@ def test_labels_that_come_after_their_payments_are_forgotten_are_refused_at_once
 def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
     write(store, [paid(0), paid(1, day=8), paid(2, day=9)])
-    assert _newest(tmp_path, None, {}).transaction_id.tolist() == ["t0", "t1", "t2"]
-    assert _newest(tmp_path, 2, {}).transaction_id.tolist() == ["t1", "t2"]
+    assert newest_days(tmp_path, None, {}).transaction_id.tolist() == ["t0", "t1", "t2"]
+    assert newest_days(tmp_path, 2, {}).transaction_id.tolist() == ["t1", "t2"]
     with pytest.raises(BadInput, match="panther ingest"):
-        _newest(tmp_path / "none", 2, {})
+        newest_days(tmp_path / "none", 2, {})

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trainer.drift.reference import score_bins
 from trainer.rollout.decided import DECIDED
 from trainer.rollout.gate import refusals
-from trainer.rollout.watch import judge_live, score_bins
+from trainer.rollout.watch import judge_live
 
 
 def decisions(count: int = 4000, seed: int = 0, **changes: Any) -> NDArray[np.void]:
@@ -25,7 +26,7 @@ def decisions(count: int = 4000, seed: int = 0, **changes: Any) -> NDArray[np.vo
     return out
 
 
-SEEN = score_bins(decisions(seed=9)["score"])
+SEEN = score_bins(decisions(seed=9)["score"]).tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))
