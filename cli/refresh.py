@@ -42,6 +42,9 @@ def refresh(
         bool, typer.Option("--anew", help="Train from no weights, with a new vocabulary; users' states stay.")
     ] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Switch even where the gate says no.")] = False,
+    shadow: Annotated[
+        str | None, typer.Option(help="Before the switch the challenger follows the live stream so long, like 30m.")
+    ] = None,
     watch: Annotated[
         str | None, typer.Option(help="Watch the new version so long, and take it back if it fails; 10m with --every.")
     ] = None,
@@ -52,6 +55,9 @@ def refresh(
         Path | None, typer.Option(help="Folder that `panther ingest` writes; Kafka's topics, whole, if not given.")
     ] = None,
     days: Annotated[float | None, typer.Option(help="Of --log the newest so many; all if not given.", min=0)] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="Private key that signs the new version (docs/registry.md).", dir_okay=False)
+    ] = None,
     seed: Seed = 0,
     why: Annotated[str, typer.Option(help="What began it; stands in the report.")] = "by hand",
     as_json: Json = False,
@@ -74,10 +80,24 @@ def refresh(
         options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
         options += ["--watch", f"{watch_s:g}s", "--seed", str(seed)] + (["--anyway"] if anyway else [])
         options += ["--anew"] if anew else []
+        options += [] if shadow is None else ["--shadow", shadow]
+        options += [] if sign_key is None else ["--sign-key", str(sign_key)]
         source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
         look_s = duration_s("--look-every", look_every) if on_drift else None
         return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
-    wanted = Wanted(round(label_delay_days * DAY_MS), seed, anyway, anew, log, days, others == "honest", watch_s, why)
+    wanted = Wanted(
+        round(label_delay_days * DAY_MS),
+        seed=seed,
+        anyway=anyway,
+        anew=anew,
+        ingested=log,
+        days=days,
+        matured_honest=others == "honest",
+        shadow_s=0.0 if shadow is None else duration_s("--shadow", shadow),
+        watch_s=watch_s,
+        sign_key=sign_key,
+        why=why,
+    )
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
     found = done.as_dict()
     if as_json:

@@ -10,6 +10,7 @@ from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
 from panther_core.report.pages import render, write_page
 from trainer.rollout.gate import Check
+from trainer.rollout.shadow_report import ShadowReport
 
 REPORT, PAGE = "refresh.json", "refresh.html"
 
@@ -18,7 +19,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The decision, and each reason.
 
     `score_counts`: the challenger's scores on the judged payments (trainer.drift.reference.score_bins); `alert_share`:
-    of these payments above its threshold. With both the stream is compared.
+    of these payments above its threshold. With both the stream is compared. `shadow`: what it did beside the live
+    version before the switch, None where it did not follow the stream.
     """
 
     champion: int
@@ -29,6 +31,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     labelled: int = 0
     score_counts: list[int] = []
     alert_share: float | None = None
+    shadow: ShadowReport | None = None
     watch: list[Check] = []
     rolled_back: bool = False
 

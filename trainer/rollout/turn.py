@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from rich.markup import escape
 
-from panther_core.artifact import MANIFEST, Manifest, load_manifest
+from panther_core.artifact import MANIFEST, SIGNATURE, Manifest, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -21,6 +21,8 @@ from panther_core.base.times import DAY_MS, iso_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
+from panther_core.kafka.updates import updates
+from panther_core.signature import sign
 from trainer.drift.reference import score_bins
 from trainer.log.either import open_log
 from trainer.log.reading import read_table
@@ -32,8 +34,11 @@ from trainer.rollout.gate import Check, refusals
 from trainer.rollout.go_live import watch_or_go_back
 from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
+from trainer.rollout.mlflow_mirror import Event, mirror, reconcile
 from trainer.rollout.refresh_report import Report
 from trainer.rollout.retire import StillInUse, retire
+from trainer.rollout.shadow_report import shadow_for
+from trainer.rollout.watch import judge_shadow
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
 
@@ -45,8 +50,9 @@ class Wanted:
     `anew`: the challenger is trained from no weights, with a vocabulary of its own. `ingested`: the folder of a log
     that `panther ingest` writes, read in place of the topics, which are read whole; `days`: its newest so many, all if
     not given. `matured_honest`: a payment that is older than the label delay and has no label counts as honest.
-    `anyway`: switch whatever the gate says. `watch_s`: how long the new version is watched. `why`: what began the turn,
-    in words.
+    `anyway`: switch whatever the gate says. `shadow_s`: how long the challenger follows the live stream before the
+    switch; `watch_s`: how long it is watched after it. `sign_key`: the private key that its manifest is signed with.
+    `why`: what began the turn, in words.
     """
 
     label_delay_ms: int
@@ -56,7 +62,9 @@ class Wanted:
     ingested: Path | None = None
     days: float | None = None
     matured_honest: bool = False
+    shadow_s: float = 0.0
     watch_s: float = 0.0
+    sign_key: Path | None = None
     why: str = "by hand"
 
 
@@ -110,6 +118,9 @@ class Run:
             manifest = train_challenger(
                 log, base, self.folder, version, wanted.label_delay_ms, wanted.seed, wanted.anew
             )
+        if wanted.sign_key is not None and not (self.folder / SIGNATURE).exists():
+            sign(self.folder, wanted.sign_key)
+        mirror(self.folder, "trained")
         deploy.install(self.settings, self.repository, self.folder)
         promoted = False
         try:
@@ -129,6 +140,9 @@ class Run:
                 labelled=int((log.label >= 0).sum()),
             )
             report.write(self.folder)
+            if wanted.shadow_s and (not against or wanted.anyway):
+                report, failed = self._shadowed(report, manifest)
+                against += failed
             if not against or wanted.anyway:
                 folder = str(self.folder.resolve())
                 asyncio.run(announce(self.kafka, manifest, folder, instead_of=champion.version, why=wanted.why))
@@ -137,6 +151,7 @@ class Run:
             if not promoted:  # refused, or something failed: the server is as it was before
                 self._take_out()
         if not promoted:
+            self._mirror("refused", report.gate)
             say(f"  version {champion.version} stays live; {self.folder / 'refresh.html'} has every check")
             return self._result(report, manifest)
         return self.watched()
@@ -152,6 +167,7 @@ class Run:
         against = refusals(checks)
         report = msgspec.structs.replace(report, promoted=True, watch=checks, rolled_back=bool(against))
         report.write(self.folder)
+        self._mirror("rolled_back" if against else "promoted", [*report.gate, *checks])
         unloaded: list[int] = []
         if not against:
             try:
@@ -170,6 +186,27 @@ class Run:
             return log
         old = (log.label < 0) & (log.time_ms + wanted.label_delay_ms <= log.time_ms[-1])
         return replace(log, label=np.where(old, 0, log.label).astype(np.int8))
+
+    def _shadowed(self, report: Report, manifest: Manifest) -> tuple[Report, list[str]]:
+        """Let the challenger follow the live stream, and keep what it did beside the live version; what it failed."""
+        say(f"  version {self.turn.version} follows the live stream for {self.wanted.shadow_s / 60:g} minutes")
+        delay_ms = self.wanted.label_delay_ms
+        try:
+            found = shadow_for(self.kafka, self.settings, self.folder, self.wanted.shadow_s, delay_ms)
+        except BadInput as error:  # no payment came: there is nothing to say against it
+            say(f"  {escape(str(error))}")
+            return report, []
+        share = max(report.alert_share or 0.0, manifest.alert_budget)
+        checks = judge_shadow(found, share)
+        for why in (failed := refusals(checks)):
+            say(f"  [bold red]the shadow says no[/] {escape(why)}")
+        report = msgspec.structs.replace(report, gate=[*report.gate, *checks], shadow=found)
+        report.write(self.folder)
+        return report, failed
+
+    def _mirror(self, event: Event, checks: Sequence[Check]) -> None:
+        mirror(self.folder, event, checks)
+        reconcile(asyncio.run(updates(self.kafka)), self.models)
 
     def _take_out(self) -> None:
         try:

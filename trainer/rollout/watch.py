@@ -21,6 +21,7 @@ from trainer.drift.reference import score_bins
 from trainer.drift.stability import stability_index
 from trainer.rollout.decided import decisions_since
 from trainer.rollout.gate import Check
+from trainer.rollout.shadow_report import ShadowReport
 
 _LEAST = 300  # decisions from which on anything is said
 _SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encoded anew, and caches fill
@@ -44,12 +45,28 @@ def judge_live(
     """
     if len(after) < _LEAST:
         return []
-    out = [_errors(before, after), _alerts(after, alert_share)]
+    out = [_errors(before, after), _alert_rate("live_alert_rate", int(after["alert"].sum()), len(after), alert_share)]
     model = after[after["version"] > 0]
     if len(before) >= _LEAST:
         out.append(_latency(before, after))
     if expected is not None and len(model) >= _LEAST:
         out.append(_scores(expected, score_bins(model["score"])))
+    return out
+
+
+def judge_shadow(found: ShadowReport, alert_share: float) -> list[Check]:
+    """Checks of a challenger that followed the stream without a say: its alerts beside the share of them that is
+    expected, and precision where labels have matured. None where it has made too few decisions."""
+    if found.payments < _LEAST:
+        return []
+    out = [_alert_rate("shadow_alert_rate", found.alerts_shadow, found.payments, alert_share)]
+    if found.interval is not None:
+        before, after = found.average_precision_live, found.average_precision_shadow
+        why = (
+            f"on the shadow's {found.judged} matured payments average precision is {after:.4f}, live {before:.4f}: "
+            f"difference [{found.interval[0]:+.4f}, {found.interval[1]:+.4f}]"
+        )
+        out.append(Check("shadow_average_precision", found.interval[1] >= 0, before, after, found.interval, why))
     return out
 
 
@@ -68,12 +85,12 @@ def _latency(before: NDArray[np.void], after: NDArray[np.void]) -> Check:
     return Check("live_latency_ms", now <= most, was, now, None, why)
 
 
-def _alerts(after: NDArray[np.void], share: float) -> Check:
-    count, wanted = int(after["alert"].sum()), share * len(after)
+def _alert_rate(name: str, count: int, payments: int, share: float) -> Check:
+    wanted = share * payments
     too_many = count - _Z * math.sqrt(count + 1) > _ALERTS * wanted
     none = count == 0 and wanted >= _SURELY
-    why = f"{count} alerts in {len(after)} decisions, where {wanted:.1f} were expected; {_ALERTS:g} times is the most"
-    return Check("live_alert_rate", not (too_many or none), share, count / len(after), None, why)
+    why = f"{count} alerts in {payments} decisions, where {wanted:.1f} were expected; {_ALERTS:g} times is the most"
+    return Check(name, not (too_many or none), share, count / payments, None, why)
 
 
 def _scores(expected: Sequence[int], now: NDArray[np.int64]) -> Check:
