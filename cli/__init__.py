@@ -33,6 +33,7 @@ from cli import (
     report,
     run,
     shadow,
+    simulate,
     topics,
     user,
 )
@@ -93,6 +94,7 @@ app.add_typer(replay.app)
 app.add_typer(report.app)
 app.add_typer(parity.app)
 app.add_typer(backtest.app)
+app.add_typer(simulate.app)
 app.add_typer(bench, name="bench", rich_help_panel=LOOK_BACK)
 app.add_typer(chaos.app)
 

@@ -28,7 +28,7 @@ def ingest(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write transactions and labels to Parquet files by event date, each record once (docs/refresh.md)."""
+    """Write transactions and labels to Parquet files by event date, each record once."""
     from trainer.log.ingest import Ingest, counts
 
     writer, written = Ingest(answering_kafka(), PantherSettings(), folder, rows, seconds, delta), 0

@@ -42,6 +42,21 @@ def test_a_slice_lasts_long_enough_for_half_of_its_labels_to_come(log: Transacti
         assert log.time_ms[end] - log.time_ms[part[0]] >= 2 * delay_ms - HOUR_MS
 
 
+def test_slices_of_a_refresh_follow_one_another_and_share_no_label(log: TransactionTable) -> None:
+    """Without pauses the newest label that the head learns from is a label delay closer to the end, twice."""
+    delay_ms, config = 4 * DAY_MS, structs.replace(CONFIG, validation_from=0.9, test_from=0.95)
+    known = replace(log, label=np.where(log.time_ms + delay_ms <= log.time_ms[-1], log.label, -1).astype(np.int8))
+    apart, close = (split(known, structs.replace(config, apart=flag), delay_ms) for flag in (True, False))
+    assert close.finetune[-1] < close.validation_from <= close.validation[0]
+    assert close.validation[-1] < close.test_from <= close.test[0]
+    assert (known.label[np.concatenate([close.finetune, close.validation, close.test])] >= 0).all()
+    np.testing.assert_array_equal(close.test, apart.test)
+    newest_ms = [log.time_ms[rows.finetune[-1]] for rows in (apart, close)]
+    assert newest_ms[1] - newest_ms[0] >= 2 * delay_ms - HOUR_MS
+    assert log.time_ms[close.test_from] - log.time_ms[close.validation[0]] >= delay_ms - HOUR_MS
+    assert not preset("refresh").apart
+
+
 def test_frauds_in_waves_are_in_every_slice_of_a_training_that_fits_itself_to_its_log(log: TransactionTable) -> None:
     label, days = np.zeros(len(log), np.int8), (log.time_ms - log.time_ms[0]) // DAY_MS
     for day in (10, 11, 20, 21, 30):  # the default slices begin after the last of them

@@ -2,7 +2,8 @@
 
 Leak rule (see panther_core.data.merchant_risk): a label matures one label delay after its event. Each slice uses only
 the labels that had matured before the next slice began. So the risk table has seen no label of a fine-tuning event, the
-head none of a validation event, and the threshold none of a test event.
+head none of a validation event, and the threshold none of a test event. Where slices are not `apart` (a refresh), each
+label that has come is still in one slice alone; only the pause of one label delay between them is left out.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
     """Cut the table by time, up to where labels are known.
 
     The slices for fine-tuning and validation last at least twice the label delay, so that half of their labels arrive
-    before they end: a share of a short log may be less.
+    before they end: a share of a short log may be less. Those that are not `apart` last at least one label delay, which
+    has as many labels.
     A config that is `sized` moves the cuts where frauds come in few waves, so that each slice has some. Raises BadInput
     when a slice has no matured fraud or no matured legitimate row.
     """
@@ -62,7 +64,7 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
     def matured(begin: int, end: int) -> Rows:
         rows = np.arange(begin, end)
         known = table.label[begin:end] >= 0
-        if end < count:
+        if end < count and config.apart:
             known &= table.time_ms[begin:end] + label_delay_ms <= table.time_ms[end]
         return rows[known]
 
@@ -73,7 +75,8 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
         return [bool(0 < table.label[rows].sum() < len(rows)) for rows in slices()]
 
     for i in (1, 0):
-        begin_ms = table.time_ms[min(cuts[i + 1], len(table) - 1)] - 2 * label_delay_ms
+        least_ms = label_delay_ms * (2 if config.apart else 1)
+        begin_ms = table.time_ms[min(cuts[i + 1], len(table) - 1)] - least_ms
         cuts[i] = min(cuts[i], int(np.searchsorted(table.time_ms, begin_ms)))
     if config.sized and not all(usable()):
         cuts = _cuts_between_waves(table, count, label_delay_ms) or cuts

@@ -71,6 +71,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     test_from: Annotated[float, Range(0.11, 0.99)] = 0.85
     """Start of the test slice, on which metrics are measured."""
 
+    apart: bool = True
+    """Whether a slice uses only labels that had matured before the next one began, so that the next one judges as a
+    deployment would. False: all that have come, each in one slice still."""
+
     def __post_init__(self) -> None:
         check_ranges(self, "the training config")
         if self.amount_scale not in SCALES:
@@ -120,7 +124,8 @@ PRESETS: dict[str, TrainConfig] = {
         head_rows=150_000,
     ),
     "paper": TrainConfig(epochs=20, patience=3),
-    # continues the training of the version in service on newer transactions: few passes, small steps
+    # continues the training of the version in service on newer transactions: few passes, small steps; slices are not
+    # apart, since with labels a week late the newest fraud that a head learns of would be five weeks old
     "refresh": TrainConfig(
         epochs=1,
         learning_rate=3e-4,
@@ -130,6 +135,7 @@ PRESETS: dict[str, TrainConfig] = {
         negatives=10,
         validation_from=0.9,
         test_from=0.95,
+        apart=False,
     ),
 }
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from panther_core.base.errors import BadInput
 from panther_core.data.generator.catalogue import CATEGORIES, CHANNELS, COUNTRIES
-from panther_core.data.generator.config import FRAUD_KINDS, GeneratorConfig
+from panther_core.data.generator.config import GeneratorConfig
+from panther_core.data.generator.drift import drifted
 from panther_core.data.generator.fraud import by_person, fraudulent
 from panther_core.data.generator.habits import legitimate
 from panther_core.data.generator.payments import OWN_DEVICES, make_world
@@ -28,6 +29,8 @@ def generate(config: GeneratorConfig) -> TransactionTable:
     if not len(honest.rows):
         raise BadInput("the generator made no transaction: raise users, days or mean_transactions_per_day")
     rows = np.concatenate([honest.rows, fraudulent(config, world, honest)])
+    if config.drift_day:
+        rows = drifted(config, world, rows)
     rows = rows[np.argsort(rows["time_ms"], kind="stable")]
     return _table(config, rows, people.profile, world.shared_devices)
 
@@ -51,7 +54,7 @@ def _table(
         label=(rows["kind"] >= 0).astype(np.int8),
         country=words("country", COUNTRIES),
         device=words("device", _names("d", devices)),
-        fraud_kind=words("kind", FRAUD_KINDS),
+        fraud_kind=words("kind", config.fraud_kinds),
         profile=profile,
     )
 

@@ -41,8 +41,23 @@ class GeneratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slow_mimicry: Annotated[float, Range(0, 0.05)] = 0.0015
     """The victim's own kinds of payment over weeks, in the wrong order, at other hours, to one other merchant."""
 
+    drift_day: Annotated[int, Range(0, 3649)] = 0
+    """Day from which on fraud and habits are others, of which earlier days show nothing; 0 = never. What follows is of
+    the days from then on."""
+    moved_share: Annotated[float, Range(0, 1)] = 0.35
+    """Share of the people who take up other hours, channels and kinds of shop within a week."""
+    push_payment: Annotated[float, Range(0, 0.05)] = 0.0018
+    """A new kind of fraud: the victim is talked into transfers to somebody new, from the own device."""
+    merchant_wave: Annotated[float, Range(0, 0.05)] = 0.0008
+    """More of `compromised_merchant`, all of it from cards copied within two weeks."""
+
     def __post_init__(self) -> None:
         check_ranges(self, "the generator's config")
+        if self.drift_day >= self.days and self.drift_day:
+            raise BadInput(
+                f"expected drift_day before the end of the log, got day {self.drift_day} of {self.days} in the "
+                "generator's config: raise days"
+            )
         try:
             first = date.fromisoformat(self.start)
         except ValueError:
@@ -60,5 +75,11 @@ class GeneratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Share of fraud by kind, of the legitimate transactions."""
         return {name: getattr(self, name) for name in FRAUD_KINDS}
 
+    @property
+    def fraud_kinds(self) -> tuple[str, ...]:
+        """Kinds of fraud in the log, in the order in which a table numbers them."""
+        return (*FRAUD_KINDS, *NEW_KINDS) if self.drift_day else FRAUD_KINDS
+
 
 FRAUD_KINDS = ("account_takeover", "card_testing", "compromised_merchant", "slow_mimicry")
+NEW_KINDS = ("push_payment",)  # begin with a drift; a log without one does not name them

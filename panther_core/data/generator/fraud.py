@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from panther_core.base.times import DAY_MS, HOUR_MS
-from panther_core.data.generator.catalogue import ATM, CATEGORY, CHIP, CONTACTLESS, COUNTRIES, MEDIAN, ONLINE
+from panther_core.data.generator.catalogue import (
+    ATM,
+    CATEGORY,
+    CHIP,
+    CONTACTLESS,
+    COUNTRIES,
+    MEDIAN,
+    ONLINE,
+    TRANSFER,
+)
 from panther_core.data.generator.config import FRAUD_KINDS, GeneratorConfig
 from panther_core.data.generator.payments import World, price
 from panther_core.data.generator.rows import ROW, Floats, Ints, Rows, spread, stream
@@ -21,7 +30,12 @@ _GOODS = np.array(
         for c in ("electronics", "clothing", "fuel", "grocery", "marketplace", "restaurant", "fast_food", "transit")
     ]
 )
-_CLONES, _MIMICS, _TESTS = (1, 4), (4, 11), (3, 11)  # payments an incident: from (included) and to (excluded)
+_CLONES, _MIMICS, _TESTS, _PUSHED = (
+    (1, 4),
+    (4, 11),
+    (3, 11),
+    (3, 6),
+)  # payments an incident: from (included) and to (excluded)
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ def fraudulent(config: GeneratorConfig, world: World, honest: Honest) -> Rows:
     kinds = {
         "account_takeover": _account_takeover,
         "card_testing": _card_testing,
-        "compromised_merchant": _compromised_merchant,
+        "compromised_merchant": compromised_merchant,
         "slow_mimicry": _slow_mimicry,
     }
     parts = []
@@ -149,7 +163,7 @@ def _card_testing(world: World, honest: Honest, n: int, rng: np.random.Generator
     return _finish(world, rows, rng, own_device=0.3)
 
 
-def _compromised_merchant(world: World, honest: Honest, n: int, rng: np.random.Generator) -> Rows:
+def compromised_merchant(world: World, honest: Honest, n: int, rng: np.random.Generator) -> Rows:
     """Cards copied at a compromised merchant over two to five weeks, used days later at the ring's five outlets."""
     low, high = _CLONES
     rings = max(1, n // 60)
@@ -195,3 +209,24 @@ def _slow_mimicry(world: World, honest: Honest, n: int, rng: np.random.Generator
     rows["amount"] = price(rows["amount"] * np.exp(rng.normal(0.1, 0.2, len(rows))), category)
     rows["device"] = np.where(rows["device"] < 0, -1, world.strange_device(incidents, rng)[incident])
     return _finish(world, rows, rng, own_device=0.7)
+
+
+def push_payment(world: World, honest: Honest, n: int, rng: np.random.Generator) -> Rows:
+    """The victim, on the phone with a fraudster, transfers round sums to one of a few new accounts: a small one first,
+    then two to four large ones within the hour."""
+    incidents = max(1, n // 4)
+    victim, start_ms = _victims(honest, incidents, rng)
+    # callers keep office hours
+    start_ms = start_ms // DAY_MS * DAY_MS + rng.integers(9 * HOUR_MS, 17 * HOUR_MS, incidents)
+    incident, place = spread(rng.integers(*_PUSHED, incidents))
+    category = np.full(len(incident), CATEGORY["transfer"])
+    rows = np.zeros(len(incident), ROW)
+    rows["user"], rows["category"], rows["channel"] = victim[incident], category, TRANSFER
+    rows["merchant"] = world.merchant(category, rng.random(incidents)[incident])
+    amount = MEDIAN[category] * np.exp(
+        np.where(place == 0, rng.normal(-1, 0.4, len(rows)), rng.normal(1, 0.5, len(rows)))
+    )
+    rows["amount"] = np.maximum(10, np.round(amount, -1))
+    gap_ms = np.exp(rng.normal(np.log(12), 0.8, len(rows))) * 60_000
+    rows["time_ms"] = start_ms[incident] + _running(gap_ms, place)
+    return _finish(world, rows, rng, own_device=1.0)
