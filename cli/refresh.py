@@ -38,6 +38,9 @@ def refresh(
     others: Annotated[
         str, typer.Option(help="A payment older than the label delay without a label: unknown or honest.")
     ] = "unknown",
+    most_rows: Annotated[
+        int, typer.Option(help="Of --log at most so many payments, the newest days: 3 KB of memory each.", min=1)
+    ] = 5_000_000,
     anew: Annotated[
         bool, typer.Option("--anew", help="Train from no weights, with a new vocabulary; users' states stay.")
     ] = False,
@@ -82,6 +85,7 @@ def refresh(
         options += ["--anew"] if anew else []
         options += [] if shadow is None else ["--shadow", shadow]
         options += [] if sign_key is None else ["--sign-key", str(sign_key)]
+        options += ["--most-rows", str(most_rows)]
         source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
         look_s = duration_s("--look-every", look_every) if on_drift else None
         return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
@@ -92,6 +96,7 @@ def refresh(
         anew=anew,
         ingested=log,
         days=days,
+        most_rows=most_rows,
         matured_honest=others == "honest",
         shadow_s=0.0 if shadow is None else duration_s("--shadow", shadow),
         watch_s=watch_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -143,21 +144,26 @@ def traffic(stage: Stage, start: int) -> Iterator[None]:
 
 
 def test_a_version_that_passes_the_gate_and_fails_in_the_stream_is_taken_back(stage: Stage) -> None:
-    """Its scorer hangs once it is live, as no check before the switch could see."""
+    """Its scorer hangs again and again once it is live, as no check before the switch could see."""
     with traffic(stage, 1000):
         time.sleep(10)  # decisions of the version before it
         process = begin_turn(stage, "--watch", "90s")
         while history(stage)[-1].version != 4:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
-        server = psutil.Process(stage.system.triton_pid())
-        scorers = [p for p in server.children(recursive=True) if any("panther_score/4/" in a for a in p.cmdline())]
-        assert scorers
-        for scorer in scorers:
-            scorer.suspend()
+        server, hung = psutil.Process(stage.system.triton_pid()), set[psutil.Process]()
+        while process.poll() is None:  # the worker has a scorer that hangs loaded again, and that one hangs too
+            for child in server.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if child not in hung and any("panther_score/4/" in word for word in child.cmdline()):
+                        child.suspend()
+                        hung.add(child)
+            time.sleep(0.2)
+        for scorer in hung:
+            with contextlib.suppress(psutil.Error):
+                scorer.resume()
+        assert hung
         done = finished(process)
-        for scorer in scorers:
-            scorer.resume()
     assert (done["promoted"], done["rolled_back"]) == (True, True)
     assert {check["check"] for check in done["watch"] if not check["held"]} <= {"live_errors", "live_latency_ms"}  # type: ignore[attr-defined,index]
     last = history(stage)[-1]

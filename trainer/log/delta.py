@@ -33,10 +33,15 @@ class DeltaLog:
         table = self._table(topic)
         return 0 if table is None else int(table.count())
 
-    def newest_date(self, topic: str) -> str | None:
-        """Of the files of a topic, None where there are none."""
+    def rows_by_date(self, topic: str) -> dict[str, int]:
+        """How many records of a topic lie under each date, by what the table's log says."""
+        out: dict[str, int] = {}
         table = self._table(topic)
-        return None if table is None else max((part["date"] for part in table.partitions()), default=None)
+        files = [] if table is None else pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        for file in files:
+            date = file["partition.date"]
+            out[date] = out.get(date, 0) + file["num_records"]
+        return out
 
     def next_offset(self, topic: str, partition: int) -> int:
         """From which offset on nothing is here."""

@@ -134,9 +134,14 @@ class LogStore:
         """How many records of a topic are here."""
         return sum(entry.rows for entry in self.entries(topic))
 
-    def newest_date(self, topic: str) -> str | None:
-        """Of the files of a topic, None where there are none."""
-        return max((_date(file) for entry in self.entries(topic) for file in entry.files), default=None)
+    def rows_by_date(self, topic: str) -> dict[str, int]:
+        """How many records of a topic lie under each date, by what the files say at their ends."""
+        out: dict[str, int] = {}
+        for entry in self.entries(topic):
+            for file in entry.files:
+                rows = pq.read_metadata(self.folder / file).num_rows
+                out[_date(file)] = out.get(_date(file), 0) + rows
+        return out
 
     @contextmanager
     def writing(self, topic: str, partition: int) -> Iterator[None]:

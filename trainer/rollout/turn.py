@@ -49,10 +49,11 @@ class Wanted:
 
     `anew`: the challenger is trained from no weights, with a vocabulary of its own. `ingested`: the folder of a log
     that `panther ingest` writes, read in place of the topics, which are read whole; `days`: its newest so many, all if
-    not given. `matured_honest`: a payment that is older than the label delay and has no label counts as honest.
-    `anyway`: switch whatever the gate says. `shadow_s`: how long the challenger follows the live stream before the
-    switch; `watch_s`: how long it is watched after it. `sign_key`: the private key that its manifest is signed with.
-    `why`: what began the turn, in words.
+    not given; `most_rows`: as many of them as hold no more payments, which bounds the memory. `matured_honest`: a
+    payment that is older than the label delay and has no label counts as honest. `anyway`: switch whatever the gate
+    says. `shadow_s`: how long the challenger follows the live stream before the switch; `watch_s`: how long it is
+    watched after it. `sign_key`: the private key that its manifest is signed with. `why`: what began the turn, in
+    words.
     """
 
     label_delay_ms: int
@@ -61,6 +62,7 @@ class Wanted:
     anew: bool = False
     ingested: Path | None = None
     days: float | None = None
+    most_rows: int | None = None
     matured_honest: bool = False
     shadow_s: float = 0.0
     watch_s: float = 0.0
@@ -181,7 +183,7 @@ class Run:
         if wanted.ingested is None:
             log = asyncio.run(read_log(self.kafka, self.settings))
         else:
-            log = newest_days(wanted.ingested, wanted.days, self.settings.rates)
+            log = newest_days(wanted.ingested, wanted.days, self.settings.rates, wanted.most_rows)
         if not wanted.matured_honest:
             return log
         old = (log.label < 0) & (log.time_ms + wanted.label_delay_ms <= log.time_ms[-1])
@@ -230,14 +232,26 @@ class Run:
         )
 
 
-def newest_days(folder: Path, days: float | None, rates: Mapping[str, float]) -> TransactionTable:
-    """The newest days of an ingested log, or all of it. Raises BadInput where it has no transaction."""
-    if days is None:
-        return read_table(folder, rates=rates)
-    newest = open_log(folder).newest_date(TRANSACTIONS)
-    if newest is None or newest == NO_DATE:
+def newest_days(
+    folder: Path, days: float | None, rates: Mapping[str, float], most_rows: int | None = None
+) -> TransactionTable:
+    """The newest days of an ingested log (None: all of it), as many of them as hold no more than `most_rows` payments,
+    and one at least. Raises BadInput where it has no transaction."""
+    held = open_log(folder).rows_by_date(TRANSACTIONS)
+    held.pop(NO_DATE, None)
+    if not held:
         raise BadInput(f"expected transactions in {folder}, found none: `panther ingest {folder}`")
-    return read_table(folder, round(iso_ms(newest) + DAY_MS - days * DAY_MS), rates=rates)
+    newest, since, rows = max(held), min(held), 0
+    for date in sorted(held, reverse=True):
+        rows += held[date]
+        if most_rows is not None and rows > most_rows and date != newest:
+            say(f"  {date} and the days before it are left out: more than {most_rows:,} payments")
+            break
+        since = date
+    since_ms = iso_ms(since)
+    if days is not None:
+        since_ms = max(since_ms, round(iso_ms(newest) + DAY_MS - days * DAY_MS))
+    return read_table(folder, since_ms, rates=rates)
 
 
 def folder_of(update: ModelUpdate, models: Path) -> Path:

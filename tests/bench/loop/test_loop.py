@@ -141,7 +141,7 @@ def test_nothing_that_comes_later_changes_a_turn(
     [turn] = loop.run("on")
     models = out / "models"
     # equal but for rounding: with one thread two trainings in one process differ in their last digits
-    checks = judge_challenger(known_at(log, moment_ms, DELAY_MS), models / FIRST, models / "0-1", DELAY_MS)
+    checks = judge_challenger(known_at(log, moment_ms, DELAY_MS), models / FIRST, models / "0-1", DELAY_MS).checks
     assert [check["check"] for check in turn.checks] == [check.check for check in checks]
     for mine, theirs in zip(turn.checks, checks, strict=True):
         told = [(mine[name], getattr(theirs, name)) for name in ("champion", "challenger")]

@@ -181,9 +181,9 @@ def test_with_rates_there_is_one_currency(store: Log, tmp_path: Path) -> None:
 
 
 def test_a_log_says_how_much_it_holds_and_where_to_go_on(store: Log, tmp_path: Path) -> None:
-    assert (store.rows(TRANSACTIONS), store.newest_date(TRANSACTIONS), store.next_offset(TRANSACTIONS, 0)) == (
+    assert (store.rows(TRANSACTIONS), store.rows_by_date(TRANSACTIONS), store.next_offset(TRANSACTIONS, 0)) == (
         0,
-        None,
+        {},
         0,
     )
     assert store.last_hash(TRANSACTIONS, 0) is None
@@ -192,7 +192,10 @@ def test_a_log_says_how_much_it_holds_and_where_to_go_on(store: Log, tmp_path: P
     write(store, [paid(7)])  # with a gap before it, as compaction leaves one
     again = open_log(tmp_path)  # what kind it is its folder says
     assert type(again) is type(store)
-    assert (again.rows(TRANSACTIONS), again.newest_date(TRANSACTIONS)) == (5, "2025-06-16")
+    assert (again.rows(TRANSACTIONS), again.rows_by_date(TRANSACTIONS)) == (
+        5,
+        {"2025-06-15": 4, "2025-06-16": 1},
+    )
     assert [again.next_offset(TRANSACTIONS, partition) for partition in (0, 1, 2)] == [8, 1, 0]
     assert again.last_hash(TRANSACTIONS, 0) == hash_of(paid(7).value)
     assert again.dataset(TRANSACTIONS, "2025-06-16").count_rows() == 1

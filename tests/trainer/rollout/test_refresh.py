@@ -129,5 +129,7 @@ def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:
     write(store, [paid(0), paid(1, day=8), paid(2, day=9)])
     assert newest_days(tmp_path, None, {}).transaction_id.tolist() == ["t0", "t1", "t2"]
     assert newest_days(tmp_path, 2, {}).transaction_id.tolist() == ["t1", "t2"]
+    assert newest_days(tmp_path, None, {}, most_rows=2).transaction_id.tolist() == ["t1", "t2"]
+    assert newest_days(tmp_path, None, {}, most_rows=1).transaction_id.tolist() == ["t2"], "one day at least"
     with pytest.raises(BadInput, match="panther ingest"):
         newest_days(tmp_path / "none", 2, {})
