@@ -49,9 +49,16 @@ def drift(
         raise typer.BadParameter("expected --model FOLDER beside --data, and neither --log nor --every")
     if metrics_port and every is None:
         raise typer.BadParameter("expected --every beside --metrics-port: a single look exposes nothing")
+    from trainer.drift.reference import NoReference
+
     look_now = _look(log, days, model, data, format, round(label_delay_days * DAY_MS))
     if every is None:
-        return _show(look_now(), as_json)
+        try:
+            return _show(look_now(), as_json)
+        except NoReference as error:
+            if as_json:  # whoever asks by a program (refresh --on-drift) is to know what to do
+                emit({"drifted": None, "why": [str(error)]}, True)
+            raise
     from prometheus_client import start_http_server
 
     from trainer.drift.gauges import DriftGauges

@@ -205,7 +205,7 @@ def promote(
     )
     taken.explain()
     checks = []
-    if watch_s and taken.ok:
+    if watch_s:
         checks = watch_or_go_back(answering_kafka(), settings, repository, artifact, watch_s)
     failed = [check.why for check in checks if not check.held]
     emit(taken.as_dict() | ({"rolled_back": failed} if watch_s else {}), as_json)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -77,16 +78,23 @@ def refresh(
         raise typer.BadParameter(f"expected --others unknown or honest, got {others!r}")
     if once and (every or on_drift):
         raise typer.BadParameter("expected --once, or --every and --on-drift, got both")
+    if not (every or on_drift) and keep_budget:
+        raise typer.BadParameter(
+            "expected --every or --on-drift beside --keep-budget (once: panther models keep-budget)"
+        )
+    if days is not None and log is None:
+        raise typer.BadParameter("expected --log beside --days: of Kafka's topics all is read")
     serves = every is not None or on_drift
     watch_s = duration_s("--watch", watch) if watch is not None else 600.0 if serves else 0.0
     if serves:
         options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
-        options += ["--watch", f"{watch_s:g}s", "--seed", str(seed)] + (["--anyway"] if anyway else [])
+        options += ["--watch", watch or "10m", "--seed", str(seed)] + (["--anyway"] if anyway else [])
         options += ["--anew"] if anew else []
         options += [] if shadow is None else ["--shadow", shadow]
         options += [] if sign_key is None else ["--sign-key", str(sign_key)]
         options += ["--most-rows", str(most_rows)]
-        source = ([] if log is None else ["--log", str(log)]) + ([] if days is None else ["--days", str(days)])
+        options += [] if days is None else ["--days", str(days)]
+        source = [] if log is None else ["--log", str(log)]
         look_s = duration_s("--look-every", look_every) if on_drift else None
         return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
     wanted = Wanted(
@@ -103,6 +111,7 @@ def refresh(
         sign_key=sign_key,
         why=why,
     )
+    signal.signal(signal.SIGTERM, _interrupt)  # so that what it has started (a shadow) ends with it
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
     found = done.as_dict()
     if as_json:
@@ -120,6 +129,10 @@ def refresh(
     return None
 
 
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def _serve(
     options: list[str],
     source: list[str],
@@ -128,10 +141,10 @@ def _serve(
     label_delay_days: float,
     keep_budget: bool,
 ) -> None:
-    from trainer.rollout.budget import keep_budget as keep
     from trainer.rollout.service import Service
 
-    kafka, settings = answering_kafka(), PantherSettings()
+    answering_kafka()
+    settings = PantherSettings()
     panther = [sys.executable, "-m", "cli"]
     look = [*panther, "drift", "--json", "--label-delay-days", str(label_delay_days), *source]
     service = Service(
@@ -140,7 +153,7 @@ def _serve(
         None if look_s is None else look,
         None if every is None else duration_s("--every", every),
         look_s or 0.0,
-        (lambda: keep(kafka, settings).why) if keep_budget else None,
+        [*panther, "models", "keep-budget", "--json"] if keep_budget else None,
     )
     say(escape(f"  what it does stands in {settings.models_dir}/refreshes.html; Ctrl-C ends it, and loses nothing"))
     with contextlib.suppress(KeyboardInterrupt):

@@ -30,6 +30,8 @@ from trainer.rollout import journal
 from trainer.rollout.deploy import served
 from trainer.rollout.go_live import roll_back
 
+_LOADED_S = 20.0  # after its start a scorer serves for sure: one that hangs while it loads keeps others from loading
+
 
 def models(stage: Stage) -> Path:
     return Path(stage.system.settings.models_dir)
@@ -155,7 +157,8 @@ def test_a_version_that_passes_the_gate_and_fails_in_the_stream_is_taken_back(st
         while process.poll() is None:  # the worker has a scorer that hangs loaded again, and that one hangs too
             for child in server.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if child not in hung and any("panther_score/4/" in word for word in child.cmdline()):
+                    loaded = time.time() - child.create_time() > _LOADED_S
+                    if loaded and child not in hung and any("panther_score/4/" in a for a in child.cmdline()):
                         child.suspend()
                         hung.add(child)
             time.sleep(0.2)

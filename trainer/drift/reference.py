@@ -26,6 +26,10 @@ SCORE_EDGES = np.arange(-10, 5.25, 0.5)
 _MOST_CODES, _MOST_ROWS = 1 << 16, 2**53
 
 
+class NoReference(BadInput):
+    """A version whose training has kept nothing to compare with: a refresh makes one that has it."""
+
+
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a training saw. Raises BadInput for a value out of range.
 
@@ -106,10 +110,10 @@ def write_reference(
 def load_reference(folder: Path) -> Reference:
     """What the training of the version in `folder` saw.
 
-    Raises ArtifactError, and BadInput for a version of before this file.
+    Raises ArtifactError, and NoReference for a version of before this file.
     """
     if artifact.REFERENCE not in artifact.load_manifest(folder).files:
-        raise BadInput(
+        raise NoReference(
             f"expected {artifact.REFERENCE} in {folder}, which says what the training saw, got none: the version is of "
             "an older code; `panther refresh` or `panther models train` makes one that has it"
         )

@@ -8,7 +8,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatch
+from panther_core.base.errors import ArtifactError, BadInput, FingerprintMismatch, PantherError
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate
 from panther_core.data.topics import MODELS
@@ -80,6 +80,20 @@ def check_states(manifest: Manifest, live: ModelUpdate) -> None:
             f"length, cached width: {', '.join(wanted)}), got version {manifest.version} ({', '.join(got)}): promote "
             "it with --new-states, for workers under another PANTHER_APP_ID"
         )
+
+
+def folder_of(update: ModelUpdate, models: Path) -> Path:
+    """A version's artifact, as this machine sees it: under the announced path, or in the folder of models."""
+    for folder in (Path(update.artifact), models / str(update.version)):
+        try:
+            if load_manifest(folder).version == update.version:
+                return folder
+        except (PantherError, OSError):
+            continue
+    raise BadInput(
+        f"expected the artifact of version {update.version} at {update.artifact} or in {models}, found none: "
+        "copy it there, or set PANTHER_MODELS_DIR"
+    )
 
 
 def before_live(history: list[ModelUpdate], version: int | None = None) -> ModelUpdate:

@@ -19,9 +19,8 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS, now_ms
 from panther_core.kafka.updates import updates
 from panther_core.report.curves import Floats
-from trainer.rollout.announce import send
+from trainer.rollout.announce import folder_of, send
 from trainer.rollout.decided import decisions_since
-from trainer.rollout.turn import folder_of
 
 _STEP = 0.25  # nats of the log odds that a move has at most
 _CLOSE = 1.25  # times the budget, up or down, that is left alone

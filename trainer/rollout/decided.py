@@ -27,6 +27,8 @@ DECIDED = np.dtype(
     ]
 )
 
+_CHUNK = 50_000
+
 
 class Decisions:
     """Follows `fraud.scores` without a consumer group: of one application, from a moment on."""
@@ -38,7 +40,7 @@ class Decisions:
     async def so_far(self) -> NDArray[np.void]:
         """DECIDED rows [N] up to the topic's end as of now."""
         ends = await self._consumer.end_offsets([*self._at])
-        found = []
+        found, parts = list[tuple[int, int, float, int, bool, bool]](), []
         for part, start in self._at.items():
             async for record in read(self._consumer, part, range(start, ends[part]), PATIENCE_S):
                 decision = read_decision(record.value)
@@ -47,8 +49,11 @@ class Decisions:
                 version, degraded = decision.model.version, decision.degraded is not None
                 facts = (record.timestamp, version, decision.score, decision.latency_ms, decision.alert, degraded)
                 found.append(facts)
+                if len(found) >= _CHUNK:  # tuples take ten times the room of rows
+                    parts.append(np.array(found, DECIDED))
+                    found.clear()
             self._at[part] = max(start, ends[part])
-        self._parts = [np.concatenate([*self._parts, np.array(found, DECIDED)])]
+        self._parts = [np.concatenate([*self._parts, *parts, np.array(found, DECIDED)])]
         return self._parts[0]
 
 

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.console import say
-from panther_core.base.errors import ArtifactError
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import now_ms
 from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
@@ -23,7 +22,7 @@ from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import KafkaRecord, members, read_topic
 from panther_core.kafka.updates import updates, updates_with_records
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce, before_live, switched
+from trainer.rollout.announce import announce, before_live, folder_of, switched
 from trainer.rollout.gate import Check, refusals
 from trainer.rollout.refresh_report import REPORT, Report
 from trainer.rollout.watch import watch
@@ -131,13 +130,13 @@ def roll_back(
     if instead_of is not None and history and history[-1].version != instead_of:
         raise switched(instead_of, history[-1])
     wanted = before_live(history, to)
-    live, folder = history[-1].version, Path(wanted.artifact)
-    if (found := load_manifest(folder).version) != wanted.version:
-        raise ArtifactError(
-            f"expected version {wanted.version} in {folder}, where it was promoted from, got version {found}: promote "
-            "the folder that holds it"
-        )
-    manifest, _ = deploy.install(settings, triton_repository, folder)
+    live, folder = history[-1].version, folder_of(wanted, Path(settings.models_dir))
+    manifest = deploy.trusted_manifest(settings, folder)
+    try:
+        # a server that has the version still is not asked to load anything: a version that hangs may keep it from it
+        deploy.check_serves(settings.triton_url, manifest)
+    except deploy.DeployError:
+        deploy.install(settings, triton_repository, folder)
     # with the thresholds that it had last, which may have moved while it was live
     manifest = msgspec.structs.replace(
         manifest, threshold=wanted.threshold, merchant_threshold=wanted.merchant_threshold

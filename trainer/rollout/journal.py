@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from panther_core.base.errors import BadInput
+from panther_core.base.console import say_once
 from panther_core.base.files import written_whole
 from panther_core.report.pages import render, write_page
 
@@ -64,7 +64,8 @@ def finish(models: Path) -> None:
 def add(models: Path, ended: Ended) -> None:
     """Add a turn to those that there were, and draw their page anew."""
     with (models / TURNS).open("ab") as file:
-        file.write(msgspec.json.encode(ended) + b"\n")
+        cut_off = file.tell() and (models / TURNS).read_bytes()[-1:] != b"\n"
+        file.write((b"\n" if cut_off else b"") + msgspec.json.encode(ended) + b"\n")
     pages: dict[int, str] = {
         turn.challenger: f"{turn.challenger}/refresh.html"
         for turn in ended_turns(models)
@@ -75,7 +76,7 @@ def add(models: Path, ended: Ended) -> None:
 
 
 def ended_turns(models: Path) -> list[Ended]:
-    """All turns, oldest first. A last line that a kill has cut off is left out. Raises BadInput for other damage."""
+    """All turns, oldest first. A line that is none (a kill or a full disk has cut it off) is left out, and said."""
     try:
         lines = (models / TURNS).read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -86,8 +87,6 @@ def ended_turns(models: Path) -> list[Ended]:
             continue
         try:
             out.append(msgspec.json.decode(line, type=Ended))
-        except msgspec.DecodeError as error:
-            if number == len(lines):
-                break
-            raise BadInput(f"expected a turn at {models / TURNS}:{number}: {error}: move the file away") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            say_once(f"  {models / TURNS}:{number} is no turn and is left out: {error}")
     return out

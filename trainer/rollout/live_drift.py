@@ -16,9 +16,11 @@ from panther_core.base.times import DAY_MS
 from panther_core.kafka.updates import updates
 from trainer.drift.gauges import DriftGauges
 from trainer.drift.look import Drift, look, newest
+from trainer.rollout.announce import folder_of
 from trainer.rollout.kafka_log import read_log
-from trainer.rollout.turn import folder_of, newest_days
+from trainer.rollout.turn import newest_days
 
+_MOST_ROWS = 5_000_000  # of them, which bounds the memory; as a refresh
 _PAST_DAYS = 60.0  # of a folder's log, read before the days compared, as users' and merchants' history
 
 
@@ -49,7 +51,7 @@ def look_at_log(
         assert kafka is not None
         log = asyncio.run(read_log(kafka, settings))
     else:
-        log = newest_days(ingested, days + delay_ms / DAY_MS + _PAST_DAYS, settings.rates)
+        log = newest_days(ingested, days + delay_ms / DAY_MS + _PAST_DAYS, settings.rates, _MOST_ROWS)
     return look(log, folder, *newest(log, days, delay_ms), delay_ms)
 
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -29,6 +31,7 @@ from trainer.rollout import deploy, journal
 from trainer.rollout.announce import announce
 from trainer.rollout.gate import refusals
 from trainer.rollout.journal import Ended, Turn
+from trainer.rollout.refresh_report import REPORT
 from trainer.rollout.turn import Refreshed, Run, Wanted
 
 _TRIES = 3  # of one challenger, before a turn begins with another
@@ -46,6 +49,11 @@ def refresh_once(kafka: KafkaSettings, settings: PantherSettings, triton_reposit
             f"expected labels to come before Kafka forgets their payments, got a label delay of "
             f"{wanted.label_delay_ms / DAY_MS:g} days and PANTHER_RETENTION_DAYS of {settings.retention_days:g}: raise "
             "it"
+        )
+    if settings.models_key is not None and wanted.sign_key is None:
+        raise BadInput(
+            "expected --sign-key, since PANTHER_MODELS_KEY is set and a version without a signature would be refused "
+            "once it is trained (docs/registry.md)"
         )
     models = Path(settings.models_dir)
     with _alone(models):
@@ -78,9 +86,13 @@ def _turn(settings: PantherSettings, triton_repository: Path, history: list[Mode
     if turn is not None:
         was_live = turn.version in {update.version for update in history}
         failed = sum(one.error is not None and one.challenger == turn.version for one in journal.ended_turns(models))
-        if live == turn.version or (live == turn.champion and not was_live and failed < _TRIES):
+        judged = (models / str(turn.version) / REPORT).exists()  # else somebody else has made it live
+        if failed < _TRIES and ((live == turn.version and judged) or (live == turn.champion and not was_live)):
             say(f"  going on with the refresh to version {turn.version}, which was cut off")
             return turn
+        given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, promoted=was_live)
+        why = f"after {failed} errors" if failed >= _TRIES else f"version {live} is live by now"
+        journal.add(models, msgspec.structs.replace(given_up, against=[f"given up: {why}"]))
         if not was_live:
             deploy.unload(settings.triton_url, triton_repository, turn.version, settings.triton_headers)
     turn = Turn(live, _next_number(models, history))
@@ -112,4 +124,5 @@ def _alone(models: Path) -> Iterator[None]:
 def _next_number(models: Path, history: list[ModelUpdate]) -> int:
     """One that no version has or ever had: numbers are never used twice."""
     there = [int(path.name) for path in models.glob("*") if deploy.is_version(path.name)]
-    return max([*there, *(update.version for update in history)]) + 1
+    tried = [turn.challenger for turn in journal.ended_turns(models)]
+    return max([*there, *tried, *(update.version for update in history)]) + 1

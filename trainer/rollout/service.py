@@ -11,19 +11,21 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import msgspec
 from rich.markup import escape
 
 from panther_core.base.console import say
-from panther_core.base.times import now_ms
+from panther_core.base.times import DAY_MS, now_ms
 from trainer.rollout import journal
 
 _NICE = 10
+_DRIFT = "drift"  # first word of the reason of such a turn
+T = TypeVar("T")
 _RETRY_S = 300.0  # after a turn that failed, at most: the broker or the server may be back
 
 
@@ -33,7 +35,8 @@ class Service:
 
     `turn`, `look`: commands of one turn, to which its reason is added, and of one look for drift, which prints
     {"drifted", "why"}; both are run as processes. `every_s`: between two turns, None: only on drift. `look_s`: between
-    two looks. `keep`: keeps the alert budget and says what it did, called every `keep_s`.
+    two looks; drift begins one turn a day at most, since the labels of what has changed take longer than that. `keep`:
+    a command that keeps the alert budget and says why in {"why"}, run every `keep_s`.
     """
 
     models: Path
@@ -41,7 +44,7 @@ class Service:
     look: Sequence[str] | None
     every_s: float | None
     look_s: float
-    keep: Callable[[], str] | None
+    keep: Sequence[str] | None
     keep_s: float = 3600.0
 
     def run(self) -> NoReturn:
@@ -54,19 +57,18 @@ class Service:
             why = "" if turn_s is None or now < turn_s else f"every {(self.every_s or 0) / 3600:g} h"
             if not why and self.look is not None and now >= look_s:
                 look_s = now + self.look_s
-                why = self._drifted()
+                why = self._drifted() if self._drift_may_begin() else ""
             if why:
                 ok = self._turn(why)
                 # a failed turn comes again soon; drift is not looked for right after a turn, which has learnt from it
                 pause_s = self.every_s if ok else min(self.every_s or _RETRY_S, _RETRY_S)
-                turn_s = None if pause_s is None else now + pause_s
+                turn_s = None if pause_s is None else time.time() + pause_s
                 look_s = max(look_s, time.time() + self.look_s)
             if self.keep is not None and time.time() >= keep_s:
                 keep_s = time.time() + self.keep_s
-                try:
-                    say(f"  alert budget: {escape(self.keep())}")
-                except Exception as error:  # a broker that is away; the service outlives it
-                    say(f"  the alert budget was not looked at: {escape(str(error) or repr(error))}")
+                done = _run(self.keep, subprocess.PIPE)
+                said = _last(done.stdout, _Kept)
+                say(f"  alert budget: {escape(said.why if said else f'not looked at, exit code {done.returncode}')}")
             time.sleep(1.0)
 
     def _first_turn_s(self) -> float | None:
@@ -89,21 +91,36 @@ class Service:
             say(f"  the turn failed ({escape(errors[-1] if errors else f'exit code {code}')}); it comes again")
         return code == 0
 
+    def _drift_may_begin(self) -> bool:
+        began = [turn.ended_ms for turn in journal.ended_turns(self.models) if turn.why.startswith(_DRIFT)]
+        return now_ms() - max(began, default=0) >= DAY_MS
+
     def _drifted(self) -> str:
         """Why the stream has drifted; empty where it has not, or nobody can tell."""
         assert self.look is not None
         done = _run(self.look, subprocess.PIPE)
-        try:
-            found = msgspec.json.decode(done.stdout.splitlines()[-1], type=_Looked)
-        except (IndexError, msgspec.DecodeError):
+        found = _last(done.stdout, _Looked)
+        if found is None:
             say(f"  the look for drift failed with exit code {done.returncode}; it comes again")
             return ""
-        return f"drift: {'; '.join(found.why)}" if found.drifted else ""
+        return f"{_DRIFT}: {'; '.join(found.why)}" if found.drifted is not False else ""
 
 
 class _Looked(msgspec.Struct):
-    drifted: bool
+    drifted: bool | None  # None: the live version is of before what a look compares with
     why: list[str] = []
+
+
+class _Kept(msgspec.Struct):
+    why: str
+
+
+def _last(stdout: bytes, kind: type[T]) -> T | None:
+    """What the last line of a command's output holds; None where it holds no such thing."""
+    try:
+        return msgspec.json.decode(stdout.splitlines()[-1], type=kind)
+    except (IndexError, msgspec.DecodeError):
+        return None
 
 
 def _run(command: Sequence[str], stdout: int | None = None) -> subprocess.CompletedProcess[bytes]:

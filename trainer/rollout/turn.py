@@ -28,7 +28,7 @@ from trainer.log.either import open_log
 from trainer.log.reading import read_table
 from trainer.log.store import NO_DATE
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce
+from trainer.rollout.announce import announce, folder_of
 from trainer.rollout.challenge import judge_challenger, train_challenger
 from trainer.rollout.gate import Check, refusals
 from trainer.rollout.go_live import watch_or_go_back
@@ -160,7 +160,8 @@ class Run:
 
     def watched(self) -> Refreshed:
         """Watch the challenger, which is live, and take it back if it fails; else unload the versions before it."""
-        manifest, report = load_manifest(self.folder), Report.read(self.folder)
+        manifest, _ = deploy.install(self.settings, self.repository, self.folder)  # it may have been unloaded since
+        report = Report.read(self.folder)
         checks: list[Check] = []
         if self.wanted.watch_s:
             say(f"  version {self.turn.version} is live; it is watched for {self.wanted.watch_s / 60:g} minutes")
@@ -211,6 +212,14 @@ class Run:
         reconcile(asyncio.run(updates(self.kafka)), self.models)
 
     def _take_out(self) -> None:
+        """Unload the challenger, unless somebody has made it live meanwhile, or nobody can tell."""
+        try:
+            if asyncio.run(updates(self.kafka))[-1].version == self.turn.version:
+                say(f"  version {self.turn.version} is live by now: it stays loaded")
+                return
+        except Exception as error:  # Kafka is away, or the switch was sent and nobody has heard of it
+            say(f"  version {self.turn.version} stays loaded, perhaps it is live: {escape(str(error) or repr(error))}")
+            return
         try:
             deploy.unload(self.settings.triton_url, self.repository, self.turn.version, self.settings.triton_headers)
         except deploy.DeployError as error:  # its folders are gone: the server drops it when it loads anything
@@ -252,20 +261,6 @@ def newest_days(
     if days is not None:
         since_ms = max(since_ms, round(iso_ms(newest) + DAY_MS - days * DAY_MS))
     return read_table(folder, since_ms, rates=rates)
-
-
-def folder_of(update: ModelUpdate, models: Path) -> Path:
-    """The live version's artifact, as this machine sees it: under the announced path, or in the folder of models."""
-    for folder in (Path(update.artifact), models / str(update.version)):
-        try:
-            if load_manifest(folder).version == update.version:
-                return folder
-        except (PantherError, OSError):
-            continue
-    raise BadInput(
-        f"expected the artifact of the live version {update.version} at {update.artifact} or in {models}, found none: "
-        "copy it there, or set PANTHER_MODELS_DIR"
-    )
 
 
 def _trained(folder: Path) -> Manifest | None:

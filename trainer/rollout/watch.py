@@ -1,8 +1,9 @@
 """The watch after a switch: what the new version does in the stream, beside what the one before it did, and what the
 gate saw of it. A version that fails is taken back.
 
-Bounds are wide, since a rollback of a good version costs more than a minute of a slow one: each must be crossed beyond
-what chance does (3.3 standard errors, one in a thousand at one side), and on at least _LEAST decisions.
+Bounds are wide, since a rollback of a good version costs more than a minute of a slow one. Each must be crossed at
+three looks in a row, on at least _LEAST decisions; counts of errors and of alerts beyond what chance does (3.3 standard
+errors, one in a thousand at one side).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trainer.rollout.shadow_report import ShadowReport
 _LEAST = 300  # decisions from which on anything is said
 _SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encoded anew, and caches fill
 _EVERY_S = 5.0
+_LOOKS = 3  # in a row at which a check must fail: one stall of a broker is not the version's
 _Z = 3.3
 _DEGRADED = 0.02  # share of decisions without the model's newest answer that a version may have
 _SLOWER, _SLOWER_MS = 2.0, 20.0  # times the version before it, and so many ms more
@@ -35,14 +37,24 @@ _SHIFT = 0.5  # stability index of the scores; they follow the population too, s
 
 
 def judge_live(
-    before: NDArray[np.void], after: NDArray[np.void], alert_share: float, expected: Sequence[int] | None
+    version: int,
+    before: NDArray[np.void],
+    after: NDArray[np.void],
+    alert_share: float,
+    expected: Sequence[int] | None,
 ) -> list[Check]:
-    """Checks of a version in the stream; none while it has made too few decisions.
+    """Checks of a `version` in the stream; none while there are too few decisions.
 
     `before`, `after`: DECIDED rows of the version before it and of its own, without those while it settled.
     `alert_share`: of its alerts that is expected; `expected`: its scores on the payments that the gate judged, as
     counts (trainer.drift.reference.score_bins); None where it did not.
     """
+    own = after[(after["version"] == version) | (after["version"] == 0)]  # 0: the rules, which no model has answered
+    if len(after) >= _LEAST and not len(own):
+        others = sorted({int(other) for other in after["version"]})
+        why = f"{len(after)} decisions since, all by other versions ({others}): no worker takes it; see the logs"
+        return [Check("live_version", False, None, 0.0, None, why)]
+    after = own
     if len(after) < _LEAST:
         return []
     out = [_errors(before, after), _alert_rate("live_alert_rate", int(after["alert"].sum()), len(after), alert_share)]
@@ -118,6 +130,7 @@ def watch(
 
     async def go() -> list[Check]:
         checks: list[Check] = []
+        failing = 0
         async with decisions_since(kafka, settings.app_id, switched_ms - round(1000 * seconds)) as decisions:
             while True:
                 over = time.time() * 1000 >= switched_ms + 1000 * seconds
@@ -126,10 +139,11 @@ def watch(
                 rows = await decisions.so_far()
                 before = rows[rows["appended_ms"] < switched_ms]
                 checks = judge_live(
-                    before, rows[rows["appended_ms"] >= switched_ms + _SETTLE_MS], alert_share, expected
+                    version, before, rows[rows["appended_ms"] >= switched_ms + _SETTLE_MS], alert_share, expected
                 )
                 told(checks)
-                if over or any(not check.held for check in checks):
+                failing = failing + 1 if any(not check.held for check in checks) else 0
+                if failing >= _LOOKS or (over and not failing):
                     return checks
                 await asyncio.sleep(_EVERY_S)
 

@@ -13,9 +13,10 @@ from panther_core.data.events import ModelUpdate
 from tests.trainer.log.test_store import paid, write
 from trainer.log.store import LogStore
 from trainer.rollout import deploy, journal
+from trainer.rollout.announce import folder_of
 from trainer.rollout.journal import Ended, Turn
 from trainer.rollout.refresh import _alone, _next_number, _turn, refresh_once
-from trainer.rollout.turn import Wanted, folder_of, newest_days
+from trainer.rollout.turn import Wanted, newest_days
 
 
 def update(version: int, artifact: str = "gone") -> ModelUpdate:
@@ -28,7 +29,7 @@ def test_it_goes_on_from_the_live_version_and_not_from_the_newest_folder(artifac
     (models / "900").mkdir(exist_ok=True)
     assert folder_of(update(1), models) == artifact_folder, "its announced path is on another machine"
     assert folder_of(update(1, str(artifact_folder)), models / "elsewhere") == artifact_folder
-    with pytest.raises(BadInput, match="artifact of the live version 7"):
+    with pytest.raises(BadInput, match="artifact of version 7"):
         folder_of(update(7, str(artifact_folder)), models)
 
 
@@ -65,10 +66,21 @@ def test_a_turn_that_was_cut_off_is_gone_on_with(tmp_path: Path, taken_out: list
     assert turn_after(tmp_path, 1) == Turn(1, 2)
     (tmp_path / "2").mkdir()
     assert turn_after(tmp_path, 1) == Turn(1, 2), "its number is not used up"
+    (tmp_path / "2" / "refresh.json").touch()
     assert turn_after(tmp_path, 1, 2) == Turn(1, 2), "it went live: its watch is gone on with"
     assert taken_out == []
     journal.finish(tmp_path)
     assert turn_after(tmp_path, 1, 2) == Turn(2, 3)
+
+
+def test_a_turn_whose_version_somebody_has_promoted_by_hand_is_over(tmp_path: Path, taken_out: list[int]) -> None:
+    """It was trained and not judged when its process ended: there is nothing to watch it by."""
+    assert turn_after(tmp_path, 1) == Turn(1, 2)
+    (tmp_path / "2").mkdir()
+    assert turn_after(tmp_path, 1, 2) == Turn(2, 3)
+    assert taken_out == []
+    (ended,) = journal.ended_turns(tmp_path)
+    assert (ended.challenger, ended.against) == (2, ["given up: version 2 is live by now"])
 
 
 def test_a_turn_is_given_up_where_somebody_has_switched(tmp_path: Path, taken_out: list[int]) -> None:
@@ -97,6 +109,13 @@ def test_a_challenger_that_fails_again_and_again_does_not_stand_in_the_way_for_e
         journal.add(tmp_path, Ended(1, "by hand", 1, 2, error="the disk is full"))
     assert turn_after(tmp_path, 1) == Turn(1, 3)
     assert taken_out == [2]
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "refresh.json").touch()
+    for _ in range(3):  # nor one that is live and whose watch fails
+        assert turn_after(tmp_path, 1, 3) == Turn(1, 3)
+        journal.add(tmp_path, Ended(1, "by hand", 1, 3, error="no broker"))
+    assert turn_after(tmp_path, 1, 3) == Turn(3, 4)
+    assert taken_out == [2]
 
 
 def test_the_page_of_turns_says_what_was_done_and_why(tmp_path: Path) -> None:
@@ -112,6 +131,9 @@ def test_the_page_of_turns_says_what_was_done_and_why(tmp_path: Path) -> None:
     with (tmp_path / journal.TURNS).open("ab") as file:
         file.write(b'{"ended_ms": 4, "wh')  # a kill in the middle of a line
     assert journal.ended_turns(tmp_path) == turns
+    after = Ended(4, "by hand", 1, 5)
+    journal.add(tmp_path, after)
+    assert journal.ended_turns(tmp_path) == [*turns, after], "the line that was cut off costs no other"
     page = (tmp_path / journal.PAGE).read_text()
     for words in ("refused", "taken back", "failed", "too many alerts", "drift: &lt;amount&gt;", "2/refresh.html"):
         assert words in page

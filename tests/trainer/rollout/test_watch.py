@@ -32,7 +32,7 @@ SEEN = score_bins(decisions(seed=9)["score"]).tolist()
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("count", [300, 4000])
 def test_a_version_that_does_what_it_did_offline_is_left_alone(count: int, seed: int) -> None:
-    checks = judge_live(decisions(count, seed + 10), decisions(count, seed), 0.01, SEEN)
+    checks = judge_live(2, decisions(count, seed + 10), decisions(count, seed), 0.01, SEEN)
     assert {check.check for check in checks} == {"live_errors", "live_alert_rate", "live_latency_ms", "live_scores"}
     assert refusals(checks) == []
 
@@ -49,14 +49,21 @@ def test_a_version_that_does_what_it_did_offline_is_left_alone(count: int, seed:
     ids=["errors", "latency", "too many alerts", "no alert at all", "other scores"],
 )
 def test_each_fault_is_found_for_its_own_reason(fault: str, changes: dict[str, Any]) -> None:
-    checks = judge_live(decisions(seed=1), decisions(**changes), 0.01, SEEN)
+    checks = judge_live(2, decisions(seed=1), decisions(**changes), 0.01, SEEN)
     assert [check.check for check in checks if not check.held] == [fault]
 
 
 def test_few_decisions_say_nothing() -> None:
-    assert judge_live(decisions(), decisions(299, degraded=True), 0.01, SEEN) == []
+    assert judge_live(2, decisions(), decisions(299, degraded=True), 0.01, SEEN) == []
 
 
 def test_a_stream_that_was_slow_before_is_not_the_versions_fault() -> None:
     slow = {"latency_ms": lambda was, rng: was * 4}
-    assert refusals(judge_live(decisions(**slow), decisions(seed=3, **slow), 0.01, SEEN)) == []
+    assert refusals(judge_live(2, decisions(**slow), decisions(seed=3, **slow), 0.01, SEEN)) == []
+
+
+def test_a_version_that_no_worker_takes_is_found() -> None:
+    (check,) = judge_live(2, decisions(version=1), decisions(version=1), 0.01, SEEN)
+    assert (check.check, check.held) == ("live_version", False)
+    mixed = decisions(1000, version=lambda was, rng: rng.integers(1, 3, len(was)))
+    assert refusals(judge_live(2, decisions(version=1), mixed, 0.01, SEEN)) == [], "a worker is late"
