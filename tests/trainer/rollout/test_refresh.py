@@ -13,6 +13,7 @@ from panther_core.data.events import ModelUpdate
 from tests.trainer.log.test_store import paid, write
 from trainer.log.store import LogStore
 from trainer.rollout import deploy, journal
+from trainer.rollout import turn as turn_module
 from trainer.rollout.announce import folder_of
 from trainer.rollout.journal import Ended, Turn
 from trainer.rollout.refresh import _alone, _next_number, _turn, refresh_once
@@ -155,3 +156,20 @@ def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:
     assert newest_days(tmp_path, None, {}, most_rows=1).transaction_id.tolist() == ["t2"], "one day at least"
     with pytest.raises(BadInput, match="panther ingest"):
         newest_days(tmp_path / "none", 2, {})
+
+
+@pytest.mark.parametrize(("live", "unloaded"), [(1, [2]), (2, []), (None, [])], ids=["refused", "live", "nobody knows"])
+def test_a_version_that_went_live_meanwhile_is_never_unloaded(
+    live: int | None, unloaded: list[int], taken_out: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator promotes the loaded challenger while it is judged, or the answer to the turn's own switch is lost."""
+
+    async def told(_: KafkaSettings) -> list[ModelUpdate]:
+        if live is None:
+            raise ConnectionError("no broker")
+        return [update(live)]
+
+    monkeypatch.setattr(turn_module, "updates", told)
+    settings = PantherSettings(models_dir=str(tmp_path))
+    turn_module.Run(KafkaSettings(), settings, tmp_path, Wanted(DAY_MS), Turn(1, 2))._take_out()
+    assert taken_out == unloaded
