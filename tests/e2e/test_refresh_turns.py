@@ -168,7 +168,8 @@ def test_a_version_that_passes_the_gate_and_fails_in_the_stream_is_taken_back(st
         assert hung
         done = finished(process)
     assert (done["promoted"], done["rolled_back"]) == (True, True)
-    assert {check["check"] for check in done["watch"] if not check["held"]} <= {"live_errors", "live_latency_ms"}  # type: ignore[attr-defined,index]
+    failed = {check["check"] for check in done["watch"] if not check["held"]}  # type: ignore[attr-defined]
+    assert "live_errors" in failed
     last = history(stage)[-1]
     assert last.version == 3
     assert "version 4 failed in the stream" in last.why
