@@ -19,6 +19,7 @@ from cli.options import (
     Repository,
     Start,
     answering_kafka,
+    behind_others,
     duration_s,
 )
 from panther_core.base.console import emit, lead_on, say
@@ -156,6 +157,7 @@ def load(
     """Export an artifact into the model repository and load it; a canary inference of the new version decides."""
     from trainer.rollout.deploy import install
 
+    behind_others()
     manifest, seconds = install(PantherSettings(), repository, artifact)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
     if not as_json:
@@ -275,6 +277,7 @@ def retire(
     """Unload every version but the live one, once no user is left on them."""
     from trainer.rollout.retire import retire as run
 
+    behind_others()
     emit({"unloaded": run(answering_kafka(), PantherSettings(), repository, patience_s)}, as_json)
     lead_on("panther models list", as_json)
 

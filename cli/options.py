@@ -6,6 +6,8 @@ Each command sets its own default for such an option: `limit: Limit = None`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -67,3 +69,12 @@ def duration_s(option: str, text: str) -> float:
     if unit in units and number.replace(".", "", 1).isdecimal() and float(number) > 0:
         return float(number) * units[unit]
     raise typer.BadParameter(f"expected {option} like 30s, 10m, 6h or 1d, got {text!r}")
+
+
+def behind_others() -> None:
+    """Let this process wait for others, such as a worker on the same machine; a process gets no nicer by a second call.
+
+    Without the right to be nice (a container may forbid it) it goes on as it is.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))

@@ -19,6 +19,7 @@ from cli.options import (
     Repository,
     Seed,
     answering_kafka,
+    behind_others,
     duration_s,
 )
 from panther_core.base.console import emit, lead_on, say
@@ -111,6 +112,7 @@ def refresh(
         sign_key=sign_key,
         why=why,
     )
+    behind_others()
     signal.signal(signal.SIGTERM, _interrupt)  # so that what it has started (a shadow) ends with it
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
     found = done.as_dict()

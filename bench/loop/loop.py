@@ -29,7 +29,7 @@ from trainer.drift.scored import scores_of
 from trainer.fit.dataset import known_at
 from trainer.fit.train_config import preset
 from trainer.rollout.challenge import judge_challenger, train_challenger
-from trainer.rollout.gate import Check, refusals
+from trainer.rollout.checks import Check, refusals
 from trainer.training import train
 
 

@@ -96,7 +96,7 @@ def test_a_turn_that_is_killed_at_any_stage_is_gone_on_with(stage: Stage) -> Non
         assert not ledger.contradicted
         assert not ledger.degraded, name
     done = finished(begin_turn(stage))
-    assert (done["previous"], done["version"], done["promoted"], done["unloaded"]) == (1, 2, True, [1])
+    assert (done["previous"], done["version"], done["promoted"], done["unloaded"]) == (1, 2, True, [])
     assert [update.version for update in history(stage)] == [1, 2], "announced once"
     assert journal.begun(models(stage)) is None
     assert not (models(stage) / "3").exists(), "no number was used up"

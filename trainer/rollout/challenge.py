@@ -20,7 +20,8 @@ from trainer.drift.scored import scores_of
 from trainer.drift.stability import counts_of, stability_index
 from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
-from trainer.rollout.gate import Check, Window, judge
+from trainer.rollout.checks import Check
+from trainer.rollout.gate import Window, judge
 from trainer.training import train
 
 PRESET, ANEW = "refresh", "default"

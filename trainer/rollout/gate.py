@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,22 +19,11 @@ from panther_core.report.intervals import JudgedRows, interval
 from panther_core.report.slices import Parts
 from trainer.drift.expected import MISCALIBRATED, promised
 from trainer.drift.stability import SHIFTED
+from trainer.rollout.checks import Check
 
 _FEW_FRAUDS = 20  # a slice with fewer says nothing
 _OVER_BUDGET = 1.5  # times the alert budget; a training's threshold leaves room for a wave of frauds, too
 _SLOWER = 2.0  # times the champion's latency
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One check of the gate: what the champion has, what the challenger has, and the 95 % interval of what was judged
-    (None where there is none). `why` says it in a sentence."""
-
-    check: str
-    held: bool
-    champion: float | None
-    challenger: float | None
-    interval: tuple[float, float] | None
-    why: str
 
 
 @dataclass(frozen=True)
@@ -136,8 +124,3 @@ def _population(shifts: Mapping[str, float]) -> Check:
         f"{SHIFTED:g} is asked"
     )
     return Check("population", worst <= SHIFTED, None, worst, None, why)
-
-
-def refusals(checks: Sequence[Check]) -> list[str]:
-    """Why the challenger must not go live; empty where every check held."""
-    return [check.why for check in checks if not check.held]

@@ -23,9 +23,7 @@ from panther_core.kafka.reading import KafkaRecord, members, read_topic
 from panther_core.kafka.updates import updates, updates_with_records
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce, before_live, folder_of, switched
-from trainer.rollout.gate import Check, refusals
-from trainer.rollout.refresh_report import REPORT, Report
-from trainer.rollout.watch import watch
+from trainer.rollout.checks import Check, refusals
 
 _EVERY_S = 0.5
 
@@ -157,6 +155,10 @@ def watch_or_go_back(
     `to`: as in `roll_back`. What the gate has seen of the version counts where a refresh has judged it. Returns the
     checks of the last look: none while there were too few decisions, and where another version is live.
     """
+    # here: a promotion and a rollback, which need none of it, are not to wait for its imports
+    from trainer.rollout.refresh_report import REPORT, Report
+    from trainer.rollout.watch import watch
+
     manifest = load_manifest(folder)
     report = Report.read(folder) if (folder / REPORT).exists() else None
     history = asyncio.run(updates_with_records(kafka))

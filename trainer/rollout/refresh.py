@@ -29,7 +29,7 @@ from panther_core.data.events import ModelUpdate
 from panther_core.kafka.updates import updates
 from trainer.rollout import deploy, journal
 from trainer.rollout.announce import announce
-from trainer.rollout.gate import refusals
+from trainer.rollout.checks import refusals
 from trainer.rollout.journal import Ended, Turn
 from trainer.rollout.refresh_report import REPORT
 from trainer.rollout.turn import Refreshed, Run, Wanted

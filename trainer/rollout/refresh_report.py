@@ -9,7 +9,7 @@ import msgspec
 from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
 from panther_core.report.pages import render, write_page
-from trainer.rollout.gate import Check
+from trainer.rollout.checks import Check
 from trainer.rollout.shadow_report import ShadowReport
 
 REPORT, PAGE = "refresh.json", "refresh.html"

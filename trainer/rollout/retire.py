@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 from panther_core.base.console import say, say_once
@@ -46,11 +47,18 @@ async def _reports(kafka: KafkaSettings) -> dict[str, dict[int, int]]:
     return out
 
 
-def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, patience_s: float) -> list[int]:
+def retire(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    repository: Path,
+    patience_s: float,
+    keep: Collection[int] = (),
+) -> list[int]:
     """Wait until every user is on the live version, then unload the versions before it; returns those unloaded.
 
-    A version stays that was never live (it may be about to be promoted), or whose users another application has. Raises
-    BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer than `patience_s`.
+    `keep`: versions that stay loaded. Those stay as well that were never live (one may be about to be promoted), and
+    those whose users another application has. Raises BadInput when no version is live; StillInUse, nothing unloaded,
+    when the sweeps take longer than `patience_s`.
     """
     end_s = time.monotonic() + patience_s
     while True:
@@ -70,7 +78,7 @@ def retire(kafka: KafkaSettings, settings: PantherSettings, repository: Path, pa
     elsewhere = asyncio.run(used_elsewhere(kafka, settings))
     old = {v for found in deploy.served(settings.triton_url, settings.triton_headers).values() for v in found} - {live}
     out = []
-    for version in sorted(old):
+    for version in sorted(old - set(keep)):
         if version not in {update.version for update in history}:
             say(f"  version {version} stays loaded: it was never live (`panther models unload {version}` unloads it)")
         elif version in elsewhere:

@@ -1,13 +1,12 @@
 """The refresh as a service: a turn at intervals, or where the stream has drifted, and the alert budget kept between.
 
 Each turn is a process of its own, so that its memory goes back to the machine, and one that is killed (by a kernel
-that is out of memory, by a deploy) takes nothing with it: the next turn goes on where it stood. The service itself and
-all its turns run at nice 10, behind a worker on the same machine.
+that is out of memory, by a deploy) takes nothing with it: the next turn goes on where it stood. Turns run at nice 10,
+behind a worker on the same machine.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -23,7 +22,6 @@ from panther_core.base.console import say
 from panther_core.base.times import DAY_MS, now_ms
 from trainer.rollout import journal
 
-_NICE = 10
 _DRIFT = "drift"  # first word of the reason of such a turn
 T = TypeVar("T")
 _RETRY_S = 300.0  # after a turn that failed, at most: the broker or the server may be back
@@ -49,7 +47,6 @@ class Service:
 
     def run(self) -> NoReturn:
         """Serve until SIGTERM or Ctrl-C, which end the turn under way too."""
-        os.nice(_NICE)
         signal.signal(signal.SIGTERM, _interrupt)
         turn_s, look_s, keep_s = self._first_turn_s(), time.time() + self.look_s, time.time() + self.keep_s
         while True:

@@ -30,7 +30,7 @@ from trainer.log.store import NO_DATE
 from trainer.rollout import deploy
 from trainer.rollout.announce import announce, folder_of
 from trainer.rollout.challenge import judge_challenger, train_challenger
-from trainer.rollout.gate import Check, refusals
+from trainer.rollout.checks import Check, refusals
 from trainer.rollout.go_live import watch_or_go_back
 from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
@@ -159,7 +159,10 @@ class Run:
         return self.watched()
 
     def watched(self) -> Refreshed:
-        """Watch the challenger, which is live, and take it back if it fails; else unload the versions before it."""
+        """Watch the challenger, which is live, and take it back if it fails; else unload the versions before it.
+
+        The champion stays loaded, so that a rollback takes seconds.
+        """
         manifest, _ = deploy.install(self.settings, self.repository, self.folder)  # it may have been unloaded since
         report = Report.read(self.folder)
         checks: list[Check] = []
@@ -174,7 +177,7 @@ class Run:
         unloaded: list[int] = []
         if not against:
             try:
-                unloaded = retire(self.kafka, self.settings, self.repository, _PATIENCE_S)
+                unloaded = retire(self.kafka, self.settings, self.repository, _PATIENCE_S, {self.turn.champion})
             except (StillInUse, deploy.DeployError) as error:  # it is live all the same; `panther models retire`
                 say(f"  {escape(str(error))}")
         return self._result(report, manifest, unloaded)

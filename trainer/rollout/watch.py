@@ -20,8 +20,8 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka.updates import updates
 from trainer.drift.reference import score_bins
 from trainer.drift.stability import stability_index
+from trainer.rollout.checks import Check
 from trainer.rollout.decided import decisions_since
-from trainer.rollout.gate import Check
 from trainer.rollout.shadow_report import ShadowReport
 
 _LEAST = 300  # decisions from which on anything is said

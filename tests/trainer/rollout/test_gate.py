@@ -16,7 +16,8 @@ from panther_core.evaluation import fraud_metrics
 from trainer.drift.scored import scores_of
 from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
-from trainer.rollout.gate import Check, Window, judge, refusals
+from trainer.rollout.checks import Check, refusals
+from trainer.rollout.gate import Window, judge
 
 N, USERS, THRESHOLDS, BUDGET = 20_000, 400, (0.9, 0.9), 0.01
 Floats = NDArray[np.float64]

@@ -18,7 +18,7 @@ import pytest
 from infra.local.ports import pick_free
 from panther_core.artifact import load_manifest
 from tests.versions import as_version, switches
-from trainer.rollout.gate import Check
+from trainer.rollout.checks import Check
 from trainer.rollout.mlflow_mirror import mirror, reconcile
 
 CHECKS = [

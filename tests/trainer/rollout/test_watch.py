@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.drift.reference import score_bins
+from trainer.rollout.checks import refusals
 from trainer.rollout.decided import DECIDED
-from trainer.rollout.gate import refusals
 from trainer.rollout.watch import judge_live
 
 
