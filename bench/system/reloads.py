@@ -24,6 +24,8 @@ from trainer.rollout import deploy
 
 _WARM = 3  # loads before the first measurement: what the first ones take is the price of having served two versions
 _ROUNDS = 200  # batches for a latency
+_PROCESSES = 2 + len(deploy.MODELS)  # the server, its canary, and those of one version
+_END_S = 30.0
 
 
 def run_reloads(folder: Path, artifact: Path, times: int) -> dict[str, Any]:
@@ -63,10 +65,18 @@ def _as_version(artifact: Path, folder: Path, number: int) -> Path:
     return folder
 
 
-def _look(server: TritonServer, url: str, artifact: Path) -> dict[str, float]:
+def _family(server: TritonServer) -> list[psutil.Process]:
     assert server.process is not None
     root = psutil.Process(server.process.ref.pid)
-    family = [root, *root.children(recursive=True)]
+    return [root, *root.children(recursive=True)]
+
+
+def _look(server: TritonServer, url: str, artifact: Path) -> dict[str, float]:
+    """Figures of the server, once the processes of versions that were unloaded have ended."""
+    end_s = time.monotonic() + _END_S
+    while len(_family(server)) > _PROCESSES and time.monotonic() < end_s:
+        time.sleep(0.1)
+    family = _family(server)
     (latency,) = deploy.latencies_ms(url, load_manifest(artifact), rounds=_ROUNDS)
     return {
         "batch_ms": round(latency, 2),
