@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -73,6 +73,7 @@ def refresh(
     Exit code 0 also where the live version stays: a refusal is a result.
     """
     from trainer.rollout.refresh import refresh_once
+    from trainer.rollout.service import interrupt
     from trainer.rollout.turn import Wanted
 
     if others not in ("unknown", "honest"):
@@ -113,7 +114,7 @@ def refresh(
         why=why,
     )
     behind_others()
-    signal.signal(signal.SIGTERM, _interrupt)  # so that what it has started (a shadow) ends with it
+    signal.signal(signal.SIGTERM, interrupt)  # so that what it has started (a shadow) ends with it
     done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
     found = done.as_dict()
     if as_json:
@@ -129,10 +130,6 @@ def refresh(
         say(escape(f"  {'held' if check.held else 'NOT HELD':8} {check.check}: {check.why}"))
     lead_on("panther models list")
     return None
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _serve(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,15 +13,13 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from cli.options import Json, LabelDelayDays, answering_kafka, moment_ms
+from cli.options import Json, LabelDelayDays, answering_kafka, behind_others, duration_s, moment_ms
 from panther_core.base.console import emit, lead_on, say
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
 
 app = typer.Typer(no_args_is_help=True, help="A version decides live traffic, beside the live one and without effect.")
 
-_NICE = 10
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _MOMENT = "YYYY-MM-DD or an ISO 8601 time"
 
@@ -42,9 +38,9 @@ def run(
     """
     from offline.shadow.follow import Shadow
 
-    seconds = None if for_ is None else _seconds(for_)
+    seconds = None if for_ is None else duration_s("--for", for_)
     since_ms = None if since is None else moment_ms("--since", since)
-    os.nice(_NICE)  # workers and Triton on this machine come first
+    behind_others()  # workers and Triton on this machine come first
     shadow = Shadow(answering_kafka(), PantherSettings(), folder, since_ms)
     asyncio.run(_until_stopped(shadow.run(seconds)))
     emit(msgspec.to_builtins(shadow.done), as_json)
@@ -87,11 +83,3 @@ async def _until_stopped(work: Coroutine[Any, Any, object]) -> None:
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _seconds(text: str) -> float:
-    """Seconds of a time span like 90s, 1.5h. Raises typer.BadParameter."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if found is None:
-        raise typer.BadParameter(f"expected --for like 90s, 30m, 2h or 1d, got {text!r}")
-    return float(found[1]) * _UNITS[found[2]]

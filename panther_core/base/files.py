@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from panther_core.base.errors import InvalidFile
+from panther_core.base.errors import BadInput, InvalidFile
 
 
 @contextmanager
@@ -28,6 +29,19 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, taken: str) -> Iterator[None]:
+    """Hold the lock that the file `path` stands for; it goes with the process, however it ends. Missing folders are
+    made. Raises BadInput, with the text `taken`, while another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(taken) from None
+        yield
 
 
 @contextmanager

@@ -7,8 +7,8 @@ where they end are written together or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,11 +57,9 @@ class DeltaLog:
         found = self.dataset(topic).to_table(columns=["value"], filter=place)
         return hash_of(found["value"][0].as_py()) if found.num_rows else None
 
-    @contextmanager
-    def writing(self, topic: str, partition: int) -> Iterator[None]:
+    def writing(self, topic: str, partition: int) -> AbstractContextManager[None]:
         """One writer a partition: raises BadInput while another one has it."""
-        with one_writer(self.folder, topic, partition):
-            yield
+        return one_writer(self.folder, topic, partition)
 
     def write(self, topic: str, partition: int, rows: Sequence[Row], first: int, last: int, schema: pa.Schema) -> None:
         """Add a batch that holds everything at the offsets `first` to `last`, as one commit."""

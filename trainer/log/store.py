@@ -11,10 +11,9 @@ the other counts: so files are compacted without a moment in which a record is t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from panther_core.base.errors import BadInput, PantherError
-from panther_core.base.files import written_whole
+from panther_core.base.files import locked, written_whole
 
 CATALOGUE, _LOCKS = "catalogue", "locks"
 _RUN = 8  # batches that are joined at least: a row is written some times, not once for every batch
@@ -76,19 +75,10 @@ def _date(file: str) -> str:
     return Path(file).parent.name.removeprefix("date=")
 
 
-@contextmanager
-def one_writer(folder: Path, topic: str, partition: int) -> Iterator[None]:
+def one_writer(folder: Path, topic: str, partition: int) -> AbstractContextManager[None]:
     """Hold the lock of a partition of a log. Raises BadInput while another process holds it."""
-    place = folder / _LOCKS / f"{topic}-{partition}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"expected no other writer of {topic} {partition} in {folder}, found one: end it first"
-            ) from None
-        yield
+    taken = f"expected no other writer of {topic} {partition} in {folder}, found one: end it first"
+    return locked(folder / _LOCKS / f"{topic}-{partition}", taken)
 
 
 class LogStore:

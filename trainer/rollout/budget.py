@@ -14,7 +14,7 @@ import numpy as np
 
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
-from panther_core.base.odds import sigmoid
+from panther_core.base.odds import log_odds, sigmoid
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS, now_ms
 from panther_core.kafka.updates import updates
@@ -49,18 +49,12 @@ def next_threshold(scores: Floats, threshold: float, budget: float) -> tuple[flo
     by_chance = _Z * math.sqrt(wanted)
     if wanted / _CLOSE - by_chance <= count <= wanted * _CLOSE + by_chance:
         return None, f"{said}: kept"
-    odds = _log_odds(np.sort(scores))
+    odds = log_odds(np.sort(scores))
     # a threshold above all scores begins at the highest one, or it would take days to come down to it
-    begin = min(float(_log_odds(np.array([threshold]))[0]), float(odds[-1]))
+    begin = min(float(log_odds(np.array([threshold]))[0]), float(odds[-1]))
     aim = float(np.quantile(odds, 1 - budget))
     moved = float(sigmoid(np.array([begin + float(np.clip(aim - begin, -_STEP, _STEP))]))[0])
     return (None, f"{said}, and no threshold has fewer") if moved == threshold else (moved, said)
-
-
-def _log_odds(score: Floats) -> Floats:
-    clipped = np.clip(score, 1e-9, 1 - 1e-9)
-    out: Floats = np.log(clipped / (1 - clipped))
-    return out
 
 
 def keep_budget(kafka: KafkaSettings, settings: PantherSettings, days: float = 1.0) -> Budget:

@@ -87,13 +87,14 @@ def judge_challenger(
         return Judged([Check("window", False, None, None, None, why)], np.zeros(0))
     served = load_serving_model(folder)
     codes = log.events(served.schema, served.risk)["code"]
+    judged, every = log.take(test), np.ones(len(test), np.bool_)
     window = Window(
         label,
         log.user.index[test],
         {
-            "amount": by_amount(log.amount[test], np.ones(len(test), np.bool_)),
-            "category": by_word(log.take(test).category, np.ones(len(test), np.bool_)),
-            "channel": by_word(log.take(test).channel, np.ones(len(test), np.bool_)),
+            "amount": by_amount(judged.amount, every),
+            "category": by_word(judged.category, every),
+            "channel": by_word(judged.channel, every),
         },
         before,
         after,

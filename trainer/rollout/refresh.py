@@ -14,15 +14,14 @@ training was over, with the watch if it was live.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
+from panther_core.base.files import locked
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS, now_ms
 from panther_core.data.events import ModelUpdate
@@ -107,18 +106,10 @@ def switch(kafka: KafkaSettings, settings: PantherSettings, triton_repository: P
     asyncio.run(announce(kafka, manifest, str(folder.resolve())))
 
 
-@contextmanager
-def _alone(models: Path) -> Iterator[None]:
-    """Keep a second refresh of the same models out. The lock goes with the process, however it ends."""
-    models.mkdir(parents=True, exist_ok=True)
-    with (models / ".refresh.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"expected no other refresh of {models}, found one running: wait for it, or end it"
-            ) from None
-        yield
+def _alone(models: Path) -> AbstractContextManager[None]:
+    """Keep a second refresh of the same models out."""
+    taken = f"expected no other refresh of {models}, found one running: wait for it, or end it"
+    return locked(models / ".refresh.lock", taken)
 
 
 def _next_number(models: Path, history: list[ModelUpdate]) -> int:

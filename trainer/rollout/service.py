@@ -47,7 +47,7 @@ class Service:
 
     def run(self) -> NoReturn:
         """Serve until SIGTERM or Ctrl-C, which end the turn under way too."""
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
         turn_s, look_s, keep_s = self._first_turn_s(), time.time() + self.look_s, time.time() + self.keep_s
         while True:
             now = time.time()
@@ -132,5 +132,6 @@ def _run(command: Sequence[str], stdout: int | None = None) -> subprocess.Comple
     return subprocess.CompletedProcess(list(command), process.returncode, out or b"")
 
 
-def _interrupt(*_: object) -> NoReturn:
+def interrupt(*_: object) -> NoReturn:
+    """A handler of signals: the process ends as by Ctrl-C, and what it waits for ends with it."""
     raise KeyboardInterrupt
