@@ -62,11 +62,11 @@ def moment_ms(option: str, text: str) -> int:
         raise typer.BadParameter(f"expected {option} as YYYY-MM-DD or an ISO 8601 time, got {text!r}") from None
 
 
-def duration_s(option: str, text: str) -> float:
-    """Seconds of a duration like 30s, 10m, 6h or 1d. Raises typer.BadParameter."""
+def duration_s(option: str, text: str, zero: bool = False) -> float:
+    """Seconds of a duration like 30s, 10m, 6h or 1d; of 0s only where `zero` allows it. Raises typer.BadParameter."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
-    if unit in units and number.replace(".", "", 1).isdecimal() and float(number) > 0:
+    if unit in units and number.replace(".", "", 1).isdecimal() and (zero or float(number) > 0):
         return float(number) * units[unit]
     raise typer.BadParameter(f"expected {option} like 30s, 10m, 6h or 1d, got {text!r}")
 

@@ -27,7 +27,7 @@ _MOMENT = "YYYY-MM-DD or an ISO 8601 time"
 @app.command()
 def run(
     folder: Annotated[Path, typer.Argument(help="Folder of the version.", exists=True, file_okay=False)],
-    for_: Annotated[str | None, typer.Option("--for", help="As 90s, 30m or 2h; until Ctrl-C if not given.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", help="As 90s, 30m or 2h; 0s: only what is there; else until Ctrl-C.")] = None,
     since: Annotated[str | None, typer.Option(help=f"Payments sent from then on, in place of now: {_MOMENT}.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -38,7 +38,7 @@ def run(
     """
     from offline.shadow.follow import Shadow
 
-    seconds = None if for_ is None else duration_s("--for", for_)
+    seconds = None if for_ is None else duration_s("--for", for_, zero=True)
     since_ms = None if since is None else moment_ms("--since", since)
     behind_others()  # workers and Triton on this machine come first
     shadow = Shadow(answering_kafka(), PantherSettings(), folder, since_ms)
