@@ -27,7 +27,9 @@ _MOMENT = "YYYY-MM-DD or an ISO 8601 time"
 @app.command()
 def run(
     folder: Annotated[Path, typer.Argument(help="Folder of the version.", exists=True, file_okay=False)],
-    for_: Annotated[str | None, typer.Option("--for", help="As 90s, 30m or 2h; 0s: only what is there; else until Ctrl-C.")] = None,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="As 90s, 30m or 2h; 0s: only what is there; else until Ctrl-C.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help=f"Payments sent from then on, in place of now: {_MOMENT}.")] = None,
     as_json: Json = False,
 ) -> None:
