@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from stream.ops import metrics
 from tests import ROOT
+from trainer.drift.gauges import DriftGauges
 
 RULES: list[dict[str, Any]] = [
     rule
@@ -22,7 +23,7 @@ RULES: list[dict[str, Any]] = [
 def exposed() -> set[str]:
     """Every name under which a scrape shows a sample of ours."""
     names = set()
-    for family in REGISTRY.collect():
+    for family in [*REGISTRY.collect(), *DriftGauges().registry.collect()]:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         names |= {family.name + suffix for suffix in suffixes}
     return names
