@@ -178,7 +178,7 @@ def promote(
         str | None, typer.Option(help="Watch it so long (10m) beside the one before, and roll back if it fails.")
     ] = None,
     repository: Repository = REPOSITORY,
-    patience_s: Patience = 15,
+    patience_s: Patience = 30,
     as_json: Json = False,
 ) -> None:
     """Make a loaded version the live one; exit code 0 only if every running worker has taken it, and it held its watch.

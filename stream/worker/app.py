@@ -35,6 +35,7 @@ from stream.worker.state_store import StateStore
 from stream.worker.suspension import Suspension
 from stream.worker.sweep import VersionSweep
 from stream.worker.user_commands import UserCommands
+from stream.worker.warm_up import WarmUp
 from stream.worker.watch import Watch
 
 
@@ -58,14 +59,16 @@ def make_app(
     table = restored_table(app, "state", settings.partitions, kafka)
 
     async def decide(stream: Any) -> None:
-        models = LiveModels(kafka, settings.app_id, settings.models_key)
+        warm_up = WarmUp(scorer, settings.sweep_users_per_s)
+        models = LiveModels(kafka, settings.app_id, settings.models_key, warm_up)
         with closing(DecidedStore(kafka, settings.app_id, settings.data_dir, settings.recall_hours)) as decided:
             async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
-                await decide_beside(stream, models, decided, producer, changelog, suspension)
+                await decide_beside(stream, models, warm_up, decided, producer, changelog, suspension)
 
     async def decide_beside(
         stream: Any,
         models: LiveModels,
+        warm_up: WarmUp,
         decided: DecidedStore,
         producer: Producer,
         changelog: Producer,
@@ -83,7 +86,7 @@ def make_app(
         placement = Placement(settings.partitions, settings.partitioner, settings.rates)
         merchants, book = MerchantLog(producer, settings.partitions), RiskBook(kafka)
         processor = Processor(
-            app, models, batcher, producer, store, decided, source, placement, notice, merchants, book
+            app, models, warm_up, batcher, producer, store, decided, source, placement, notice, merchants, book
         )
         acker = Acker(app, table)
         labels = LabelReader(app, kafka, table, store, acker, merchants, settings.retention_days)

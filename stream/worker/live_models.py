@@ -29,6 +29,7 @@ from panther_core.serving_model import ServingModel, load_serving_model
 from panther_core.signature import load_signed
 from stream.faust_parts.producer import make_producer
 from stream.worker.beside import run_beside
+from stream.worker.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,18 @@ _WORD_S = 10.0  # for the worker's word to reach the topic
 class LiveModels:
     """Follows `models.updates` from its beginning, without a consumer group, so that every worker sees every update."""
 
-    def __init__(self, kafka: KafkaSettings, app_id: str | None = None, models_key: Path | None = None) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        app_id: str | None = None,
+        models_key: Path | None = None,
+        warm_up: WarmUp | None = None,
+    ) -> None:
         """`app_id`: the application in whose name the worker says on `models.progress` which versions it has taken;
-        None: it says nothing. `models_key`: public key of whoever must have signed a version; None: nobody."""
+        None: it says nothing. `models_key`: public key of whoever must have signed a version; None: nobody.
+        `warm_up`: what a version does before it takes the place of another one; None: nothing."""
         self._kafka, self._app_id, self._worker = kafka, app_id, uuid.uuid4().hex[:12]
-        self._models_key = models_key
+        self._models_key, self._warm_up = models_key, warm_up
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
         self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
@@ -177,6 +185,11 @@ class LiveModels:
             return True
         finally:
             self._reading_since_s = None
+        # a version that was live here has its users' windows still, and a rollback is not to wait
+        if self._warm_up and known is not None and update.version not in self._versions:
+            await self._warm_up.run(update.version, wanted=lambda: update is self.wanted)
+            if update is not self.wanted:
+                return True  # a newer one came meanwhile
         self._versions[update.version] = self._current = model
         self._served, self._problem = update, None
         del self._updates[: next(i for i, known in enumerate(self._updates) if known is update)]

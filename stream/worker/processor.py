@@ -33,6 +33,7 @@ from stream.worker.merchant_log import MerchantLog, payment_events
 from stream.worker.risk_book import RiskBook
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
+from stream.worker.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Processor:
         self,
         app: Any,
         models: LiveModels,
+        warm_up: WarmUp,
         scorer: Scorer,
         producer: Producer,
         store: StateStore,
@@ -65,7 +67,7 @@ class Processor:
         decisions would wait for the states of the batch before them: the store has a producer of its own.
         """
         self._app, self._decided, self._source, self._placement = app, decided, source, placement
-        self._notice, self._merchants, self._book = notice, merchants, book
+        self._notice, self._merchants, self._book, self._warm_up = notice, merchants, book, warm_up
         self._app_id: str = app.conf.id  # every look at a setting of Faust's is a walk through its registry
         self._models, self._scorer, self._producer, self._store = models, scorer, producer, store
 
@@ -110,6 +112,9 @@ class Processor:
                 out.hold(self._decided)
                 marks = self._source.marks(mine)
                 await self._store.write(keys, partitions, states, model.codec, batch, marks, out.paid(self._store))
+            users = np.zeros(len(keys), np.uint64)
+            users[rows] = intake.events["user"]
+            self._warm_up.note(users, states)
         metrics.TRANSACTIONS.inc(len(intake.events))
         metrics.BATCH_EVENTS.observe(len(events))
         return batch

@@ -69,7 +69,7 @@ def promote(
     new_states: bool = False,
     instead_of: int | None = None,
     why: str = "promoted",
-    patience_s: float = 15.0,
+    patience_s: float = 30.0,  # workers show it their users first: ten seconds at most (stream.worker.warm_up)
 ) -> Taken:
     """Announce a version that is loaded, and wait until each worker of this application has taken or refused it.
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from panther_core.kafka.reading import read_topic
 from panther_core.signature import sign
 from stream.worker import live_models as module
 from stream.worker.live_models import LiveModels
+from stream.worker.warm_up import WarmUp
 from tests.fixtures_keys import make_keys
 
 _REASONS = ("a signature of something else", "a signature by the key", "found no manifest.json.minisig")
@@ -48,6 +50,58 @@ def noted(*values: bytes | None, key: Path | None = None) -> LiveModels:
     for offset, value in enumerate(values):
         out.note(ConsumerRecord("models.updates", 0, offset, 0, 0, None, value, None, 0, 0, []))
     return out
+
+
+class Watched(WarmUp):
+    """A warm-up that notes which versions it ran for, and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.ran: list[int] = []
+        self.done = asyncio.Event()
+
+    async def run(self, version: int, wanted: Callable[[], bool]) -> None:
+        self.ran.append(version)
+        while wanted() and not self.done.is_set():  # noqa: ASYNC110 - nothing tells of a newer version
+            await asyncio.sleep(0.01)
+
+
+def test_a_version_is_shown_its_users_before_it_takes_the_place_of_another_one(
+    artifact_folder: Path, tmp_path: Path
+) -> None:
+    for number in (2, 3):
+        as_version(number, artifact_folder, tmp_path / str(number))
+
+    async def until(models: LiveModels, version: int) -> None:
+        while models.now is None or models.now.live.version != version:  # noqa: ASYNC110 - nothing tells of a switch
+            await asyncio.sleep(0.01)
+
+    async def go() -> list[int]:
+        shown = Watched()
+        models = LiveModels(KafkaSettings(), warm_up=shown)
+
+        def tell(version: int, folder: Path) -> None:
+            record = ConsumerRecord("models.updates", 0, version, 0, 0, None, update(version, folder), None, 0, 0, [])
+            models.note(record)
+
+        following = asyncio.create_task(models._keep_up())
+        tell(1, artifact_folder)
+        await until(models, 1)  # the first one is not waited for
+        tell(2, tmp_path / "2")
+        while shown.ran != [2]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (await models.current()).live.version == 1, "it decides until the next one has seen its users"
+        tell(3, tmp_path / "3")  # version 2 is not wanted any more
+        while shown.ran != [2, 3]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (await models.current()).live.version == 1
+        shown.done.set()
+        await until(models, 3)
+        tell(1, artifact_folder)  # back: at once
+        await until(models, 1)
+        following.cancel()
+        return shown.ran
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == [2, 3]
 
 
 async def settled(models: LiveModels) -> LiveModels:

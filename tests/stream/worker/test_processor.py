@@ -27,6 +27,7 @@ from stream.worker.processor import Processor
 from stream.worker.risk_book import RiskBook
 from stream.worker.source_log import SourceLog
 from stream.worker.state_store import StateStore, StoredBatch
+from stream.worker.warm_up import WarmUp
 
 
 class Sent:
@@ -86,10 +87,12 @@ def process(
     decided = DecidedStore(KafkaSettings(), "app", str(folder), recall_hours=6)
     decided._stores[0] = decided._opened(0)
     source = SourceLog(app, KafkaSettings(), table, decided, partitions=1)
+    scorer: Any = Scorer(app, model.codec.dtype["cached"].shape[0], moves)
     processor = Processor(
         app,
         SimpleNamespace(current=current, version=lambda _: model),  # type: ignore[arg-type]
-        Scorer(app, model.codec.dtype["cached"].shape[0], moves),  # type: ignore[arg-type]
+        WarmUp(scorer, 0),
+        scorer,
         producer,  # type: ignore[arg-type]
         StateStore(table, changelog),  # type: ignore[arg-type]
         decided,

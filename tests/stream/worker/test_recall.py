@@ -24,6 +24,7 @@ from stream.worker.intake import Placement, read_batch
 from stream.worker.merchant_log import MerchantLog
 from stream.worker.processor import Processor
 from stream.worker.state_store import StateStore
+from stream.worker.warm_up import WarmUp
 
 
 @dataclass
@@ -72,7 +73,7 @@ def test_a_recalled_event_keeps_the_risk_level_of_the_version_that_decided_it(
     out = Silent()
     app: Any = SimpleNamespace(conf=SimpleNamespace(id="app"), consumer_generation_id=1)
     parts: Any = (StateStore(None, out), kept, source, placement, notice, MerchantLog(out, 1), None)  # type: ignore[arg-type]
-    processor = Processor(app, models, out, out, *parts)  # type: ignore[arg-type]
+    processor = Processor(app, models, WarmUp(out, 0), out, out, *parts)  # type: ignore[arg-type]
     transactions = list(log.take(slice(0, 2)).rows())
     records: list[Any] = [
         Record(t.user_id.encode(), msgspec.json.encode(t), offset) for offset, t in enumerate(transactions)
