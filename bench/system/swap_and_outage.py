@@ -48,11 +48,8 @@ def run_swap(folder: Path, load: Load, rate: float) -> dict[str, Any]:
         train_second_version(system, live, load)
         ledger, done, disturbances = asyncio.run(_under_load(system, live, rate, _swap))
         found = _report(ledger, done, disturbances, [1, 2, 1, 2, 1])
-        begin_s, end_s = (
-            next(at for name, at in ((d.name, d.begin_s) for d in disturbances) if name == which)
-            for which in ("load", "rollback, unloaded")
-        )
-        swap = _phase(ledger, done, begin_s, end_s)["decision_ms"]
+        at = {disturbance.name: disturbance.begin_s for disturbance in disturbances}
+        swap = _phase(ledger, done, at["load"], at["rollback, unloaded"])["decision_ms"]
         p99 = {name: phase["decision_ms"]["p99"] for name, phase in found["phases"].items()}
         return found | {
             "users": load.users,
