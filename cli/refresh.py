@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,8 +71,7 @@ def refresh(
 
     Exit code 0 also where the live version stays: a refusal is a result.
     """
-    from trainer.rollout.refresh import refresh_once
-    from trainer.rollout.service import interrupt
+    from trainer.rollout.refresh import check_wanted, refresh_once
     from trainer.rollout.turn import Wanted
 
     if others not in ("unknown", "honest"):
@@ -88,17 +86,6 @@ def refresh(
         raise typer.BadParameter("expected --log beside --days: of Kafka's topics all is read")
     serves = every is not None or on_drift
     watch_s = duration_s("--watch", watch) if watch is not None else 600.0 if serves else 0.0
-    if serves:
-        options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
-        options += ["--watch", watch or "10m", "--seed", str(seed)] + (["--anyway"] if anyway else [])
-        options += ["--anew"] if anew else []
-        options += [] if shadow is None else ["--shadow", shadow]
-        options += [] if sign_key is None else ["--sign-key", str(sign_key)]
-        options += ["--most-rows", str(most_rows)]
-        options += [] if days is None else ["--days", str(days)]
-        source = [] if log is None else ["--log", str(log)]
-        look_s = duration_s("--look-every", look_every) if on_drift else None
-        return _serve([*options, *source], source, every, look_s, label_delay_days, keep_budget)
     wanted = Wanted(
         round(label_delay_days * DAY_MS),
         seed=seed,
@@ -113,9 +100,21 @@ def refresh(
         sign_key=sign_key,
         why=why,
     )
-    behind_others()
-    signal.signal(signal.SIGTERM, interrupt)  # so that what it has started (a shadow) ends with it
-    done = refresh_once(answering_kafka(), PantherSettings(), repository, wanted)
+    settings = PantherSettings()
+    behind_others()  # and all that it starts
+    if serves:
+        check_wanted(settings, wanted)  # or each turn would be refused for it, one after the other
+        options = ["--repository", str(repository), "--label-delay-days", str(label_delay_days), "--others", others]
+        options += ["--watch", watch or "10m", "--seed", str(seed)] + (["--anyway"] if anyway else [])
+        options += ["--anew"] if anew else []
+        options += [] if shadow is None else ["--shadow", shadow]
+        options += [] if sign_key is None else ["--sign-key", str(sign_key)]
+        options += ["--most-rows", str(most_rows)]
+        options += [] if days is None else ["--days", str(days)]
+        source = [] if log is None else ["--log", str(log)]
+        look_s = duration_s("--look-every", look_every) if on_drift else None
+        return _serve(settings, [*options, *source], source, every, look_s, label_delay_days, keep_budget)
+    done = refresh_once(answering_kafka(), settings, repository, wanted)
     found = done.as_dict()
     if as_json:
         return emit(found, True)
@@ -133,6 +132,7 @@ def refresh(
 
 
 def _serve(
+    settings: PantherSettings,
     options: list[str],
     source: list[str],
     every: str | None,
@@ -143,7 +143,6 @@ def _serve(
     from trainer.rollout.service import Service
 
     answering_kafka()
-    settings = PantherSettings()
     panther = [sys.executable, "-m", "cli"]
     look = [*panther, "drift", "--json", "--label-delay-days", str(label_delay_days), *source]
     service = Service(

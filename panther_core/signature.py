@@ -39,6 +39,20 @@ def sign(folder: Path, key: Path) -> Path:
     return folder / SIGNATURE
 
 
+def check_key(key: Path, public_key: Path | None) -> None:
+    """Return if the private key in the file `key` can sign, and `public_key` is the one that belongs to it.
+
+    None: of any. Raises InvalidFile.
+    """
+    with _private_key(key) as secret:
+        own = secret.get_public_key()
+    if public_key is not None and own != (wanted := read_public_key(public_key)):
+        raise InvalidFile(
+            f"expected the private key of the key {_key_id(wanted)} in {public_key}, got that of {_key_id(own)} in "
+            f"{key}: what it signs would be refused; name the other one, or correct PANTHER_MODELS_KEY"
+        )
+
+
 def signed_manifest(folder: Path, public_key: Path, said: Path | None = None) -> Manifest:
     """The manifest of the version in `folder`, every file's checksum verified, if the holder of the key signed it.
 

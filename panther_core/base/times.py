@@ -15,6 +15,14 @@ def iso_ms(text: str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def span(seconds: float) -> str:
+    """A length of time for people, like 10 s, 1.5 min, 6 h or 2 d."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
 def now_ms() -> int:
     """Wall clock, epoch ms."""
     return time.time_ns() // 1_000_000

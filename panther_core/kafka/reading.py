@@ -60,16 +60,26 @@ def kafka_unavailable(kafka: KafkaSettings, problem: str) -> KafkaUnavailable:
 
 
 class _Reader(AIOKafkaConsumer):
-    """aiokafka's consumer, whose task has begun when it is started.
+    """aiokafka's consumer, which can be stopped at any moment.
 
-    A task that is cancelled before its first step ends with a CancelledError, whatever its code catches, and `stop`
-    would raise that in the middle of whoever closes a reader at once.
+    Its task has begun when it is started: one that is cancelled before its first step ends with a CancelledError,
+    whatever its code catches, and `stop` would raise that in the middle of whoever closes a reader at once. And it has
+    ended before `stop` waits for it: while it drops the requests of an earlier assignment it takes a cancellation for
+    that of a request, goes on, and would be waited for without end.
     """
 
     async def start(self) -> None:
         """Connect."""
         await super().start()
         await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        task = self._fetcher._fetch_task if self._fetcher else None
+        while task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.1)
+        await super().stop()
 
 
 def make_reader(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -26,9 +27,11 @@ from panther_core.data.generator import PROFILE
 from panther_core.data.topics import SCORES, SHADOW_SCORES
 from panther_core.kafka.answers import NOWHERE, seller_of
 from panther_core.kafka.reading import read_topic
+from panther_core.kafka.updates import updates
 from tests.e2e.conftest import LABEL_DELAY_MS, Stage
 from tests.payments import write_payments
 from trainer.fit.train_config import preset
+from trainer.rollout.announce import send
 from trainer.rollout.shadow_report import shadow_report
 from trainer.training import train
 
@@ -39,7 +42,7 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
     system, models = stage.system, Path(stage.system.settings.models_dir)
     # other labels, so that the two versions have different risks of merchants
     relabelled = replace(stage.history, label=np.roll(stage.history.label, 11))
-    config = msgspec.structs.replace(preset("tiny"), epochs=0)
+    config = msgspec.structs.replace(preset("tiny"), epochs=0, alert_budget=0.03)
     train(
         relabelled,
         models / "2",
@@ -55,6 +58,8 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
     done = send_with_troubles(system, sent, 400, stage.live)
     assert len(done) == 5, done
 
+    moved = move_threshold(stage)
+
     named = {seller_of(record) for record in asyncio.run(read_topic(system.kafka, SCORES))} - {NOWHERE}
     assert len(named) > 500, "decisions knew their merchants, as things went on there"
 
@@ -66,13 +71,51 @@ def test_replay_equals_a_stream_with_every_trouble(stage: Stage) -> None:
     report = json.loads(made.stdout)
     assert (report["mismatches"], report["missing"], report["extra"]) == (0, 0, 0), report
     assert made.returncode == 0
-    assert report["compared"] + report["repeated"] >= len(sent)
+    assert report["compared"] + report["repeated"] >= len(sent) + moved
     assert report["past"] == len(stage.history)
     assert report["max_abs_error"] <= 1e-5
     assert report["repeated"] > 0
     assert min(report["versions"][v] for v in ("1", "2")) > 500
     assert report["alerts_online"] == report["alerts_replayed"] > 0
     assert json.loads((out / "parity.json").read_text()) == report
+
+
+def move_threshold(stage: Stage) -> int:
+    """Have the alert budget kept on the running system: the worker decides by the new threshold from then on, which is
+    a record of its own. Returns the number of payments decided since."""
+    system = stage.system
+    *_, live = before = asyncio.run(updates(system.kafka))
+    scores = [one.score for one in stage.collect(set()).decisions.values() if one.model.version == live.version]
+    # as if the scores had moved since the training: half of the payments are alerts
+    low = msgspec.structs.replace(live, threshold=float(np.median(scores)), instead_of=live.version)
+    asyncio.run(send(system.kafka, low))
+    kept = subprocess.run(
+        [str(Path(sys.prefix) / "bin" / "panther"), "models", "keep-budget", "--json"],
+        env=system.environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    said = json.loads(kept.stdout)
+    assert said["alert_share"] > 5 * said["budget"], said
+    odds = [threshold / (1 - threshold) for threshold in (said["threshold"], said["moved_to"])]
+    assert np.log(odds[1] / odds[0]) == pytest.approx(0.25), "one step, not all the way"
+    *_, last = history = asyncio.run(updates(system.kafka))
+    assert len(history) == len(before) + 2
+    assert (last.version, last.threshold) == (live.version, said["moved_to"])
+    assert last.why.startswith("alert budget: ")
+    sent, took = 0, False
+    for batch in range(30):
+        part = stage.live.take(slice(len(stage.live) - 60, len(stage.live)))
+        ids = [f"moved-{batch}-{name}" for name in part.transaction_id.tolist()]
+        stage.produce(replace(part, transaction_id=np.array(ids)))
+        ledger = stage.collect({*ids})
+        decided, sent = [ledger.decisions[name] for name in ids], sent + len(ids)
+        assert all(one.alert == (one.score >= one.threshold) for one in decided)
+        if took:
+            assert {one.threshold for one in decided} == {last.threshold}, "by the new one from then on"
+            return sent
+        took = decided[-1].threshold == last.threshold
+    raise AssertionError("no decision by the new threshold")
 
 
 def ends_and_commits(stage: Stage) -> tuple[dict[str, Any], dict[str, Any], list[str]]:

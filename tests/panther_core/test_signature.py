@@ -14,7 +14,7 @@ from panther_core import artifact
 from panther_core.base.errors import ArtifactError, InvalidFile, SignatureRefused
 from panther_core.base.settings import PantherSettings
 from panther_core.serving_model import load_serving_model
-from panther_core.signature import load_signed, sign, signed_manifest
+from panther_core.signature import check_key, load_signed, sign, signed_manifest
 from tests.fixtures_keys import Keys, make_keys
 from trainer.rollout.deploy import MODELS, DeployError, export, install, trusted_manifest
 
@@ -45,6 +45,18 @@ def test_what_was_signed_is_taken_as_what_it_is(signed: Path, keys: Keys) -> Non
     lines = (signed / artifact.SIGNATURE).read_text().splitlines()
     assert lines[2].endswith("file:manifest.json\tversion:1")
     minisign.PublicKey.from_file(keys.public).verify_file(signed / artifact.MANIFEST)  # as the tool does
+
+
+def test_a_key_is_checked_before_anything_is_signed_with_it(tmp_path: Path, keys: Keys) -> None:
+    check_key(keys.private, None)
+    check_key(keys.private, keys.public)
+    others = make_keys(tmp_path / "others")
+    with pytest.raises(InvalidFile, match=r"expected the private key of the key [0-9A-F]{16} in .*, got that of"):
+        check_key(others.private, keys.public)
+    with pytest.raises(InvalidFile, match="No such file"):
+        check_key(tmp_path / "gone", keys.public)
+    with pytest.raises(InvalidFile, match="expected a public key"):
+        check_key(keys.private, tmp_path / "gone")
 
 
 def unsigned(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from msgspec import structs
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.data.table import TransactionTable
@@ -48,11 +49,12 @@ def train_challenger(
     anew: bool = False,
 ) -> Manifest:
     """Train `version` into `folder`, going on from the weights of the version in `base`, or `anew`: from none, with a
-    vocabulary of its own. Either way it goes on with the states of `base`. Raises as trainer.training.train."""
+    vocabulary of its own. Either way it goes on with the states of `base`, and has its alert budget. Raises as
+    trainer.training.train."""
     return train(
         log,
         folder,
-        config=preset(ANEW if anew else PRESET),
+        config=structs.replace(preset(ANEW if anew else PRESET), alert_budget=load_manifest(base).alert_budget),
         version=version,
         label_delay_ms=label_delay_ms,
         seed=seed,

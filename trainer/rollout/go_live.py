@@ -153,7 +153,7 @@ def watch_or_go_back(
     """Watch the version in `folder`, which is live, until `seconds` after it went live, and roll back if it fails.
 
     `to`: as in `roll_back`. What the gate has seen of the version counts where a refresh has judged it. Returns the
-    checks of the last look: none while there were too few decisions, and where another version is live.
+    checks of the last look: none where another version is live.
     """
     # here: a promotion and a rollback, which need none of it, are not to wait for its imports
     from trainer.rollout.refresh_report import REPORT, Report

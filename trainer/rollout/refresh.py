@@ -17,7 +17,7 @@ import asyncio
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import msgspec
+from rich.markup import escape
 
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
@@ -26,6 +26,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS, now_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.kafka.updates import updates
+from panther_core.signature import check_key
 from trainer.rollout import deploy, journal
 from trainer.rollout.announce import announce
 from trainer.rollout.checks import refusals
@@ -40,20 +41,10 @@ def refresh_once(kafka: KafkaSettings, settings: PantherSettings, triton_reposit
     """Train a challenger from the live version, and switch to it if the gate lets it through; or go on with the turn
     that a killed process had begun.
 
-    Raises BadInput where no version is live, where there is no data, where labels come later than Kafka keeps their
-    payments, and where another refresh is running.
+    Raises BadInput where no version is live, where there is no data, and where another refresh is running; and as
+    check_wanted.
     """
-    if wanted.label_delay_ms >= settings.retention_days * DAY_MS:
-        raise BadInput(
-            f"expected labels to come before Kafka forgets their payments, got a label delay of "
-            f"{wanted.label_delay_ms / DAY_MS:g} days and PANTHER_RETENTION_DAYS of {settings.retention_days:g}: raise "
-            "it"
-        )
-    if settings.models_key is not None and wanted.sign_key is None:
-        raise BadInput(
-            "expected --sign-key, since PANTHER_MODELS_KEY is set and a version without a signature would be refused "
-            "once it is trained (docs/registry.md)"
-        )
+    check_wanted(settings, wanted)
     models = Path(settings.models_dir)
     with _alone(models):
         history = asyncio.run(updates(kafka))
@@ -77,6 +68,27 @@ def refresh_once(kafka: KafkaSettings, settings: PantherSettings, triton_reposit
         return done
 
 
+def check_wanted(settings: PantherSettings, wanted: Wanted) -> None:
+    """Return if a turn can do what is wanted, as far as that can be told before hours of training.
+
+    Raises BadInput where labels come later than Kafka keeps their payments, and where versions must be signed and no
+    key is named; InvalidFile where the key cannot be read, or is not the one that they must be signed with.
+    """
+    if wanted.label_delay_ms >= settings.retention_days * DAY_MS:
+        raise BadInput(
+            f"expected labels to come before Kafka forgets their payments, got a label delay of "
+            f"{wanted.label_delay_ms / DAY_MS:g} days and PANTHER_RETENTION_DAYS of {settings.retention_days:g}: raise "
+            "it"
+        )
+    if settings.models_key is not None and wanted.sign_key is None:
+        raise BadInput(
+            "expected --sign-key, since PANTHER_MODELS_KEY is set and a version without a signature would be refused "
+            "once it is trained (docs/registry.md)"
+        )
+    if wanted.sign_key is not None:
+        check_key(wanted.sign_key, settings.models_key)
+
+
 def _turn(settings: PantherSettings, triton_repository: Path, history: list[ModelUpdate]) -> Turn:
     """The turn to go on with, or a new one. A begun one is given up where its challenger was live and is not any more,
     where another version than its champion is live, and after _TRIES errors: what it has loaded is unloaded."""
@@ -89,11 +101,15 @@ def _turn(settings: PantherSettings, triton_repository: Path, history: list[Mode
         if failed < _TRIES and ((live == turn.version and judged) or (live == turn.champion and not was_live)):
             say(f"  going on with the refresh to version {turn.version}, which was cut off")
             return turn
-        given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, promoted=was_live)
-        why = f"after {failed} errors" if failed >= _TRIES else f"version {live} is live by now"
-        journal.add(models, msgspec.structs.replace(given_up, against=[f"given up: {why}"]))
+        why = [f"given up: {f'after {failed} errors' if failed >= _TRIES else f'version {live} is live by now'}"]
         if not was_live:
-            deploy.unload(settings.triton_url, triton_repository, turn.version, settings.triton_headers)
+            try:
+                deploy.unload(settings.triton_url, triton_repository, turn.version, settings.triton_headers)
+            except deploy.DeployError as error:  # its folders are gone: the server drops it when it loads anything
+                say(f"  {escape(str(error))}")
+                why.append(f"it was not unloaded: {error}")
+        given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, was_live, against=why)
+        journal.add(models, given_up)
     turn = Turn(live, _next_number(models, history))
     journal.begin(models, turn)
     return turn

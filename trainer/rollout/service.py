@@ -19,8 +19,9 @@ import msgspec
 from rich.markup import escape
 
 from panther_core.base.console import say
-from panther_core.base.times import DAY_MS, now_ms
+from panther_core.base.times import DAY_MS, now_ms, span
 from trainer.rollout import journal
+from trainer.rollout.child import ends_with_this
 
 _DRIFT = "drift"  # first word of the reason of such a turn
 T = TypeVar("T")
@@ -47,11 +48,13 @@ class Service:
 
     def run(self) -> NoReturn:
         """Serve until SIGTERM or Ctrl-C, which end the turn under way too."""
-        signal.signal(signal.SIGTERM, interrupt)
+        signal.signal(signal.SIGTERM, _interrupt)
         turn_s, look_s, keep_s = self._first_turn_s(), time.time() + self.look_s, time.time() + self.keep_s
+        interval = "a turn that was cut off" if self.every_s is None else f"every {span(self.every_s)}"
+        due_why = interval
         while True:
             now = time.time()
-            why = "" if turn_s is None or now < turn_s else f"every {(self.every_s or 0) / 3600:g} h"
+            why = "" if turn_s is None or now < turn_s else due_why
             if not why and self.look is not None and now >= look_s:
                 look_s = now + self.look_s
                 why = self._drifted() if self._drift_may_begin() else ""
@@ -59,7 +62,7 @@ class Service:
                 ok = self._turn(why)
                 # a failed turn comes again soon; drift is not looked for right after a turn, which has learnt from it
                 pause_s = self.every_s if ok else min(self.every_s or _RETRY_S, _RETRY_S)
-                turn_s = None if pause_s is None else time.time() + pause_s
+                turn_s, due_why = None if pause_s is None else time.time() + pause_s, interval if ok else why
                 look_s = max(look_s, time.time() + self.look_s)
             if self.keep is not None and time.time() >= keep_s:
                 keep_s = time.time() + self.keep_s
@@ -121,8 +124,8 @@ def _last(stdout: bytes, kind: type[T]) -> T | None:
 
 
 def _run(command: Sequence[str], stdout: int | None = None) -> subprocess.CompletedProcess[bytes]:
-    """A process in this one's group of signals; ended with this one."""
-    with subprocess.Popen(command, stdout=stdout) as process:
+    """A process in this one's group of signals; ended with this one, also where that is killed."""
+    with subprocess.Popen(ends_with_this(command), stdout=stdout) as process:
         try:
             out, _ = process.communicate()
         except BaseException:
@@ -132,6 +135,7 @@ def _run(command: Sequence[str], stdout: int | None = None) -> subprocess.Comple
     return subprocess.CompletedProcess(list(command), process.returncode, out or b"")
 
 
-def interrupt(*_: object) -> NoReturn:
-    """A handler of signals: the process ends as by Ctrl-C, and what it waits for ends with it."""
+def _interrupt(*_: object) -> NoReturn:
+    """A handler of signals: the service ends as by Ctrl-C. A turn has none: its training swallows what a handler raises
+    in the midst of others' code, and it may be killed at any moment."""
     raise KeyboardInterrupt

@@ -34,6 +34,7 @@ from panther_core.kafka.answers import Skipped, app_of, read_decision, readable
 from panther_core.kafka.reading import PATIENCE_S, KafkaRecord, held, make_reader, partitions_of, read, read_topic
 from panther_core.report.intervals import JudgedRows, interval
 from trainer.drift.stability import counts_of, stability_index
+from trainer.rollout.child import ends_with_this
 from trainer.rollout.kafka_log import Id, labels_of
 
 _EXAMPLES = 10
@@ -103,8 +104,8 @@ def shadow_for(
 ) -> ShadowReport:
     """Let the version in `folder` follow the live stream for `seconds`, in a process of its own, and compare.
 
-    Takes `seconds`, and what the states of the users and the last payments take. Raises PantherError where the process
-    fails, BadInput where no payment came.
+    Takes `seconds`, and what the states of the users and the last payments take. The process ends with this one.
+    Raises PantherError where it fails, BadInput where no payment came.
     """
     argv = [str(Path(sys.prefix) / "bin" / "panther"), "shadow", "run", str(folder), "--for", f"{seconds}s", "--json"]
     environment = os.environ | {
@@ -114,7 +115,7 @@ def shadow_for(
         "PANTHER_PARTITIONER": settings.partitioner,
         "PANTHER_RATES": json.dumps(settings.rates),
     }
-    ran = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    ran = subprocess.run(ends_with_this(argv), env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if ran.returncode:
         raise PantherError(
             f"expected a shadow of {folder} for {seconds:.0f} s, got exit code {ran.returncode}: see what it said above"

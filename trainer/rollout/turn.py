@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 from rich.markup import escape
 
-from panther_core.artifact import MANIFEST, SIGNATURE, Manifest, load_manifest
+from panther_core.artifact import MANIFEST, Manifest, load_manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.base.times import DAY_MS, iso_ms
+from panther_core.base.times import DAY_MS, iso_ms, span
 from panther_core.data.events import ModelUpdate
 from panther_core.data.table import TransactionTable
 from panther_core.data.topics import TRANSACTIONS
@@ -28,17 +28,17 @@ from trainer.log.either import open_log
 from trainer.log.reading import read_table
 from trainer.log.store import NO_DATE
 from trainer.rollout import deploy
-from trainer.rollout.announce import announce, folder_of
+from trainer.rollout.announce import folder_of
 from trainer.rollout.challenge import judge_challenger, train_challenger
 from trainer.rollout.checks import Check, refusals
-from trainer.rollout.go_live import watch_or_go_back
+from trainer.rollout.go_live import promote, watch_or_go_back
 from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.mlflow_mirror import Event, mirror, reconcile
 from trainer.rollout.refresh_report import Report
 from trainer.rollout.retire import StillInUse, retire
 from trainer.rollout.shadow_report import shadow_for
-from trainer.rollout.watch import judge_shadow
+from trainer.rollout.watch import judge_shadow, too_few
 
 _PATIENCE_S = 120.0  # for the workers' sweeps
 
@@ -114,13 +114,14 @@ class Run:
     def judged(self, champion: ModelUpdate) -> Refreshed:
         """Train, unless that is done, judge, and switch if the gate lets it."""
         wanted, version, base = self.wanted, self.turn.version, folder_of(champion, self.models)
+        deploy.trusted_manifest(self.settings, base)  # or what nobody has signed would go on under a new signature
         log = self._read()
         manifest = _trained(self.folder)
         if manifest is None:
             manifest = train_challenger(
                 log, base, self.folder, version, wanted.label_delay_ms, wanted.seed, wanted.anew
             )
-        if wanted.sign_key is not None and not (self.folder / SIGNATURE).exists():
+        if wanted.sign_key is not None:  # anew where it is signed: the key may have changed since a turn was cut off
             sign(self.folder, wanted.sign_key)
         mirror(self.folder, "trained")
         deploy.install(self.settings, self.repository, self.folder)
@@ -147,8 +148,10 @@ class Run:
                 against += failed
             if not against or wanted.anyway:
                 folder = str(self.folder.resolve())
-                asyncio.run(announce(self.kafka, manifest, folder, instead_of=champion.version, why=wanted.why))
+                seen, why = champion.version, wanted.why
+                taken = promote(self.kafka, self.settings, manifest, folder, instead_of=seen, why=why)
                 promoted = True
+                taken.explain()
         finally:
             if not promoted:  # refused, or something failed: the server is as it was before
                 self._take_out()
@@ -167,7 +170,7 @@ class Run:
         report = Report.read(self.folder)
         checks: list[Check] = []
         if self.wanted.watch_s:
-            say(f"  version {self.turn.version} is live; it is watched for {self.wanted.watch_s / 60:g} minutes")
+            say(f"  version {self.turn.version} is live; it is watched for {span(self.wanted.watch_s)}")
             watched = (self.kafka, self.settings, self.repository, self.folder, self.wanted.watch_s)
             checks = watch_or_go_back(*watched, self.turn.champion)
         against = refusals(checks)
@@ -195,15 +198,16 @@ class Run:
 
     def _shadowed(self, report: Report, manifest: Manifest) -> tuple[Report, list[str]]:
         """Let the challenger follow the live stream, and keep what it did beside the live version; what it failed."""
-        say(f"  version {self.turn.version} follows the live stream for {self.wanted.shadow_s / 60:g} minutes")
+        say(f"  version {self.turn.version} follows the live stream for {span(self.wanted.shadow_s)}")
         delay_ms = self.wanted.label_delay_ms
         try:
             found = shadow_for(self.kafka, self.settings, self.folder, self.wanted.shadow_s, delay_ms)
         except BadInput as error:  # no payment came: there is nothing to say against it
             say(f"  {escape(str(error))}")
+            report = msgspec.structs.replace(report, gate=[*report.gate, too_few("shadow_decisions", 0)])
+            report.write(self.folder)
             return report, []
-        share = max(report.alert_share or 0.0, manifest.alert_budget)
-        checks = judge_shadow(found, share)
+        checks = judge_shadow(found, max(report.alert_share or 0.0, manifest.alert_budget))
         for why in (failed := refusals(checks)):
             say(f"  [bold red]the shadow says no[/] {escape(why)}")
         report = msgspec.structs.replace(report, gate=[*report.gate, *checks], shadow=found)

@@ -22,6 +22,7 @@ from trainer.drift.reference import score_bins
 from trainer.drift.stability import stability_index
 from trainer.rollout.checks import Check
 from trainer.rollout.decided import decisions_since
+from trainer.rollout.gate import FEW_FRAUDS
 from trainer.rollout.shadow_report import ShadowReport
 
 _LEAST = 300  # decisions from which on anything is said
@@ -43,7 +44,7 @@ def judge_live(
     alert_share: float,
     expected: Sequence[int] | None,
 ) -> list[Check]:
-    """Checks of a `version` in the stream; none while there are too few decisions.
+    """Checks of a `version` in the stream; where there are too few decisions, one that says so.
 
     `before`, `after`: DECIDED rows of the version before it and of its own, without those while it settled.
     `alert_share`: of its alerts that is expected; `expected`: its scores on the payments that the gate judged, as
@@ -56,7 +57,7 @@ def judge_live(
         return [Check("live_version", False, None, 0.0, None, why)]
     after = own
     if len(after) < _LEAST:
-        return []
+        return [too_few("live_decisions", len(after))]
     out = [_errors(before, after), _alert_rate("live_alert_rate", int(after["alert"].sum()), len(after), alert_share)]
     model = after[after["version"] > 0]
     if len(before) >= _LEAST:
@@ -68,11 +69,11 @@ def judge_live(
 
 def judge_shadow(found: ShadowReport, alert_share: float) -> list[Check]:
     """Checks of a challenger that followed the stream without a say: its alerts beside the share of them that is
-    expected, and precision where labels have matured. None where it has made too few decisions."""
+    expected, and precision where enough frauds have matured. Where it has made too few decisions, one that says so."""
     if found.payments < _LEAST:
-        return []
+        return [too_few("shadow_decisions", found.payments)]
     out = [_alert_rate("shadow_alert_rate", found.alerts_shadow, found.payments, alert_share)]
-    if found.interval is not None:
+    if found.interval is not None and found.frauds >= FEW_FRAUDS:
         before, after = found.average_precision_live, found.average_precision_shadow
         why = (
             f"on the shadow's {found.judged} matured payments average precision is {after:.4f}, live {before:.4f}: "
@@ -80,6 +81,13 @@ def judge_shadow(found: ShadowReport, alert_share: float) -> list[Check]:
         )
         out.append(Check("shadow_average_precision", found.interval[1] >= 0, before, after, found.interval, why))
     return out
+
+
+def too_few(check: str, decisions: int) -> Check:
+    """What is said of a version in place of all else, where it has made fewer than _LEAST decisions: nothing against
+    it, which whoever reads the report is to know."""
+    why = f"{decisions} decisions to judge it by; fewer than {_LEAST} say nothing, for it or against it"
+    return Check(check, True, None, float(decisions), None, why)
 
 
 def _errors(before: NDArray[np.void], after: NDArray[np.void]) -> Check:
@@ -124,7 +132,7 @@ def watch(
     """Watch `version`, which is live, until `seconds` after `switched_ms` (epoch ms), until a check does not hold, or
     until another version is live.
 
-    Returns the last checks; none where there were too few decisions to say anything, or another version is live.
+    Returns the last checks; none where another version is live.
     `told`: called with each look.
     """
 

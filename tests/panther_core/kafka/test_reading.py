@@ -50,6 +50,25 @@ def test_a_topic_that_is_not_there_is_named(settings: KafkaSettings) -> None:
         asyncio.run(read_topic(settings, "no-such-topic"))
 
 
+def test_a_reader_can_be_closed_while_it_drops_an_earlier_assignment(settings: KafkaSettings, topic: str) -> None:
+    """As by whoever has looked at partition after partition, and found nothing new."""
+
+    async def go() -> None:
+        reader = make_reader(settings)
+        await reader.start()
+        parts = await partitions_of(reader, topic)
+        reader.assign(parts)
+        await reader.seek_to_end(*parts)
+        await asyncio.sleep(0.2)  # a request for what comes next is under way
+        reader.assign(parts[:1])
+        closing = asyncio.ensure_future(reader.stop())
+        closed, _ = await asyncio.wait([closing], timeout=10)
+        closing.cancel()
+        assert closed
+
+    asyncio.run(go())
+
+
 def test_a_reader_can_be_closed_at_once(settings: KafkaSettings) -> None:
     async def go() -> None:
         async with make_reader(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,11 @@ def test_a_challenger_goes_on_with_the_states_of_the_champion(
 ) -> None:
     monkeypatch.setattr(module, "ANEW", "tiny")
     later = log.take(slice(len(log) // 3, None))  # other behaviours are frequent in it
-    trained = train_challenger(later, artifact_folder, tmp_path / "2", 2, DAY_MS, anew=anew)
-    champion = load_manifest(artifact_folder)
+    base = Path(shutil.copytree(artifact_folder, tmp_path / "1"))
+    champion = msgspec.structs.replace(load_manifest(base), alert_budget=0.02)
+    (base / MANIFEST).write_bytes(msgspec.json.encode(champion))
+    trained = train_challenger(later, base, tmp_path / "2", 2, DAY_MS, anew=anew)
+    assert trained.alert_budget == champion.alert_budget == 0.02, "and with its alert budget"
     live = ModelUpdate(
         name="panther",
         version=1,

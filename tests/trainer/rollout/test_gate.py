@@ -51,6 +51,22 @@ def failed(judged: Window, *, latency: tuple[float, float] = (4.0, 4.1), shifts:
     return [check.check for check in checks if not check.held]
 
 
+def test_the_frauds_of_a_few_users_tell_nothing() -> None:
+    """However clear they are: an interval over users is none where five of them have all frauds."""
+    label = np.zeros(N, np.int8)
+    label[:200] = 1
+    few = replace(window(), label=label, user=np.minimum(np.arange(N) // 40, USERS).astype(np.int32), slices={})
+    few = replace(few, champion=np.linspace(0.02, 0, N), challenger=np.where(label, 0.9, 1e-3))
+    few = replace(few, champion=few.champion[::-1].copy())
+    check = judge(few, THRESHOLDS, BUDGET, None, {})[0]
+    assert check.interval is not None
+    assert check.interval[0] > 0
+    assert (check.check, check.held) == ("average_precision", False)
+    assert check.why.endswith("on the frauds of 5 users, where fewer than 6 say nothing")
+    six = replace(few, user=np.minimum(np.arange(N) // 33, USERS).astype(np.int32))
+    assert judge(six, THRESHOLDS, BUDGET, None, {})[0].held
+
+
 def test_a_better_challenger_goes_through() -> None:
     checks = judge(window(), THRESHOLDS, BUDGET, (4.0, 4.1), {"hour": 0.01})
     assert refusals(checks) == []

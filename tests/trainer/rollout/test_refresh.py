@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from panther_core.base.errors import BadInput
+from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
+from tests.fixtures_keys import make_keys
 from tests.trainer.log.test_store import paid, write
 from trainer.log.store import LogStore
 from trainer.rollout import deploy, journal
@@ -91,6 +92,25 @@ def test_a_turn_is_given_up_where_somebody_has_switched(tmp_path: Path, taken_ou
     assert taken_out == [2]
 
 
+def test_a_turn_is_given_up_while_the_server_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happened is written down once, and the next turn begins."""
+
+    def away(*_: object) -> None:
+        raise deploy.DeployError("expected version 2 to be unloaded, got no answer")
+
+    monkeypatch.setattr(deploy, "unload", away)
+    assert turn_after(tmp_path, 1) == Turn(1, 2)
+    (tmp_path / "2").mkdir()
+    for _ in range(2):
+        assert turn_after(tmp_path, 1, 7) == Turn(7, 8)
+    (ended,) = journal.ended_turns(tmp_path)
+    assert ended.against == [
+        "given up: version 7 is live by now",
+        "it was not unloaded: expected version 2 to be unloaded, got no answer",
+    ]
+    assert (ended.challenger, ended.promoted, ended.error) == (2, False, None)
+
+
 def test_a_version_that_was_rolled_back_from_is_not_promoted_by_the_turn_that_was_cut_off(
     tmp_path: Path, taken_out: list[int]
 ) -> None:
@@ -145,6 +165,18 @@ def test_labels_that_come_after_their_payments_are_forgotten_are_refused_at_once
     settings = PantherSettings(models_dir=str(tmp_path), retention_days=5)
     with pytest.raises(BadInput, match="PANTHER_RETENTION_DAYS of 5"):
         refresh_once(KafkaSettings(), settings, tmp_path, Wanted(7 * DAY_MS))
+
+
+def test_a_key_that_cannot_sign_is_refused_before_anything_else(tmp_path: Path) -> None:
+    """No broker is asked, nothing is trained."""
+    keys, others = make_keys(tmp_path / "keys"), make_keys(tmp_path / "others")
+    settings = PantherSettings(models_dir=str(tmp_path / "models"), models_key=keys.public)
+    with pytest.raises(BadInput, match="expected --sign-key"):
+        refresh_once(KafkaSettings(), settings, tmp_path, Wanted(DAY_MS))
+    for key, said in ((others.private, "got that of"), (tmp_path / "gone", "No such file")):
+        with pytest.raises(InvalidFile, match=said):
+            refresh_once(KafkaSettings(), settings, tmp_path, Wanted(DAY_MS, sign_key=key))
+    assert not (tmp_path / "models").exists()
 
 
 def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from trainer.drift.reference import score_bins
 from trainer.rollout.checks import refusals
 from trainer.rollout.decided import DECIDED
-from trainer.rollout.watch import judge_live
+from trainer.rollout.shadow_report import Changed, ShadowReport
+from trainer.rollout.watch import judge_live, judge_shadow
 
 
 def decisions(count: int = 4000, seed: int = 0, **changes: Any) -> NDArray[np.void]:
@@ -53,8 +54,49 @@ def test_each_fault_is_found_for_its_own_reason(fault: str, changes: dict[str, A
     assert [check.check for check in checks if not check.held] == [fault]
 
 
-def test_few_decisions_say_nothing() -> None:
-    assert judge_live(2, decisions(), decisions(299, degraded=True), 0.01, SEEN) == []
+def test_few_decisions_say_nothing_and_the_report_says_so() -> None:
+    (check,) = judge_live(2, decisions(), decisions(299, degraded=True), 0.01, SEEN)
+    assert (check.check, check.held, check.challenger) == ("live_decisions", True, 299)
+    assert "299 decisions to judge it by; fewer than 300 say nothing" in check.why
+
+
+def shadow(payments: int, alerts: int, frauds: int = 0) -> ShadowReport:
+    """Of a shadow whose average precision is worse on its matured frauds, where it has any."""
+    none = Changed(0, 0, 0, 0, 0, [])
+    return ShadowReport(
+        version=2,
+        live_versions={"1": payments},
+        since_ms=0,
+        until_ms=1,
+        payments=payments,
+        only_shadow=0,
+        shorter_history=0,
+        agreement=0.9,
+        alerts_live=10,
+        alerts_shadow=alerts,
+        gained=none,
+        lost=none,
+        rank_correlation=0.9,
+        score_shift=0.0,
+        judged=payments,
+        frauds=frauds,
+        average_precision_live=0.5,
+        average_precision_shadow=0.1,
+        interval=(-0.5, -0.3) if frauds else None,
+    )
+
+
+def test_a_shadow_is_judged_on_enough_decisions_and_enough_frauds() -> None:
+    (check,) = judge_shadow(shadow(299, alerts=299, frauds=100), 0.01)
+    assert (check.check, check.held) == ("shadow_decisions", True)
+    assert "fewer than 300" in check.why
+    assert [(c.check, c.held) for c in judge_shadow(shadow(1000, alerts=10, frauds=19), 0.01)] == [
+        ("shadow_alert_rate", True)
+    ]
+    assert [(c.check, c.held) for c in judge_shadow(shadow(1000, alerts=100, frauds=20), 0.01)] == [
+        ("shadow_alert_rate", False),
+        ("shadow_average_precision", False),
+    ]
 
 
 def test_a_stream_that_was_slow_before_is_not_the_versions_fault() -> None:
