@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -32,8 +32,9 @@ from panther_core.model.serving import PantherModel
 from panther_core.state.features import NAMES
 from panther_core.state.history import History
 from trainer.drift.reference import write_reference
+from trainer.fit.arrived import Arrived
 from trainer.fit.checkpoint import Checkpoint
-from trainer.fit.dataset import Split, before, prepare_events, split
+from trainer.fit.dataset import Rows, Split, before, prepare_events, split
 from trainer.fit.evaluate import Validation
 from trainer.fit.merchant_threshold import merchant_threshold
 from trainer.fit.parallel import join
@@ -41,6 +42,7 @@ from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.sizing import minutes, sized
 from trainer.fit.train_config import TrainConfig
+from trainer.head_data import HeadRows, head_data
 from trainer.report.measure import MODEL, Finished, write_report
 from trainer.report.verdict import days_of, faults, lines
 from trainer.served_head import ServedHead, fit_served_head, write_blend
@@ -90,7 +92,12 @@ def train(
     losses = _pretrain(start, rows, out, checkpoint, seed)
     clock.mark("pretrain")
 
-    head = fit_served_head(model, config, table, schema, start.risk, start.history, rows, seed, clock)
+    of_head = HeadRows.of(table.label, start.history.kept, start.history.user, rows, config, seed)
+    data = head_data(model, table, schema, start.risk, start.history, of_head, seed)
+    start = start.without_features()
+    clock.mark("encode")
+
+    head = fit_served_head(model, config, table, start.history.user, rows, data, seed, clock)
     with written_whole(out / artifact.WEIGHTS) as part:
         save_file({n: t.contiguous() for n, t in model.state_dict().items()}, part)
     write_blend(out, head.blend)
@@ -116,7 +123,7 @@ def train(
         seed=seed,
         code_version=_code_version(),
     )
-    done = Finished(model, schema, vocabulary, table, rows, start.history, head.encoded, head.test, head.judged)
+    done = Finished(model, schema, vocabulary, table, rows, start.history, data.last_e, head.test, head.judged)
     report = write_report(out, done, manifest, config)
     _keep_reference(out, start, rows, table, head)
     manifest = msgspec.structs.replace(
@@ -141,15 +148,17 @@ class _Start:
     schema: AttributeSchema
     vocabulary: Vocabulary
     coverage: float
-    """Share of the events of `early` whose combination is in the vocabulary."""
+    """Share of the events before the validation slice whose combination is in the vocabulary."""
     risk: MerchantRisk
     history: History
-    early: History
-    """The history before the validation slice."""
     model: PantherModel
     merchant_threshold: float | None
     seen_until: int = 0
     """Of the version that training goes on from (Manifest.seen_until)."""
+
+    def without_features(self) -> _Start:
+        """The same once the heads' inputs are made of them."""
+        return replace(self, history=replace(self.history, features=self.history.features[:0]))
 
 
 def _prepare(
@@ -176,9 +185,13 @@ def _prepare(
     if continue_from is not None:
         vocabulary = artifact.load_vocabulary(continue_from)
     merchants = MerchantHistory()
-    history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk, merchants)
-    early = before(history, rows.validation_from)
-    codes = history.code[early.order].view(CODE)
+
+    def wanted(arrived: Arrived) -> Rows:
+        head = HeadRows.of(table.label, arrived.kept, arrived.user, rows, config, seed)
+        return head.with_features(arrived, seed)
+
+    history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk, merchants, wanted)
+    codes = history.code[before(history, rows.validation_from).order].view(CODE)
     if vocabulary is None:
         vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary, config.coverage)
     coverage = float((vocabulary.tokens(codes) > 0).mean())
@@ -188,7 +201,7 @@ def _prepare(
     else:
         model = PantherModel.load(continue_from)
     threshold = merchant_threshold(merchants, table, rows, config.merchant_budget, label_delay_ms)
-    return _Start(config, schema, vocabulary, coverage, risk, history, early, model, threshold, seen_until)
+    return _Start(config, schema, vocabulary, coverage, risk, history, model, threshold, seen_until)
 
 
 def _pretrain(start: _Start, rows: Split, out: Path, checkpoint: Checkpoint, seed: int) -> dict[str, float]:
@@ -207,7 +220,8 @@ def _pretrain(start: _Start, rows: Split, out: Path, checkpoint: Checkpoint, see
         slice_ = np.arange(rows.validation_from, rows.test_from)
         validation = Validation(start.history, slice_, config.validation_sample, config.model.length, seed)
     options = PretrainOptions(checkpoint, validation, out / artifact.CURVE, group)
-    losses = pretrain(start.model.panther, start.early, config, seed, options)
+    early = before(start.history, rows.validation_from)
+    losses = pretrain(start.model.panther, early, config, seed, options)
     if not group.first:
         raise PretrainedElsewhere
     start.model.cpu()

@@ -38,7 +38,6 @@ EVENT = np.dtype(
     ]
 )
 
-
 #: of a merchant of whom nothing is known
 NO_MERCHANT = "unknown"  # in records of payments for which a log names no merchant
 UNKNOWN_SELLER = np.array([*RISK_UNKNOWN.values()], np.float32)
@@ -67,10 +66,11 @@ class TransactionTable:
     """N transactions in time order. `label`: 1 fraud, 0 not, -1 unknown.
 
     `profile`: by the name of the fact, a list with a value (None: unknown) for each of `user.words`; or, in a table
-    with a `profile_row`, for each profile that was ever given.
+    with a `profile_row`, for each profile that was ever given. `transaction_id`: ids, or their hashes where the reader
+    keeps only these (trainer.log.reading).
     """
 
-    transaction_id: NDArray[np.str_]
+    transaction_id: NDArray[np.str_] | NDArray[np.uint64]
     user: Words
     merchant: Words
     category: Words
@@ -142,33 +142,55 @@ class TransactionTable:
         """Hash [N] of each row's merchant, as in `EVENT`; 0 where none is given."""
         return self.merchant.map(hash_words(self.merchant.words))
 
+    def transaction_hashes(self) -> NDArray[np.uint64]:
+        """Hash [N] of each row's id, as in `EVENT`."""
+        ids = self.transaction_id
+        return ids.view(np.uint64) if ids.dtype == np.uint64 else hash_words(ids.tolist())
+
     def events(self, schema: AttributeSchema, risk: Risk, first_offset: int = 0) -> NDArray[np.void]:
         """EVENT array [N] for the engine; `risk` gives the counterparty risk codes."""
+        return EventRows(self, schema, risk).of(slice(None), first_offset)
 
-        def hashed(column: Words | None) -> NDArray[np.uint64]:
-            if column is None:
-                return np.zeros(len(self), np.uint64)
-            return column.map(hash_words(column.words))
 
-        profile = np.zeros((len(self), PROFILE_FIELDS), np.uint8)
-        if self.profile:
-            names, columns = list(self.profile), list(self.profile.values())
-            facts = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-            profile = schema.profile_codes(facts)[self.profile_places]
+class EventRows:
+    """EVENT rows of a table, made when they are asked for. Words are hashed and looked up once, not for each part."""
+
+    def __init__(self, table: TransactionTable, schema: AttributeSchema, risk: Risk) -> None:
+        self._table, self._schema, self._risk = table, schema, risk
+        names = ("user", "merchant", "category", "channel", "currency", "device", "country")
+        given: dict[str, Words | None] = {name: getattr(table, name) for name in names}
+        self._hash = {name: hash_words(column.words) for name, column in given.items() if column is not None}
+        self._category = schema.category_codes(table.category.words)
+        self._channel = schema.channel_codes(table.channel.words)
+        profiles = zip(*table.profile.values(), strict=True)
+        facts = [dict(zip(table.profile, values, strict=True)) for values in profiles]
+        self._profile = schema.profile_codes(facts) if table.profile else None
+
+    def of(self, rows: NDArray[np.intp] | slice, first_offset: int = 0) -> NDArray[np.void]:
+        """Those of rows [N], with offsets from `first_offset` on."""
+        part = self._table.take(rows)
+
+        def hashed(name: str) -> NDArray[np.uint64]:
+            column: Words | None = getattr(part, name)
+            return np.zeros(len(part), np.uint64) if column is None else column.map(self._hash[name])
+
+        profile = np.zeros((len(part), PROFILE_FIELDS), np.uint8)
+        if self._profile is not None:
+            profile = self._profile[part.profile_places]
         return assemble(
-            schema,
-            risk,
-            words=mixed([hashed(self.category), hashed(self.channel), hashed(self.currency)]),
-            transaction=hash_words(self.transaction_id.tolist()),
-            user=hashed(self.user),
-            merchant=self.merchant_hashes(),
-            device=hashed(self.device),
-            country=hashed(self.country),
-            time_ms=self.time_ms,
-            offset=np.arange(first_offset, first_offset + len(self)),
-            amount=self.amount,
-            category=self.category.map(schema.category_codes(self.category.words)),
-            channel=self.channel.map(schema.channel_codes(self.channel.words)),
+            self._schema,
+            self._risk[rows] if isinstance(self._risk, np.ndarray) else self._risk,
+            words=mixed([hashed("category"), hashed("channel"), hashed("currency")]),
+            transaction=part.transaction_hashes(),
+            user=hashed("user"),
+            merchant=hashed("merchant"),
+            device=hashed("device"),
+            country=hashed("country"),
+            time_ms=part.time_ms,
+            offset=np.arange(first_offset, first_offset + len(part)),
+            amount=part.amount,
+            category=part.category.map(self._category),
+            channel=part.channel.map(self._channel),
             profile=profile,
         )
 

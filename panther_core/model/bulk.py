@@ -8,6 +8,7 @@ Plain numpy. K cached floats, L context length; places are positions in `History
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,8 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from panther_core.data.decision import EXPECTED
 from panther_core.decide.scoring import ScoreRequest
-from panther_core.state.history import History
+from panther_core.state.history import History, held
 from panther_core.state.window import RECENT, blocks, window_start
 
 _NEAR = 32  # windows whose starts lie in the same stretch of so many events go into one batch
@@ -24,12 +26,43 @@ _NEAR = 32  # windows whose starts lie in the same stretch of so many events go 
 
 @dataclass(frozen=True)
 class EncodedHistory:
-    """Outputs after each kept event (one that is no redelivery), by place (position in `History.order`)."""
+    """Outputs after each kept event (one that is no redelivery), by place (position in `History.order`).
 
-    cached: NDArray[np.float32]  # [kept, K]
-    expected: NDArray[np.uint64]  # [kept, 3]
+    `cached` and `expected` may be those of W events alone: `at` [kept] says which row is a place's, -1 for none.
+    """
+
+    cached: NDArray[np.float32]  # [kept or W, K]
+    expected: NDArray[np.uint64]  # [kept or W, 3]
     codes: NDArray[np.uint64]  # [kept] packed CODE of the event
     place: NDArray[np.int64]  # [N] place of each event, -1 for one that was not kept
+    at: NDArray[np.int32] | None = None
+
+    @classmethod
+    def empty(cls, history: History, width: int, wanted: NDArray[np.int64] | None = None) -> EncodedHistory:
+        """Room for `width` outputs after the events at places `wanted`, or after all."""
+        count = len(history.order) if wanted is None else len(wanted)
+        cached, expected = np.empty((count, width), np.float32), np.empty((count, EXPECTED), np.uint64)
+        at = None if wanted is None else np.full(len(history.order), -1, np.int32)
+        if at is not None:
+            at[wanted] = np.arange(count)
+        return cls(cached, expected, history.code[history.order], places(history), at)
+
+    def wanted_before(self) -> NDArray[np.int64]:
+        """How many of the places before each, and before the end, have room."""
+        return np.append(0, np.cumsum(np.ones(len(self.codes), np.bool_) if self.at is None else self.at >= 0))
+
+    def put(self, place: NDArray[np.int64], cached: NDArray[np.float32], expected: NDArray[np.uint64]) -> None:
+        """Keep outputs after the events at these places, of those that have room."""
+        if self.at is None:
+            self.cached[place], self.expected[place] = cached, expected
+            return
+        row = self.at[place]
+        own = row >= 0
+        self.cached[row[own]], self.expected[row[own]] = cached[own], expected[own]
+
+    def after(self, place: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Outputs [B, K] after the events at these places. Raises KeyError for a place without any."""
+        return self.cached[place if self.at is None else held(self.at, place)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +91,7 @@ def plan(history: History, length: int, known: NDArray[np.int64] | None = None) 
     `known` [U]: how many events each user had before this history. Those that windows still reach are the user's first
     in `history.order` (panther_core.model.carried); their outputs are known and not asked for again.
     """
-    out: list[tuple[int, int, int]] = []
+    out = array("q")  # begin, end and first of each window, 24 bytes and no Python objects
     profile = np.ascontiguousarray(history.profile[history.order]).view(np.uint64)[:, 0]
     changes = np.flatnonzero(profile[1:] != profile[:-1]) + 1
     earlier = [0] * (len(history.bounds) - 1) if known is None else known.tolist()
@@ -67,7 +100,8 @@ def plan(history: History, length: int, known: NDArray[np.int64] | None = None) 
         for start, stop, first in blocks(high - low, length, before):
             a, b = np.searchsorted(changes, (low + first, low + stop), side="right")
             cuts = [low + first, *(c for c in changes[a:b].tolist() if c < low + stop), low + stop]
-            out.extend((low + start, end, begin) for begin, end in pairwise(cuts))
+            for begin, end in pairwise(cuts):
+                out.extend((low + start, end, begin))
     begin, end, first_ = np.array(out, np.int64).reshape(-1, 3).T
     return Windows(begin, end, first_)
 
@@ -106,15 +140,21 @@ def places(history: History) -> NDArray[np.int64]:
     return place
 
 
+def places_before(history: History, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of the events before the (kept) events `rows`, of the same users: whose outputs these are scored with."""
+    return np.unique(places(history)[rows[history.history_len[rows] > 0]] - 1)
+
+
 def score_request(history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> ScoreRequest:
     """The request that the worker made when the (kept) events `rows` arrived, with the outputs after the event
     before."""
     place, known = encoded.place[rows], history.history_len[rows]
     back = np.arange(RECENT, 0, -1)
     recent = np.where(back <= known[:, None], encoded.codes[np.maximum(place[:, None] - back, 0)], np.uint64(0))
-    cached = np.where((known > 0)[:, None], encoded.cached[np.maximum(place - 1, 0)], np.float32(0))
+    cached = np.zeros((len(rows), encoded.cached.shape[1]), np.float32)
+    cached[known > 0] = encoded.after(place[known > 0] - 1)
     return ScoreRequest(
-        features=history.features[rows],
+        features=history.features[history.held(rows)],
         code=history.code[rows],
         recent=recent,
         profile=history.profile[rows],

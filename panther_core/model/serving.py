@@ -33,8 +33,9 @@ from panther_core.decide.scoring import (
     ScoreRequest,
     ScoreResponse,
 )
+from panther_core.entities.arrays import Ints
 from panther_core.model.blend import BOOSTING, BOOSTING_PANTHER, DCN_CONTEXT, Blend, BlendConfig
-from panther_core.model.bulk import EncodedHistory, chunks, padded, places, plan
+from panther_core.model.bulk import EncodedHistory, chunks, padded, plan
 from panther_core.model.codes import as_tensor, attributes
 from panther_core.model.explain import explain, nearest_prototypes
 from panther_core.model.head import ContextHead, Deviation, FraudHead
@@ -121,18 +122,19 @@ class PantherModel(torch.nn.Module):
         return EncodeResponse(cached, expected)
 
     @torch.inference_mode()
-    def encode_history(self, history: History, known: NDArray[np.int64] | None = None) -> EncodedHistory:
+    def encode_history(self, history: History, known: Ints | None = None, wanted: Ints | None = None) -> EncodedHistory:
         """What `encode` gives after every kept event of `history`, to 1e-5; one forward yields many events' outputs.
 
-        `known`: see bulk.plan. The outputs of the events before the history are left undefined.
+        `known`: see bulk.plan; outputs before the history are left undefined. `wanted`: places that count, all if None.
         """
-        codes, count = history.code[history.order], len(history.order)
-        cached = np.empty((count, cached_width(self.config)), np.float32)
-        expected = np.empty((count, EXPECTED), np.uint64)
+        encoded = EncodedHistory.empty(history, cached_width(self.config), wanted)
+        before, codes = encoded.wanted_before(), encoded.codes
         windows, table = plan(history, self.config.length, known), self.panther.token_table()
         positions = _POSITIONS_CPU if self.device.type == "cpu" else POSITIONS
         for index in chunks(windows.end - windows.begin, positions, windows.first - windows.begin):
             w = windows.take(index)
+            if (before[w.first] == before[w.end]).all():
+                continue
             part = as_tensor(padded(codes, w.begin, w.end), self.device)
             start = int((w.first - w.begin).min())  # outputs before this position do not count in any window
             # bulk.plan cuts windows where the profile changes: the newest event's profile holds for all that count
@@ -143,8 +145,8 @@ class PantherModel(torch.nn.Module):
             counts = (place >= w.first[:, None]) & (place < w.end[:, None])
             mask = self._tensor(counts)
             outputs, likely = self.outputs(h_BSD[mask], pooled_BSP[mask], table)
-            cached[place[counts]], expected[place[counts]] = outputs.cpu().numpy(), _unsigned(likely)
-        return EncodedHistory(cached, expected, codes, places(history))
+            encoded.put(place[counts], outputs.cpu().numpy(), _unsigned(likely))
+        return encoded
 
     @torch.inference_mode()
     def score(self, request: NewEvents) -> ScoreResponse:

@@ -21,9 +21,12 @@ from panther_core.state.waves import waves
 
 @dataclass(frozen=True)
 class History:
-    """N events in arrival order, U users. Rows with `kept` false were copies and changed nothing."""
+    """N events in arrival order, U users. Rows with `kept` false were copies and changed nothing.
 
-    features: NDArray[np.float32]  # [N, F] context features of each event, before it was applied
+    `features` and `seller` may be those of W events alone: `at` [N] says which row is an event's, -1 for none.
+    """
+
+    features: NDArray[np.float32]  # [N or W, F] context features of each event, before it was applied
     code: NDArray[np.uint64]  # [N] CODE of each event, gap and flags filled
     history_len: NDArray[np.int64]  # [N] events of that user known before this one
     user: NDArray[np.int32]  # [N] dense user index
@@ -34,7 +37,20 @@ class History:
     bounds: NDArray[np.int64]  # [U + 1] user u's history is order[bounds[u]:bounds[u + 1]]
     users: NDArray[np.uint64]  # [U] user hashes
     states: NDArray[np.void]  # [U] state after the last event, without model outputs
-    seller: NDArray[np.float32]  # [N, S] what was known of each event's merchant (EVENT)
+    seller: NDArray[np.float32]  # [N or W, S] what was known of each event's merchant (EVENT)
+    at: NDArray[np.int32] | None = None
+
+    def held(self, rows: NDArray[np.int64]) -> NDArray[np.integer]:
+        """The rows of `features` and `seller` that are those of events `rows`. Raises KeyError where there are none."""
+        return rows if self.at is None else held(self.at, rows)
+
+
+def held(at: NDArray[np.int32], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
+    """`at[wanted]`, places in an array that holds some of many. Raises KeyError for one that it does not hold (-1)."""
+    found = at[wanted]
+    if (found < 0).any():
+        raise KeyError(f"expected rows that were asked for, got {int((found < 0).sum())} others")
+    return found
 
 
 def prepare(

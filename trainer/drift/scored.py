@@ -12,12 +12,14 @@ from panther_core import artifact
 from panther_core.base.odds import sigmoid
 from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable
-from panther_core.entities.merchant_history import MerchantHistory, see_merchants
+from panther_core.entities.merchant_history import MerchantHistory
+from panther_core.model.bulk import places_before
 from panther_core.model.serving import PantherModel
 from panther_core.report.curves import Floats
 from panther_core.serving_model import load_serving_model
-from panther_core.state.history import prepare
+from trainer.fit.arrived import Arrived
 from trainer.fit.finetune import all_logits, head_inputs
+from trainer.heads.blending import in_parts
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class Scored:
 def score_rows(folder: Path, table: TransactionTable, rows: NDArray[np.int64], label_delay_ms: int) -> Scored:
     """Score rows of a log, which is the history of its users and merchants from its beginning. Raises ArtifactError."""
     model, served = PantherModel.load(folder), load_serving_model(folder)
-    events = table.events(served.schema, served.risk)
-    past = prepare(events, served.schema, model.config.length)
-    see_merchants(past, events, table.label, table.time_ms + label_delay_ms, MerchantHistory(served.merchant_threshold))
-    rows = rows[past.kept[rows]]
-    inputs = head_inputs(model, past, model.encode_history(past), rows)
+    arrived = Arrived.of(table, served.schema, served.risk)
+    rows = rows[arrived.kept[rows]]
+    merchants = MerchantHistory(served.merchant_threshold)
+    past = arrived.history(model.config.length, label_delay_ms, merchants, wanted=rows)
+    inputs = head_inputs(model, past, model.encode_history(past, wanted=places_before(past, rows)), rows)
     logit = all_logits(model.head, inputs)
     if model.blend is not None:
-        logit = model.blend.logit(logit, inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+        logit = in_parts(model.blend.logit, logit, inputs)
     code = past.code[rows].view(CODE)
     return Scored(rows, sigmoid(logit), inputs.surprise, code, artifact.load_vocabulary(folder).tokens(code) == 0)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.data.schema import AttributeSchema
+from panther_core.data.table import EventRows
 from panther_core.model.bulk import places
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History, prepare
@@ -19,24 +20,30 @@ from trainer.fit.finetune import HeadInputs, head_inputs
 LENGTHS = (0, 1, 2, 5)  # events that are left before a row
 
 
+def left_before(rows: int, lengths: tuple[int, ...], seed: int) -> NDArray[np.int64]:
+    """How many events are left before each of so many rows [N], where it has so many."""
+    return np.random.default_rng(seed).choice(np.array(lengths), rows)
+
+
 def cut_inputs(
     model: PantherModel,
     schema: AttributeSchema,
-    events: NDArray[np.void],
+    events: EventRows,
     history: History,
     rows: NDArray[np.int64],
     lengths: tuple[int, ...],
     seed: int,
 ) -> HeadInputs:
     """Inputs of the kept rows `rows` [N], each with a history of one of `lengths` events, or of fewer where it has no
-    more. `events`: EVENT rows of the whole log."""
+    more. `events`: of the whole log. What the merchants of these events were known for must be in `history`."""
     place = places(history)
-    left = np.random.default_rng(seed).choice(np.array(lengths), len(rows))
-    left = np.minimum(left, history.history_len[rows])
+    left = np.minimum(left_before(len(rows), lengths, seed), history.history_len[rows])
     ends = np.cumsum(left + 1)
     user = np.repeat(np.arange(len(rows)), left + 1)
     back = ends[user] - 1 - np.arange(len(user))
-    made_up = events[history.order[place[rows][user] - back]].copy()
+    taken = history.order[place[rows][user] - back]
+    made_up = events.of(taken)
+    made_up["seller"] = history.seller[history.held(taken)]
     made_up["user"] = user + 1
     made_up["offset"] = np.arange(len(made_up))
     cut = prepare(made_up, schema, model.config.length)

@@ -8,6 +8,7 @@ label that has come is still in one slice alone; only the pause of one label del
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -19,8 +20,9 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
-from panther_core.entities.merchant_history import MerchantHistory, see_merchants
-from panther_core.state.history import History, prepare
+from panther_core.entities.merchant_history import MerchantHistory
+from panther_core.state.history import History
+from trainer.fit.arrived import Arrived
 from trainer.fit.train_config import TrainConfig
 
 Rows = NDArray[np.int64]
@@ -138,23 +140,20 @@ def prepare_events(
     label_delay_ms: int,
     risk: MerchantRisk | None = None,
     merchants: MerchantHistory | None = None,
+    wanted: Callable[[Arrived], Rows] | None = None,
 ) -> tuple[History, MerchantRisk]:
     """History of the whole table, counterparty risk filled in, and the risk table that filled it.
 
     What is known of a merchant are payments of earlier hours and labels that had arrived by then, or what the table
     says that was known. `risk`: the risk table to use. When it is not given, one is fitted on the rows `rows.risk`.
-    `merchants`: takes all that happened at merchants in.
+    `merchants`: takes all that happened at merchants in. `wanted`: gives the rows that get features; all if not given.
     """
     if risk is None:
         known = table.merchant_hashes()[rows.risk]
         risk = MerchantRisk.fit(known, table.label[rows.risk], schema.risk_levels)
-    events = table.events(schema, risk)
-    if table.seller is not None:
-        events["seller"] = table.seller
-        return prepare(events, schema, length), risk
-    history = prepare(events, schema, length)
-    see_merchants(history, events, table.label, table.time_ms + label_delay_ms, merchants or MerchantHistory())
-    return history, risk
+    arrived = Arrived.of(table, schema, risk)
+    own = None if wanted is None else wanted(arrived)
+    return arrived.history(length, label_delay_ms, merchants or MerchantHistory(), own), risk
 
 
 def before(history: History, row: int) -> History:

@@ -26,7 +26,7 @@ def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, ro
     Events outside the vocabulary ([UNK]) count as misses.
     """
     rows = rows[history.history_len[rows] > 0]
-    h_ND = torch.from_numpy(encoded.cached[encoded.place[rows] - 1, : model.config.d])
+    h_ND = torch.from_numpy(encoded.after(encoded.place[rows] - 1)[:, : model.config.d])
     return metrics(token_ranks(model.panther, h_ND.to(model.device), history.code[rows]))
 
 

@@ -34,12 +34,34 @@ _WEIGHT_DECAY = 0.3  # strong, because a few hundred frauds are a small data set
 
 
 @dataclass(frozen=True)
+class Spans:
+    """The codes of the last S events of N rows, each row's own event the last; made when they are asked for."""
+
+    codes_K: Tensor  # of all events, by place
+    place_N: Tensor
+    known_N: Tensor  # earlier events of the row's user
+    span: int
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Of some rows, [B, S]; zeros on the left."""
+        back_S = torch.arange(self.span - 1, -1, -1, device=self.codes_K.device)
+        codes_BS = self.codes_K[(self.place_N[index, None] - back_S).clamp(min=0)]
+        return torch.where(back_S <= self.known_N[index, None], codes_BS, 0)
+
+    def and_then(self, other: Spans) -> Spans:
+        """These rows, then those of `other`."""
+        place_N = torch.cat([self.place_N, other.place_N + len(self.codes_K)])
+        codes_K = torch.cat([self.codes_K, other.codes_K])
+        return Spans(codes_K, place_N, torch.cat([self.known_N, other.known_N]), self.span)
+
+
+@dataclass(frozen=True)
 class HeadInputs:
     """Inputs of the head for N rows. `surprise` [N, A] is no input of its own: the manifest takes its mean."""
 
     dense_NX: Tensor
     e_NU: Tensor
-    codes_NS: Tensor
+    codes_NS: Spans
     surprise: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -50,7 +72,7 @@ class HeadInputs:
         return HeadInputs(
             torch.cat([self.dense_NX, other.dense_NX]),
             torch.cat([self.e_NU, other.e_NU]),
-            torch.cat([self.codes_NS, other.codes_NS]),
+            self.codes_NS.and_then(other.codes_NS),
             np.concatenate([self.surprise, other.surprise]),
         )
 
@@ -69,19 +91,15 @@ def head_inputs(model: PantherModel, history: History, encoded: EncodedHistory, 
         dense.append(model.head.dense(torch.from_numpy(request.features), delta, cold))
         e.append(known.e_BU.clone())
         surprise.append(delta.surprise_BA)
+    place_N, known_N = (
+        torch.from_numpy(column[rows]).to(model.device) for column in (encoded.place, history.history_len)
+    )
     return HeadInputs(
         torch.cat(dense),
         torch.cat(e),
-        as_tensor(_spans(history, encoded, rows, model.config.span), model.device),
+        Spans(as_tensor(encoded.codes, model.device), place_N, known_N, model.config.span),
         torch.cat(surprise).numpy(),
     )
-
-
-def _spans(history: History, encoded: EncodedHistory, rows: NDArray[np.int64], span: int) -> NDArray[np.uint64]:
-    """CODEs [N, S] of the last S events of the user, each row's own event the last; zeros on the left."""
-    back = np.arange(span - 1, -1, -1)
-    codes = encoded.codes[np.maximum(encoded.place[rows][:, None] - back, 0)]
-    return np.where(back <= history.history_len[rows][:, None], codes, np.uint64(0))
 
 
 def head_logits(head: FraudHead | ContextHead, inputs: HeadInputs, index: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class Batches:
     def __init__(self, history: History, config: TrainConfig, seed: int, group: ProcessGroup = ALONE) -> None:
         self._codes = history.code[history.order]
         self._profile = history.profile[history.order]
-        self._user = history.user[history.order]
+        user = history.user[history.order]
+        self._follows = np.append(user[1:] == user[:-1], False)  # whether the next event is of the same user
         self._windows = plan(history, config.model.length)
         self._starts_user = np.zeros(len(self._codes), np.bool_)
         self._starts_user[history.bounds[:-1][np.diff(history.bounds) > 0]] = True
@@ -78,8 +79,11 @@ class Batches:
     def _batch(self, w: Windows, windows: int) -> Batch:
         codes = padded(self._codes, w.begin, w.end)
         place = w.begin[:, None] + np.arange(codes.shape[1])
-        follows = np.append(self._user[1:] == self._user[:-1], False)
-        output = (place >= w.first[:, None]) & (place < w.end[:, None]) & follows[np.minimum(place, len(follows) - 1)]
+        output = (
+            (place >= w.first[:, None])
+            & (place < w.end[:, None])
+            & self._follows[np.minimum(place, len(self._codes) - 1)]
+        )
         starts = w.begin[self._starts_user[w.begin] & (w.first == w.begin)]
         target = np.concatenate([self._codes[starts], self._codes[place[output] + 1]])
         device = self._group.device

@@ -73,4 +73,5 @@ def behaviour_inputs(model: PantherModel, history: History, rows: Ints) -> Behav
     encoded = model.encode_history(history)
     inputs = head_inputs(model, history, encoded, rows)
     delta = inputs.dense_NX[:, len(NAMES) :].numpy()
-    return BehaviourInputs(delta, inputs.e_NU.numpy(), inputs.codes_NS.numpy().view(np.uint64))
+    codes = inputs.codes_NS[torch.arange(len(rows))].numpy().view(np.uint64)
+    return BehaviourInputs(delta, inputs.e_NU.numpy(), codes)

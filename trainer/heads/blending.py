@@ -12,8 +12,9 @@ Shapes: N rows, X dense inputs, U width of e_u, M heads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -52,6 +53,8 @@ _PRIOR = 20.0  # users with frauds
 _RULES, _POWER = 0.5, 4  # the rules' part beside boosting's, times this power of their worth beside its
 _FOLDS = 5  # of validation, to choose between the two calibrations
 _KNOTS = 200
+_AT_ONCE = 131_072  # rows whose logits are computed together
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
@@ -65,15 +68,22 @@ class FittedBlend:
 
     def logits(self, head: FraudHead, inputs: HeadInputs) -> F64:
         """Calibrated logits [N] of the blend."""
-        return self.blend.logit(all_logits(head, inputs), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+        return in_parts(self.blend.logit, all_logits(head, inputs), inputs)
 
     def logits_without(self, inputs: HeadInputs) -> F64:
         """As `logits`, of the blend without PANTHER."""
-        return self.without.logit(np.zeros(len(inputs)), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+        return in_parts(self.without.logit, np.zeros(len(inputs)), inputs)
 
     def alone(self, name: Name, inputs: HeadInputs) -> F64:
         """Logits [N] of one boosted head before calibration, whether the blend has it or not."""
-        return self.blend.raw(name, np.zeros(0), inputs.dense_NX.numpy(), inputs.e_NU.numpy())
+        return in_parts(partial(self.blend.raw, name), np.zeros(len(inputs)), inputs)
+
+
+def in_parts(logits: Callable[[F64, F32, F32], F64], dcn_N: F64, inputs: HeadInputs) -> F64:
+    """Logits [N] of rows, so many at once that what they take meanwhile is bounded. `dcn`: logits of the dcn."""
+    dense, e = inputs.dense_NX.numpy(), inputs.e_NU.numpy()
+    parts = [slice(low, low + _AT_ONCE) for low in range(0, max(1, len(dcn_N)), _AT_ONCE)]
+    return np.concatenate([logits(dcn_N[part], dense[part], e[part]) for part in parts])
 
 
 def second_half(user_N: NDArray[np.int32], label: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -98,9 +108,10 @@ def fit_blend(
 
     `user` and `weighing` [N]: users of the validation rows, and which of these rows choose the weights.
     """
+    fitted = {name: inputs[name] for name in ("chosen", "judged")}
     columns: dict[Name, dict[str, NDArray[np.float32]]] = {
-        BOOSTING: {name: part.dense_NX[:, :WIDTH].numpy() for name, part in inputs.items()},
-        BOOSTING_PANTHER: {n: torch.cat([part.dense_NX, part.e_NU], dim=1).numpy() for n, part in inputs.items()},
+        BOOSTING: {name: part.dense_NX[:, :WIDTH].numpy() for name, part in fitted.items()},
+        BOOSTING_PANTHER: {n: torch.cat([part.dense_NX, part.e_NU], dim=1).numpy() for n, part in fitted.items()},
     }
     texts, trees = dict[Name, str](), dict[Name, Trees]()
     for name, x in columns.items():
@@ -115,9 +126,8 @@ def fit_blend(
     parts = Blend(config, rules, trees, dcn_weights(context))
 
     held, truth = inputs["validation"], label["validation"]
-    dense, e = held.dense_NX.numpy(), held.e_NU.numpy()
-    dcn = all_logits(head, held)
-    raw = {name: parts.raw(name, dcn, dense, e) for name in (DCN, DCN_CONTEXT, BOOSTING, BOOSTING_PANTHER, RULES)}
+    dcn, names = all_logits(head, held), (DCN, DCN_CONTEXT, BOOSTING, BOOSTING_PANTHER, RULES)
+    raw = {name: in_parts(partial(parts.raw, name), dcn, held) for name in names}
     own = {name: platt(logit, truth) for name, logit in raw.items()}
     even = {name: own[name][0] * logit + own[name][1] for name, logit in raw.items()}
 

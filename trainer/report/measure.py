@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from panther_core.artifact import CURVE, RUN_REPORT, Manifest
@@ -16,8 +15,6 @@ from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import TransactionTable
 from panther_core.data.token_report import REPORT, TokenReport
 from panther_core.data.vocabulary import Vocabulary
-from panther_core.model.bulk import EncodedHistory
-from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
 from panther_core.report.slices import by_amount, by_history, by_word
 from panther_core.state.history import History
@@ -53,7 +50,8 @@ class Finished:
     table: TransactionTable
     rows: Split
     history: History
-    encoded: EncodedHistory
+    last_e: NDArray[np.float32]
+    """e_u [K, U] after the last events of some users (embedding.last_places, with the training's seed)."""
     test: NDArray[np.int64]
     judged: ScoredRows
 
@@ -62,7 +60,6 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
     """Measure, and write report.json into `folder`, where the learning curve and the tokenizer's report must lie."""
     history = done.history
     place = last_places(history, manifest.seed)
-    e_NU = unpack(torch.from_numpy(done.encoded.cached[place]), done.model.config).e_BU.double().numpy()
     profile_N8 = history.profile[history.order[place]]
     judges = {name: manifest.metrics[key] for name, key in TESTED.items()}
     judges["validation"] = manifest.metrics["validation"]
@@ -74,7 +71,7 @@ def write_report(folder: Path, done: Finished, manifest: Manifest, config: Train
         next_tokens=_next_tokens(done, manifest.metrics["test_next"]),
         fraud=measure_fraud(done.judged, judges, manifest.threshold, manifest.alert_budget, manifest.seed),
         motifs=measure_motifs(done.model.panther, done.schema, history, manifest.seed),
-        embedding=measure_embedding(e_NU, profile_N8, done.schema),
+        embedding=measure_embedding(done.last_e.astype(np.float64), profile_N8, done.schema),
         thresholds=manifest.metrics["thresholds"],
         first_events=manifest.metrics["test_first_events"],
         slices=_slices(done, manifest.threshold),

@@ -11,9 +11,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
 from panther_core.artifact import Manifest, load_manifest
-from panther_core.data.table import TransactionTable
+from panther_core.data.table import EventRows, TransactionTable
 from panther_core.report.curves import Floats
 from panther_core.report.slices import by_amount, by_word
 from panther_core.serving_model import load_serving_model
@@ -26,6 +27,7 @@ from trainer.rollout.gate import Window, judge
 from trainer.training import train
 
 PRESET, ANEW = "refresh", "default"
+_AT_ONCE = 131_072  # rows
 _CODES = ("amount", "channel", "category", "risk")
 
 Latency: TypeAlias = Callable[[Manifest, Manifest], list[float]]
@@ -88,7 +90,7 @@ def judge_challenger(
         why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
         return Judged([Check("window", False, None, None, None, why)], np.zeros(0))
     served = load_serving_model(folder)
-    codes = log.events(served.schema, served.risk)["code"]
+    events = EventRows(log, served.schema, served.risk)
     judged, every = log.take(test), np.ones(len(test), np.bool_)
     window = Window(
         label,
@@ -102,10 +104,14 @@ def judge_challenger(
         after,
     )
     took = latency(champion, challenger) if latency is not None else None
-    columns = {name: codes[name] for name in _CODES} | {"hour of the day": codes["hour"] % 24}
-    shifts = {
-        name: stability_index(counts_of(column[rows.finetune]), counts_of(column[test]))
-        for name, column in columns.items()
-    }
+    learnt, tested = (_codes(events, part) for part in (rows.finetune, test))
+    shifts = {name: stability_index(counts_of(learnt[name]), counts_of(tested[name])) for name in learnt}
     thresholds = champion.threshold, challenger.threshold
     return Judged(judge(window, thresholds, challenger.alert_budget, took, shifts, seed), after)
+
+
+def _codes(events: EventRows, rows: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:
+    """Codes [N] of rows, by the name of what they say."""
+    parts = [events.of(part)["code"] for part in np.array_split(rows, len(rows) // _AT_ONCE + 1)]
+    code = np.concatenate(parts)
+    return {name: code[name] for name in _CODES} | {"hour of the day": code["hour"] % 24}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from panther_core.decide.scoring import ScoreRequest
-from panther_core.model.bulk import score_request
+from panther_core.model.bulk import places_before, score_request
 from panther_core.model.codes import as_tensor
 from panther_core.model.head import running_max
 from panther_core.model.serving import PantherModel
@@ -76,6 +76,12 @@ def test_score_from_cached_outputs_equals_the_full_head(seed: int, lengths: list
     encoded = model.encode_history(history)
     logit = all_logits(model.head, head_inputs(model, history, encoded, rows))
     score = model.score(score_request(history, encoded, rows)).score
+    few = rows[::3]
+    some = model.encode_history(history, wanted=places_before(history, few))
+    np.testing.assert_array_equal(
+        all_logits(model.head, head_inputs(model, history, some, few)),
+        all_logits(model.head, head_inputs(model, history, encoded, few)),
+    )
     np.testing.assert_allclose(score, 1 / (1 + np.exp(-logit)), rtol=1e-5, atol=1e-6)
 
 

@@ -13,7 +13,10 @@ import pytest
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import PantherSettings
 from panther_core.base.times import DAY_MS
+from panther_core.data.schema import hash64
+from panther_core.data.table import TransactionTable
 from panther_core.data.topics import LABELS, TRANSACTIONS
+from trainer.log import columns
 from trainer.log.either import Log, open_log
 from trainer.log.ingest import SCHEMAS, label_row, transaction_row
 from trainer.log.reading import read_table
@@ -51,6 +54,12 @@ def told(offset: int, name: str, label: int, day: int, source: str = "analyst", 
         "source": source,
     }
     return label_row(record(offset, START, user.encode(), msgspec.json.encode(said)))
+
+
+def names(table: TransactionTable) -> list[str]:
+    """Ids of a table that was read from a log, which keeps their hashes."""
+    name_of = {hash64(name): name for name in [*(f"t{i}" for i in range(100)), "receipt 1"]}
+    return [name_of[number] for number in table.transaction_hashes().tolist()]
 
 
 def write(store: Log, rows: list[Row], topic: str = TRANSACTIONS, partition: int = 0) -> None:
@@ -134,7 +143,7 @@ def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(store: Log, 
     found = store.dataset(TRANSACTIONS).to_table().to_pydict()
     assert dict(zip(found["offset"], found["problem"], strict=True)) == {0: None, 1: "malformed_json", 2: "wrong_key"}
     assert found["value"][found["offset"].index(1)] == b"no payment"
-    assert read_table(tmp_path).transaction_id.tolist() == ["t0"]
+    assert names(read_table(tmp_path)) == ["t0"]
 
 
 def test_of_several_labels_one_counts_by_time_then_source_then_place(store: Log, tmp_path: Path) -> None:
@@ -158,11 +167,37 @@ def test_of_several_labels_one_counts_by_time_then_source_then_place(store: Log,
     ]  # fmt: skip
     write(store, said, LABELS)
     table = read_table(tmp_path)
-    found = dict(zip(table.transaction_id.tolist(), table.label.tolist(), strict=True))
+    found = dict(zip(names(table), table.label.tolist(), strict=True))
     assert found == {"t0": 1, "t1": 0, "t2": 0, "t3": -1, "t4": -1, "t5": -1, "t6": -1, "t7": 1, "t8": 0}
     assert np.all(np.diff(table.time_ms) >= 0)
-    assert read_table(tmp_path, since_ms=START + DAY_MS).transaction_id.tolist() == ["t6"]
+    assert names(read_table(tmp_path, since_ms=START + DAY_MS)) == ["t6"]
     assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 10
+
+
+def test_what_is_read_does_not_depend_on_how_many_rows_are_read_at_once(
+    store: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    paid_on = [
+        paid(i, f"u{i % 7}", merchant_id=f"m{i % 5}", day=int(rng.integers(4))) for i in rng.permutation(60).tolist()
+    ]
+    write(store, [row._replace(offset=i) for i, row in enumerate(paid_on)])
+    users = [int(row.columns["transaction_id"][1:]) % 7 for row in paid_on]
+    said = [
+        told(i, paid_on[k].columns["transaction_id"], int(rng.integers(2)), int(rng.integers(3)), user=f"u{users[k]}")
+        for i, k in enumerate(rng.integers(0, 60, 150))
+    ]
+    write(store, said, LABELS)
+    whole = read_table(tmp_path)
+    monkeypatch.setattr(columns, "_BATCH", 3)
+    again = read_table(tmp_path)
+    assert 0 < (whole.label >= 0).sum() < 60
+    assert again.label.tolist() == whole.label.tolist()
+    assert (again.user.words, again.merchant.words) == (whole.user.words, whole.merchant.words)
+    for name in ("user", "merchant"):
+        np.testing.assert_array_equal(getattr(again, name).index, getattr(whole, name).index)
+    assert whole.user.words[0] == whole.user[0], "words stand in the order of the rows that they first come in"
+    assert names(again) == names(whole)
 
 
 def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(store: Log, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.events import ModelUpdate
 from tests.fixtures_keys import make_keys
-from tests.trainer.log.test_store import paid, write
+from tests.trainer.log.test_store import names, paid, write
 from trainer.log.store import LogStore
 from trainer.rollout import deploy, journal
 from trainer.rollout import turn as turn_module
@@ -182,10 +182,10 @@ def test_a_key_that_cannot_sign_is_refused_before_anything_else(tmp_path: Path) 
 def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
     write(store, [paid(0), paid(1, day=8), paid(2, day=9)])
-    assert newest_days(tmp_path, None, {}).transaction_id.tolist() == ["t0", "t1", "t2"]
-    assert newest_days(tmp_path, 2, {}).transaction_id.tolist() == ["t1", "t2"]
-    assert newest_days(tmp_path, None, {}, most_rows=2).transaction_id.tolist() == ["t1", "t2"]
-    assert newest_days(tmp_path, None, {}, most_rows=1).transaction_id.tolist() == ["t2"], "one day at least"
+    assert names(newest_days(tmp_path, None, {})) == ["t0", "t1", "t2"]
+    assert names(newest_days(tmp_path, 2, {})) == ["t1", "t2"]
+    assert names(newest_days(tmp_path, None, {}, most_rows=2)) == ["t1", "t2"]
+    assert names(newest_days(tmp_path, None, {}, most_rows=1)) == ["t2"], "one day at least"
     with pytest.raises(BadInput, match="panther ingest"):
         newest_days(tmp_path / "none", 2, {})
 
