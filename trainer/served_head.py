@@ -26,8 +26,8 @@ from trainer.fit.dataset import Split
 from trainer.fit.finetune import HeadInputs, all_logits, finetune
 from trainer.fit.rules import fit_rules
 from trainer.fit.train_config import TrainConfig
-from trainer.head_data import HeadData
 from trainer.heads.blending import FittedBlend, fit_blend
+from trainer.heads.head_data import HeadData
 from trainer.report.fraud import ScoredRows
 from trainer.report.measure import BOOSTING, BOOSTING_PANTHER, MODEL, RULES, TESTED, WITHOUT
 from trainer.report.verdict import thresholds

@@ -42,7 +42,7 @@ from trainer.fit.pretrain import PretrainOptions, pretrain
 from trainer.fit.schema_fit import fit_log_schema
 from trainer.fit.sizing import minutes, sized
 from trainer.fit.train_config import TrainConfig
-from trainer.head_data import HeadRows, head_data
+from trainer.heads.head_data import HeadRows, head_data
 from trainer.report.measure import MODEL, Finished, write_report
 from trainer.report.verdict import days_of, faults, lines
 from trainer.served_head import ServedHead, fit_served_head, write_blend
