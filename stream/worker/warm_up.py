@@ -57,14 +57,14 @@ class WarmUp:
             return
         began_s, shown, self._met = time.monotonic(), 0, set()
         try:
-            while wanted() and (passed_s := time.monotonic() - began_s) < _LONGEST_S:
+            while wanted() and (passed_s := (step_s := time.monotonic()) - began_s) < _LONGEST_S:
                 if self._waiting:
                     part = self._next()
                     await self._scorer.ask(part, version)
                     shown += len(part.user)
                 elif passed_s >= _LEAST_S:
                     break
-                await asyncio.sleep(_EVERY_S)
+                await asyncio.sleep(max(0.0, step_s + _EVERY_S - time.monotonic()))
         except ScorerUnavailable as error:
             logger.warning("model version %d goes live without having seen its users: %s", version, error)
         finally:
