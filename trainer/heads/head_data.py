@@ -26,8 +26,8 @@ from trainer.fit.evaluate import hit_rates
 from trainer.fit.finetune import HeadInputs, head_inputs, sample_negatives
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.blending import second_half
-from trainer.report.embedding import last_places
 
+MAPPED = 1500  # users at most on a report's map
 _FIRST, _COLD_ROWS = 5, 5000  # a user's first events, which are judged apart; on so many rows
 
 
@@ -127,3 +127,9 @@ def head_data(
         labels["chosen"] = np.concatenate([labels["chosen"], labels.pop("again")])
     e = unpack(torch.from_numpy(encoded.after(last)), model.config).e_BU.numpy()
     return HeadData(rows, inputs, labels, hit_rates(model, history, encoded, rows.test), e)
+
+
+def last_places(history: History, seed: int) -> NDArray[np.int64]:
+    """Places (in History.order) of the last events of MAPPED users drawn at random, or of all if they are fewer."""
+    last = (history.bounds[1:] - 1)[np.diff(history.bounds) > 0]
+    return np.sort(np.random.default_rng(seed).permutation(last)[:MAPPED])

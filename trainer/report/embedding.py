@@ -9,18 +9,10 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from panther_core.data.schema import AttributeSchema, ProfileField
-from panther_core.state.history import History
 from trainer.report.facts import Embedding
 
 Floats = NDArray[np.float64]
-USERS = 1500
 _GROUPS = 7  # so many colours can be told apart; the rarer values are joined as "other"
-
-
-def last_places(history: History, seed: int) -> NDArray[np.int64]:
-    """Places (in History.order) of the last events of USERS users drawn at random, or of all if they are fewer."""
-    last = (history.bounds[1:] - 1)[np.diff(history.bounds) > 0]
-    return np.sort(np.random.default_rng(seed).permutation(last)[:USERS])
 
 
 def measure_embedding(e_NU: Floats, profile_N8: NDArray[np.uint8], schema: AttributeSchema) -> Embedding:

@@ -22,7 +22,8 @@ from trainer.fit.curve import read_curve
 from trainer.fit.dataset import Split
 from trainer.fit.ranking import MISS, metrics
 from trainer.fit.train_config import TrainConfig
-from trainer.report.embedding import last_places, measure_embedding
+from trainer.heads.head_data import last_places
+from trainer.report.embedding import measure_embedding
 from trainer.report.facts import About, NextTokens, Slice, VersionReport, encode
 from trainer.report.fraud import ScoredRows, measure_fraud
 from trainer.report.motifs import measure_motifs
@@ -51,7 +52,7 @@ class Finished:
     rows: Split
     history: History
     last_e: NDArray[np.float32]
-    """e_u [K, U] after the last events of some users (embedding.last_places, with the training's seed)."""
+    """e_u [K, U] after the last events of some users (head_data.last_places, with the training's seed)."""
     test: NDArray[np.int64]
     judged: ScoredRows
 
