@@ -93,6 +93,7 @@ class VersionSweep:
         if self._cursor:
             return
         self._left.pop(0)
+        self._cursor = _FIRST
         # sent after the states through the same producer, so that the states are durable once the report can be read
         await self._store.report(
             ModelProgress(app_id=self._app_id, partition=partition, version=model.live.version, moved_at=now_ms())
