@@ -123,7 +123,9 @@ def train(
         seed=seed,
         code_version=_code_version(),
     )
-    done = Finished(model, schema, vocabulary, table, rows, start.history, data.last_e, head.test, head.judged)
+    done = Finished(
+        model, schema, vocabulary, table, rows, start.history, data.last, data.last_e, head.test, head.judged
+    )
     report = write_report(out, done, manifest, config)
     _keep_reference(out, start, rows, table, head)
     manifest = msgspec.structs.replace(

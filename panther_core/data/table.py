@@ -235,9 +235,16 @@ def _content_of(events: NDArray[np.void], words: NDArray[np.uint64]) -> NDArray[
 
     The profile is left out: it holds facts of the user, which may be newer in a record that is sent again.
     """
-    amount = (events["amount"] + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one amount
-    time = events["time_ms"].view(np.uint64)
-    return mixed([amount, time, events["merchant"], events["device"], events["country"], words]) | np.uint64(1)
+    others = (events["merchant"], events["device"], events["country"], words)
+    return content_hash(events["amount"], events["time_ms"], *others)
+
+
+def content_hash(
+    amount: NDArray[np.float64], time_ms: NDArray[np.int64], *others: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Hash [N] of payments' amounts, times and `others`, hashes of what else they are told apart by; never 0."""
+    paid = (amount + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one amount
+    return mixed([paid, time_ms.view(np.uint64), *others]) | np.uint64(1)
 
 
 def mixed(columns: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:

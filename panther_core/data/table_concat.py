@@ -11,6 +11,24 @@ from numpy.typing import NDArray
 from panther_core.base.errors import BadInput
 from panther_core.data.table import TransactionTable, Words
 
+
+class Numbering:
+    """Numbers for the words of a column that comes in batches: a row takes four bytes, and a word is held once."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def of(self, part: Words) -> NDArray[np.int32]:
+        """The number of each row's word; -1 where none is given."""
+        places = [self._numbers.setdefault(word, len(self._numbers)) for word in part.words]
+        return part.map(np.array(places, np.int32), missing=-1)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words so far, by their numbers."""
+        return tuple(self._numbers)
+
+
 _COLUMNS = ("user", "merchant", "category", "channel", "currency", "country", "device", "fraud_kind")
 
 
@@ -62,15 +80,12 @@ def _in_order(table: TransactionTable) -> TransactionTable:
 def _join(columns: list[Words | None], tables: list[TransactionTable]) -> Words | None:
     if all(column is None for column in columns):
         return None
-    numbers: dict[str, int] = {}
-    parts: list[NDArray[np.int32]] = []
-    for column, table in zip(columns, tables, strict=True):
-        if column is None:
-            parts.append(np.full(len(table), -1, np.int32))
-            continue
-        places = np.array([numbers.setdefault(word, len(numbers)) for word in column.words], np.int32)
-        parts.append(column.map(places, missing=-1))
-    return Words(np.concatenate(parts), tuple(numbers))
+    numbering = Numbering()
+    parts = [
+        np.full(len(table), -1, np.int32) if column is None else numbering.of(column)
+        for column, table in zip(columns, tables, strict=True)
+    ]
+    return Words(np.concatenate(parts), numbering.words)
 
 
 def _facts(name: str, tables: list[TransactionTable], users: tuple[str, ...]) -> list[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.decision import EXPECTED
 from panther_core.decide.scoring import ScoreRequest
-from panther_core.state.history import History, held
+from panther_core.state.history import History, held, places_in
 from panther_core.state.window import RECENT, blocks, window_start
 
 _NEAR = 32  # windows whose starts lie in the same stretch of so many events go into one batch
@@ -42,9 +42,7 @@ class EncodedHistory:
         """Room for `width` outputs after the events at places `wanted`, or after all."""
         count = len(history.order) if wanted is None else len(wanted)
         cached, expected = np.empty((count, width), np.float32), np.empty((count, EXPECTED), np.uint64)
-        at = None if wanted is None else np.full(len(history.order), -1, np.int32)
-        if at is not None:
-            at[wanted] = np.arange(count)
+        at = None if wanted is None else places_in(len(history.order), wanted)
         return cls(cached, expected, history.code[history.order], places(history), at)
 
     def wanted_before(self) -> NDArray[np.int64]:

@@ -45,6 +45,13 @@ class History:
         return rows if self.at is None else held(self.at, rows)
 
 
+def places_in(count: int, wanted: NDArray[np.int64]) -> NDArray[np.int32]:
+    """`at` [count] for an array that holds `wanted` alone: which of its rows is that of each, -1 for none."""
+    at = np.full(count, -1, np.int32)
+    at[wanted] = np.arange(len(wanted))
+    return at
+
+
 def held(at: NDArray[np.int32], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
     """`at[wanted]`, places in an array that holds some of many. Raises KeyError for one that it does not hold (-1)."""
     found = at[wanted]

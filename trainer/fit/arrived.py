@@ -18,7 +18,7 @@ from panther_core.data.table import EventRows, TransactionTable, hash_words
 from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.state.copies import Copies
 from panther_core.state.features import WIDTH
-from panther_core.state.history import History, prepare
+from panther_core.state.history import History, places_in, prepare
 from panther_core.state.record import StateCodec, put_rows, take_rows
 
 _AT_ONCE = 131_072  # events
@@ -71,9 +71,8 @@ class Arrived:
         What is known of merchants is what the table says, or follows from it: `merchants` takes in all that happens.
         """
         table, count = self.table, len(self.kept)
-        at = np.full(count, -1, np.int32)
         rows = np.arange(count) if wanted is None else wanted
-        at[rows] = np.arange(len(rows))
+        at = places_in(count, rows)
         features, seller = (np.zeros((len(rows), width), np.float32) for width in (WIDTH, len(RISK_NAMES)))
         code, profile = np.zeros(count, np.uint64), np.zeros((count, PROFILE_FIELDS), np.uint8)
         history_len, late = np.zeros(count, np.int64), np.zeros(count, np.bool_)

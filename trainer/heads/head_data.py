@@ -27,7 +27,7 @@ from trainer.fit.finetune import HeadInputs, head_inputs, sample_negatives
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.blending import second_half
 
-MAPPED = 1500  # users at most on a report's map
+_MAPPED = 1500  # users at most on a report's map
 _FIRST, _COLD_ROWS = 5, 5000  # a user's first events, which are judged apart; on so many rows
 
 
@@ -43,11 +43,10 @@ class HeadRows:
     validation: Rows
     weighing: NDArray[np.bool_]
     """[validation] whether a row chooses the weights of the blend."""
-    early: Rows
-    """Of the validation rows, as first events of users: places among them."""
     test: Rows
+    early: Rows
+    """Of the validation rows, as first events of users; `cold`: of the test rows."""
     cold: Rows
-    """Of the test rows, as first events of users."""
 
     @classmethod
     def of(
@@ -65,16 +64,17 @@ class HeadRows:
         weighing = second_half(user[validation], label[validation])  # the first picks the best epoch
         judged = sample_negatives(label, validation[~weighing], config, seed)  # a sample is enough for that
         again = chosen[np.random.default_rng(seed).random(len(chosen)) < config.cold_share]
-        early = np.random.default_rng(seed).permutation(len(validation))[:_COLD_ROWS]
-        cold = test[np.random.default_rng(seed).permutation(len(test))[:_COLD_ROWS]]
-        return cls(chosen, again, judged, validation, weighing, early, test, cold)
+        early, cold = (
+            part[np.random.default_rng(seed).permutation(len(part))[:_COLD_ROWS]] for part in (validation, test)
+        )
+        return cls(chosen, again, judged, validation, weighing, test, early, cold)
 
     def cut(self) -> dict[str, tuple[Rows, tuple[int, ...]]]:
         """Rows that are taken as of users with few events, and how many these may be (cold.cut_inputs)."""
         lengths = tuple(range(_FIRST))
         return {
             "again": (self.again, LENGTHS),
-            "early": (self.validation[self.early], lengths),
+            "early": (self.early, lengths),
             "cold": (self.cold, lengths),
         }
 
@@ -94,8 +94,9 @@ class HeadData:
     labels: dict[str, NDArray[np.int8]]
     next_tokens: dict[str, float]
     """Of the test rows (hit_rates)."""
+    last: Rows
+    """Places [K] of the last events of some users; `last_e` [K, U]: e_u after them."""
     last_e: NDArray[np.float32]
-    """e_u [K, U] after the last events of some users (last_places)."""
 
 
 def head_data(
@@ -113,7 +114,7 @@ def head_data(
     `rows.with_features`.
     """
     parts = {"chosen": rows.chosen, "judged": rows.judged, "validation": rows.validation, "test": rows.test}
-    last = last_places(history, seed)
+    last = _last_places(history, seed)
     before = places_before(history, np.concatenate([*parts.values()]))
     encoded = model.encode_history(history, wanted=np.union1d(before, last))
     inputs = {name: head_inputs(model, history, encoded, part) for name, part in parts.items()}
@@ -126,10 +127,10 @@ def head_data(
         inputs["chosen"] = inputs["chosen"].and_then(inputs.pop("again"))
         labels["chosen"] = np.concatenate([labels["chosen"], labels.pop("again")])
     e = unpack(torch.from_numpy(encoded.after(last)), model.config).e_BU.numpy()
-    return HeadData(rows, inputs, labels, hit_rates(model, history, encoded, rows.test), e)
+    return HeadData(rows, inputs, labels, hit_rates(model, history, encoded, rows.test), last, e)
 
 
-def last_places(history: History, seed: int) -> NDArray[np.int64]:
-    """Places (in History.order) of the last events of MAPPED users drawn at random, or of all if they are fewer."""
+def _last_places(history: History, seed: int) -> NDArray[np.int64]:
+    """Places (in History.order) of the last events of _MAPPED users drawn at random, or of all if they are fewer."""
     last = (history.bounds[1:] - 1)[np.diff(history.bounds) > 0]
-    return np.sort(np.random.default_rng(seed).permutation(last)[:MAPPED])
+    return np.sort(np.random.default_rng(seed).permutation(last)[:_MAPPED])

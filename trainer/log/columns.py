@@ -51,26 +51,15 @@ def hashes(column: Words) -> NDArray[np.uint64]:
     return column.map(hash_words(column.words))
 
 
-class Numbering:
-    """Numbers for the words of a column that comes in batches: a row takes four bytes, and a word is held once."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def of(self, part: Words) -> NDArray[np.int32]:
-        """The number of each row's word; -1 where none is given."""
-        places = [self._numbers.setdefault(word, len(self._numbers)) for word in part.words]
-        return part.map(np.array(places, np.int32), missing=-1)
-
-    def column(self, index: NDArray[np.int32]) -> Words:
-        """The column of rows with these numbers, its words in the order of the rows that they first stand in."""
-        seen, first = np.unique(index, return_index=True)
-        ranked = seen[np.argsort(first)]
-        ranked = ranked[ranked >= 0]
-        number = np.full(len(self._numbers) + 1, -1, np.int32)  # the last one for rows without a word
-        number[ranked] = np.arange(len(ranked), dtype=np.int32)
-        every = list(self._numbers)
-        return Words(number[index], tuple(every[at] for at in ranked.tolist()))
+def in_order(index: NDArray[np.int32], every: Sequence[str]) -> Words:
+    """The column of rows with these numbers of words (-1: none), its words in the order of the rows that they first
+    stand in."""
+    seen, first = np.unique(index, return_index=True)
+    ranked = seen[np.argsort(first)]
+    ranked = ranked[ranked >= 0]
+    number = np.full(len(every) + 1, -1, np.int32)  # the last one for rows without a word
+    number[ranked] = np.arange(len(ranked), dtype=np.int32)
+    return Words(number[index], tuple(every[at] for at in ranked.tolist()))
 
 
 def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
-from panther_core.data.table import TransactionTable, Words, hash_words, mixed
+from panther_core.data.table import TransactionTable, Words, content_hash, hash_words, mixed
+from panther_core.data.table_concat import Numbering
 from panther_core.data.topics import TRANSACTIONS
-from trainer.log.columns import Numbering, batches, by_date, hashes, joined, numbers, words
+from trainer.log.columns import batches, by_date, hashes, in_order, joined, numbers, words
 from trainer.log.either import open_log
 from trainer.log.store import date_of
 from trainer.log.told import labels_of
@@ -89,8 +90,7 @@ class _Payments:
         amount = numbers(batch, "amount")
         part = {name: numbers(batch, name) for name in _PLACE}
         part["key"] = mixed([user, transaction])
-        facts = [(amount + 0.0).view(np.uint64), part["event_time_ms"].view(np.uint64)]  # -0.0 and 0.0 are one amount
-        part["content"] = mixed([*facts, *hashed.values()])
+        part["content"] = content_hash(amount, part["event_time_ms"], *hashed.values())
         part["kept"] = np.ones(len(amount), np.bool_)
         if self._rates:
             base = next(currency for currency, one in self._rates.items() if one == 1)
@@ -116,7 +116,7 @@ class _Payments:
         """Those that are kept, whose times and labels [N] these are."""
 
         def column(name: str) -> Words:
-            return self._numbering.pop(name).column(joined(self.parts.pop(name)))
+            return in_order(joined(self.parts.pop(name)), self._numbering.pop(name).words)
 
         facts = column("profile")
         given = [msgspec.json.decode(text or "null") or {} for text in facts.words]

@@ -22,7 +22,6 @@ from trainer.fit.curve import read_curve
 from trainer.fit.dataset import Split
 from trainer.fit.ranking import MISS, metrics
 from trainer.fit.train_config import TrainConfig
-from trainer.heads.head_data import last_places
 from trainer.report.embedding import measure_embedding
 from trainer.report.facts import About, NextTokens, Slice, VersionReport, encode
 from trainer.report.fraud import ScoredRows, measure_fraud
@@ -51,8 +50,9 @@ class Finished:
     table: TransactionTable
     rows: Split
     history: History
+    last: NDArray[np.int64]
+    """Places [K] of the last events of some users; `last_e` [K, U]: e_u after them."""
     last_e: NDArray[np.float32]
-    """e_u [K, U] after the last events of some users (head_data.last_places, with the training's seed)."""
     test: NDArray[np.int64]
     judged: ScoredRows
 
@@ -60,8 +60,7 @@ class Finished:
 def write_report(folder: Path, done: Finished, manifest: Manifest, config: TrainConfig) -> VersionReport:
     """Measure, and write report.json into `folder`, where the learning curve and the tokenizer's report must lie."""
     history = done.history
-    place = last_places(history, manifest.seed)
-    profile_N8 = history.profile[history.order[place]]
+    profile_N8 = history.profile[history.order[done.last]]
     judges = {name: manifest.metrics[key] for name, key in TESTED.items()}
     judges["validation"] = manifest.metrics["validation"]
     report = VersionReport(
