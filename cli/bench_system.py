@@ -66,8 +66,8 @@ def stream(
 @app.command()
 def swap(
     folder: RunFolder = Path("build/bench"),
-    users: UsersOf256 = 2000,
-    rate: OpenLoopRate = 1000,
+    users: UsersOf256 = 10_000,
+    rate: OpenLoopRate = 1300,
     as_json: Json = False,
 ) -> None:
     """A second version takes over under steady load: latency before, during and after, errors, mixed decisions."""

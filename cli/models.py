@@ -178,17 +178,16 @@ def promote(
         str | None, typer.Option(help="Watch it so long (10m) beside the one before, and roll back if it fails.")
     ] = None,
     repository: Repository = REPOSITORY,
-    patience_s: Patience = 30,
+    patience_s: Patience = 150,
     as_json: Json = False,
 ) -> None:
     """Make a loaded version the live one; exit code 0 only if every running worker has taken it, and it held its watch.
 
     Users move to it at their next event. A version that its own training found no good is refused.
     """
-    from trainer.report.verdict import refuse
     from trainer.rollout.deploy import check_serves, trusted_manifest
     from trainer.rollout.go_live import promote as announce
-    from trainer.rollout.go_live import watch_or_go_back
+    from trainer.rollout.go_live import refuse, watch_or_go_back
 
     watch_s = None if watch is None else duration_s("--watch", watch)
     settings, folder = PantherSettings(), str(artifact.resolve())
@@ -272,13 +271,14 @@ def keep_budget(
 def retire(
     repository: Repository = REPOSITORY,
     patience_s: Annotated[float, typer.Option(help="How long to wait for the workers' sweeps.")] = 600,
+    all: Annotated[bool, typer.Option("--all", help="The version before the live one too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Unload every version but the live one, once no user is left on them."""
+    """Unload what is neither live nor what a rollback goes back to, once no user is left on it."""
     from trainer.rollout.retire import retire as run
 
     behind_others()
-    emit({"unloaded": run(answering_kafka(), PantherSettings(), repository, patience_s)}, as_json)
+    emit({"unloaded": run(answering_kafka(), PantherSettings(), repository, patience_s, all)}, as_json)
     lead_on("panther models list", as_json)
 
 

@@ -56,6 +56,7 @@ class LiveModels:
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
         self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
+        self._known: set[int] = set()  # versions that more than one update has named
         self._updates: list[ModelUpdate] = []  # not refused, from the one that is served on; the last one is wanted
         self._served: ModelUpdate | None = None
         self._newest: ModelUpdate | None = None  # that took effect on the topic, also where this worker refused it
@@ -139,6 +140,8 @@ class LiveModels:
             )
             return
         self._newest = update
+        if update.version in self._artifacts:
+            self._known.add(update.version)
         self._artifacts[update.version] = update.artifact
         self._updates.append(update)
         self._changed.set()
@@ -185,8 +188,8 @@ class LiveModels:
             return True
         finally:
             self._reading_since_s = None
-        # a version that was live here has its users' windows still, and a rollback is not to wait
-        if self._warm_up and known is not None and update.version not in self._versions:
+        # a version that was live before may have its users' windows still, and a rollback is not to wait
+        if self._warm_up and known is not None and update.version not in self._known:
             await self._warm_up.run(update.version, wanted=lambda: update is self.wanted)
             if update is not self.wanted:
                 return True  # a newer one came meanwhile

@@ -1,13 +1,15 @@
 """Moves users to the live model version in the background, a few at a time, so that the old one can be unloaded.
 
-Users who have events move at their next event. For all others the sweep claims the users of one small step from the
-pipeline, so that nobody else reads or writes their states meanwhile; their events wait for that step.
+Users who have events move at their next event, and the sweep begins when those who pay often have had one. For all
+others it claims the users of one small step from the pipeline, so that nobody else reads or writes their states
+meanwhile; their events wait for that step.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from stream.worker.state_store import StateStore, StoredBatch
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.1
+_AFTER_S = 10.0  # a switch, which is at work itself until then
 _FIRST = b"\x01"  # no user's key is smaller: before it lies what is kept beside the states
 _SCAN = 1000  # states looked at in one step: some milliseconds
 
@@ -54,6 +57,7 @@ class VersionSweep:
         self._step = max(1, round(users_per_s * _EVERY_S))
         self._app_id = app.conf.id
         self._pass: tuple[int, int] | None = None  # version and generation of the pass under way, or done
+        self._from_s = 0.0  # by time.monotonic: the pass may begin
         self._left: list[int] = []  # partitions still to be looked at
         self._cursor = b""
 
@@ -65,7 +69,7 @@ class VersionSweep:
             if model is None or self._app.rebalancing:
                 continue
             self._begin(model)
-            if self._left:
+            if self._left and time.monotonic() >= self._from_s:
                 await self._move_some(model)
 
     def _begin(self, model: ServingModel) -> None:
@@ -73,6 +77,8 @@ class VersionSweep:
         if now == self._pass:
             return
         parts = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == TRANSACTIONS}
+        if self._pass is not None and self._pass[0] != model.live.version:
+            self._from_s = time.monotonic() + _AFTER_S
         self._pass, self._left, self._cursor = now, sorted(parts), _FIRST
 
     async def _move_some(self, model: ServingModel) -> None:

@@ -23,8 +23,9 @@ from panther_core.state.record import take_rows
 
 logger = logging.getLogger(__name__)
 
-_EVERY_S = 0.1
-_LEAST_S, _LONGEST_S = 1.0, 10.0  # the first: so long nobody may come who has to be shown, in a quiet minute
+_EVERY_S = 0.02  # few users at a time: decisions wait for the CPU behind each step
+_QUIET_S = 1.0  # nobody has come for so long who has to be shown still
+_LONGEST_S = 120.0
 
 
 class WarmUp:
@@ -32,7 +33,8 @@ class WarmUp:
 
     def __init__(self, scorer: Scorer, users_per_s: float) -> None:
         """`scorer`: asked beside the calls of decisions. `users_per_s`: 0: versions go live at once."""
-        self._scorer, self._step = scorer, round(users_per_s * _EVERY_S)
+        self._every_s = max(_EVERY_S, 1 / users_per_s) if users_per_s else _EVERY_S
+        self._scorer, self._step = scorer, round(users_per_s * self._every_s)
         self._waiting: list[EncodeRequest] = []
         self._met: set[int] | None = None  # users noted so far; None while no version is about to go live
 
@@ -40,7 +42,7 @@ class WarmUp:
         """Take down users who have just had an event, with their states after it, if a version is to see them."""
         if self._met is None:
             return
-        room = int(self._step * _LONGEST_S / _EVERY_S) - len(self._met)
+        room = int(self._step * _LONGEST_S / self._every_s) - len(self._met)
         new = [row for row, user in enumerate(users.tolist()) if user not in self._met and states["n"][row]]
         new = new[: max(0, room)]
         if new:
@@ -48,7 +50,7 @@ class WarmUp:
             self._waiting.append(encode_request(take_rows(states, np.array(new, np.intp)), users[new]))
 
     async def run(self, version: int, wanted: Callable[[], bool]) -> None:
-        """Return when every user who comes has been seen by `version`, after ten seconds, or once it is not `wanted`.
+        """Return when every user who comes has been seen by `version`, after two minutes, or once it is not `wanted`.
 
         The encoder keeps what it has computed, so that a user's events from then on are a few steps for it. Where it
         does not answer, the version goes live all the same: then decisions degrade, as the watch of a promotion sees.
@@ -56,15 +58,17 @@ class WarmUp:
         if not self._step:
             return
         began_s, shown, self._met = time.monotonic(), 0, set()
+        busy_s = began_s
         try:
-            while wanted() and (passed_s := (step_s := time.monotonic()) - began_s) < _LONGEST_S:
+            while wanted() and (step_s := time.monotonic()) - began_s < _LONGEST_S:
                 if self._waiting:
+                    busy_s = step_s
                     part = self._next()
                     await self._scorer.ask(part, version)
                     shown += len(part.user)
-                elif passed_s >= _LEAST_S:
+                elif step_s - busy_s >= _QUIET_S:
                     break
-                await asyncio.sleep(max(0.0, step_s + _EVERY_S - time.monotonic()))
+                await asyncio.sleep(max(0.0, step_s + self._every_s - time.monotonic()))
         except ScorerUnavailable as error:
             logger.warning("model version %d goes live without having seen its users: %s", version, error)
         finally:

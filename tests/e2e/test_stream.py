@@ -449,7 +449,7 @@ def test_roll_back_loads_a_retired_version_again(stage: Stage) -> None:
     ledger = stage.collect(ids)
     assert {ledger.decisions[t].model.version for t in ids} == {1}
     assert not ledger.degraded
-    assert retire(system.kafka, system.settings, system.stack.model_repository, 60) == [2]
+    assert retire(system.kafka, system.settings, system.stack.model_repository, 60) == [2], "no rollback goes to it"
 
 
 def test_a_killed_server_degrades_decisions_until_it_is_back(stage: Stage) -> None:

@@ -14,7 +14,7 @@ from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from trainer.fit.train_config import preset
-from trainer.report.verdict import refuse
+from trainer.rollout.go_live import refuse
 from trainer.training import train
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core.artifact import PAGE, Manifest
-from panther_core.base.errors import BadInput
 from panther_core.base.times import DAY_MS
 from trainer.fit.calibrate import threshold_for
 from trainer.report.facts import Fraud
@@ -101,15 +100,6 @@ def faults(fraud: Fraud, metrics: Mapping[str, Any]) -> list[str]:
     if first > _COLD * fraud.alert_budget:
         out.append(f"{first:.1%} of users' first five events alert, over twice the budget of {fraud.alert_budget:.1%}")
     return out
-
-
-def refuse(manifest: Manifest) -> None:
-    """Raise BadInput for a version that its own training found to be no good."""
-    if found := manifest.metrics.get("faults"):
-        raise BadInput(
-            f"expected a version that is fit to go live, got version {manifest.version}, of which its training says: "
-            f"{'; '.join(found)}. Train on more or better data, or give --anyway"
-        )
 
 
 def lines(out: Path, manifest: Manifest, fraud: Fraud, days: float) -> Iterator[str]:

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.console import say
+from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import now_ms
 from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
@@ -26,6 +27,15 @@ from trainer.rollout.announce import announce, before_live, folder_of, switched
 from trainer.rollout.checks import Check, refusals
 
 _EVERY_S = 0.5
+
+
+def refuse(manifest: Manifest) -> None:
+    """Raise BadInput for a version that its own training found to be no good."""
+    if found := manifest.metrics.get("faults"):
+        raise BadInput(
+            f"expected a version that is fit to go live, got version {manifest.version}, of which its training says: "
+            f"{'; '.join(found)}. Train on more or better data, or give --anyway"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def promote(
     new_states: bool = False,
     instead_of: int | None = None,
     why: str = "promoted",
-    patience_s: float = 30.0,  # workers show it their users first: ten seconds at most (stream.worker.warm_up)
+    patience_s: float = 150.0,  # workers show it their users first: two minutes at most (stream.worker.warm_up)
 ) -> Taken:
     """Announce a version that is loaded, and wait until each worker of this application has taken or refused it.
 
@@ -103,12 +113,26 @@ async def _workers(kafka: KafkaSettings, app_id: str, patience_s: float) -> int:
 
 async def _words(kafka: KafkaSettings, app_id: str, version: int, said: set[int]) -> list[ModelProgress]:
     """The last word of each worker on a version, beside the records that were there before."""
-    out: dict[str, ModelProgress] = {}
-    for record, word in readable(await read_topic(kafka, PROGRESS), read_progress, Skipped(PROGRESS)):
-        mine = word.app_id == app_id and word.partition == EVERY_PARTITION and word.version == version
-        if mine and record.offset not in said:
-            out[word.worker] = word
-    return list(out.values())
+    words = await _words_with_records(kafka, app_id, version)
+    return list({word.worker: word for record, word in words if record.offset not in said}.values())
+
+
+async def _words_with_records(
+    kafka: KafkaSettings, app_id: str, version: int
+) -> list[tuple[KafkaRecord, ModelProgress]]:
+    return [
+        (record, word)
+        for record, word in readable(await read_topic(kafka, PROGRESS), read_progress, Skipped(PROGRESS))
+        if word.app_id == app_id and word.partition == EVERY_PARTITION and word.version == version
+    ]
+
+
+async def _taken_ms(kafka: KafkaSettings, app_id: str, version: int, announced_ms: int) -> int:
+    """When the first worker said that it decides with a version, which may be minutes after its announcement (epoch
+    ms); the announcement where none has."""
+    words = await _words_with_records(kafka, app_id, version)
+    said = (record.timestamp for record, word in words if not word.problem and record.timestamp >= announced_ms)
+    return min(said, default=announced_ms)
 
 
 def roll_back(
@@ -150,7 +174,7 @@ def watch_or_go_back(
     seconds: float,
     to: int | None = None,
 ) -> list[Check]:
-    """Watch the version in `folder`, which is live, until `seconds` after it went live, and roll back if it fails.
+    """Watch the version in `folder`, which is live, until `seconds` after a worker took it, and roll back if it fails.
 
     `to`: as in `roll_back`. What the gate has seen of the version counts where a refresh has judged it. Returns the
     checks of the last look: none where another version is live.
@@ -162,7 +186,8 @@ def watch_or_go_back(
     manifest = load_manifest(folder)
     report = Report.read(folder) if (folder / REPORT).exists() else None
     history = asyncio.run(updates_with_records(kafka))
-    since_ms = max((record.timestamp for record, update in _switches(history, manifest.version)), default=now_ms())
+    announced_ms = max((record.timestamp for record, update in _switches(history, manifest.version)), default=now_ms())
+    since_ms = asyncio.run(_taken_ms(kafka, settings.app_id, manifest.version, announced_ms))
     counts = report.score_counts if report else []
     checks = watch(
         kafka,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import EVERY_PARTITION
+from panther_core.data.events import EVERY_PARTITION, ModelUpdate
 from panther_core.data.topics import MODELS, PROGRESS
 from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import read_topic
 from panther_core.kafka.updates import updates
 from trainer.rollout import deploy
+from trainer.rollout.announce import before_live
 
 _EVERY_S = 1.0
 
@@ -52,13 +53,14 @@ def retire(
     settings: PantherSettings,
     repository: Path,
     patience_s: float,
-    keep: Collection[int] = (),
+    the_one_before_too: bool = False,
 ) -> list[int]:
     """Wait until every user is on the live version, then unload the versions before it; returns those unloaded.
 
-    `keep`: versions that stay loaded. Those stay as well that were never live (one may be about to be promoted), and
-    those whose users another application has. Raises BadInput when no version is live; StillInUse, nothing unloaded,
-    when the sweeps take longer than `patience_s`.
+    The version that a rollback goes back to stays, so that it need not be loaded again, unless `the_one_before_too`.
+    Those stay as well that were never live (one may be about to be promoted), and those whose users another
+    application has. Raises BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer
+    than `patience_s`.
     """
     end_s = time.monotonic() + patience_s
     while True:
@@ -77,9 +79,11 @@ def retire(
         time.sleep(_EVERY_S)
     elsewhere = asyncio.run(used_elsewhere(kafka, settings))
     old = {v for found in deploy.served(settings.triton_url, settings.triton_headers).values() for v in found} - {live}
-    out = []
-    for version in sorted(old - set(keep)):
-        if version not in {update.version for update in history}:
+    back, out = None if the_one_before_too else _before(history), []
+    for version in sorted(old):
+        if version == back:
+            say(f"  version {version} stays loaded: a rollback goes to it (`panther models retire --all` unloads it)")
+        elif version not in {update.version for update in history}:
             say(f"  version {version} stays loaded: it was never live (`panther models unload {version}` unloads it)")
         elif version in elsewhere:
             say_once(
@@ -91,6 +95,12 @@ def retire(
             out.append(version)
             say(f"  version {version} is unloaded: every user is on version {live}")
     return out
+
+
+def _before(history: list[ModelUpdate]) -> int | None:
+    with suppress(BadInput):  # there is none
+        return before_live(history).version
+    return None
 
 
 def unload(kafka: KafkaSettings | None, settings: PantherSettings, repository: Path, version: int) -> None:

@@ -164,7 +164,7 @@ class Run:
     def watched(self) -> Refreshed:
         """Watch the challenger, which is live, and take it back if it fails; else unload the versions before it.
 
-        The champion stays loaded, so that a rollback takes seconds.
+        The champion stays loaded (trainer.rollout.retire), so that a rollback takes seconds.
         """
         manifest, _ = deploy.install(self.settings, self.repository, self.folder)  # it may have been unloaded since
         report = Report.read(self.folder)
@@ -180,7 +180,7 @@ class Run:
         unloaded: list[int] = []
         if not against:
             try:
-                unloaded = retire(self.kafka, self.settings, self.repository, _PATIENCE_S, {self.turn.champion})
+                unloaded = retire(self.kafka, self.settings, self.repository, _PATIENCE_S)
             except (StillInUse, deploy.DeployError) as error:  # it is live all the same; `panther models retire`
                 say(f"  {escape(str(error))}")
         return self._result(report, manifest, unloaded)

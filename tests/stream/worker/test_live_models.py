@@ -104,6 +104,32 @@ def test_a_version_is_shown_its_users_before_it_takes_the_place_of_another_one(
     assert asyncio.run(asyncio.wait_for(go(), 60)) == [2, 3]
 
 
+def test_a_version_that_was_live_before_the_worker_began_goes_live_again_at_once(
+    artifact_folder: Path, tmp_path: Path
+) -> None:
+    """A rollback from a bad version is not to wait for a warm-up because the worker has been started anew."""
+    as_version(2, artifact_folder, tmp_path / "2")
+
+    async def go() -> list[int]:
+        shown = Watched()
+        models = LiveModels(KafkaSettings(), warm_up=shown)
+
+        def tell(version: int, folder: Path) -> None:
+            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, update(version, folder), None, 0, 0, []))
+
+        tell(1, artifact_folder)
+        tell(2, tmp_path / "2")
+        assert (await settled(models)).now.live.version == 2
+        following = asyncio.create_task(models._keep_up())
+        tell(1, artifact_folder)
+        while (await models.current()).live.version != 1:  # noqa: ASYNC110 - nothing tells of a switch
+            await asyncio.sleep(0.01)
+        following.cancel()
+        return shown.ran
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == []
+
+
 async def settled(models: LiveModels) -> LiveModels:
     """After the newest update that can be served has been, or a first try has failed."""
     following = asyncio.create_task(models._keep_up())

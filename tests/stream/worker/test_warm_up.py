@@ -38,7 +38,7 @@ class Encoder:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LEAST_S", 0.1)
+    monkeypatch.setattr(module, "_QUIET_S", 0.1)
     monkeypatch.setattr(module, "_EVERY_S", 0.01)
 
 

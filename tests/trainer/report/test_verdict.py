@@ -12,7 +12,8 @@ from sklearn.metrics import average_precision_score
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
 from trainer.report.facts import Fraud, load
-from trainer.report.verdict import by_chance, faults, lines, refuse, thresholds
+from trainer.report.verdict import by_chance, faults, lines, thresholds
+from trainer.rollout.go_live import refuse
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka import updates
+from panther_core.kafka.reading import read_topic
 from stream.worker import live_models
 from stream.worker.live_models import LiveModels
 from trainer.rollout import announce, go_live
-from trainer.rollout.go_live import Taken, promote
+from trainer.rollout.checks import Check
+from trainer.rollout.go_live import Taken, promote, watch_or_go_back
 
 SETTINGS = PantherSettings(app_id="mine")
 
@@ -92,6 +95,37 @@ def test_every_worker_gives_its_word(
         )
         assert not refused.ok
         assert "expected model version 3" in refused.refused[0]
+
+
+def test_a_watch_begins_when_a_worker_has_taken_the_version(
+    kafka_settings: KafkaSettings, artifact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, manifest = list[int](), load_manifest(artifact_folder)
+
+    def noted(
+        _kafka: KafkaSettings, _settings: PantherSettings, version: int, since_ms: int, *_: object
+    ) -> list[Check]:
+        assert version == manifest.version
+        began.append(since_ms)
+        return []
+
+    async def said() -> list[int]:
+        return [record.timestamp for record in await read_topic(kafka_settings, go_live.PROGRESS)]
+
+    async def announced() -> list[int]:
+        return [record.timestamp for record, _ in await updates.updates_with_records(kafka_settings)]
+
+    monkeypatch.setattr("trainer.rollout.watch.watch", noted)
+    asyncio.run(announce.announce(kafka_settings, manifest, str(artifact_folder)))
+    watch_or_go_back(kafka_settings, SETTINGS, artifact_folder, artifact_folder, 600)
+    assert began == asyncio.run(announced()), "nobody has taken it"
+    time.sleep(1)  # as a worker that shows it its users first
+    with workers(kafka_settings, 1, monkeypatch):
+        while not (words := asyncio.run(said())):
+            time.sleep(0.1)
+    watch_or_go_back(kafka_settings, SETTINGS, artifact_folder, artifact_folder, 600)
+    assert began[1:] == words
+    assert words[0] >= began[0] + 1000
 
 
 def test_workers_whose_partitions_are_being_assigned_are_waited_for(

@@ -41,8 +41,8 @@ class Topics:
 
         asyncio.run(go())
 
-    def retire(self, patience_s: float = 20) -> list[int]:
-        return retire(self.kafka, SETTINGS, Path("repository"), patience_s)
+    def retire(self, patience_s: float = 20, the_one_before_too: bool = False) -> list[int]:
+        return retire(self.kafka, SETTINGS, Path("repository"), patience_s, the_one_before_too)
 
 
 @pytest.fixture
@@ -77,7 +77,14 @@ def test_versions_before_the_live_one_go_and_those_in_use_elsewhere_or_never_liv
         [live(1), live(2), live(3), live(4)],
         [at(4, 0), at(2, 0, "other"), at(3, 1, "other"), at(2, 1, "other"), at(4, 1), None, b"", b"{}", b"\xff"],
     )
-    assert topics.retire() == topics.unloaded == [1, 3]
+    assert topics.retire(the_one_before_too=True) == topics.unloaded == [1, 3]
+
+
+def test_the_version_that_a_rollback_goes_to_stays_loaded(topics: Topics) -> None:
+    topics.send([live(1), live(2), live(3), live(2), live(4)], [at(4, 0), at(4, 1)])
+    assert topics.retire() == topics.unloaded == [1, 3], "4 took the place of 2, which 3 had been rolled back to"
+    topics.unloaded.clear()
+    assert topics.retire(the_one_before_too=True) == topics.unloaded == [1, 2, 3]
 
 
 def test_a_version_that_is_live_is_not_unloaded_unless_forced(topics: Topics) -> None:
@@ -99,7 +106,7 @@ def test_a_version_that_went_live_meanwhile_is_not_unloaded(topics: Topics, monk
 
     monkeypatch.setattr(deploy, "served", switch)
     with pytest.raises(BadInput, match="got 1, which workers decide with"):
-        topics.retire()
+        topics.retire(the_one_before_too=True)
     assert not topics.unloaded
 
 
