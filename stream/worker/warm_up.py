@@ -24,7 +24,8 @@ from panther_core.state.record import take_rows
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.02  # few users at a time: decisions wait for the CPU behind each step
-_QUIET_S = 1.0  # nobody has come for so long who has to be shown still
+_LOOK_S = 1.0
+_FEW = 0.1  # of the users who may be shown in that time: where no more come, the switch need not wait for them
 _LONGEST_S = 120.0
 
 
@@ -50,7 +51,7 @@ class WarmUp:
             self._waiting.append(encode_request(take_rows(states, np.array(new, np.intp)), users[new]))
 
     async def run(self, version: int, wanted: Callable[[], bool]) -> None:
-        """Return when every user who comes has been seen by `version`, after two minutes, or once it is not `wanted`.
+        """Return when `version` has seen nearly every user who comes, after two minutes, or once it is not `wanted`.
 
         The encoder keeps what it has computed, so that a user's events from then on are a few steps for it. Where it
         does not answer, the version goes live all the same: then decisions degrade, as the watch of a promotion sees.
@@ -58,16 +59,18 @@ class WarmUp:
         if not self._step:
             return
         began_s, shown, self._met = time.monotonic(), 0, set()
-        busy_s = began_s
+        look_s, met = began_s + _LOOK_S, 0
+        few = _FEW * self._step * _LOOK_S / self._every_s
         try:
             while wanted() and (step_s := time.monotonic()) - began_s < _LONGEST_S:
                 if self._waiting:
-                    busy_s = step_s
                     part = self._next()
                     await self._scorer.ask(part, version)
                     shown += len(part.user)
-                elif step_s - busy_s >= _QUIET_S:
-                    break
+                if step_s >= look_s:
+                    if not self._waiting and len(self._met) - met <= few:
+                        break
+                    look_s, met = step_s + _LOOK_S, len(self._met)
                 await asyncio.sleep(max(0.0, step_s + self._every_s - time.monotonic()))
         except ScorerUnavailable as error:
             logger.warning("model version %d goes live without having seen its users: %s", version, error)
