@@ -58,7 +58,7 @@ def test_the_encoder_has_seen_everybody_who_came_once_and_a_few_at_a_time(
     encoder = Encoder(artifact_folder)
     warm = WarmUp(encoder, 1000)  # ten in a step of .01 s
     warm.note(users, states)
-    assert not warm._waiting, "no version is about to go live"
+    assert not warm._first, "no version is about to go live"
 
     async def go() -> None:
         shown = asyncio.create_task(warm.run(2, wanted=lambda: True))
@@ -74,7 +74,32 @@ def test_the_encoder_has_seen_everybody_who_came_once_and_a_few_at_a_time(
     encoder.encoder.encode(encode_request(states, users))
     assert encoder.encoder.pool.stats.hits == hits + 25, "their next encodings go on from what is kept"
     warm.note(users, states)
-    assert not warm._waiting, "it is over"
+    assert not warm._first, "it is over"
+
+
+def test_a_user_who_pays_again_is_shown_again(log: TransactionTable, artifact_folder: Path, quick: None) -> None:
+    users, states = some_states(log, artifact_folder, 25)
+    encoder = Encoder(artifact_folder)
+    warm = WarmUp(encoder, 1000)
+
+    async def go() -> None:
+        shown = asyncio.create_task(warm.run(2, wanted=lambda: True))
+        await asyncio.sleep(0)
+        warm.note(users, states)
+        while sum(map(len, encoder.asked)) < 25:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.001)
+        model = load_serving_model(artifact_folder)
+        append(states, complete(states, log.events(model.schema, model.risk)[:25], model.schema))
+        warm.note(users, states)
+        await shown
+
+    asyncio.run(go())
+    assert [user for step in encoder.asked for user in step] == [*users.tolist()] * 2
+    stats = encoder.encoder.pool.stats
+    assert (stats.misses, stats.hits) == (25, 25), "it goes on from what it has seen"
+    suffix = stats.suffix
+    encoder.encoder.encode(encode_request(states, users))
+    assert stats.suffix == suffix, "their newest events are among it"
 
 
 def test_it_ends_where_users_go_on_coming(
