@@ -12,11 +12,15 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
+from panther_core.kafka.reading import held, make_reader, partitions_of
 from panther_core.kafka.updates import updates
 from trainer.drift.reference import score_bins
 from trainer.drift.stability import stability_index
@@ -29,6 +33,10 @@ _LEAST = 300  # decisions from which on anything is said
 _SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encoded anew, and caches fill
 _EVERY_S = 5.0
 _LOOKS = 3  # in a row at which a check must fail: one stall of a broker is not the version's
+_STALLED_S, _PATIENCE_S = 45.0, 15.0  # payments of the first half minute of these are to be decided in that time
+_STALLED = (
+    0.1  # share of payments that are decided at least: also where others, of other applications, come beside them
+)
 _Z = 3.3
 _DEGRADED = 0.02  # share of decisions without the model's newest answer that a version may have
 _SLOWER, _SLOWER_MS = 2.0, 20.0  # times the version before it, and so many ms more
@@ -65,6 +73,31 @@ def judge_live(
     if expected is not None and len(model) >= _LEAST:
         out.append(_scores(expected, score_bins(model["score"])))
     return out
+
+
+@dataclass(frozen=True)
+class Look:
+    """How far the stream is at a moment (s): payments that have come, and those that were decided or refused."""
+
+    at_s: float
+    came: int
+    answered: int
+
+
+def judge_stall(looks: Sequence[Look], before: int) -> list[Check]:
+    """The check of a version that keeps workers from deciding at all; none where `looks` are too few to say so, or
+    payments, or decisions in the time `before` the switch."""
+    now = looks[-1]
+    since = next((look for look in reversed(looks) if look.at_s <= now.at_s - _STALLED_S), None)
+    until = next((look for look in reversed(looks) if look.at_s <= now.at_s - _PATIENCE_S), None)
+    if since is None or until is None or before < _LEAST or (came := until.came - since.came) < _LEAST:
+        return []
+    answered = now.answered - since.answered
+    why = (
+        f"of {came} payments that came {_STALLED_S:.0f} to {_PATIENCE_S:.0f} s ago, {answered} were decided or refused "
+        f"since; {_STALLED:.0%} is asked (before the switch there were {before} decisions)"
+    )
+    return [Check("live_decided", answered >= _STALLED * came, None, answered / came, None, why)]
 
 
 def judge_shadow(found: ShadowReport, alert_share: float) -> list[Check]:
@@ -137,18 +170,25 @@ def watch(
     """
 
     async def go() -> list[Check]:
-        checks: list[Check] = []
+        checks, looks = list[Check](), list[Look]()
         failing = 0
-        async with decisions_since(kafka, settings.app_id, switched_ms - round(1000 * seconds)) as decisions:
+        async with (
+            decisions_since(kafka, settings.app_id, switched_ms - round(1000 * seconds)) as decisions,
+            make_reader(kafka) as counter,
+        ):
+            payments, letters = await partitions_of(counter, TRANSACTIONS), await partitions_of(counter, DEAD_LETTERS)
             while True:
                 over = time.time() * 1000 >= switched_ms + 1000 * seconds
                 if (await updates(kafka))[-1].version != version:
                     return []
                 rows = await decisions.so_far()
                 before = rows[rows["appended_ms"] < switched_ms]
+                came, refused = await _written(counter, payments), await _written(counter, letters)
+                looks.append(Look(time.monotonic(), came, len(rows) + refused))
                 checks = judge_live(
                     version, before, rows[rows["appended_ms"] >= switched_ms + _SETTLE_MS], alert_share, expected
                 )
+                checks += judge_stall(looks, len(before))
                 told(checks)
                 failing = failing + 1 if any(not check.held for check in checks) else 0
                 if failing >= _LOOKS or (over and not failing):
@@ -156,3 +196,8 @@ def watch(
                 await asyncio.sleep(_EVERY_S)
 
     return asyncio.run(go())
+
+
+async def _written(consumer: AIOKafkaConsumer, parts: list[TopicPartition]) -> int:
+    """Records that a topic's partitions have got so far."""
+    return sum(offsets.stop for offsets in (await held(consumer, parts)).values())
