@@ -31,7 +31,7 @@ from trainer.rollout import deploy
 from trainer.rollout.announce import folder_of
 from trainer.rollout.challenge import judge_challenger, train_challenger
 from trainer.rollout.checks import Check, refusals
-from trainer.rollout.go_live import promote, watch_or_go_back
+from trainer.rollout.go_live import Taken, promote, roll_back, watch_or_go_back
 from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.mlflow_mirror import Event, mirror, reconcile
@@ -125,7 +125,7 @@ class Run:
             sign(self.folder, wanted.sign_key)
         mirror(self.folder, "trained")
         deploy.install(self.settings, self.repository, self.folder)
-        promoted = False
+        taken: Taken | None = None
         try:
             latency = partial(deploy.latencies_ms, self.settings.triton_url)
             found = judge_challenger(log, base, self.folder, wanted.label_delay_ms, latency, wanted.seed)
@@ -150,26 +150,31 @@ class Run:
                 folder = str(self.folder.resolve())
                 seen, why = champion.version, wanted.why
                 taken = promote(self.kafka, self.settings, manifest, folder, instead_of=seen, why=why)
-                promoted = True
                 taken.explain()
         finally:
-            if not promoted:  # refused, or something failed: the server is as it was before
+            if taken is None:  # refused, or something failed: the server is as it was before
                 self._take_out()
-        if not promoted:
+        if taken is None:
             self._mirror("refused", report.gate)
             say(f"  version {champion.version} stays live; {self.folder / 'refresh.html'} has every check")
             return self._result(report, manifest)
-        return self.watched()
+        return self.watched(taken.refused)
 
-    def watched(self) -> Refreshed:
+    def watched(self, refused: Sequence[str] = ()) -> Refreshed:
         """Watch the challenger, which is live, and take it back if it fails; else unload the versions before it.
 
-        The champion stays loaded (trainer.rollout.retire), so that a rollback takes seconds.
+        `refused`: why workers have not taken it, where they said so: then it is taken back at once. The champion stays
+        loaded (trainer.rollout.retire), so that a rollback takes seconds.
         """
         manifest, _ = deploy.install(self.settings, self.repository, self.folder)  # it may have been unloaded since
         report = Report.read(self.folder)
         checks: list[Check] = []
-        if self.wanted.watch_s:
+        if refused:
+            why = f"workers do not take version {self.turn.version}: {'; '.join(refused)}"
+            checks = [Check("live_taken", False, None, None, None, why)]
+            roll_back(self.kafka, self.settings, self.repository, self.turn.champion, self.turn.version, why)
+            say(f"  [bold red]rolled back[/] {escape(why)}")
+        elif self.wanted.watch_s:
             say(f"  version {self.turn.version} is live; it is watched for {span(self.wanted.watch_s)}")
             watched = (self.kafka, self.settings, self.repository, self.folder, self.wanted.watch_s)
             checks = watch_or_go_back(*watched, self.turn.champion)

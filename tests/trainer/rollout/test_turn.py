@@ -113,6 +113,25 @@ def test_the_report_says_that_no_payment_came(around: Around, monkeypatch: pytes
     assert report.shadow is None
 
 
+def test_a_version_that_workers_refuse_is_taken_back_at_once(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be the live one for whoever looks, while they decide with the one before it."""
+    back = list[tuple[object, ...]]()
+
+    def refuse(*_: object, **__: object) -> Taken:
+        around.live.append(2)
+        return Taken(2, "2", 2, 1, ["expected the artifact at /models/2"])
+
+    monkeypatch.setattr(module, "promote", refuse)
+    monkeypatch.setattr(module, "roll_back", lambda _kafka, _settings, _repository, *how: back.append(how))
+    run = Run(around.run.kafka, around.run.settings, around.run.repository, Wanted(DAY_MS), around.run.turn)
+    done = run.judged(update(1))
+    ((to, instead_of, why),) = back
+    assert (to, instead_of) == (1, 2)
+    assert "expected the artifact at /models/2" in str(why)
+    assert done.rolled_back
+    assert [(check.check, check.held) for check in Report.read(run.folder).watch] == [("live_taken", False)]
+
+
 def test_a_turn_signs_with_the_key_that_it_is_given(around: Around, tmp_path: Path) -> None:
     """Also where it was cut off after it had signed with another one; and goes on from what is signed alone."""
     before, now = make_keys(tmp_path / "before"), make_keys(tmp_path / "now")
