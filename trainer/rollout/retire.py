@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import EVERY_PARTITION, ModelUpdate
+from panther_core.data.events import EVERY_PARTITION
 from panther_core.data.topics import MODELS, PROGRESS
 from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import read_topic
 from panther_core.kafka.updates import updates
 from trainer.rollout import deploy
-from trainer.rollout.announce import before_live
+from trainer.rollout.aliases import PREVIOUS, aliases
 
 _EVERY_S = 1.0
 
@@ -79,7 +78,7 @@ def retire(
         time.sleep(_EVERY_S)
     elsewhere = asyncio.run(used_elsewhere(kafka, settings))
     old = {v for found in deploy.served(settings.triton_url, settings.triton_headers).values() for v in found} - {live}
-    back, out = None if the_one_before_too else _before(history), []
+    back, out = None if the_one_before_too else aliases(history, {}).get(PREVIOUS), []
     for version in sorted(old):
         if version == back:
             say(f"  version {version} stays loaded: a rollback goes to it (`panther models retire --all` unloads it)")
@@ -95,12 +94,6 @@ def retire(
             out.append(version)
             say(f"  version {version} is unloaded: every user is on version {live}")
     return out
-
-
-def _before(history: list[ModelUpdate]) -> int | None:
-    with suppress(BadInput):  # there is none
-        return before_live(history).version
-    return None
 
 
 def unload(kafka: KafkaSettings | None, settings: PantherSettings, repository: Path, version: int) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.topics import DEAD_LETTERS, TRANSACTIONS
-from panther_core.kafka.reading import held, make_reader, partitions_of
+from panther_core.kafka.reading import make_reader, partitions_of
 from panther_core.kafka.updates import updates
 from trainer.drift.reference import score_bins
 from trainer.drift.stability import stability_index
@@ -34,9 +34,7 @@ _SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encod
 _EVERY_S = 5.0
 _LOOKS = 3  # in a row at which a check must fail: one stall of a broker is not the version's
 _STALLED_S, _PATIENCE_S = 45.0, 15.0  # payments of the first half minute of these are to be decided in that time
-_STALLED = (
-    0.1  # share of payments that are decided at least: also where others, of other applications, come beside them
-)
+_STALLED = 0.1  # share of payments that are decided at least: a sender's transactions have records of their own
 _Z = 3.3
 _DEGRADED = 0.02  # share of decisions without the model's newest answer that a version may have
 _SLOWER, _SLOWER_MS = 2.0, 20.0  # times the version before it, and so many ms more
@@ -200,4 +198,4 @@ def watch(
 
 async def _written(consumer: AIOKafkaConsumer, parts: list[TopicPartition]) -> int:
     """Records that a topic's partitions have got so far."""
-    return sum(offsets.stop for offsets in (await held(consumer, parts)).values())
+    return sum((await consumer.end_offsets(parts)).values())
