@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from typer.testing import CliRunner
 
 from cli import app
@@ -21,6 +20,7 @@ from panther_core.base.settings import KafkaSettings
 from panther_core.kafka import updates
 from tests.fixtures_keys import make_keys
 from tests.fixtures_stack import TritonUnderTest
+from tests.topics import make_topics
 from tests.versions import as_version, switches
 
 
@@ -34,14 +34,11 @@ def models(kafka: str, artifact_folder: Path, tmp_path: Path, monkeypatch: pytes
     for name, value in {"KAFKA_BOOTSTRAP_SERVERS": kafka, "PANTHER_MODELS_DIR": str(folder)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(updates, "MODELS", topic)
-    options = KafkaSettings().client_options()
+    settings = KafkaSettings()
 
     async def make() -> None:
-        admin = AIOKafkaAdminClient(**options)
-        await admin.start()
-        await admin.create_topics([NewTopic(topic, 1, 1)])
-        await admin.close()
-        async with AIOKafkaProducer(**options) as producer:
+        await make_topics(settings, [topic])
+        async with AIOKafkaProducer(**settings.client_options()) as producer:
             for update in switches(folder, 1, 2):
                 await producer.send_and_wait(topic, msgspec.json.encode(update))
 

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings
 from panther_core.kafka.reading import chunks_from_end, held, make_reader, partitions_of, read, read_topic
+from tests.topics import make_topics
 
 
 @pytest.fixture
@@ -25,12 +26,7 @@ def topic(settings: KafkaSettings) -> str:
     name = f"reading-{uuid.uuid4().hex}"
 
     async def write() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        try:
-            await admin.create_topics([NewTopic(name, 3, 1)])
-        finally:
-            await admin.close()
+        await make_topics(settings, [name], 3)
         async with AIOKafkaProducer(**settings.client_options()) as producer:
             for value in range(10):
                 await producer.send_and_wait(name, b"%d" % value, partition=0 if value < 7 else 2)

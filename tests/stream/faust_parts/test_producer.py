@@ -8,12 +8,12 @@ from itertools import chain
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from panther_core.base.errors import PantherError
 from panther_core.base.settings import KafkaSettings
 from stream.faust_parts.producer import make_producer
+from tests.topics import make_topics
 
 
 def test_a_request_that_may_not_be_made_fails_its_records_and_the_next_ones(kafka: str) -> None:
@@ -45,10 +45,7 @@ def test_a_request_that_may_not_be_made_fails_its_records_and_the_next_ones(kafk
 
 async def _topic(settings: KafkaSettings, **config: str) -> str:
     topic = f"many-{uuid.uuid4().hex}"
-    admin = AIOKafkaAdminClient(**settings.client_options())
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, 2, 1, topic_configs=config)])
-    await admin.close()
+    await make_topics(settings, [topic], 2, **config)
     return topic
 
 

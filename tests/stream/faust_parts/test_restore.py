@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rocksdict import Options, Rdict
 
 from panther_core.base.settings import KafkaSettings
 from stream.faust_parts import restore as module
 from stream.faust_parts.producer import make_producer
 from stream.faust_parts.restore import restore
+from tests.topics import make_topics
 
 
 def state(n: int, rest: bytes = b"") -> bytes:
@@ -38,10 +38,7 @@ def changelog(kafka: str) -> tuple[KafkaSettings, str, list[dict[bytes, bytes]]]
     wanted: list[dict[bytes, bytes]] = [{}, {}]
 
     async def write() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(topic, 2, 1)])
-        await admin.close()
+        await make_topics(settings, [topic], 2)
         async with make_producer(settings) as producer:
             for i in range(6000):
                 partition, key = i % 2, b"user-%d" % (i // 2 % 700)

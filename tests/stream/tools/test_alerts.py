@@ -9,7 +9,6 @@ import uuid
 import msgspec
 import numpy as np
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from typer.testing import CliRunner
 
 from cli import app
@@ -20,6 +19,7 @@ from panther_core.kafka.answers import Skipped
 from stream.faust_parts.producer import make_producer
 from stream.tools import alerts as module
 from stream.tools.alerts import Wanted, alert_of, alerts, line_of
+from tests.topics import make_topics
 
 _PAID_MS = int(np.datetime64("2026-11-27T10:12:03", "ms").astype(np.int64))
 
@@ -68,13 +68,7 @@ def topic(kafka: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka)
     monkeypatch.setattr(module, "ALERTS", name)
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 2, 1)])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(settings, [name], 2))
     return name
 
 

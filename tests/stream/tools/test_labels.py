@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from typer.testing import CliRunner
 
 from cli import app
@@ -26,6 +25,7 @@ from stream.faust_parts.producer import make_producer
 from stream.tools import labels as module
 from stream.tools import produce
 from stream.tools.labels import labels_of
+from tests.topics import make_topics
 
 Sent = Callable[[], list[Label]]
 
@@ -41,13 +41,7 @@ def own(kafka: str, monkeypatch: pytest.MonkeyPatch) -> tuple[KafkaSettings, dic
     for name in ("LABELS", "TRANSACTIONS"):
         monkeypatch.setattr(produce, name, names[name])
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 2, 1) for name in names.values()])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(settings, names.values(), 2))
     return settings, names
 
 

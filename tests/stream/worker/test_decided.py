@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from numpy.typing import NDArray
 
 from panther_core.base.settings import KafkaSettings
@@ -23,6 +22,7 @@ from panther_core.kafka.answers import headers_of
 from panther_core.state.record import at_source
 from stream.worker import decided as module
 from stream.worker.decided import DecidedStore, keys_of
+from tests.topics import make_topics
 
 NOW_MS = time.time_ns() // 1_000_000
 
@@ -94,10 +94,7 @@ def test_what_a_store_lacks_is_read_back_and_what_is_not_the_applications_is_ign
     monkeypatch.setattr(module, "_CHUNK", 3)
 
     async def go() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(f"{kind}-{name}", 1, 1) for kind in ("scores", "alerts")])
-        await admin.close()
+        await make_topics(settings, [f"{kind}-{name}" for kind in ("scores", "alerts")])
         own = [(published(f"t{i}", 0.1), headers_of("own", 0, i, content=i + 1)) for i in range(8)]
         own.append((published("t5", 0.1), headers_of("own", 0, 40, content=6)))  # repeated for a copy
         own.append((published("t6", 0.9), headers_of("own", 0, 6, content=7)))  # contradicts: the first one stands

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.settings import KafkaSettings
@@ -25,6 +24,7 @@ from stream.worker import live_models as module
 from stream.worker.live_models import LiveModels
 from stream.worker.warm_up import WarmUp
 from tests.fixtures_keys import make_keys
+from tests.topics import make_topics
 
 _REASONS = ("a signature of something else", "a signature by the key", "found no manifest.json.minisig")
 
@@ -317,13 +317,7 @@ def topics(kafka: str, monkeypatch: pytest.MonkeyPatch) -> tuple[KafkaSettings, 
     monkeypatch.setattr(module, "MODELS", names[0])
     monkeypatch.setattr(module, "PROGRESS", names[1])
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 1, 1) for name in names])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(settings, names))
     return settings, names[0], names[1]
 
 

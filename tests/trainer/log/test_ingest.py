@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka.reading import read_topic
 from stream.faust_parts.producer import make_producer
+from tests.topics import make_topics
 from trainer.log import ingest as module
 from trainer.log.either import open_log
 from trainer.log.ingest import Ingest
@@ -43,13 +44,7 @@ def topics(kafka: str) -> tuple[KafkaSettings, list[str]]:
     settings, mark = KafkaSettings(bootstrap_servers=kafka), uuid.uuid4().hex[:8]
     names = [f"paid-{mark}", f"told-{mark}"]
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 2, 1) for name in names])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(settings, names, 2))
     return settings, names
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.artifact import Manifest, load_manifest
 from panther_core.base.errors import BadInput, FingerprintMismatch
@@ -17,6 +16,7 @@ from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import ModelUpdate, in_effect
 from panther_core.kafka import updates as history_of
 from panther_core.kafka.updates import updates
+from tests.topics import make_topics
 from trainer.rollout import announce as module
 from trainer.rollout.announce import announce, before_live, previous
 
@@ -29,13 +29,7 @@ def settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
     for place in (module, history_of):
         monkeypatch.setattr(place, "MODELS", topic)
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**out.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(topic, 1, 1)])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(out, [topic]))
     return out
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -21,6 +20,7 @@ from panther_core.kafka import updates
 from panther_core.kafka.reading import read_topic
 from stream.worker import live_models
 from stream.worker.live_models import LiveModels
+from tests.topics import make_topics
 from trainer.rollout import announce, go_live
 from trainer.rollout.checks import Check
 from trainer.rollout.go_live import Taken, promote, watch_or_go_back
@@ -37,13 +37,7 @@ def kafka_settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings
     for other in (live_models, go_live):
         monkeypatch.setattr(other, "PROGRESS", progress)
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 1, 1) for name in (models, progress)])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(settings, (models, progress)))
     return settings
 
 

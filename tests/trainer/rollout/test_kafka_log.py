@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
 from panther_core.base.errors import BadInput
@@ -20,6 +19,7 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.events import Label, Transaction
 from panther_core.data.table import TransactionTable
 from panther_core.kafka.answers import Skipped
+from tests.topics import make_topics
 from trainer.rollout import kafka_log as module
 from trainer.rollout.kafka_log import read_log, transactions_of
 
@@ -38,11 +38,8 @@ def kafka_log(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "LABELS", names[1])
 
     async def send(records: tuple[list[Sent], list[Sent]]) -> None:
-        admin = AIOKafkaAdminClient(**settings.client_options())
-        await admin.start()
         anything = {"message.timestamp.after.max.ms": str(2**62)}  # as brokers before release 3.6
-        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=anything) for name in names])
-        await admin.close()
+        await make_topics(settings, names, **anything)
         async with AIOKafkaProducer(**settings.client_options()) as producer:
             for name, part in zip(names, records, strict=True):
                 for key, value, at_ms in part:

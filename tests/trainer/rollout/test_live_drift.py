@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.artifact import load_manifest
 from panther_core.base.errors import BadInput
@@ -20,6 +19,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable
 from panther_core.kafka import updates
+from tests.topics import make_topics
 from tests.trainer.log.test_store import write
 from trainer.drift.look import Drift
 from trainer.log.ingest import transaction_row
@@ -39,13 +39,7 @@ def stream(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
         for place in (announce, updates) if name == "MODELS" else (kafka_log,):
             monkeypatch.setattr(place, name, topic)
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**out.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(topic, 1, 1) for topic in names.values()])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(out, names.values()))
     return out
 
 

@@ -25,11 +25,12 @@ def update(version: int, artifact: str = "gone") -> ModelUpdate:
     return ModelUpdate(name="panther", version=version, threshold=0.5, schema_fingerprint="x", artifact=artifact)
 
 
-def test_it_goes_on_from_the_live_version_and_not_from_the_newest_folder(artifact_folder: Path) -> None:
+def test_it_goes_on_from_the_live_version_and_not_from_the_newest_folder(artifact_folder: Path, tmp_path: Path) -> None:
     """A trial with a high number, or a version that was rolled back from, is no base."""
-    models = artifact_folder.parent
-    (models / "900").mkdir(exist_ok=True)
-    assert folder_of(update(1), models) == artifact_folder, "its announced path is on another machine"
+    models = tmp_path  # a folder of its own: other tests look at what lies beside the artifact
+    (models / "1").symlink_to(artifact_folder)
+    (models / "900").mkdir()
+    assert folder_of(update(1), models) == models / "1", "its announced path is on another machine"
     assert folder_of(update(1, str(artifact_folder)), models / "elsewhere") == artifact_folder
     with pytest.raises(BadInput, match="artifact of version 7"):
         folder_of(update(7, str(artifact_folder)), models)

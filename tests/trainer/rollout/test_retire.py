@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.events import ModelProgress, ModelUpdate
 from panther_core.kafka import updates
+from tests.topics import make_topics
 from trainer.rollout import announce, deploy
 from trainer.rollout import retire as module
 from trainer.rollout.retire import StillInUse, retire, unload
@@ -54,13 +54,7 @@ def topics(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Topics:
     monkeypatch.setattr(deploy, "served", lambda *_: {name: [1, 2, 3, 4, 5] for name in deploy.MODELS})
     monkeypatch.setattr(deploy, "unload", lambda _url, _repository, version, _key: out.unloaded.append(version))
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**out.kafka.client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 1, 1) for name in out.names])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(out.kafka, out.names))
     return out
 
 

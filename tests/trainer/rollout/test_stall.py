@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.decision import Decision, ModelRef
 from panther_core.data.events import ModelUpdate
 from panther_core.kafka import updates
 from panther_core.kafka.answers import headers_of
+from tests.topics import make_topics
 from trainer.rollout import decided, watch
 from trainer.rollout.checks import Check, refusals
 from trainer.rollout.watch import Look, judge_stall
@@ -61,13 +61,7 @@ def topics(kafka: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, value in {"_EVERY_S": 0.05, "_STALLED_S": 2.0, "_PATIENCE_S": 1.0}.items():
         monkeypatch.setattr(watch, name, value)
 
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(**KafkaSettings(bootstrap_servers=kafka).client_options())
-        await admin.start()
-        await admin.create_topics([NewTopic(name, 1, 1) for name in names.values()])
-        await admin.close()
-
-    asyncio.run(make())
+    asyncio.run(make_topics(KafkaSettings(bootstrap_servers=kafka), names.values()))
     return names
 
 
