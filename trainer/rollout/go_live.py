@@ -200,10 +200,22 @@ def watch_or_go_back(
     )
     if against := refusals(checks):
         why = f"version {manifest.version} failed in the stream: {'; '.join(against)}"
-        say(f"  [bold red]rolled back[/] {escape(why)}")
-        _, taken = roll_back(kafka, settings, triton_repository, to, instead_of=manifest.version, why=why)
-        taken.explain()
+        take_back(kafka, settings, triton_repository, manifest.version, why, to)
     return checks
+
+
+def take_back(
+    kafka: KafkaSettings,
+    settings: PantherSettings,
+    triton_repository: Path,
+    version: int,
+    why: str,
+    to: int | None = None,
+) -> None:
+    """Roll back from `version`, which is live and has failed, and say so; otherwise as `roll_back`."""
+    say(f"  [bold red]rolled back[/] {escape(why)}")
+    _, taken = roll_back(kafka, settings, triton_repository, to, instead_of=version, why=why)
+    taken.explain()
 
 
 def _switches(

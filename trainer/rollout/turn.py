@@ -31,7 +31,7 @@ from trainer.rollout import deploy
 from trainer.rollout.announce import folder_of
 from trainer.rollout.challenge import judge_challenger, train_challenger
 from trainer.rollout.checks import Check, refusals
-from trainer.rollout.go_live import Taken, promote, roll_back, watch_or_go_back
+from trainer.rollout.go_live import Taken, promote, take_back, watch_or_go_back
 from trainer.rollout.journal import Turn
 from trainer.rollout.kafka_log import read_log
 from trainer.rollout.mlflow_mirror import Event, mirror, reconcile
@@ -172,8 +172,7 @@ class Run:
         if refused:
             why = f"workers do not take version {self.turn.version}: {'; '.join(refused)}"
             checks = [Check("live_taken", False, None, None, None, why)]
-            roll_back(self.kafka, self.settings, self.repository, self.turn.champion, self.turn.version, why)
-            say(f"  [bold red]rolled back[/] {escape(why)}")
+            take_back(self.kafka, self.settings, self.repository, self.turn.version, why, self.turn.champion)
         elif self.wanted.watch_s:
             say(f"  version {self.turn.version} is live; it is watched for {span(self.wanted.watch_s)}")
             watched = (self.kafka, self.settings, self.repository, self.folder, self.wanted.watch_s)

@@ -122,11 +122,11 @@ def test_a_version_that_workers_refuse_is_taken_back_at_once(around: Around, mon
         return Taken(2, "2", 2, 1, ["expected the artifact at /models/2"])
 
     monkeypatch.setattr(module, "promote", refuse)
-    monkeypatch.setattr(module, "roll_back", lambda _kafka, _settings, _repository, *how: back.append(how))
+    monkeypatch.setattr(module, "take_back", lambda _kafka, _settings, _repository, *how: back.append(how))
     run = Run(around.run.kafka, around.run.settings, around.run.repository, Wanted(DAY_MS), around.run.turn)
     done = run.judged(update(1))
-    ((to, instead_of, why),) = back
-    assert (to, instead_of) == (1, 2)
+    ((version, why, to),) = back
+    assert (version, to) == (2, 1)
     assert "expected the artifact at /models/2" in str(why)
     assert done.rolled_back
     assert [(check.check, check.held) for check in Report.read(run.folder).watch] == [("live_taken", False)]
