@@ -19,6 +19,7 @@ from panther_core.artifact import Manifest
 from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.files import written_whole
+from panther_core.base.memory import give_back
 from panther_core.base.stage_clock import StageClock
 from panther_core.base.times import DAY_MS
 from panther_core.data import token_report
@@ -86,15 +87,18 @@ def train(
     config, schema, vocabulary, model = start.config, start.schema, start.vocabulary, start.model
     if copies := int((~start.history.kept).sum()):
         say(f"  {copies:,} payments come again with the same id and content: copies count once, as in the stream")
+    give_back()
     clock.mark("prepare")
 
     checkpoint = Checkpoint(out / "checkpoint", _key(start, seed, continue_from))
     losses = _pretrain(start, rows, out, checkpoint, seed)
+    give_back()
     clock.mark("pretrain")
 
     of_head = HeadRows.of(table.label, start.history.kept, start.history.user, rows, config, seed)
     data = head_data(model, table, schema, start.risk, start.history, of_head, seed)
     start = start.without_features()
+    give_back()
     clock.mark("encode")
 
     head = fit_served_head(model, config, table, start.history.user, rows, data, seed, clock)
@@ -160,7 +164,8 @@ class _Start:
 
     def without_features(self) -> _Start:
         """The same once the heads' inputs are made of them."""
-        return replace(self, history=replace(self.history, features=self.history.features[:0]))
+        none = {name: getattr(self.history, name)[:0].copy() for name in ("features", "seller")}  # views hold all
+        return replace(self, history=replace(self.history, **none))
 
 
 def _prepare(
@@ -193,6 +198,7 @@ def _prepare(
         return head.with_features(arrived, seed)
 
     history, risk = prepare_events(table, schema, rows, config.model.length, label_delay_ms, risk, merchants, wanted)
+    history = replace(history, states=history.states[:0].copy())  # kilobytes a user, which no training looks at
     codes = history.code[before(history, rows.validation_from).order].view(CODE)
     if vocabulary is None:
         vocabulary, _ = fit_vocabulary(schema, codes, config.vocabulary, config.coverage)

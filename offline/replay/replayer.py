@@ -171,7 +171,7 @@ class Replayer:
             if not len(own):
                 continue
             request = score_request(part.history, encoded, own)
-            known = part.history.history_len[own]
+            known = part.history.history_len[own].astype(np.int64)
             expected = encoded.expected[np.maximum(encoded.place[own] - 1, 0)]
             everything = np.ones(len(own), np.bool_)
             made = make_decisions(

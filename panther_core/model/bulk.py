@@ -34,7 +34,7 @@ class EncodedHistory:
     cached: NDArray[np.float32]  # [kept or W, K]
     expected: NDArray[np.uint64]  # [kept or W, 3]
     codes: NDArray[np.uint64]  # [kept] packed CODE of the event
-    place: NDArray[np.int64]  # [N] place of each event, -1 for one that was not kept
+    place: NDArray[np.int32]  # [N] place of each event, -1 for one that was not kept
     at: NDArray[np.int32] | None = None
 
     @classmethod
@@ -131,9 +131,9 @@ def padded(values: NDArray[np.uint64], begin: NDArray[np.int64], end: NDArray[np
     return np.where(at < end[:, None], values[np.minimum(at, len(values) - 1)], np.uint64(0))
 
 
-def places(history: History) -> NDArray[np.int64]:
+def places(history: History) -> NDArray[np.int32]:
     """Place of each event in `history.order`, [N]; -1 for an event that was not kept."""
-    place = np.full(len(history.code), -1, np.int64)
+    place = np.full(len(history.code), -1, np.int32)
     place[history.order] = np.arange(len(history.order))
     return place
 
@@ -146,7 +146,7 @@ def places_before(history: History, rows: NDArray[np.int64]) -> NDArray[np.int64
 def score_request(history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> ScoreRequest:
     """The request that the worker made when the (kept) events `rows` arrived, with the outputs after the event
     before."""
-    place, known = encoded.place[rows], history.history_len[rows]
+    place, known = encoded.place[rows].astype(np.int64), history.history_len[rows]
     back = np.arange(RECENT, 0, -1)
     recent = np.where(back <= known[:, None], encoded.codes[np.maximum(place[:, None] - back, 0)], np.uint64(0))
     cached = np.zeros((len(rows), encoded.cached.shape[1]), np.float32)
@@ -157,5 +157,5 @@ def score_request(history: History, encoded: EncodedHistory, rows: NDArray[np.in
         recent=recent,
         profile=history.profile[rows],
         cached=cached,
-        history_len=known.astype(np.int32),
+        history_len=known,
     )

@@ -45,13 +45,14 @@ class ContinuedHistory:
 
 def history_continued_from(history: History, low: int, high: int, before: NDArray[np.void]) -> ContinuedHistory:
     """History of users low..high-1 of `history`, their past put in front; `before` are their states when it began."""
-    rows = history.order[history.bounds[low] : history.bounds[high]]
+    rows = history.order[history.bounds[low] : history.bounds[high]].astype(np.int64)
     codes, length = context(before)
     past = np.arange(codes.shape[1]) < length[:, None]
     own = np.diff(history.bounds[low : high + 1])
     users = np.arange(high - low)
     # sort by user, the past (even key) before the stretch (odd key); a stable sort keeps the order within each
-    order = np.argsort(np.r_[np.repeat(2 * users + 1, own), np.repeat(2 * users, length)], kind="stable")
+    keys = np.r_[np.repeat(2 * users + 1, own), np.repeat(2 * users, length)]
+    order = np.argsort(keys, kind="stable").astype(np.int32)
     bounds = np.r_[0, np.cumsum(own + length)]
     joined = replace(
         history,

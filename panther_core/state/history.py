@@ -28,12 +28,12 @@ class History:
 
     features: NDArray[np.float32]  # [N or W, F] context features of each event, before it was applied
     code: NDArray[np.uint64]  # [N] CODE of each event, gap and flags filled
-    history_len: NDArray[np.int64]  # [N] events of that user known before this one
+    history_len: NDArray[np.int32]  # [N] events of that user known before this one
     user: NDArray[np.int32]  # [N] dense user index
     profile: NDArray[np.uint8]  # [N, 8] profile codes in force at the event
     kept: NDArray[np.bool_]  # [N]
     late: NDArray[np.bool_]  # [N]
-    order: NDArray[np.int64]  # [kept] rows sorted by (user, arrival)
+    order: NDArray[np.int32]  # [kept] rows sorted by (user, arrival)
     bounds: NDArray[np.int64]  # [U + 1] user u's history is order[bounds[u]:bounds[u + 1]]
     users: NDArray[np.uint64]  # [U] user hashes
     states: NDArray[np.void]  # [U] state after the last event, without model outputs
@@ -60,6 +60,15 @@ def held(at: NDArray[np.int32], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
     return found
 
 
+def by_user(
+    user: NDArray[np.integer], kept: NDArray[np.bool_], users: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """`order` and `bounds` of rows [N] whose users have these numbers, from 0 to `users`."""
+    rows = np.flatnonzero(kept).astype(np.int32)
+    own = user[rows]
+    return rows[np.argsort(own, kind="stable")], np.append(0, np.cumsum(np.bincount(own, minlength=users)))
+
+
 def prepare(
     events: NDArray[np.void],
     schema: AttributeSchema,
@@ -80,7 +89,7 @@ def prepare(
     count = len(events)
     features = np.zeros((count, WIDTH), np.float32)
     code = np.zeros(count, np.uint64)
-    history_len = np.zeros(count, np.int64)
+    history_len = np.zeros(count, np.int32)
     profile = np.zeros((count, PROFILE_FIELDS), np.uint8)
     kept = np.zeros(count, np.bool_)
     late = np.zeros(count, np.bool_)
@@ -95,9 +104,7 @@ def prepare(
         kept[wave] = True
         append(part, new)
         put_rows(states, user[wave], part)
-    rows = np.flatnonzero(kept)
-    order = rows[np.argsort(user[rows], kind="stable")]
-    bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
+    order, bounds = by_user(user, kept, len(users))
     return History(
         features,
         code,

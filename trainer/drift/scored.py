@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panther_core import artifact
+from panther_core.base.memory import give_back
 from panther_core.base.odds import sigmoid
 from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable
@@ -39,6 +40,7 @@ class Scored:
 
 def score_rows(folder: Path, table: TransactionTable, rows: NDArray[np.int64], label_delay_ms: int) -> Scored:
     """Score rows of a log, which is the history of its users and merchants from its beginning. Raises ArtifactError."""
+    give_back()  # a training, or the scores of another version, may have gone before
     model, served = PantherModel.load(folder), load_serving_model(folder)
     arrived = Arrived.of(table, served.schema, served.risk)
     rows = rows[arrived.kept[rows]]

@@ -18,7 +18,7 @@ from panther_core.data.table import EventRows, TransactionTable, hash_words
 from panther_core.entities.merchant_history import MerchantHistory, see_merchants
 from panther_core.state.copies import Copies
 from panther_core.state.features import WIDTH
-from panther_core.state.history import History, places_in, prepare
+from panther_core.state.history import History, by_user, places_in, prepare
 from panther_core.state.record import StateCodec, put_rows, take_rows
 
 _AT_ONCE = 131_072  # events
@@ -36,7 +36,7 @@ class Arrived:
     users: NDArray[np.uint64]  # [U] hashes, ascending
     user: NDArray[np.int32]  # [N] place among `users`
     kept: NDArray[np.bool_]  # [N]
-    order: Rows  # [kept] rows by (user, arrival)
+    order: NDArray[np.int32]  # [kept] rows by (user, arrival)
     bounds: NDArray[np.int64]  # [U + 1] user u's events are order[bounds[u]:bounds[u + 1]]
 
     @classmethod
@@ -49,15 +49,12 @@ class Arrived:
         hashed = np.append(hash_words(table.user.words), np.uint64(0))  # the last one for events without a user (-1)
         users = np.unique(hashed[np.unique(table.user.index)])
         user = np.searchsorted(users, hashed).astype(np.int32)[table.user.index]
-        rows = np.flatnonzero(kept)
-        order = rows[np.argsort(user[rows], kind="stable")]
-        counts = np.bincount(user[rows], minlength=len(users))
-        return cls(table, schema, events, users, user, kept, order, np.append(0, np.cumsum(counts)))
+        return cls(table, schema, events, users, user, kept, *by_user(user, kept, len(users)))
 
     def earlier(self, rows: Rows, most: NDArray[np.int64]) -> Rows:
         """Rows of the `most` [B] events before each of the (kept) rows [B] of its user, or of all where there are
         fewer."""
-        place = np.empty(len(self.kept), np.int64)
+        place = np.empty(len(self.kept), np.int32)
         place[self.order] = np.arange(len(self.order))
         back = np.arange(1, most.max(initial=0) + 1)
         at = place[rows][:, None] - back
@@ -75,7 +72,7 @@ class Arrived:
         at = places_in(count, rows)
         features, seller = (np.zeros((len(rows), width), np.float32) for width in (WIDTH, len(RISK_NAMES)))
         code, profile = np.zeros(count, np.uint64), np.zeros((count, PROFILE_FIELDS), np.uint8)
-        history_len, late = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+        history_len, late = np.zeros(count, np.int32), np.zeros(count, np.bool_)
         states = StateCodec(self.schema, length, cached=0).fresh(len(self.users))
         for stretch in _stretches(count):
             events = self.events.of(stretch, stretch.start)

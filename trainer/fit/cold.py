@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import EventRows
-from panther_core.model.bulk import places
+from panther_core.model.bulk import places, places_before
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History, prepare
 from trainer.fit.finetune import HeadInputs, head_inputs
@@ -47,4 +47,5 @@ def cut_inputs(
     made_up["user"] = user + 1
     made_up["offset"] = np.arange(len(made_up))
     cut = prepare(made_up, schema, model.config.length)
-    return head_inputs(model, cut, model.encode_history(cut), ends - 1)
+    rows = ends - 1
+    return head_inputs(model, cut, model.encode_history(cut, wanted=places_before(cut, rows)), rows)

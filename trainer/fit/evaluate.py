@@ -16,6 +16,7 @@ from panther_core.state.window import window_start
 from trainer.fit.ranking import MISS, metrics, places_among
 
 _CHUNK = 4096
+_STRETCH = 16 * _CHUNK  # rows whose outputs are taken out together
 Rows = NDArray[np.int64]
 
 
@@ -26,8 +27,12 @@ def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, ro
     Events outside the vocabulary ([UNK]) count as misses.
     """
     rows = rows[history.history_len[rows] > 0]
-    h_ND = torch.from_numpy(encoded.after(encoded.place[rows] - 1)[:, : model.config.d])
-    return metrics(token_ranks(model.panther, h_ND.to(model.device), history.code[rows]))
+    rank = list[NDArray[np.int64]]()
+    for low in range(0, max(1, len(rows)), _STRETCH):
+        part = rows[low : low + _STRETCH]
+        h_ND = torch.from_numpy(encoded.after(encoded.place[part].astype(np.int64) - 1)[:, : model.config.d])
+        rank.append(token_ranks(model.panther, h_ND.to(model.device), history.code[part]))
+    return metrics(np.concatenate(rank))
 
 
 def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -51,8 +56,8 @@ class Validation:
     def __init__(self, history: History, rows: Rows, sample: int, length: int, seed: int) -> None:
         rows = rows[history.kept[rows] & (history.history_len[rows] > 0)]
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
-        end = places(history)[rows]
-        size = history.history_len[rows] - window_start(history.history_len[rows], length)
+        end, known = places(history)[rows].astype(np.int64), history.history_len[rows].astype(np.int64)
+        size = known - window_start(known, length)
         codes = history.code[history.order]
         self._windows, self._last = padded(codes, end - size, end), size - 1
         self._profile, self._target = history.profile[history.order[end - 1]], history.code[rows]

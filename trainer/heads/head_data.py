@@ -117,7 +117,10 @@ def head_data(
     last = _last_places(history, seed)
     before = places_before(history, np.concatenate([*parts.values()]))
     encoded = model.encode_history(history, wanted=np.union1d(before, last))
+    next_tokens = hit_rates(model, history, encoded, rows.test)
+    e = unpack(torch.from_numpy(encoded.after(last)), model.config).e_BU.numpy()
     inputs = {name: head_inputs(model, history, encoded, part) for name, part in parts.items()}
+    del encoded  # half a kilobyte for each of these events
     labels = {name: table.label[part] for name, part in parts.items()}
     cut = partial(cut_inputs, model, schema, EventRows(table, schema, risk), history)
     for name, (part, lengths) in rows.cut().items():
@@ -126,8 +129,7 @@ def head_data(
     if len(rows.again):
         inputs["chosen"] = inputs["chosen"].and_then(inputs.pop("again"))
         labels["chosen"] = np.concatenate([labels["chosen"], labels.pop("again")])
-    e = unpack(torch.from_numpy(encoded.after(last)), model.config).e_BU.numpy()
-    return HeadData(rows, inputs, labels, hit_rates(model, history, encoded, rows.test), last, e)
+    return HeadData(rows, inputs, labels, next_tokens, last, e)
 
 
 def _last_places(history: History, seed: int) -> NDArray[np.int64]:

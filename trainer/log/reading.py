@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from panther_core.base.errors import BadInput
+from panther_core.base.memory import give_back
 from panther_core.base.times import DAY_MS
 from panther_core.data.table import TransactionTable, Words, content_hash, hash_words, mixed
 from panther_core.data.table_concat import Numbering
@@ -69,7 +70,9 @@ def read_table(
     del key, content
     if not kept.all():
         time_ms, label = time_ms[kept], label[kept]
-    return paid.table(time_ms, label)
+    table = paid.table(time_ms, label)
+    give_back()
+    return table
 
 
 class _Payments:

@@ -48,7 +48,7 @@ def token_pairs(history: History, vocabulary: Vocabulary) -> tuple[Ints, Ints, I
     """Token before, token, and row, of all events that have an event of the same user before them."""
     token = vocabulary.tokens(history.code[history.order].view(CODE))
     follows = np.flatnonzero(history.history_len[history.order] > 0)
-    return token[follows - 1], token[follows], history.order[follows]
+    return token[follows - 1], token[follows], history.order[follows].astype(np.int64)
 
 
 def fit_followers(last: Ints, target: Ints, size: int) -> Followers:
