@@ -40,13 +40,12 @@ def run_training_memory(folder: Path, sizes: list[int], memory_gib: float) -> di
     shutil.rmtree(folder, ignore_errors=True)
     peaks: dict[int, float] = {}
     for rows in sorted(sizes):
-        log = generate(
-            GeneratorConfig(users=max(60, rows // _USER_EVENTS), days=60, mean_transactions_per_day=2.2, seed=1)
-        ).take(slice(0, rows))
+        log = _sixty_days(rows)
         base, place = folder / "1", folder / f"log-{rows}"
         if not base.exists():
-            first = log.take(slice(0, 20_000))
-            train(first, base, config=preset("tiny"), version=1, label_delay_ms=_DELAY_MS, profile=PROFILE)
+            train(
+                _sixty_days(20_000), base, config=preset("tiny"), version=1, label_delay_ms=_DELAY_MS, profile=PROFILE
+            )
         _write(LogStore(place), log)
         argv = [sys.executable, "-m", "bench.system.training_memory", str(place), str(base), str(folder / f"{rows}")]
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
@@ -60,6 +59,12 @@ def run_training_memory(folder: Path, sizes: list[int], memory_gib: float) -> di
         "rows_that_fit": int(many + (memory_gib * 2**30 - high * 1e6) / slope),
         "memory_gib": memory_gib,
     }
+
+
+def _sixty_days(rows: int) -> TransactionTable:
+    """So many payments: the more there are, the more users they are of."""
+    config = GeneratorConfig(users=max(60, rows // _USER_EVENTS), days=60, mean_transactions_per_day=2.2, seed=1)
+    return generate(config).take(slice(0, rows))
 
 
 def _write(store: LogStore, log: TransactionTable) -> None:

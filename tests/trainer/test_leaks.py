@@ -78,6 +78,11 @@ def test_frauds_in_waves_are_in_every_slice_of_a_training_that_fits_itself_to_it
         split(once, structs.replace(CONFIG, sized=True), DAY_MS)
 
 
+def test_a_log_that_ends_with_a_fraud_is_used_to_its_end(log: TransactionTable) -> None:
+    label = np.append(log.label[:-2], np.ones(2, np.int8))
+    assert split(replace(log, label=label), CONFIG, DAY_MS).test[-1] == len(log) - 1
+
+
 def test_labels_that_were_not_known_yet_change_no_code(log: TransactionTable) -> None:
     rows = split(log, CONFIG, DAY_MS)
     schema = fit_schema(log.amount, log.category.words, log.channel.words, PROFILE)

@@ -116,8 +116,8 @@ def _labelled(table: TransactionTable, label_delay_ms: int) -> int:
     those of payments that were investigated early, which are not a sample of all payments."""
     legitimate = np.flatnonzero(table.label == 0)
     count = int(legitimate[-1]) + 1 if len(legitimate) else len(table)
-    if count == len(table):
-        return count
+    if (table.label[count:] >= 0).all():  # the last payments may be frauds
+        return len(table)
     return min(count, int(np.searchsorted(table.time_ms, end_ms(table, label_delay_ms) - label_delay_ms, "right")))
 
 
