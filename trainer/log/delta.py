@@ -62,7 +62,12 @@ class DeltaLog:
         return one_writer(self.folder, topic, partition)
 
     def write(self, topic: str, partition: int, rows: Sequence[Row], first: int, last: int, schema: pa.Schema) -> None:
-        """Add a batch that holds everything at the offsets `first` to `last`, as one commit."""
+        """Add a batch that holds everything at the offsets `first` to `last`, as one commit.
+
+        One that is here already is not added again: whoever wrote it may have been cancelled before it heard.
+        """
+        if self.next_offset(topic, partition) > last:
+            return
         dated = schema.append(pa.field("date", pa.string()))
         DeltaTable.create(self.folder / topic, dated, mode="ignore", partition_by=["date"])
         content = [

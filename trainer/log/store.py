@@ -89,16 +89,7 @@ class LogStore:
 
     def entries(self, topic: str, partition: int | None = None) -> list[Entry]:
         """The entries that count, by partition and offset. Raises LogBroken for one that cannot be read."""
-        found = []
-        for path in sorted((self.folder / CATALOGUE).glob(f"{topic}-*.json")):
-            try:
-                entry = msgspec.json.decode(path.read_bytes(), type=Entry)
-            except (msgspec.DecodeError, OSError) as error:
-                raise LogBroken(
-                    f"{path}: expected an entry of the catalogue: {error}: restore it, or the log"
-                ) from None
-            if entry.topic == topic and partition in (None, entry.partition):
-                found.append(entry)
+        found = [entry for entry in self._listed(topic) if partition in (None, entry.partition)]
         found.sort(key=lambda entry: (entry.partition, entry.first, -entry.last))
         out: list[Entry] = []
         for entry in found:
@@ -110,6 +101,23 @@ class LogStore:
                     f"{self.folder}: expected batches that do not overlap, got {before.name} and {entry.name}"
                 )
         return out
+
+    def _listed(self, topic: str) -> list[Entry]:
+        """Every entry of a topic. One that goes while they are read has been joined, into one that may not be among
+        those that were listed: then they are listed anew."""
+        while True:
+            found = []
+            for path in sorted((self.folder / CATALOGUE).glob(f"{topic}-*.json")):
+                try:
+                    found.append(msgspec.json.decode(path.read_bytes(), type=Entry))
+                except FileNotFoundError:
+                    break
+                except (msgspec.DecodeError, OSError) as error:
+                    raise LogBroken(
+                        f"{path}: expected an entry of the catalogue: {error}: restore it, or the log"
+                    ) from None
+            else:
+                return [entry for entry in found if entry.topic == topic]
 
     def next_offset(self, topic: str, partition: int) -> int:
         """From which offset on nothing is here."""

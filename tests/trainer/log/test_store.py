@@ -118,6 +118,33 @@ def test_small_batches_are_joined_without_a_moment_in_which_a_record_is_there_tw
     assert store.compact(TRANSACTIONS, 0, rows=10) == 0
 
 
+def test_a_batch_whose_writer_was_cancelled_before_it_heard_is_there_once(store: Log) -> None:
+    """Ctrl-C in the midst of a write: `panther ingest` waits for its end, and then writes all that it holds."""
+    with store.writing(TRANSACTIONS, 0):
+        for _ in range(2):
+            store.write(TRANSACTIONS, 0, [paid(0), paid(1)], 0, 1, SCHEMAS[TRANSACTIONS])
+    assert offsets(store) == [0, 1]
+
+
+def test_whoever_reads_the_catalogue_while_another_process_joins_batches_sees_each_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read = LogStore(tmp_path), Path.read_bytes
+    with store.writing(TRANSACTIONS, 0):
+        for offset in range(10):
+            store.write(TRANSACTIONS, 0, [paid(offset)], offset, offset, SCHEMAS[TRANSACTIONS])
+        store.compact(TRANSACTIONS, 0, rows=10)
+
+    def forgotten_first(path: Path) -> bytes:
+        monkeypatch.setattr(Path, "read_bytes", read)
+        with LogStore(tmp_path).writing(TRANSACTIONS, 0):  # removes what is joined, after it was listed
+            pass
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", forgotten_first)
+    assert store.rows(TRANSACTIONS) == 10
+
+
 def test_two_writers_never_have_one_partition(store: Log, tmp_path: Path) -> None:
     again = store.writing(TRANSACTIONS, 0)
     refused = pytest.raises(BadInput, match="no other writer of transactions 0")
