@@ -88,7 +88,7 @@ def _write(store: LogStore, log: TransactionTable) -> None:
                 label_time=moment + _DELAY_MS,
                 source="chargeback",
             )
-            told.append(label_row(record(offset, payment.user_id, label, moment)))
+            told.append(label_row(record(offset, payment.user_id, label, label.label_time), clock + _DELAY_MS))
             offset += 1
         for topic, rows in ((TRANSACTIONS, paid), (LABELS, told)):
             store.write(topic, 0, rows, low, offset - 1, SCHEMAS[topic])

@@ -16,7 +16,15 @@ import msgspec
 import numpy as np
 
 from panther_core.data.decision import DECISION, FIELDS, REASONS, Alert, Decision
-from panther_core.data.events import MAX_TIME_MS, MIN_TIME_MS, Label, ModelProgress, ModelUpdate
+from panther_core.data.events import (
+    MAX_AHEAD_MS,
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Label,
+    ModelProgress,
+    ModelUpdate,
+    record_time_ms,
+)
 from panther_core.data.merchant_events import RISK_NAMES, MerchantAlert, MerchantRiskRecord
 from panther_core.kafka.reading import KafkaRecord
 
@@ -109,6 +117,19 @@ read_alert = _reader(Alert, _fits_alert)
 read_update = _reader(ModelUpdate, _problem_of_update)
 read_progress = _reader(ModelProgress, _problem_of_progress)
 read_label = _reader(Label, _problem_of_label)
+
+
+def label_of(record: KafkaRecord, now_ms: int) -> Label | Unreadable:
+    """The label that counts for a worker, a log and a refresh alike: one whose key is the user, and that says nothing
+    of the days to come. `now_ms`: the reader's clock."""
+    label = read_label(record.value)
+    if isinstance(label, Unreadable):
+        return label
+    if record.key != label.user_id.encode():
+        return Unreadable("expected the record key to be `$.user_id`, got another")
+    if label.label_time > record_time_ms(record.timestamp, now_ms) + MAX_AHEAD_MS:
+        return Unreadable("expected a label_time at most a day after the record's time, got a later one")
+    return label
 
 
 def _problem_of_risk(risk: MerchantRiskRecord) -> str | None:

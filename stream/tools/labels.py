@@ -15,7 +15,7 @@ from panther_core.data.events import MATURED, Label, decode_transaction, event_t
 from panther_core.data.formats.columns import Part
 from panther_core.data.formats.reading import read_columns
 from panther_core.data.topics import LABELS, SCORES, TRANSACTIONS
-from panther_core.kafka.answers import Unreadable, read_decision, read_label
+from panther_core.kafka.answers import Unreadable, label_of, read_decision
 from panther_core.kafka.reading import held, make_reader, partitions_of, read, read_topic
 from stream.faust_parts.producer import make_producer
 
@@ -59,7 +59,7 @@ async def others_of(kafka: KafkaSettings, settings: PantherSettings, delay_ms: i
     known = {
         (label.user_id, label.transaction_id)
         for record in await read_topic(kafka, LABELS)
-        if not isinstance(label := read_label(record.value), Unreadable)
+        if not isinstance(label := label_of(record, now_ms), Unreadable)
     }
     paid: dict[tuple[str, str], int] = {}
     async with make_reader(kafka) as consumer:

@@ -26,10 +26,10 @@ from faust.types import TP
 
 from panther_core.base.settings import KafkaSettings
 from panther_core.base.times import DAY_MS, now_ms
-from panther_core.data.events import MAX_AHEAD_MS, Label, counts_more, record_time_ms, standing
+from panther_core.data.events import Label, counts_more, standing
 from panther_core.data.merchant_events import MerchantEvent, Source
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from panther_core.kafka.answers import Unreadable, read_label
+from panther_core.kafka.answers import Unreadable, label_of
 from panther_core.kafka.reading import KafkaRecord
 from stream.faust_parts.internals import assigned, partition_store, settled_offset
 from stream.ops import metrics
@@ -240,16 +240,9 @@ def _told(paid: Paid, label: Label, record: KafkaRecord) -> MerchantEvent | None
 
 def _readable(record: KafkaRecord) -> Label | None:
     """The label of a record; None, counted and said, for what is none."""
-    label = read_label(record.value)
-    why = label.why if isinstance(label, Unreadable) else ""
-    if not isinstance(label, Unreadable):
-        if record.key != label.user_id.encode():
-            why = "expected the record key to be `$.user_id`, got another"
-        elif label.label_time > record_time_ms(record.timestamp, now_ms()) + MAX_AHEAD_MS:
-            why = "expected a label_time at most a day after the record's time, got a later one"
-    if why:
+    label = label_of(record, now_ms())
+    if isinstance(label, Unreadable):
         metrics.LABELS.labels("unreadable").inc()
-        logger.warning("%s:%d:%d is no label, skipped: %s", record.topic, record.partition, record.offset, why)
+        logger.warning("%s:%d:%d is no label, skipped: %s", record.topic, record.partition, record.offset, label.why)
         return None
-    assert not isinstance(label, Unreadable)
     return label

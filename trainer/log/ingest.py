@@ -26,7 +26,7 @@ from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import now_ms
 from panther_core.data.events import decode_transaction, event_time_ms, record_time_ms
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from panther_core.kafka.answers import Unreadable, read_label
+from panther_core.kafka.answers import Unreadable, label_of
 from panther_core.kafka.partitioner import partition_of
 from panther_core.kafka.reading import KafkaRecord, held, make_reader, partitions_of, read
 from trainer.log.either import open_log
@@ -84,9 +84,9 @@ def _misplaced(record: KafkaRecord, user: str, settings: PantherSettings) -> str
     return None
 
 
-def label_row(record: KafkaRecord) -> Row:
+def label_row(record: KafkaRecord, clock_ms: int) -> Row:
     """A record of `fraud.labels`; `problem` says why it is none, if it is."""
-    label = read_label(record.value)
+    label = label_of(record, clock_ms)
     columns: dict[str, Any] = {"timestamp_ms": record.timestamp}
     if isinstance(label, Unreadable):
         return Row(record.offset, date_of(None), record.value, columns | {"problem": label.why})
@@ -207,7 +207,7 @@ class Ingest:
                     f"{record.offset}: the topic was made anew; ingest it into another folder"
                 )
             paid = part.topic == TRANSACTIONS
-            rows.append(transaction_row(record, self._settings, clock) if paid else label_row(record))
+            rows.append(transaction_row(record, self._settings, clock) if paid else label_row(record, clock))
 
     async def _write(self, consumer: AIOKafkaConsumer, every: bool) -> None:
         """Write what is due, commit it for whoever looks at the lag, and join small files."""

@@ -7,13 +7,13 @@ which labels had arrived.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings, PantherSettings
+from panther_core.base.times import now_ms
 from panther_core.data.events import (
     Transaction,
     counts_more,
@@ -24,7 +24,7 @@ from panther_core.data.events import (
 )
 from panther_core.data.table import TransactionTable, from_transactions
 from panther_core.data.topics import LABELS, TRANSACTIONS
-from panther_core.kafka.answers import Skipped, read_label, readable
+from panther_core.kafka.answers import Skipped, Unreadable, label_of
 from panther_core.kafka.partitioner import partitions_of
 from panther_core.kafka.reading import KafkaRecord, read_topic
 
@@ -37,8 +37,8 @@ async def read_log(kafka: KafkaSettings, settings: PantherSettings) -> Transacti
 
     Raises BadInput where there is no transaction.
     """
-    skipped, now_ms = (Skipped(TRANSACTIONS), Skipped(LABELS)), time.time_ns() // 1_000_000
-    transactions = transactions_of(await read_topic(kafka, TRANSACTIONS), now_ms, settings, skipped[0])
+    skipped, clock_ms = (Skipped(TRANSACTIONS), Skipped(LABELS)), now_ms()
+    transactions = transactions_of(await read_topic(kafka, TRANSACTIONS), clock_ms, settings, skipped[0])
     if not transactions:
         raise BadInput(f"expected transactions on topic {TRANSACTIONS}, found none: nothing to learn from yet")
     newest = max(event_time_ms(t.event_time) for t in transactions)
@@ -49,7 +49,7 @@ async def read_log(kafka: KafkaSettings, settings: PantherSettings) -> Transacti
 
 
 def transactions_of(
-    records: Iterable[KafkaRecord], now_ms: int, settings: PantherSettings, skipped: Skipped
+    records: Iterable[KafkaRecord], clock_ms: int, settings: PantherSettings, skipped: Skipped
 ) -> list[Transaction]:
     """The transactions that the worker decides, in the order of the topic, without copies.
 
@@ -61,7 +61,7 @@ def transactions_of(
         skipped.records += 1
         try:
             transaction = decode_transaction(record.value, settings.rates)
-            sent_ms = min(record_time_ms(record.timestamp, now_ms), now_ms)
+            sent_ms = min(record_time_ms(record.timestamp, clock_ms), clock_ms)
             moment = event_time_ms(transaction.event_time, sent_ms)
         except InvalidEvent as error:
             skipped.add(record, f"{error.code}: {error}")
@@ -88,7 +88,13 @@ def transactions_of(
 def labels_of(records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped) -> dict[Id, int]:
     """The label of each transaction that counts by `newest_ms` (panther_core.data.events.counts_more)."""
     newest: dict[Id, tuple[int, int, int]] = {}
-    for _, label in readable(records, read_label, skipped):
+    clock_ms = now_ms()
+    for record in records:
+        skipped.records += 1
+        label = label_of(record, clock_ms)
+        if isinstance(label, Unreadable):
+            skipped.add(record, label.why)
+            continue
         known = newest.get((label.user_id, label.transaction_id))
         source = standing(label.source)
         if label.label_time <= newest_ms and (known is None or counts_more(label.label_time, source, *known[:2])):

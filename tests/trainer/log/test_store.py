@@ -45,7 +45,10 @@ def paid(offset: int, user: str = "u", name: str = "", day: int = 0, **fields: o
     return transaction_row(sent, SETTINGS, START + 100 * DAY_MS)
 
 
-def told(offset: int, name: str, label: int, day: int, source: str = "analyst", user: str = "u") -> Row:
+def told(
+    offset: int, name: str, label: int, day: int, source: str = "analyst", user: str = "u", sent: int | None = None
+) -> Row:
+    """`sent`: the day of the record, that of the label if not given."""
     said = {
         "transaction_id": name,
         "user_id": user,
@@ -53,7 +56,8 @@ def told(offset: int, name: str, label: int, day: int, source: str = "analyst", 
         "label_time": START + day * DAY_MS,
         "source": source,
     }
-    return label_row(record(offset, START, user.encode(), msgspec.json.encode(said)))
+    sent_ms = START + (day if sent is None else sent) * DAY_MS
+    return label_row(record(offset, sent_ms, user.encode(), msgspec.json.encode(said)), START + 100 * DAY_MS)
 
 
 def names(table: TransactionTable) -> list[str]:
@@ -199,6 +203,20 @@ def test_of_several_labels_one_counts_by_time_then_source_then_place(store: Log,
     assert np.all(np.diff(table.time_ms) >= 0)
     assert names(read_table(tmp_path, since_ms=START + DAY_MS)) == ["t6"]
     assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 10
+
+
+def test_a_label_that_a_worker_does_not_take_is_none(store: Log, tmp_path: Path) -> None:
+    """One of a clock that is weeks ahead would count over all that come until then; and another's key is no user's."""
+    write(store, [*map(paid, range(2)), paid(2, day=50)])
+    ahead, forged = told(0, "t0", 1, 40, sent=1), told(2, "t1", 1, 3)
+    forged = label_row(record(2, START + 3 * DAY_MS, b"another", forged.value), START + 100 * DAY_MS)
+    write(store, [ahead, told(1, "t0", 0, 5, "chargeback"), forged], LABELS)
+    assert read_table(tmp_path).label.tolist() == [0, -1, -1]
+    problems = store.dataset(LABELS).to_table(columns=["offset", "problem"]).to_pydict()
+    said = dict(zip(problems["offset"], problems["problem"], strict=True))
+    assert said[1] is None
+    assert "at most a day after the record's time" in said[0]
+    assert "the record key" in said[2]
 
 
 def test_what_is_read_does_not_depend_on_how_many_rows_are_read_at_once(

@@ -81,6 +81,20 @@ def test_the_newest_label_of_a_users_transaction_counts(kafka_log: Any) -> None:
     assert found(table) == {("u", "t"): 1, ("v", "t"): 0, ("u", "back"): 0, ("u", "early"): -1, ("u", "last"): -1}
 
 
+def test_a_label_that_a_worker_does_not_take_is_none(kafka_log: Any) -> None:
+    """One of a clock that was weeks ahead would count over all that came since; and another's key is no user's."""
+    ahead, forged = label("t", 1, THEN_MS + 20 * DAY_MS), label("t2", 1, THEN_MS + 1)
+    table = kafka_log(
+        [paid("t"), paid("t2"), paid("now", event_time=NOW_MS)],
+        [
+            (*ahead[:2], THEN_MS + DAY_MS),
+            (*label("t", 0, THEN_MS + 5 * DAY_MS)[:2], THEN_MS + 5 * DAY_MS),
+            (b"v", forged[1], None),
+        ],
+    )
+    assert found(table) == {("u", "t"): 0, ("u", "t2"): -1, ("u", "now"): -1}
+
+
 def test_labels_that_say_nothing_are_skipped_and_said(kafka_log: Any, capsys: pytest.CaptureFixture[str]) -> None:
     good = json.loads(label("t", 1, THEN_MS + 1)[1] or b"")
     changes: tuple[dict[str, Any], ...] = (
