@@ -110,7 +110,7 @@ def _turn(settings: PantherSettings, triton_repository: Path, history: list[Mode
                 why.append(f"it was not unloaded: {error}")
         given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, was_live, against=why)
         journal.add(models, given_up)
-    turn = Turn(live, _next_number(models, history))
+    turn = Turn(live, _next_number(models, triton_repository, history))
     journal.begin(models, turn)
     return turn
 
@@ -128,8 +128,9 @@ def _alone(models: Path) -> AbstractContextManager[None]:
     return locked(models / ".refresh.lock", taken)
 
 
-def _next_number(models: Path, history: list[ModelUpdate]) -> int:
-    """One that no version has or ever had: numbers are never used twice."""
-    there = [int(path.name) for path in models.glob("*") if deploy.is_version(path.name)]
+def _next_number(models: Path, triton_repository: Path, history: list[ModelUpdate]) -> int:
+    """One that no version has or ever had, a trial that was loaded from elsewhere too: numbers are never used twice."""
+    found = [*models.glob("*"), *triton_repository.glob("*/*")]
+    there = [int(path.name) for path in found if deploy.is_version(path.name)]
     tried = [turn.challenger for turn in journal.ended_turns(models)]
     return max([*there, *tried, *(update.version for update in history)]) + 1

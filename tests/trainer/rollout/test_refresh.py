@@ -37,12 +37,15 @@ def test_it_goes_on_from_the_live_version_and_not_from_the_newest_folder(artifac
 
 
 def test_a_number_is_never_used_twice(tmp_path: Path) -> None:
+    triton = tmp_path / "triton"
     for name in ("1", "2", "900", "not a version"):
         (tmp_path / name).mkdir()
-    assert _next_number(tmp_path, [update(1)]) == 901
+    assert _next_number(tmp_path, triton, [update(1)]) == 901
     (tmp_path / "900").rmdir()
     history = [update(1), update(2), update(5), update(1)]  # 5 was rolled back from, and its folder is gone
-    assert _next_number(tmp_path, history) == 6
+    assert _next_number(tmp_path, triton, history) == 6
+    (triton / "panther_score" / "40").mkdir(parents=True)  # a trial, loaded from elsewhere and not promoted yet
+    assert _next_number(tmp_path, triton, history) == 41
 
 
 def test_two_refreshes_never_run_together(tmp_path: Path) -> None:
