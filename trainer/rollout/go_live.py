@@ -135,6 +135,18 @@ async def _taken_ms(kafka: KafkaSettings, app_id: str, version: int, announced_m
     return min(said, default=announced_ms)
 
 
+def refused_by(kafka: KafkaSettings, settings: PantherSettings, version: int) -> list[str]:
+    """Why workers do not take a version that went live, by their last words since then; empty where none said so."""
+
+    async def go() -> list[str]:
+        announced_ms = _announced_ms(await updates_with_records(kafka), version)
+        words = await _words_with_records(kafka, settings.app_id, version)
+        last = {word.worker: word for record, word in words if record.timestamp >= announced_ms}
+        return sorted({word.problem for word in last.values() if word.problem})
+
+    return asyncio.run(go())
+
+
 def roll_back(
     kafka: KafkaSettings,
     settings: PantherSettings,
@@ -185,8 +197,7 @@ def watch_or_go_back(
 
     manifest = load_manifest(folder)
     report = Report.read(folder) if (folder / REPORT).exists() else None
-    history = asyncio.run(updates_with_records(kafka))
-    announced_ms = max((record.timestamp for record, update in _switches(history, manifest.version)), default=now_ms())
+    announced_ms = _announced_ms(asyncio.run(updates_with_records(kafka)), manifest.version)
     since_ms = asyncio.run(_taken_ms(kafka, settings.app_id, manifest.version, announced_ms))
     counts = report.score_counts if report else []
     checks = watch(
@@ -216,6 +227,11 @@ def take_back(
     say(f"  [bold red]rolled back[/] {escape(why)}")
     _, taken = roll_back(kafka, settings, triton_repository, to, instead_of=version, why=why)
     taken.explain()
+
+
+def _announced_ms(history: list[tuple[KafkaRecord, ModelUpdate]], version: int) -> int:
+    """When a version went live, for the last time (epoch ms); now where it never did."""
+    return max((record.timestamp for record, _ in _switches(history, version)), default=now_ms())
 
 
 def _switches(

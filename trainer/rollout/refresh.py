@@ -30,6 +30,7 @@ from panther_core.signature import check_key
 from trainer.rollout import deploy, journal
 from trainer.rollout.announce import announce
 from trainer.rollout.checks import refusals
+from trainer.rollout.go_live import refused_by
 from trainer.rollout.journal import Ended, Turn
 from trainer.rollout.refresh_report import REPORT
 from trainer.rollout.turn import Refreshed, Run, Wanted
@@ -56,7 +57,10 @@ def refresh_once(kafka: KafkaSettings, settings: PantherSettings, triton_reposit
         turn = _turn(settings, triton_repository, history)
         try:
             run = Run(kafka, settings, triton_repository, wanted, turn)
-            done = run.watched() if history[-1].version == turn.version else run.judged(history[-1])
+            if history[-1].version == turn.version:  # cut off before or after the workers gave their word
+                done = run.watched(refused_by(kafka, settings, turn.version))
+            else:
+                done = run.judged(history[-1])
         except Exception as error:  # the turn stays begun: the next one goes on with it
             failed = Ended(now_ms(), wanted.why, turn.champion, turn.version, error=str(error) or repr(error))
             journal.add(models, failed)

@@ -23,7 +23,7 @@ from stream.worker.live_models import LiveModels
 from tests.topics import make_topics
 from trainer.rollout import announce, go_live
 from trainer.rollout.checks import Check
-from trainer.rollout.go_live import Taken, promote, watch_or_go_back
+from trainer.rollout.go_live import Taken, promote, refused_by, watch_or_go_back
 
 SETTINGS = PantherSettings(app_id="mine")
 
@@ -89,6 +89,12 @@ def test_every_worker_gives_its_word(
         )
         assert not refused.ok
         assert "expected model version 3" in refused.refused[0]
+    # whoever was killed while it waited for their words finds them
+    assert [refused_by(kafka_settings, SETTINGS, version) for version in (1, 2, 3)] == [
+        [],
+        unseen.refused,
+        refused.refused,
+    ]
 
 
 def test_a_watch_begins_when_a_worker_has_taken_the_version(

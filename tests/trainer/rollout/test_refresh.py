@@ -14,11 +14,12 @@ from tests.fixtures_keys import make_keys
 from tests.trainer.log.test_store import names, paid, write
 from trainer.log.store import LogStore
 from trainer.rollout import deploy, journal
+from trainer.rollout import refresh as module
 from trainer.rollout import turn as turn_module
 from trainer.rollout.announce import folder_of
 from trainer.rollout.journal import Ended, Turn
 from trainer.rollout.refresh import _alone, _next_number, _turn, refresh_once
-from trainer.rollout.turn import Wanted, newest_days
+from trainer.rollout.turn import Refreshed, Run, Wanted, newest_days
 
 
 def update(version: int, artifact: str = "gone") -> ModelUpdate:
@@ -181,6 +182,29 @@ def test_a_key_that_cannot_sign_is_refused_before_anything_else(tmp_path: Path) 
         with pytest.raises(InvalidFile, match=said):
             refresh_once(KafkaSettings(), settings, tmp_path, Wanted(DAY_MS, sign_key=key))
     assert not (tmp_path / "models").exists()
+
+
+def test_a_turn_that_was_cut_off_behind_its_switch_asks_what_the_workers_have_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it waited for their words: else a version that all of them refuse would stay live."""
+    begun = Turn(1, 2)
+    journal.begin(tmp_path, begun)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "refresh.json").touch()
+
+    async def told(_: KafkaSettings) -> list[ModelUpdate]:
+        return [update(1), update(2)]
+
+    def watched(run: Run, refused: list[str]) -> Refreshed:
+        assert (run.turn, refused) == (begun, ["no such folder"])
+        return Refreshed(1, 2, True, [], 0, 0, 0.5, [], {}, rolled_back=True)
+
+    monkeypatch.setattr(module, "updates", told)
+    monkeypatch.setattr(module, "refused_by", lambda _kafka, _settings, version: ["no such folder"] * (version == 2))
+    monkeypatch.setattr(Run, "watched", watched)
+    settings = PantherSettings(models_dir=str(tmp_path))
+    assert refresh_once(KafkaSettings(), settings, tmp_path, Wanted(DAY_MS)).rolled_back
 
 
 def test_the_newest_days_of_an_ingested_log(tmp_path: Path) -> None:
