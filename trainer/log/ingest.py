@@ -132,6 +132,7 @@ class Ingest:
                     f"expected the topics {', '.join(missing)} at {self._kafka.bootstrap_servers}, found none: make "
                     "them with `panther topics create`, or correct KAFKA_BOOTSTRAP_SERVERS"
                 )
+            self._check_partitions(len(by_topic[TRANSACTIONS]))
             parts = [part for found in by_topic.values() for part in found]
             with self._locks:
                 try:
@@ -156,6 +157,15 @@ class Ingest:
                 finally:
                     await self._write(consumer, every=True)
         return self.written
+
+    def _check_partitions(self, found: int) -> None:
+        """Raise BadInput where the setting is another topic's: good payments would be filed as misplaced, for good."""
+        wanted = self._settings.partitions
+        if self._settings.partitioner != "none" and found != wanted:
+            raise BadInput(
+                f"expected PANTHER_PARTITIONS to be {found}, the number of partitions of {TRANSACTIONS}, got {wanted}: "
+                "set it as the workers have it"
+            )
 
     async def _open_free(
         self, consumer: AIOKafkaConsumer, looker: AIOKafkaConsumer, parts: Sequence[TopicPartition], all_of_them: bool

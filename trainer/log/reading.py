@@ -7,6 +7,7 @@ payments too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from rich.markup import escape
 
+from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.memory import give_back
 from panther_core.base.times import DAY_MS
@@ -58,17 +61,23 @@ def read_table(
     days = date_of(since_ms), "9999" if until_ms >= 2**62 else date_of(until_ms + DAY_MS)
     moment = pc.field("event_time_ms")
     fits = pc.field("problem").is_null() & (moment >= since_ms) & (moment < until_ms)
-    paid = _Payments(rates)
+    paid, none = _Payments(rates), Counter[str]()
     for day in by_date(store, TRANSACTIONS, *days):
+        for batch in batches(day, ["problem"], pc.field("problem").is_valid()):
+            none.update(batch.column("problem").to_pylist())
         for batch in batches(day, _READ, fits):
             paid.add(batch)
         paid.end_day()
+    if none:
+        why = ", ".join(f"{problem} {count:,}" for problem, count in none.most_common())
+        say(f"  {none.total():,} records in {escape(str(folder))} are no payments and are left out: {why}")
     if not any(map(len, paid.parts.get("amount", []))):
         raise BadInput(f"expected transactions in {folder} from {days[0]} on, found none: `panther ingest {folder}`")
     key, content, time_ms, kept = (joined(paid.parts.pop(name)) for name in _TOLD)
     label = labels_of(store, key, content, time_ms)
     del key, content
     if not kept.all():
+        say(f"  {int((~kept).sum()):,} payments in currencies that PANTHER_RATES does not name are left out")
         time_ms, label = time_ms[kept], label[kept]
     table = paid.table(time_ms, label)
     give_back()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka.reading import read_topic
 from stream.faust_parts.producer import make_producer
@@ -33,7 +34,7 @@ folder, delta, kafka, app, *topics = sys.argv[1:]
 names = dict(zip(("TRANSACTIONS", "LABELS"), topics))
 ingest.SCHEMAS = {topic: schema for topic, schema in zip(topics, ingest.SCHEMAS.values())}
 ingest.TRANSACTIONS = topics[0]
-settings = PantherSettings(app_id=app)
+settings = PantherSettings(app_id=app, partitions=2)
 kafka = KafkaSettings(bootstrap_servers=kafka)
 asyncio.run(ingest.Ingest(kafka, settings, Path(folder), 40, 0.05, delta == "delta").run(once=False))
 """
@@ -94,11 +95,13 @@ def test_a_topic_made_anew_is_not_taken_for_the_one_that_is_here(
     monkeypatch.setattr(module, "SCHEMAS", dict(zip(names, module.SCHEMAS.values(), strict=True)))
     monkeypatch.setattr(module, "TRANSACTIONS", names[0])
 
-    def ingest() -> int:
-        settings = PantherSettings(app_id=f"app-{uuid.uuid4().hex[:8]}")
+    def ingest(partitions: int = 2) -> int:
+        settings = PantherSettings(app_id=f"app-{uuid.uuid4().hex[:8]}", partitions=partitions)
         return asyncio.run(Ingest(kafka, settings, tmp_path, 1000, 60).run(once=True))
 
     asyncio.run(send(kafka, names[0], 0, 50))
+    with pytest.raises(BadInput, match=r"PANTHER_PARTITIONS to be 2.* got 4"):
+        ingest(partitions=4)  # payments that lie right would be filed as misplaced
     assert (ingest(), ingest()) == (50, 0), "what is here is not written again, by another group either"
 
     async def anew() -> None:

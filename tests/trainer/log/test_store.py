@@ -164,7 +164,9 @@ def test_batches_that_overlap_are_no_log(tmp_path: Path) -> None:
         store.entries(TRANSACTIONS)
 
 
-def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(store: Log, tmp_path: Path) -> None:
+def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(
+    store: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = START + 100 * DAY_MS
     bad = [
         transaction_row(record(1, START, b"u", b"no payment"), SETTINGS, clock),
@@ -175,6 +177,7 @@ def test_a_bad_record_is_kept_with_its_reason_and_is_no_transaction(store: Log, 
     assert dict(zip(found["offset"], found["problem"], strict=True)) == {0: None, 1: "malformed_json", 2: "wrong_key"}
     assert found["value"][found["offset"].index(1)] == b"no payment"
     assert names(read_table(tmp_path)) == ["t0"]
+    assert f"1 records in {tmp_path} are no payments and are left out: wrong_key 1" in capsys.readouterr().err
 
 
 def test_of_several_labels_one_counts_by_time_then_source_then_place(store: Log, tmp_path: Path) -> None:
@@ -252,11 +255,12 @@ def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(st
     assert read_table(tmp_path, until_ms=START + 50 * DAY_MS).label.tolist() == [-1], "it has not arrived"
 
 
-def test_with_rates_there_is_one_currency(store: Log, tmp_path: Path) -> None:
+def test_with_rates_there_is_one_currency(store: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(store, [paid(0), paid(1, currency="USD", amount=10.0), paid(2, currency="GBP")])
     table = read_table(tmp_path, rates={"EUR": 1.0, "USD": 0.92})
     assert table.amount.tolist() == [5.0, pytest.approx(9.2)]
     assert table.currency.words == ("EUR",)
+    assert "1 payments in currencies that PANTHER_RATES does not name are left out" in capsys.readouterr().err
     assert len(read_table(tmp_path)) == 3
 
 
