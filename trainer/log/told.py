@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from panther_core.base.times import DAY_MS
-from panther_core.data.events import standing
+from panther_core.data.events import MAX_AHEAD_MS, standing
 from panther_core.data.table import hash_words, mixed
 from panther_core.data.topics import LABELS
 from trainer.log.columns import batches, by_date, hashes, numbers, words
@@ -53,8 +53,9 @@ def labels_of(
         known = (said["rank"] >= 0).astype(np.int8)
         wins = known >= told[said["at"]]  # later dates are newer, but any word counts before one of MATURED
         said, known = said[wins], known[wins]
-        # older than its payment, it is of another one with this id, which lies before what is read
-        own = said["time_ms"] >= time_ms[order[said["at"]]]
+        # far older than its payment, it is of another one with this id, which lies before what is read; the payment's
+        # clock may be as far ahead as a worker lets it be
+        own = said["time_ms"] >= time_ms[order[said["at"]]] - MAX_AHEAD_MS
         label[said["at"]], told[said["at"]] = np.where(own, said["label"], -1), known
     pa.default_memory_pool().release_unused()
     first = np.maximum.accumulate(np.where(again, 0, np.arange(len(keys))))

@@ -8,13 +8,15 @@ which labels had arrived.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import now_ms
 from panther_core.data.events import (
+    MAX_AHEAD_MS,
     Transaction,
     counts_more,
     decode_transaction,
@@ -41,8 +43,8 @@ async def read_log(kafka: KafkaSettings, settings: PantherSettings) -> Transacti
     transactions = transactions_of(await read_topic(kafka, TRANSACTIONS), clock_ms, settings, skipped[0])
     if not transactions:
         raise BadInput(f"expected transactions on topic {TRANSACTIONS}, found none: nothing to learn from yet")
-    newest = max(event_time_ms(t.event_time) for t in transactions)
-    labels = labels_of(await read_topic(kafka, LABELS), newest, skipped[1])
+    paid_ms = {_id(t): event_time_ms(t.event_time) for t in transactions}
+    labels = labels_of(await read_topic(kafka, LABELS), max(paid_ms.values()), skipped[1], paid_ms)
     for topic in skipped:
         topic.say(say_once)
     return from_transactions(transactions, _of_one_payment(transactions, labels))
@@ -85,8 +87,14 @@ def transactions_of(
     return out
 
 
-def labels_of(records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped) -> dict[Id, int]:
-    """The label of each transaction that counts by `newest_ms` (panther_core.data.events.counts_more)."""
+def labels_of(
+    records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped, paid_ms: Mapping[Id, int] = MappingProxyType({})
+) -> dict[Id, int]:
+    """The label of each transaction that counts by `newest_ms` (panther_core.data.events.counts_more).
+
+    `paid_ms`: event times. A label that is more than a day older is of an earlier payment with that id, which the topic
+    does not hold any more (trainer.log.told).
+    """
     newest: dict[Id, tuple[int, int, int]] = {}
     clock_ms = now_ms()
     for record in records:
@@ -97,7 +105,10 @@ def labels_of(records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped) 
             continue
         known = newest.get((label.user_id, label.transaction_id))
         source = standing(label.source)
-        if label.label_time <= newest_ms and (known is None or counts_more(label.label_time, source, *known[:2])):
+        since_ms = paid_ms.get((label.user_id, label.transaction_id), 0) - MAX_AHEAD_MS
+        if since_ms <= label.label_time <= newest_ms and (
+            known is None or counts_more(label.label_time, source, *known[:2])
+        ):
             newest[label.user_id, label.transaction_id] = (label.label_time, source, label.label)
     return {name: label for name, (_, _, label) in newest.items()}
 

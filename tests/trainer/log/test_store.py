@@ -255,6 +255,13 @@ def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(st
     assert read_table(tmp_path, until_ms=START + 50 * DAY_MS).label.tolist() == [-1], "it has not arrived"
 
 
+def test_a_label_of_a_payment_whose_clock_is_ahead_is_its_own(store: Log, tmp_path: Path) -> None:
+    """A rule says so at once, by a clock that is right."""
+    write(store, [paid(0, event_time=START + DAY_MS - 1), paid(1, day=2)])
+    write(store, [told(0, "t0", 1, 0, "rule")], LABELS)
+    assert read_table(tmp_path).label.tolist() == [1, -1]
+
+
 def test_with_rates_there_is_one_currency(store: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(store, [paid(0), paid(1, currency="USD", amount=10.0), paid(2, currency="GBP")])
     table = read_table(tmp_path, rates={"EUR": 1.0, "USD": 0.92})

@@ -95,6 +95,15 @@ def test_a_label_that_a_worker_does_not_take_is_none(kafka_log: Any) -> None:
     assert found(table) == {("u", "t"): 0, ("u", "t2"): -1, ("u", "now"): -1}
 
 
+def test_a_label_that_is_older_than_its_payment_is_of_another_one_with_its_id(kafka_log: Any) -> None:
+    """As in a log (tests/trainer/log/test_store.py): the topic has forgotten the payment, and holds its label still."""
+    table = kafka_log(
+        [paid("receipt 1"), paid("ahead", event_time=THEN_MS + DAY_MS - 1), paid("now", event_time=NOW_MS)],
+        [label("receipt 1", 1, THEN_MS - 5 * DAY_MS), label("ahead", 1, THEN_MS)],
+    )
+    assert found(table) == {("u", "receipt 1"): -1, ("u", "ahead"): 1, ("u", "now"): -1}
+
+
 def test_labels_that_say_nothing_are_skipped_and_said(kafka_log: Any, capsys: pytest.CaptureFixture[str]) -> None:
     good = json.loads(label("t", 1, THEN_MS + 1)[1] or b"")
     changes: tuple[dict[str, Any], ...] = (
