@@ -170,12 +170,18 @@ class LogStore:
         return self._add(topic, partition, tables, first, last, hash_of(newest.value if newest else None))
 
     def compact(self, topic: str, partition: int, rows: int) -> int:
-        """Join runs of _RUN and more batches that have at most `rows` rows together; returns how many batches went."""
+        """Join runs of _RUN and more batches that have at most `rows` rows together; returns how many batches went.
+
+        A batch with more rows than those behind it waits: joined with a few new rows each time, it would be written
+        hundreds of times before it is large.
+        """
         gone, run = 0, list[Entry]()
         for entry in [*self.entries(topic, partition), None]:
             if entry is not None and sum(part.rows for part in run) + entry.rows <= rows:
                 run.append(entry)
                 continue
+            while run and run[0].rows > sum(part.rows for part in run[1:]):
+                run = run[1:]
             if len(run) >= _RUN:
                 self._forget_joined(topic, partition)
                 self._join(run)

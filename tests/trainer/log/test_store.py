@@ -122,6 +122,19 @@ def test_small_batches_are_joined_without_a_moment_in_which_a_record_is_there_tw
     assert store.compact(TRANSACTIONS, 0, rows=10) == 0
 
 
+def test_a_row_is_written_some_times_however_many_batches_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, joined = LogStore(tmp_path), list[int]()
+    join = LogStore._join
+    monkeypatch.setattr(LogStore, "_join", lambda self, run: (joined.append(sum(e.rows for e in run)), join(self, run)))
+    with store.writing(TRANSACTIONS, 0):
+        for offset in range(300):
+            store.write(TRANSACTIONS, 0, [paid(offset)], offset, offset, SCHEMAS[TRANSACTIONS])
+            store.compact(TRANSACTIONS, 0, rows=1000)
+    assert offsets(store) == [*range(300)]
+    assert len(store.entries(TRANSACTIONS)) < 20
+    assert sum(joined) < 300 * np.log2(300)
+
+
 def test_a_batch_whose_writer_was_cancelled_before_it_heard_is_there_once(store: Log) -> None:
     """Ctrl-C in the midst of a write: `panther ingest` waits for its end, and then writes all that it holds."""
     with store.writing(TRANSACTIONS, 0):
