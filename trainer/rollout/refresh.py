@@ -105,14 +105,16 @@ def _turn(settings: PantherSettings, triton_repository: Path, history: list[Mode
         if failed < _TRIES and ((live == turn.version and judged) or (live == turn.champion and not was_live)):
             say(f"  going on with the refresh to version {turn.version}, which was cut off")
             return turn
+        back = was_live and live == turn.champion  # by an operator, or by the turn itself before it was cut off
         why = [f"given up: {f'after {failed} errors' if failed >= _TRIES else f'version {live} is live by now'}"]
+        why += [history[-1].why] if back and history[-1].why else []
         if not was_live:
             try:
                 deploy.unload(settings.triton_url, triton_repository, turn.version, settings.triton_headers)
             except deploy.DeployError as error:  # its folders are gone: the server drops it when it loads anything
                 say(f"  {escape(str(error))}")
                 why.append(f"it was not unloaded: {error}")
-        given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, was_live, against=why)
+        given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, was_live, back, why)
         journal.add(models, given_up)
     turn = Turn(live, _next_number(models, triton_repository, history))
     journal.begin(models, turn)

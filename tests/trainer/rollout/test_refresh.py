@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from panther_core.base.errors import BadInput, InvalidFile
@@ -124,6 +125,18 @@ def test_a_version_that_was_rolled_back_from_is_not_promoted_by_the_turn_that_wa
     (tmp_path / "2").mkdir()
     assert turn_after(tmp_path, 1, 2, 1) == Turn(1, 3)
     assert taken_out == [], "it was live, so users may be on it: `panther models retire` unloads it"
+    (ended,) = journal.ended_turns(tmp_path)
+    assert (ended.promoted, ended.rolled_back) == (True, True)
+
+
+def test_a_turn_that_was_cut_off_while_it_took_its_version_back_says_why(tmp_path: Path, taken_out: list[int]) -> None:
+    """The rollback was sent, and the process ended before it wrote down what it had done."""
+    journal.begin(tmp_path, Turn(1, 2))
+    back = msgspec.structs.replace(update(1), why="version 2 failed in the stream: too many alerts")
+    _turn(PantherSettings(models_dir=str(tmp_path)), tmp_path, [update(1), update(2), back])
+    (ended,) = journal.ended_turns(tmp_path)
+    assert ended.rolled_back
+    assert ended.against == ["given up: version 1 is live by now", back.why]
 
 
 def test_a_challenger_that_fails_again_and_again_does_not_stand_in_the_way_for_ever(
