@@ -89,6 +89,8 @@ class TransactionTable:
     """Times [N] of the records that held the transactions; None for rows of a file."""
     seller: NDArray[np.float32] | None = None
     """What a stream's decisions knew of the merchants [N, S] (EVENT); None: it follows from the log itself."""
+    told_ms: NDArray[np.int64] | None = None
+    """Times [N] of the labels (nothing where there is none); None: each comes a label delay after its payment."""
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -104,10 +106,14 @@ class TransactionTable:
         arrays: dict[str, Any] = {
             name: getattr(self, name)[rows] for name in ("transaction_id", "amount", "time_ms", "label")
         }
-        profile_row = None if self.profile_row is None else self.profile_row[rows]
-        received_ms = None if self.received_ms is None else self.received_ms[rows]
-        seller = None if self.seller is None else self.seller[rows]
-        return replace(self, **words, **arrays, profile_row=profile_row, received_ms=received_ms, seller=seller)
+        for name in ("profile_row", "received_ms", "seller", "told_ms"):
+            column = getattr(self, name)
+            arrays[name] = None if column is None else column[rows]
+        return replace(self, **words, **arrays)
+
+    def labels_told_ms(self, label_delay_ms: int) -> NDArray[np.int64]:
+        """When each row's label came [N], epoch ms; where the log does not say it, so long after its payment."""
+        return self.time_ms + label_delay_ms if self.told_ms is None else self.told_ms
 
     def with_unknown_merchants(self) -> TransactionTable:
         """The table as a stream without `panther merchants` sees it."""
@@ -266,14 +272,18 @@ def factorise(values: Any) -> Words:
 
 
 def from_transactions(
-    transactions: Sequence[Transaction], label: Mapping[tuple[str, str], int] | None = None
+    transactions: Sequence[Transaction], label: Mapping[tuple[str, str], tuple[int, int]] | None = None
 ) -> TransactionTable:
     """Table of decoded records in event-time order (ties in the order given), each with the profile in that record.
 
-    `label`: by user id and transaction id; -1 where there is none.
+    `label`: by user id and transaction id, with its time (epoch ms); -1 where there is none.
     """
     order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
-    return _table([transactions[i] for i in order], label or {})
+    rows = [transactions[i] for i in order]
+    if label is None:
+        return _table(rows)
+    known = np.array([label.get((t.user_id, t.transaction_id), (-1, 0)) for t in rows], np.int64).reshape(-1, 2)
+    return replace(_table(rows), label=known[:, 0].astype(np.int8), told_ms=known[:, 1])
 
 
 def as_arrived(transactions: Sequence[Transaction]) -> TransactionTable:
@@ -281,10 +291,10 @@ def as_arrived(transactions: Sequence[Transaction]) -> TransactionTable:
 
     All labels are -1.
     """
-    return _table(transactions, {})
+    return _table(transactions)
 
 
-def _table(rows: Sequence[Transaction], label: Mapping[tuple[str, str], int]) -> TransactionTable:
+def _table(rows: Sequence[Transaction]) -> TransactionTable:
     places: dict[bytes, int] = {}
     encoded = (msgspec.json.encode(t.profile) for t in rows)
     profile_row = np.array([places.setdefault(facts, len(places)) for facts in encoded], np.int32)
@@ -299,7 +309,7 @@ def _table(rows: Sequence[Transaction], label: Mapping[tuple[str, str], int]) ->
         currency=factorise([t.currency for t in rows]),
         amount=np.array([t.amount for t in rows], np.float64),
         time_ms=np.array([event_time_ms(t.event_time) for t in rows], np.int64),
-        label=np.array([label.get((t.user_id, t.transaction_id), -1) for t in rows], np.int8),
+        label=np.full(len(rows), -1, np.int8),
         country=factorise([t.country for t in rows]),
         device=factorise([t.device for t in rows]),
         profile={name: [facts.get(name) for facts in given] for name in names},

@@ -83,8 +83,8 @@ class Arrived:
             part = prepare(events, self.schema, length, own, ~self.kept[stretch])
             put_rows(states, who, own)
             if table.seller is None:
-                told_ms = table.time_ms[stretch] + label_delay_ms
-                see_merchants(part, events, table.label[stretch], told_ms, merchants)
+                told = table.take(stretch)
+                see_merchants(part, events, told.label, told.labels_told_ms(label_delay_ms), merchants)
             code[stretch], profile[stretch] = part.code, part.profile
             history_len[stretch], late[stretch] = part.history_len, part.late
             row = at[stretch]

@@ -1,9 +1,10 @@
 """From a table to the data of a training: slices in time, events with risk codes, and their histories.
 
-Leak rule (see panther_core.data.merchant_risk): a label matures one label delay after its event. Each slice uses only
-the labels that had matured before the next slice began. So the risk table has seen no label of a fine-tuning event, the
-head none of a validation event, and the threshold none of a test event. Where slices are not `apart` (a refresh), each
-label that has come is still in one slice alone; only the pause of one label delay between them is left out.
+Leak rule (see panther_core.data.merchant_risk): a label matures one label delay after its event, or when it came, if
+that is later. Each slice uses only the labels that had matured before the next slice began. So the risk table has seen
+no label of a fine-tuning event, the head none of a validation event, and the threshold none of a test event. Where
+slices are not `apart` (a refresh), each label that has come is still in one slice alone; only the pause of one label
+delay between them is left out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ class Split:
 def known_at(table: TransactionTable, moment_ms: int, label_delay_ms: int) -> TransactionTable:
     """What a training at this moment sees: earlier transactions, and the labels that had arrived."""
     seen = table.take(slice(0, int(np.searchsorted(table.time_ms, moment_ms))))
-    return replace(seen, label=np.where(seen.time_ms + label_delay_ms <= moment_ms, seen.label, -1).astype(np.int8))
+    return replace(seen, label=np.where(_mature_ms(seen, label_delay_ms) <= moment_ms, seen.label, -1).astype(np.int8))
+
+
+def _mature_ms(table: TransactionTable, label_delay_ms: int, rows: slice = slice(None)) -> NDArray[np.int64]:
+    """From when on the labels of rows [N] are used (epoch ms): once they have come, and a label delay after their
+    payments, since payments whose labels come early are not a sample of all."""
+    matures_ms = table.time_ms[rows] + label_delay_ms
+    return matures_ms if table.told_ms is None else np.maximum(matures_ms, table.told_ms[rows])
 
 
 def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> Split:
@@ -67,7 +75,7 @@ def split(table: TransactionTable, config: TrainConfig, label_delay_ms: int) -> 
         rows = np.arange(begin, end)
         known = table.label[begin:end] >= 0
         if end < count and config.apart:
-            known &= table.time_ms[begin:end] + label_delay_ms <= table.time_ms[end]
+            known &= _mature_ms(table, label_delay_ms, slice(begin, end)) <= table.time_ms[end]
         return rows[known]
 
     def slices() -> list[Rows]:

@@ -53,7 +53,7 @@ def histories(table: TransactionTable, schema: AttributeSchema, config: TrainCon
     """
     events = table.events(schema, np.zeros(len(table), np.uint8))
     history = prepare(events, schema, config.model.length)
-    see_merchants(history, events, table.label, table.time_ms + label_delay_ms, MerchantHistory())
+    see_merchants(history, events, table.label, table.labels_told_ms(label_delay_ms), MerchantHistory())
     return history
 
 

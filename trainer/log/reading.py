@@ -74,12 +74,12 @@ def read_table(
     if not any(map(len, paid.parts.get("amount", []))):
         raise BadInput(f"expected transactions in {folder} from {days[0]} on, found none: `panther ingest {folder}`")
     key, content, time_ms, kept = (joined(paid.parts.pop(name)) for name in _TOLD)
-    label = labels_of(store, key, content, time_ms)
+    label, told_ms = labels_of(store, key, content, time_ms)
     del key, content
     if not kept.all():
         say(f"  {int((~kept).sum()):,} payments in currencies that PANTHER_RATES does not name are left out")
-        time_ms, label = time_ms[kept], label[kept]
-    table = paid.table(time_ms, label)
+        time_ms, label, told_ms = time_ms[kept], label[kept], told_ms[kept]
+    table = paid.table(time_ms, label, told_ms)
     give_back()
     return table
 
@@ -124,8 +124,10 @@ class _Payments:
         for name in (*_TOLD, *_OWN):
             self.parts.setdefault(name, []).append(day[name][order if name in _TOLD else own])
 
-    def table(self, time_ms: NDArray[np.int64], label: NDArray[np.int8]) -> TransactionTable:
-        """Those that are kept, whose times and labels [N] these are."""
+    def table(
+        self, time_ms: NDArray[np.int64], label: NDArray[np.int8], told_ms: NDArray[np.int64]
+    ) -> TransactionTable:
+        """Those that are kept, whose times, labels and times of labels [N] these are."""
 
         def column(name: str) -> Words:
             return in_order(joined(self.parts.pop(name)), self._numbering.pop(name).words)
@@ -139,6 +141,7 @@ class _Payments:
             amount=joined(self.parts.pop("amount")),
             time_ms=time_ms,
             label=label,
+            told_ms=told_ms,
             profile={name: [profile.get(name) for profile in given] for name in names},
             profile_row=facts.index,
             **found,

@@ -28,8 +28,9 @@ _SAID = np.dtype(
 
 def labels_of(
     store: Log, key: NDArray[np.uint64], content: NDArray[np.uint64], time_ms: NDArray[np.int64]
-) -> NDArray[np.int8]:
-    """Label [N] of payments in time order: 1 fraud, 0 not, -1 where none had arrived by the newest of them.
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Labels [N] of payments in time order, and their times (epoch ms): 1 fraud, 0 not, -1 where none had arrived by
+    the newest of them.
 
     `key`: hash of a payment's user and id; `content`: hash of what was paid. Labels are read date by date, the oldest
     first, so that no more than those of one date are held.
@@ -41,7 +42,8 @@ def labels_of(
     changed = np.append(False, content[order[1:]] != content[order[:-1]])
     several = np.unique(keys[again & changed])
     del changed
-    label, told = np.full(len(keys), -1, np.int8), np.full(len(keys), -1, np.int8)  # by place among the keys
+    # by place among the keys; `told`: 1 for a word that counts more than one of MATURED
+    label, told, told_ms = np.full(len(keys), -1, np.int8), np.full(len(keys), -1, np.int8), np.zeros_like(time_ms)
     fits = pc.field("problem").is_null() & (pc.field("label_time_ms") <= newest)
     for date in by_date(store, LABELS, "", date_of(newest + DAY_MS)):
         said = np.concatenate(
@@ -57,11 +59,12 @@ def labels_of(
         # clock may be as far ahead as a worker lets it be
         own = said["time_ms"] >= time_ms[order[said["at"]]] - MAX_AHEAD_MS
         label[said["at"]], told[said["at"]] = np.where(own, said["label"], -1), known
+        told_ms[said["at"]] = said["time_ms"]
     pa.default_memory_pool().release_unused()
     first = np.maximum.accumulate(np.where(again, 0, np.arange(len(keys))))
-    out = np.empty_like(label)
-    out[order] = label[first]
-    return out
+    by_row, by_row_ms = np.empty_like(label), np.empty_like(told_ms)
+    by_row[order], by_row_ms[order] = label[first], told_ms[first]
+    return by_row, by_row_ms
 
 
 def _said(batch: pa.RecordBatch, keys: NDArray[np.uint64], several: NDArray[np.uint64]) -> NDArray[np.void]:

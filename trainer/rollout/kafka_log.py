@@ -89,8 +89,8 @@ def transactions_of(
 
 def labels_of(
     records: Iterable[KafkaRecord], newest_ms: int, skipped: Skipped, paid_ms: Mapping[Id, int] = MappingProxyType({})
-) -> dict[Id, int]:
-    """The label of each transaction that counts by `newest_ms` (panther_core.data.events.counts_more).
+) -> dict[Id, tuple[int, int]]:
+    """The label of each transaction that counts by `newest_ms` (panther_core.data.events.counts_more), and its time.
 
     `paid_ms`: event times. A label that is more than a day older is of an earlier payment with that id, which the topic
     does not hold any more (trainer.log.told).
@@ -110,10 +110,10 @@ def labels_of(
             known is None or counts_more(label.label_time, source, *known[:2])
         ):
             newest[label.user_id, label.transaction_id] = (label.label_time, source, label.label)
-    return {name: label for name, (_, _, label) in newest.items()}
+    return {name: (label, time_ms) for name, (time_ms, _, label) in newest.items()}
 
 
-def _of_one_payment(transactions: list[Transaction], labels: dict[Id, int]) -> dict[Id, int]:
+def _of_one_payment(transactions: list[Transaction], labels: dict[Id, tuple[int, int]]) -> dict[Id, tuple[int, int]]:
     """The labels without those of ids that a user has used for several payments: which one is meant is not known."""
     payments = defaultdict[Id, int](int)
     for transaction in transactions:

@@ -172,7 +172,7 @@ async def _report(
     return _compared(
         [live.decisions[name] for name in both],
         [shadow.decisions[name] for name in both],
-        np.array([labels.get(name, -1) for name in both], np.int8),
+        np.array([labels.get(name, (-1, 0))[0] for name in both], np.int8),
         newest_ms - label_delay_ms,
         (lambda text: text) if show_ids else (lambda text: f"{hash64(text):016x}"),
         seed,

@@ -197,8 +197,10 @@ class Run:
             log = newest_days(wanted.ingested, wanted.days, self.settings.rates, wanted.most_rows)
         if not wanted.matured_honest:
             return log
-        old = (log.label < 0) & (log.time_ms + wanted.label_delay_ms <= log.time_ms[-1])
-        return replace(log, label=np.where(old, 0, log.label).astype(np.int8))
+        matures_ms = log.time_ms + wanted.label_delay_ms
+        old = (log.label < 0) & (matures_ms <= log.time_ms[-1])
+        told_ms = np.where(old, matures_ms, log.labels_told_ms(wanted.label_delay_ms))
+        return replace(log, label=np.where(old, 0, log.label).astype(np.int8), told_ms=told_ms)
 
     def _shadowed(self, report: Report, manifest: Manifest) -> tuple[Report, list[str]]:
         """Let the challenger follow the live stream, and keep what it did beside the live version; what it failed."""

@@ -12,7 +12,9 @@ TABLE = generate(GeneratorConfig(users=20, days=10, merchants=40, seed=3))
 def test_rows_and_back_give_the_same_events() -> None:
     schema = fit_schema(TABLE.amount, TABLE.category.words, TABLE.channel.words)
     names = zip((TABLE.user[i] for i in range(len(TABLE))), TABLE.transaction_id.tolist(), strict=True)
-    again = from_transactions(list(TABLE.rows()), dict(zip(names, TABLE.label.tolist(), strict=True)))
+    again = from_transactions(
+        list(TABLE.rows()), {name: (label, 7) for name, label in zip(names, TABLE.label.tolist(), strict=True)}
+    )
     assert again.events(schema, None).tobytes() == TABLE.events(schema, None).tobytes()
     assert again.label.tolist() == TABLE.label.tolist()
     assert set(again.profile) == set(TABLE.profile)
@@ -51,7 +53,7 @@ def changing() -> TransactionTable:
         for i, (t, at, fact) in enumerate(zip(TABLE.rows(), (0, 1, 3, 2), facts, strict=False))
     ]
     other = msgspec.structs.replace(rows[0], user_id="other", event_time=1_740_000_000_009, profile=None)
-    return from_transactions([*rows, other], {("u", "0"): 1})
+    return from_transactions([*rows, other], {("u", "0"): (1, 5)})
 
 
 def test_each_event_has_the_profile_of_its_time() -> None:
