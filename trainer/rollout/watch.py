@@ -33,7 +33,7 @@ _LEAST = 300  # decisions from which on anything is said
 _SETTLE_MS = 15_000  # after a switch, which are not judged: every user is encoded anew, and caches fill
 _EVERY_S = 5.0
 _LOOKS = 3  # in a row at which a check must fail: one stall of a broker is not the version's
-_STALLED_S, _PATIENCE_S = 45.0, 15.0  # payments of the first half minute of these are to be decided in that time
+_STALLED_S, _PATIENCE_S = 45.0, 15.0  # payments between these, or of longer where few come, are to be decided by now
 _STALLED = 0.1  # share of payments that are decided at least: a sender's transactions have records of their own
 _Z = 3.3
 _DEGRADED = 0.02  # share of decisions without the model's newest answer that a version may have
@@ -86,14 +86,18 @@ def judge_stall(looks: Sequence[Look], before: int) -> list[Check]:
     """The check of a version that keeps workers from deciding at all; none where `looks` are too few to say so, or
     payments, or decisions in the time `before` the switch."""
     now = looks[-1]
-    since = next((look for look in reversed(looks) if look.at_s <= now.at_s - _STALLED_S), None)
     until = next((look for look in reversed(looks) if look.at_s <= now.at_s - _PATIENCE_S), None)
-    if since is None or until is None or before < _LEAST or (came := until.came - since.came) < _LEAST:
+    if until is None or before < _LEAST:
         return []
-    answered = now.answered - since.answered
+    # a stream of a few payments a second has enough of them after some minutes, and is to be judged then
+    earlier = (look for look in reversed(looks) if look.at_s <= now.at_s - _STALLED_S)
+    since = next((look for look in earlier if until.came - look.came >= _LEAST), None)
+    if since is None:
+        return []
+    came, answered = until.came - since.came, now.answered - since.answered
     why = (
-        f"of {came} payments that came {_STALLED_S:.0f} to {_PATIENCE_S:.0f} s ago, {answered} were decided or refused "
-        f"since; {_STALLED:.0%} is asked (before the switch there were {before} decisions)"
+        f"of {came} payments that came {now.at_s - since.at_s:.0f} to {_PATIENCE_S:.0f} s ago, {answered} were decided "
+        f"or refused since; {_STALLED:.0%} is asked (before the switch there were {before} decisions)"
     )
     return [Check("live_decided", answered >= _STALLED * came, None, answered / came, None, why)]
 

@@ -37,10 +37,12 @@ def looks(came: float, answered: float, seconds: int = 60) -> list[Look]:
         (looks(20, 20), 1000, [True]),
         (looks(20, 5), 1000, [True]),  # a worker that is behind, or records of others, as transactions' markers are
         (looks(20, 0), 299, []),  # nobody decided before either
-        (looks(9, 0), 1000, []),  # 270 payments
+        (looks(9, 0, 45), 1000, []),  # 270 payments
+        (looks(2, 0, 170), 1000, [False]),
+        (looks(2, 2, 170), 1000, [True]),
         (looks(20, 0, 40), 1000, []),  # too early to say
     ],
-    ids=["stalled", "well", "slow", "never decided", "quiet", "early"],
+    ids=["stalled", "well", "slow", "never decided", "quiet", "stalled at night", "well at night", "early"],
 )
 def test_a_stall_is_told_from_a_quiet_stream(stream: Sequence[Look], before: int, held: list[bool]) -> None:
     assert [check.held for check in judge_stall(stream, before)] == held
