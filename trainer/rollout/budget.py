@@ -54,6 +54,8 @@ def next_threshold(scores: Floats, threshold: float, budget: float) -> tuple[flo
     begin = min(float(log_odds(np.array([threshold]))[0]), float(odds[-1]))
     aim = float(np.quantile(odds, 1 - budget))
     moved = float(sigmoid(np.array([begin + float(np.clip(aim - begin, -_STEP, _STEP))]))[0])
+    if count < wanted and (then := int((scores >= moved).sum())) > wanted * _CLOSE + by_chance:
+        return None, f"{said}; the next lower threshold has {then}, since so many scores are the same"
     return (None, f"{said}, and no threshold has fewer") if moved == threshold else (moved, said)
 
 

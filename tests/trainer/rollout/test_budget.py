@@ -48,3 +48,11 @@ def test_from_above_all_scores_it_comes_down_at_once_to_the_highest() -> None:
     moved, _ = next_threshold(found, 1.0001, BUDGET)
     assert moved is not None
     assert moved < found.max()
+
+
+def test_many_scores_of_one_do_not_bring_the_threshold_down_onto_them() -> None:
+    """A training sets a threshold above scores of 1 where these are more than the budget."""
+    found = np.concatenate([scores(moved=-5), np.full(1000, 1.0)])
+    moved, why = next_threshold(found, 1.0001, BUDGET)
+    assert moved is None
+    assert "0 alerts in 21000 decisions, where the budget allows 210; the next lower threshold has 1000" in why
