@@ -28,7 +28,8 @@ MERCHANT_EVENTS = f"{PREFIX}merchant.events"
 MERCHANT_RISK = f"{PREFIX}merchant.risk"
 MERCHANT_ALERTS = f"{PREFIX}merchant.alerts"
 
-_APPENDED = {"message.timestamp.type": "LogAppendTime"}  # decision latency is measured from the append
+# decision latency is measured from the append, and a watch tells decisions before a switch from those after it
+_APPENDED = {"message.timestamp.type": "LogAppendTime"}
 _LARGE = {"max.message.bytes": str(4 << 20)}  # so that an oversized transaction arrives and becomes a dead letter
 _FOREVER = {"retention.ms": "-1"}  # there are few records, and a roll back reads every earlier version in them
 _COMPACT = {"cleanup.policy": "compact"}
@@ -72,8 +73,8 @@ def all_topics(settings: PantherSettings) -> list[Topic]:
         Topic(ALERTS, config=_APPENDED | decided),
         Topic(LABELS, config=kept),
         Topic(DEAD_LETTERS, config={"max.message.bytes": str(8 << 20)} | decided),
-        Topic(MODELS, by_user=False, config=_FOREVER),
-        Topic(PROGRESS, by_user=False, config=_COMPACT),
+        Topic(MODELS, by_user=False, config=_APPENDED | _FOREVER),
+        Topic(PROGRESS, by_user=False, config=_APPENDED | _COMPACT),
         Topic(USER_COMMANDS, config={"retention.ms": str(_COMMANDS_DAYS * _DAY_MS)}),
         Topic(MERCHANT_EVENTS, config=decided),
         Topic(MERCHANT_RISK, config=_COMPACT | {"min.compaction.lag.ms": decided["retention.ms"]}),

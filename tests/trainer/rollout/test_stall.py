@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.decision import Decision, ModelRef
 from panther_core.data.events import ModelUpdate
+from panther_core.data.topics import MODELS, PROGRESS, SCORES, all_topics
 from panther_core.kafka import updates
 from panther_core.kafka.answers import headers_of
 from tests.topics import make_topics
@@ -67,7 +68,7 @@ def topics(kafka: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return names
 
 
-def decision(number: int) -> bytes:
+def decision(number: int, version: int = 1, alert: bool = False) -> bytes:
     made = Decision(
         transaction_id=f"t{number}",
         user_id="u",
@@ -76,12 +77,12 @@ def decision(number: int) -> bytes:
         latency_ms=1,
         score=0.1,
         threshold=0.5,
-        alert=False,
+        alert=alert,
         history_len=3,
         cold_start=False,
         late=False,
         degraded=None,
-        model=ModelRef("panther", 1),
+        model=ModelRef("panther", version),
     )
     return msgspec.json.encode(made)
 
@@ -117,3 +118,39 @@ def test_a_watch_finds_that_nothing_is_decided(kafka: str, topics: dict[str, str
         checks = found.result(60)
     against = [check.check for check in checks if not check.held]
     assert against == ([] if refused else ["live_decided"])
+
+
+def test_a_clock_ahead_of_the_brokers_does_not_end_the_watch(
+    kafka: str, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine of whoever watches is an hour ahead: the version has its time all the same, and fails in it."""
+    settings = KafkaSettings(bootstrap_servers=kafka)
+    asyncio.run(make_topics(settings, [scores := f"appended-{uuid.uuid4().hex}"], **topic_of(SCORES)))
+    monkeypatch.setattr(decided, "SCORES", scores)
+    monkeypatch.setattr(watch, "_SETTLE_MS", 0)
+    update = ModelUpdate(name="panther", version=2, threshold=0.5, schema_fingerprint="", artifact="2")
+
+    async def send(name: str, values: Sequence[bytes]) -> int:
+        async with AIOKafkaProducer(**settings.client_options()) as producer:
+            headers = headers_of("mine", 0, 0)
+            sent = [await producer.send_and_wait(name, value, headers=headers) for value in values]
+            return sent[-1].timestamp
+
+    asyncio.run(send(topics["MODELS"], [msgspec.json.encode(update)]))
+    switched_ms = asyncio.run(send(scores, [decision(0)])) + 1
+    actual = time.time
+    monkeypatch.setattr(time, "time", lambda: actual() + 3600)
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(watch.watch, settings, SETTINGS, 2, switched_ms, 60, 0.01, None)
+        time.sleep(0.5)
+        asyncio.run(send(scores, [decision(number, 2, alert=True) for number in range(400)]))
+        assert [check.check for check in found.result(60) if not check.held] == ["live_alert_rate"]
+
+
+@pytest.mark.parametrize("name", [MODELS, PROGRESS, SCORES])
+def test_the_moment_of_a_switch_and_the_decisions_beside_it_are_by_one_clock(name: str) -> None:
+    assert topic_of(name)["message.timestamp.type"] == "LogAppendTime"
+
+
+def topic_of(name: str) -> dict[str, str]:
+    return next(topic.config for topic in all_topics(PantherSettings()) if topic.name == name)
