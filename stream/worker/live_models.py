@@ -56,7 +56,7 @@ class LiveModels:
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}
         self._artifacts: dict[int, str] = {}  # folder of every version that an update has named
-        self._known: set[int] = set()  # versions that more than one update has named
+        self._known: set[int] = set()  # versions that this worker has served, or that were live before its start
         self._updates: list[ModelUpdate] = []  # not refused, from the one that is served on; the last one is wanted
         self._served: ModelUpdate | None = None
         self._newest: ModelUpdate | None = None  # that took effect on the topic, also where this worker refused it
@@ -140,8 +140,6 @@ class LiveModels:
             )
             return
         self._newest = update
-        if update.version in self._artifacts:
-            self._known.add(update.version)
         self._artifacts[update.version] = update.artifact
         self._updates.append(update)
         self._changed.set()
@@ -191,11 +189,12 @@ class LiveModels:
         # a version that was live before may have its users' windows still, and a rollback is not to wait
         if self._warm_up and known is not None and update.version not in self._known:
             await self._warm_up.run(update.version, wanted=lambda: update is self.wanted)
-            if update is not self.wanted:
-                return True  # a newer one came meanwhile
+        if update is not self.wanted:
+            return True  # a newer one came meanwhile, perhaps a rollback from this one
         self._versions[update.version] = self._current = model
         self._served, self._problem = update, None
-        del self._updates[: next(i for i, known in enumerate(self._updates) if known is update)]
+        self._known |= {update.version} if known else {one.version for one in self._updates}
+        self._updates = [update]
         self._ready.set()
         logger.info("model version %d is live (threshold %.4f)", update.version, model.live.threshold)
         self._say(update.version)

@@ -130,6 +130,66 @@ def test_a_version_that_was_live_before_the_worker_began_goes_live_again_at_once
     assert asyncio.run(asyncio.wait_for(go(), 60)) == []
 
 
+def test_a_version_that_is_promoted_again_while_it_is_shown_its_users_does_not_go_live_without_them(
+    artifact_folder: Path, tmp_path: Path
+) -> None:
+    """As by an operator who sees that nothing has happened yet, or by a threshold that moves."""
+    as_version(2, artifact_folder, tmp_path / "2")
+
+    async def go() -> list[int]:
+        shown = Watched()
+        models = await settled(noted(update(1, artifact_folder)))
+        models._warm_up = shown
+
+        async def until_shown(times: int) -> None:
+            while len(shown.ran) < times and models.now.live.version == 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        following = asyncio.create_task(models._keep_up())
+        for times in (1, 2):
+            value = update(2, tmp_path / "2")
+            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, value, None, 0, 0, []))
+            await until_shown(times)
+            assert models.now.live.version == 1
+        following.cancel()
+        return shown.ran
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == [2, 2]
+
+
+def test_a_version_that_is_rolled_back_while_its_artifact_is_read_does_not_go_live(
+    artifact_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment: the artifact of the one before has to be read again until it decides."""
+    as_version(2, artifact_folder, tmp_path / "2")
+    reading, go_on, loaded = threading.Event(), threading.Event(), module._load
+
+    def slow(known: ModelUpdate, *rest: Any) -> Any:
+        if known.version == 2:
+            reading.set()
+            go_on.wait(60)
+        return loaded(known, *rest)
+
+    async def go() -> None:
+        models = await settled(noted(update(1, artifact_folder)))
+        monkeypatch.setattr(module, "_load", slow)
+
+        def tell(version: int, folder: Path) -> None:
+            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, update(version, folder), None, 0, 0, []))
+
+        following = asyncio.create_task(models._keep_up())
+        tell(2, tmp_path / "2")
+        await asyncio.to_thread(reading.wait, 60)
+        tell(1, artifact_folder)
+        go_on.set()
+        while models.wanted is not models._served:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        following.cancel()
+        assert models.version(2).live.version == 1, "version 2 was never served"
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
 async def settled(models: LiveModels) -> LiveModels:
     """After the newest update that can be served has been, or a first try has failed."""
     following = asyncio.create_task(models._keep_up())
