@@ -185,7 +185,7 @@ def promote(
 
     Users move to it at their next event. A version that its own training found no good is refused.
     """
-    from trainer.rollout.deploy import check_serves, trusted_manifest
+    from trainer.rollout.deploy import check_loaded, trusted_manifest
     from trainer.rollout.go_live import promote as announce
     from trainer.rollout.go_live import refuse, watch_or_go_back
 
@@ -194,7 +194,7 @@ def promote(
     manifest = trusted_manifest(settings, artifact)
     if not anyway:
         refuse(manifest)
-    check_serves(settings.triton_url, manifest)
+    check_loaded(settings.triton_url, repository, manifest)
     taken = announce(
         answering_kafka(),
         settings,

@@ -12,7 +12,7 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from panther_core.artifact import Manifest, copy_files, load_manifest, load_vocabulary
+from panther_core.artifact import MANIFEST, Manifest, copy_files, load_manifest, load_vocabulary, read_json
 from panther_core.base.errors import ArtifactError, PantherError
 from panther_core.base.files import written_whole
 from panther_core.base.odds import sigmoid
@@ -114,6 +114,19 @@ def load(triton_url: str, manifest: Manifest, key: Key = None, deadline_s: float
                 client.load_model(model, headers=key, client_timeout=deadline_s)
             _canary(client, manifest)
     return time.perf_counter() - started
+
+
+def check_loaded(triton_url: str, repository: Path, manifest: Manifest) -> None:
+    """Return if this version answers on every server, and not another one of its number (where the repository is on
+    this machine). Raises ArtifactError, DeployError."""
+    for model in MODELS:
+        held = repository / model / str(manifest.version) / "artifact"
+        if (held / MANIFEST).exists() and read_json(held, MANIFEST, Manifest) != manifest:
+            raise ArtifactError(
+                f"expected version {manifest.version} as it is loaded from {held}, got other content: its scores would "
+                "be read by another vocabulary and threshold; train under another --version, or name the other folder"
+            )
+    check_serves(triton_url, manifest)
 
 
 def check_serves(triton_url: str, manifest: Manifest) -> None:

@@ -168,7 +168,7 @@ def roll_back(
     manifest = deploy.trusted_manifest(settings, folder)
     try:
         # a server that has the version still is not asked to load anything: a version that hangs may keep it from it
-        deploy.check_serves(settings.triton_url, manifest)
+        deploy.check_loaded(settings.triton_url, triton_repository, manifest)
     except deploy.DeployError:
         deploy.install(settings, triton_repository, folder)
     # with the thresholds that it had last, which may have moved while it was live

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from infra.local.process import group_members
 from infra.local.triton import TritonPorts, TritonServer
 from panther_core.artifact import load_manifest
-from panther_core.base.errors import ScorerUnavailable
+from panther_core.base.errors import ArtifactError, ScorerUnavailable
 from panther_core.base.settings import triton_headers
 from panther_core.decide.scoring import EncodeRequest, EncodeResponse, ScoreResponse
 from panther_core.model.serving import PantherModel
@@ -29,7 +30,7 @@ from stream.scorer.replicas import ReplicaScorer
 from stream.scorer.triton_control import TritonControl
 from tests.stream.scorer.test_contract import assert_same, encode_request, score_request
 from tests.stream.scorer.test_triton_scorer import request as made_up_score
-from trainer.rollout.deploy import DeployError, check_serves, export, load, served
+from trainer.rollout.deploy import DeployError, check_loaded, check_serves, export, load, served
 
 # ---- routing ----
 
@@ -336,7 +337,11 @@ def test_commands_reach_every_server_and_name_the_one_that_fails(pair: Pair, art
     both = ", ".join(server.grpc_url for server in pair.servers)
     manifest = load_manifest(artifact_folder)
     load(both, manifest, _KEY)  # the version is loaded already and must not be reloaded
-    check_serves(both, manifest)
+    check_loaded(both, pair.servers[0].model_repository, manifest)
+    trial = msgspec.structs.replace(manifest, threshold=manifest.threshold / 2)  # of another training, same number
+    check_serves(both, trial)
+    with pytest.raises(ArtifactError, match=r"version 1 as it is loaded from .*/panther_encode/1/artifact, got other"):
+        check_loaded(both, pair.servers[0].model_repository, trial)
     assert set(map(tuple, served(both, _KEY).values())) == {(1,)}
     with pytest.raises(DeployError, match=r"127\.0\.0\.1:1,.*server's log"):
         served(f"{both},127.0.0.1:1", _KEY)
