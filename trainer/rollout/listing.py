@@ -14,13 +14,14 @@ from trainer.rollout.aliases import aliases, manifest_in, versions_in
 
 def versions(folder: Path, history: Iterable[ModelUpdate], loaded: Mapping[str, list[int]]) -> list[dict[str, Any]]:
     """Each version, by number: `artifact`, `trained` (day), `average_precision` on the training's test slice,
-    `threshold`, `faults` that its training found, `live`, `loaded` (every model of it is in service), and `alias`: the
+    `threshold` (that it had last where it was live: an alert budget moves it), `faults` that its training found, `live`, `loaded` (every model of it is in service), and `alias`: the
     one of trainer.rollout.aliases that stands for it, or None.
 
     Of a version whose artifact cannot be read here only what Kafka and Triton say is known.
     """
     announced = list(history)
     places = {update.version: Path(update.artifact) for update in announced}
+    thresholds = {update.version: {"threshold": update.threshold} for update in announced}
     here = versions_in(folder)
     places |= {found.version: place for place, found in here.items()}
     named = {number: alias for alias, number in aliases(announced, here).items()}
@@ -29,6 +30,7 @@ def versions(folder: Path, history: Iterable[ModelUpdate], loaded: Mapping[str, 
     return [
         {"version": number, "artifact": str(places[number]) if number in places else None}
         | _trained(manifest_in(places[number]) if number in places else None)
+        | thresholds.get(number, {})
         | {"live": number == live, "loaded": number in served, "alias": named.get(number)}
         for number in sorted({*places, *served})
     ]

@@ -21,17 +21,18 @@ def test_each_version_has_what_its_training_measured_and_where_it_is_in_service(
     ]
     loaded = {"panther_encode": [1, 4, 5], "panther_score": [1, 4], "panther_explain": [1, 4]}
     first, second = versions(tmp_path, history, loaded)
+    assert manifest.threshold != 0.5
     assert first == {
         "version": 1,
         "artifact": str(tmp_path / "1"),
         "trained": first["trained"],
         "average_precision": round(manifest.metrics["test"]["average_precision"], 4),
-        "threshold": manifest.threshold,
+        "threshold": 0.5,  # the manifest has another one: it moves while a version is live
         "faults": manifest.metrics["faults"],
         "live": False,
         "loaded": True,
         "alias": "previous",
     }
     assert first["trained"].startswith("20")
-    assert (second["version"], second["live"], second["loaded"], second["threshold"]) == (4, True, True, None)
+    assert (second["version"], second["live"], second["loaded"], second["threshold"]) == (4, True, True, 0.5)
     assert versions(tmp_path / "none", [], {}) == []
