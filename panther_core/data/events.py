@@ -117,7 +117,7 @@ class ModelProgress(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Every user of a partition has moved to a model version, topic `models.progress`, keyed `app_id:partition`.
 
     With the partition EVERY_PARTITION it is the word of one `worker`: it decides with the version from now on, or it
-    cannot, and `problem` says why.
+    cannot, and `problem` says why; the key then ends in `:taken` or `:refused`.
     """
 
     app_id: str

@@ -222,7 +222,9 @@ class LiveModels:
             problem=problem,
             moved_at=time.time_ns() // 1_000_000,
         )
-        producer, key = make_producer(self._kafka), f"{app_id}:{EVERY_PARTITION}".encode()
+        # the topic is compacted: a refusal is not to take away the word on the version that is decided with meanwhile
+        said = "refused" if problem else "taken"
+        producer, key = make_producer(self._kafka), f"{app_id}:{EVERY_PARTITION}:{said}".encode()
         try:
             async with asyncio.timeout(_WORD_S):
                 await producer.start()

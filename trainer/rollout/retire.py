@@ -10,7 +10,6 @@ from pathlib import Path
 from panther_core.base.console import say, say_once
 from panther_core.base.errors import BadInput, PantherError
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.data.events import EVERY_PARTITION
 from panther_core.data.topics import MODELS, PROGRESS
 from panther_core.kafka.answers import Skipped, read_progress, readable
 from panther_core.kafka.reading import read_topic
@@ -32,16 +31,18 @@ async def behind(kafka: KafkaSettings, settings: PantherSettings, version: int) 
 
 
 async def used_elsewhere(kafka: KafkaSettings, settings: PantherSettings) -> dict[int, str]:
-    """Versions that partitions of other applications have reported last, each with one such application."""
+    """Versions that partitions of other applications have reported last, and those that a worker of theirs has taken
+    last (its sweep may be under way, or turned off), each with one such application."""
     reports = await _reports(kafka)
     return {version: app_id for app_id, at in reports.items() if app_id != settings.app_id for version in at.values()}
 
 
 async def _reports(kafka: KafkaSettings) -> dict[str, dict[int, int]]:
-    """The version that each partition of each application has reported last. Skipped records are said."""
+    """The version that each partition of each application has reported last, and, as EVERY_PARTITION, the one that a
+    worker has taken last. Skipped records are said."""
     skipped, out = Skipped(PROGRESS), defaultdict[str, dict[int, int]](dict)
     for _, progress in readable(await read_topic(kafka, PROGRESS), read_progress, skipped):
-        if progress.partition != EVERY_PARTITION:
+        if not progress.problem:
             out[progress.app_id][progress.partition] = progress.version
     skipped.say(say_once)
     return out
@@ -57,8 +58,8 @@ def retire(
     """Wait until every user is on the live version, then unload the versions before it; returns those unloaded.
 
     The version that a rollback goes back to stays, so that it need not be loaded again, unless `the_one_before_too`.
-    Those stay as well that were never live (one may be about to be promoted), and those whose users another
-    application has. Raises BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer
+    Those stay as well that were never live (one may be about to be promoted), and those that another application
+    decides with, or has users on. Raises BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer
     than `patience_s`.
     """
     end_s = time.monotonic() + patience_s

@@ -108,3 +108,13 @@ def test_the_word_of_a_worker_is_no_report_of_a_partition(topics: Topics) -> Non
     topics.send([live(1), live(2)], [at(2, 0), at(2, -1)])
     with pytest.raises(StillInUse, match=r"partitions \[1\]"):
         topics.retire(patience_s=0)
+
+
+def test_what_another_application_decides_with_stays_though_its_sweep_is_not_over(topics: Topics) -> None:
+    """It refuses the live version, whose states are others, and its users are on their way from 1 to 2."""
+    word, refusal = at(2, -1, "other"), msgspec.structs.replace(at(3, -1, "other"), problem="another schema")
+    topics.send(
+        [live(1), live(2), live(3), live(4)],
+        [at(1, 0, "other"), at(1, 1, "other"), word, refusal, at(4, 0), at(4, 1)],
+    )
+    assert topics.retire(the_one_before_too=True) == topics.unloaded == [3]
