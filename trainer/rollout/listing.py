@@ -14,16 +14,20 @@ from trainer.rollout.aliases import aliases, manifest_in, versions_in
 
 def versions(folder: Path, history: Iterable[ModelUpdate], loaded: Mapping[str, list[int]]) -> list[dict[str, Any]]:
     """Each version, by number: `artifact`, `trained` (day), `average_precision` on the training's test slice,
-    `threshold` (that it had last where it was live: an alert budget moves it), `faults` that its training found, `live`, `loaded` (every model of it is in service), and `alias`: the
-    one of trainer.rollout.aliases that stands for it, or None.
+    `threshold` (that it had last where it was live: an alert budget moves it), `faults` that its training found,
+    `live`, `loaded` (every model of it is in service), and `alias`: the one of trainer.rollout.aliases that stands for
+    it, or None. A version that went live is shown from where it was promoted, if it lies there still.
 
     Of a version whose artifact cannot be read here only what Kafka and Triton say is known.
     """
     announced = list(history)
-    places = {update.version: Path(update.artifact) for update in announced}
     thresholds = {update.version: {"threshold": update.threshold} for update in announced}
     here = versions_in(folder)
-    places |= {found.version: place for place, found in here.items()}
+    places = {found.version: place for place, found in here.items()}
+    for number, place in {update.version: Path(update.artifact) for update in announced}.items():
+        found = manifest_in(place)
+        if number not in places or (found is not None and found.version == number):
+            places[number] = place
     named = {number: alias for alias, number in aliases(announced, here).items()}
     served = set.intersection(*map(set, loaded.values())) if loaded else set()
     live = announced[-1].version if announced else None

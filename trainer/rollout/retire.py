@@ -59,8 +59,8 @@ def retire(
 
     The version that a rollback goes back to stays, so that it need not be loaded again, unless `the_one_before_too`.
     Those stay as well that were never live (one may be about to be promoted), and those that another application
-    decides with, or has users on. Raises BadInput when no version is live; StillInUse, nothing unloaded, when the sweeps take longer
-    than `patience_s`.
+    decides with, or has users on. Raises BadInput when no version is live; StillInUse, nothing unloaded, when the
+    sweeps take longer than `patience_s`.
     """
     end_s = time.monotonic() + patience_s
     while True:

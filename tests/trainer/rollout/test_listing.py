@@ -36,3 +36,14 @@ def test_each_version_has_what_its_training_measured_and_where_it_is_in_service(
     assert first["trained"].startswith("20")
     assert (second["version"], second["live"], second["loaded"], second["threshold"]) == (4, True, True, 0.5)
     assert versions(tmp_path / "none", [], {}) == []
+
+
+def test_a_trial_with_the_number_of_the_live_version_is_not_shown_in_its_place(
+    artifact_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "trial").symlink_to(artifact_folder)
+    update = ModelUpdate(
+        name="panther", version=1, threshold=0.5, schema_fingerprint="x", artifact=str(artifact_folder)
+    )
+    (found,) = versions(tmp_path, [update], {})
+    assert (found["artifact"], found["live"]) == (str(artifact_folder), True)
