@@ -189,6 +189,8 @@ def promote(
     from trainer.rollout.go_live import promote as announce
     from trainer.rollout.go_live import refuse, watch_or_go_back
 
+    if new_states and watch is not None:
+        raise typer.BadParameter("expected no --watch beside --new-states: workers with such states cannot go back")
     watch_s = None if watch is None else duration_s("--watch", watch)
     settings, folder = PantherSettings(), str(artifact.resolve())
     manifest = trusted_manifest(settings, artifact)

@@ -116,3 +116,9 @@ def test_a_mirror_needs_an_address_and_its_failure_is_the_exit_code(
     found, said = run("mirror", "--json", code=1)
     assert found == {"ok": False}
     assert "MLflow is not up to date" in said
+
+
+def test_a_switch_that_nothing_could_take_back_is_not_watched(models: Path) -> None:
+    """Workers that have begun with new states refuse the version before, and the watch would fail to roll back."""
+    _, said = run("promote", str(models / "3"), "--new-states", "--watch", "10m", code=2)
+    assert "expected no --watch beside --new-states" in said

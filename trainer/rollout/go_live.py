@@ -224,8 +224,9 @@ def take_back(
     to: int | None = None,
 ) -> None:
     """Roll back from `version`, which is live and has failed, and say so; otherwise as `roll_back`."""
-    say(f"  [bold red]rolled back[/] {escape(why)}")
+    say(f"  [bold red]failed[/] {escape(why)}")
     _, taken = roll_back(kafka, settings, triton_repository, to, instead_of=version, why=why)
+    say(f"  [bold red]rolled back[/] to version {taken.version}")
     taken.explain()
 
 

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from panther_core.artifact import load_manifest
+from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.kafka import updates
 from panther_core.kafka.reading import read_topic
@@ -23,7 +24,7 @@ from stream.worker.live_models import LiveModels
 from tests.topics import make_topics
 from trainer.rollout import announce, go_live
 from trainer.rollout.checks import Check
-from trainer.rollout.go_live import Taken, promote, refused_by, watch_or_go_back
+from trainer.rollout.go_live import Taken, promote, refused_by, take_back, watch_or_go_back
 
 SETTINGS = PantherSettings(app_id="mine")
 
@@ -151,3 +152,16 @@ def test_without_a_worker_nobody_is_waited_for(
     assert taken.ok
     taken.explain()
     assert "as they see that path" in capsys.readouterr().err
+
+
+def test_a_rollback_that_cannot_be_made_is_not_said_to_be_made(
+    kafka_settings: KafkaSettings, artifact_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = load_manifest(artifact_folder)
+    asyncio.run(announce.announce(kafka_settings, msgspec.structs.replace(manifest, version=4), "/gone/4"))
+    asyncio.run(announce.announce(kafka_settings, manifest, str(artifact_folder)))
+    with pytest.raises(BadInput, match="expected the artifact of version 4 at /gone/4"):
+        take_back(kafka_settings, SETTINGS, tmp_path, 1, "version 1 failed in the stream: it is slow")
+    said = capsys.readouterr().err
+    assert "version 1 failed in the stream: it is slow" in said
+    assert "rolled back" not in said
