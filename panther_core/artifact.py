@@ -114,6 +114,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Epoch ms before which the model knows the transactions, or may know them, from its training."""
         return self.fitted_until or self.data_window[1] + 1
 
+    @property
+    def content(self) -> str:
+        """One checksum of all files, hex."""
+        return hashlib.sha256(msgspec.json.encode(sorted(self.files.items()))).hexdigest()
+
     def __post_init__(self) -> None:
         check_ranges(self, "the manifest")
         for name in ("name", "schema_fingerprint", "tokenizer_version", "code_version"):

@@ -26,6 +26,8 @@ class ServingModel:
     risk: MerchantRisk
     codec: StateCodec
     tokenizer_version: str
+    content: str = ""
+    """Checksum of the artifact's files (Manifest.content)."""
     merchant_threshold: float | None = None
     """Log odds from which on a merchant is an alert; None: no merchant is."""
 
@@ -45,5 +47,6 @@ def load_serving_model(folder: Path) -> ServingModel:
         risk=artifact.load_merchant_risk(folder),
         codec=StateCodec(schema, manifest.context_length, manifest.cached_width),
         tokenizer_version=manifest.tokenizer_version,
+        content=manifest.content,
         merchant_threshold=manifest.merchant_threshold,
     )

@@ -96,6 +96,9 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     instead_of: int | None = None
     """The version that its sender saw live, 0 for none: where another one is live when the record comes, it has no
     effect (compare and set, decided by the order of the topic). None: it has effect whatever is live."""
+    content: str = ""
+    """Checksum of the artifact's files (Manifest.content): where its folder holds others by now, it is another version,
+    of which the model server has not heard. Empty in an update of before this field."""
     why: str = ""
     """What made it, in words: for people."""
 

@@ -251,6 +251,11 @@ def _load(update: ModelUpdate, current: ServingModel | None, models_key: Path | 
             f"expected model version {update.version} in {update.artifact}, as the update says, got version "
             f"{model.live.version}: promote the folder again"
         )
+    if update.content not in ("", model.content):
+        raise FingerprintMismatch(
+            f"expected model version {update.version} in {update.artifact} as it went live, got other files, which the "
+            "model server has not loaded: put the folder back, or load and promote them under another number"
+        )
     if current and model.schema.fingerprint != current.schema.fingerprint:
         raise FingerprintMismatch(
             f"model version {update.version} was made for schema {model.schema.fingerprint[:12]}, the stored states "

@@ -48,6 +48,7 @@ async def announce(
             artifact=artifact,
             merchant_threshold=manifest.merchant_threshold,
             instead_of=seen,
+            content=manifest.content,
             why=why,
         ),
     )
@@ -86,13 +87,14 @@ def folder_of(update: ModelUpdate, models: Path) -> Path:
     """A version's artifact, as this machine sees it: under the announced path, or in the folder of models."""
     for folder in (Path(update.artifact), models / str(update.version)):
         try:
-            if load_manifest(folder).version == update.version:
+            manifest = load_manifest(folder)
+            if manifest.version == update.version and update.content in ("", manifest.content):
                 return folder
         except (PantherError, OSError):
             continue
     raise BadInput(
-        f"expected the artifact of version {update.version} at {update.artifact} or in {models}, found none: "
-        "copy it there, or set PANTHER_MODELS_DIR"
+        f"expected the artifact of version {update.version}, as it went live, at {update.artifact} or in {models}, "
+        "found none: copy it there, or set PANTHER_MODELS_DIR"
     )
 
 

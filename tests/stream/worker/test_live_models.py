@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import shutil
 import threading
@@ -16,6 +17,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
+from panther_core.artifact import load_manifest
 from panther_core.base.settings import KafkaSettings
 from panther_core.data.events import EVERY_PARTITION, ModelProgress, ModelUpdate
 from panther_core.kafka.reading import read_topic
@@ -202,6 +204,29 @@ async def settled(models: LiveModels) -> LiveModels:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSE_S", 0.02)
+
+
+def test_a_folder_that_was_written_over_after_its_version_went_live_is_refused(
+    artifact_folder: Path, tmp_path: Path
+) -> None:
+    """As by `models train --overwrite`: Triton has the weights of before, and this worker starts anew."""
+    one, two = as_version(1, artifact_folder, tmp_path / "1"), as_version(2, artifact_folder, tmp_path / "2")
+    content = load_manifest(two).content
+    rules = (two / "rules.safetensors").read_bytes()
+    changed = rules[:-1] + bytes([rules[-1] ^ 1])
+    (two / "rules.safetensors").write_bytes(changed)
+    manifest = msgspec.json.decode((two / "manifest.json").read_bytes())
+    manifest["files"]["rules.safetensors"] = hashlib.sha256(changed).hexdigest()
+    (two / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    written = msgspec.json.decode(update(2, two), type=ModelUpdate)
+
+    def taken(content: str) -> int:
+        wanted = msgspec.json.encode(msgspec.structs.replace(written, content=content))
+        models = asyncio.run(settled(noted(update(1, one), wanted)))
+        return models.now.live.version
+
+    assert taken("") == taken(load_manifest(two).content) == 2
+    assert taken(content) == 1
 
 
 def test_a_version_from_before_the_start_is_preloaded(artifact_folder: Path, tmp_path: Path) -> None:

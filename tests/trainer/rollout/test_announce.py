@@ -18,7 +18,7 @@ from panther_core.kafka import updates as history_of
 from panther_core.kafka.updates import updates
 from tests.topics import make_topics
 from trainer.rollout import announce as module
-from trainer.rollout.announce import announce, before_live, previous
+from trainer.rollout.announce import announce, before_live, folder_of, previous
 
 
 @pytest.fixture
@@ -164,3 +164,17 @@ def test_a_switch_that_somebody_else_made_meanwhile_is_not_undone(
     with pytest.raises(BadInput, match="expected version 7 to be live still, got 1"):
         asyncio.run(announce(settings, other(manifest), str(artifact_folder), instead_of=7))
     assert live(settings) == [1]
+
+
+def test_another_training_of_the_same_number_is_not_taken_for_the_version_that_went_live(
+    settings: KafkaSettings, artifact_folder: Path, tmp_path: Path
+) -> None:
+    """Where its own folder is gone: a refresh would go on from a trial."""
+    manifest = load_manifest(artifact_folder)
+    (tmp_path / "1").symlink_to(artifact_folder)
+    asyncio.run(announce(settings, manifest, "/gone/1"))
+    (update,) = asyncio.run(updates(settings))
+    assert folder_of(update, tmp_path) == tmp_path / "1"
+    trial = other(manifest, files=manifest.files | {"report.json": "0" * 64}, version=1)
+    with pytest.raises(BadInput, match="version 1, as it went live, at /gone/1"):
+        folder_of(msgspec.structs.replace(update, content=trial.content), tmp_path)

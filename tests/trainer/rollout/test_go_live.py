@@ -160,7 +160,7 @@ def test_a_rollback_that_cannot_be_made_is_not_said_to_be_made(
     manifest = load_manifest(artifact_folder)
     asyncio.run(announce.announce(kafka_settings, msgspec.structs.replace(manifest, version=4), "/gone/4"))
     asyncio.run(announce.announce(kafka_settings, manifest, str(artifact_folder)))
-    with pytest.raises(BadInput, match="expected the artifact of version 4 at /gone/4"):
+    with pytest.raises(BadInput, match="expected the artifact of version 4, as it went live, at /gone/4"):
         take_back(kafka_settings, SETTINGS, tmp_path, 1, "version 1 failed in the stream: it is slow")
     said = capsys.readouterr().err
     assert "version 1 failed in the stream: it is slow" in said
