@@ -128,6 +128,8 @@ class ModelProgress(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: int
     worker: str = ""
     problem: str = ""
+    tries_again: bool = False
+    """The problem is none for good: the artifact cannot be read at this moment."""
     moved_at: int
     """Wall clock, epoch ms."""
 

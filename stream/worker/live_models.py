@@ -177,7 +177,7 @@ class LiveModels:
             problem = f"model version {update.version}, the newest one, cannot be read, and is tried again: {error}"
             if problem != self._problem:
                 logger.error("%s", problem)
-                self._say(update.version, str(error))
+                self._say(update.version, str(error), tries_again=True)
             self._problem = problem
             return False
         except Exception as error:  # reading an artifact of another release may raise anything
@@ -206,20 +206,21 @@ class LiveModels:
         self._changed.set()
         self._say(update.version, why)
 
-    def _say(self, version: int, problem: str = "") -> None:
+    def _say(self, version: int, problem: str = "", tries_again: bool = False) -> None:
         """Give this worker's word on a version to whoever has promoted it, without waiting for the broker."""
         if self._app_id is not None:
-            task = asyncio.create_task(self._send(self._app_id, version, problem))
+            task = asyncio.create_task(self._send(self._app_id, version, problem, tries_again))
             self._words.add(task)
             task.add_done_callback(self._words.discard)
 
-    async def _send(self, app_id: str, version: int, problem: str) -> None:
+    async def _send(self, app_id: str, version: int, problem: str, tries_again: bool) -> None:
         word = ModelProgress(
             app_id=app_id,
             partition=EVERY_PARTITION,
             version=version,
             worker=self._worker,
             problem=problem,
+            tries_again=tries_again,
             moved_at=time.time_ns() // 1_000_000,
         )
         # the topic is compacted: a refusal is not to take away the word on the version that is decided with meanwhile

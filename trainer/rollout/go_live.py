@@ -27,6 +27,7 @@ from trainer.rollout.announce import announce, before_live, folder_of, switched
 from trainer.rollout.checks import Check, refusals
 
 _EVERY_S = 0.5
+_AGAIN_S = 15.0  # for workers that cannot read the artifact yet: a share or a copy may be a moment behind
 
 
 def refuse(manifest: Manifest) -> None:
@@ -81,7 +82,8 @@ def promote(
     why: str = "promoted",
     patience_s: float = 150.0,  # workers show it their users first: two minutes at most (stream.worker.warm_up)
 ) -> Taken:
-    """Announce a version that is loaded, and wait until each worker of this application has taken or refused it.
+    """Announce a version that is loaded, and wait until each worker of this application has taken or refused it; of
+    those that cannot read it yet, and try again, for 15 seconds more.
 
     With `new_states` nobody is waited for: running workers refuse the version. Raises as `announce` does.
     """
@@ -90,12 +92,14 @@ def promote(
         workers = 0 if new_states else await _workers(kafka, settings.app_id, patience_s)
         said = {record.offset for record in await read_topic(kafka, PROGRESS)}
         await announce(kafka, manifest, artifact, new_states, instead_of, why)
-        end_s = time.monotonic() + patience_s
+        end_s, all_said = time.monotonic() + patience_s, False
         while True:
             words = await _words(kafka, settings.app_id, manifest.version, said)
+            if len(words) >= workers and not all_said:
+                all_said, end_s = True, min(end_s, time.monotonic() + _AGAIN_S)
             taken = sum(not word.problem for word in words)
             refused = sorted({word.problem for word in words if word.problem})
-            if len(words) >= workers or time.monotonic() > end_s:
+            if (all_said and not any(word.tries_again for word in words)) or time.monotonic() > end_s:
                 return Taken(manifest.version, artifact, workers, taken, refused)
             await asyncio.sleep(_EVERY_S)
 

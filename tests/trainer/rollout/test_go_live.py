@@ -165,3 +165,23 @@ def test_a_rollback_that_cannot_be_made_is_not_said_to_be_made(
     said = capsys.readouterr().err
     assert "version 1 failed in the stream: it is slow" in said
     assert "rolled back" not in said
+
+
+def test_an_artifact_that_reaches_the_workers_a_moment_later_is_no_refusal(
+    kafka_settings: KafkaSettings, artifact_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refresh would take the version back at once, which the worker takes with its next try."""
+    late = tmp_path / "late"
+
+    async def unread() -> list[str]:
+        words = await go_live._words(kafka_settings, "mine", 1, set())
+        return [word.problem for word in words if word.tries_again]
+
+    with workers(kafka_settings, 1, monkeypatch), ThreadPoolExecutor(1) as threads:
+        promoted = threads.submit(
+            promote, kafka_settings, SETTINGS, load_manifest(artifact_folder), str(late), patience_s=60
+        )
+        while not asyncio.run(unread()):
+            time.sleep(0.05)
+        Path(shutil.copytree(artifact_folder, tmp_path / "part")).rename(late)
+        assert promoted.result() == Taken(1, str(late), 1, 1, [])
