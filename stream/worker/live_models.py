@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # between two tries to read an artifact; doubled from try to try
 _SLOW_S = 10.0  # a read that takes longer is reported
+_HELD = 32  # versions at most: older ones have decided long ago, and are read again where they are asked for
 _WORD_S = 10.0  # for the worker's word to reach the topic
 
 
@@ -109,7 +110,14 @@ class LiveModels:
             except (ArtifactError, InvalidFile, OSError) as error:
                 logger.warning("model version %d, which has decided, cannot be read: %s", number, error)
             else:
-                self._versions.setdefault(number, model)
+                self._hold(number, model)
+
+    def _hold(self, number: int, model: ServingModel) -> None:
+        """Hold a version, and drop the one that has been held longest where they are many: more come for ever."""
+        self._versions.pop(number, None)
+        self._versions[number] = model
+        if len(self._versions) > _HELD:
+            del self._versions[next(known for known, held in self._versions.items() if held is not self._current)]
 
     async def run(self) -> None:
         """Follow the topic for the life of the worker."""
@@ -191,7 +199,8 @@ class LiveModels:
             await self._warm_up.run(update.version, wanted=lambda: update is self.wanted)
         if update is not self.wanted:
             return True  # a newer one came meanwhile, perhaps a rollback from this one
-        self._versions[update.version] = self._current = model
+        self._current = model
+        self._hold(update.version, model)
         self._served, self._problem = update, None
         self._known |= {update.version} if known else {one.version for one in self._updates}
         self._updates = [update]

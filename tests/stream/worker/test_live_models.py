@@ -206,6 +206,27 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSE_S", 0.02)
 
 
+def test_a_worker_holds_a_few_versions_however_many_go_live(
+    artifact_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refresh makes one every few hours, and a worker runs for months."""
+    monkeypatch.setattr(module, "_HELD", 8)
+
+    async def go() -> LiveModels:
+        models = await settled(noted(update(1, artifact_folder)))
+        for number in range(2, 13):
+            folder = as_version(number, artifact_folder, tmp_path / str(number))
+            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, update(number, folder), None, 0, 0, []))
+            assert await models.take(models.wanted)  # type: ignore[arg-type]
+        return models
+
+    models = asyncio.run(go())
+    held = [number for number in range(1, 13) if models.version(number).live.version == number]
+    assert held == [*range(5, 13)]
+    asyncio.run(models.preload([1, 2]))
+    assert [models.version(number).live.version for number in (1, 2, 12)] == [1, 2, 12]
+
+
 def test_a_folder_that_was_written_over_after_its_version_went_live_is_refused(
     artifact_folder: Path, tmp_path: Path
 ) -> None:
