@@ -35,6 +35,16 @@ def test_each_slice_uses_only_labels_matured_before_the_next(log: TransactionTab
     assert rows.test.min() >= rows.test_from
 
 
+def test_a_label_that_came_after_a_slices_end_is_not_in_it(log: TransactionTable) -> None:
+    rows, told_ms = split(log, CONFIG, DAY_MS), log.time_ms + DAY_MS
+    late = rows.finetune[log.label[rows.finetune] == 0][::2]
+    told_ms[late] = log.time_ms[rows.test_from]
+    told_ms[rows.validation_from - 1] -= DAY_MS  # nor one that came early, of the slice's last payment
+    again = split(replace(log, told_ms=told_ms), CONFIG, DAY_MS)
+    np.testing.assert_array_equal(again.finetune, np.setdiff1d(rows.finetune, late))
+    np.testing.assert_array_equal(again.validation, rows.validation)
+
+
 def test_a_slice_lasts_long_enough_for_half_of_its_labels_to_come(log: TransactionTable) -> None:
     delay_ms = 6 * DAY_MS  # the shares of the log last 4 to 8 days
     rows = split(log, structs.replace(CONFIG, finetune_from=0.6, validation_from=0.9, test_from=0.95), delay_ms)

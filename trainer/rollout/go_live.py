@@ -146,7 +146,7 @@ def refused_by(kafka: KafkaSettings, settings: PantherSettings, version: int) ->
         announced_ms = _announced_ms(await updates_with_records(kafka), version)
         words = await _words_with_records(kafka, settings.app_id, version)
         last = {word.worker: word for record, word in words if record.timestamp >= announced_ms}
-        return sorted({word.problem for word in last.values() if word.problem})
+        return sorted({word.problem for word in last.values() if word.problem and not word.tries_again})
 
     return asyncio.run(go())
 

@@ -55,6 +55,24 @@ def test_stretches_are_the_whole_log(table: TransactionTable, monkeypatch: pytes
     np.testing.assert_array_equal(told.seller[told.kept], known[told.kept])
 
 
+def test_a_merchant_is_known_by_labels_that_had_come(table: TransactionTable) -> None:
+    """And not by those that came later than most: the log says when."""
+    schema, middle = fit_schema(table.amount, table.category.words, table.channel.words), len(table) // 2
+    told_ms = table.time_ms + DAY_MS
+    late_ms = np.where(np.arange(len(table)) < 500, table.time_ms[middle], told_ms)
+    as_told, late, by_delay = (
+        Arrived.of(replace(table, told_ms=told), schema, None).history(16, DAY_MS, MerchantHistory())
+        for told in (told_ms, np.maximum(late_ms, told_ms), None)
+    )
+    np.testing.assert_array_equal(as_told.seller, by_delay.seller)
+    without = replace(table, label=np.where(np.arange(len(table)) < 500, -1, table.label).astype(np.int8))
+    never = Arrived.of(without, schema, None).history(16, DAY_MS, MerchantHistory())
+    before = table.time_ms < table.time_ms[middle]
+    np.testing.assert_array_equal(late.seller[before], never.seller[before])
+    assert (as_told.seller[before] != never.seller[before]).any()
+    assert (late.seller[~before] != never.seller[~before]).any()
+
+
 def test_earlier_rows_are_the_users_own(table: TransactionTable) -> None:
     schema = fit_schema(table.amount, table.category.words, table.channel.words)
     found = Arrived.of(table, schema, None)

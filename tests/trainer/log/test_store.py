@@ -216,6 +216,11 @@ def test_of_several_labels_one_counts_by_time_then_source_then_place(store: Log,
     table = read_table(tmp_path)
     found = dict(zip(names(table), table.label.tolist(), strict=True))
     assert found == {"t0": 1, "t1": 0, "t2": 0, "t3": -1, "t4": -1, "t5": -1, "t6": -1, "t7": 1, "t8": 0}
+    assert table.told_ms is not None
+    days = dict(zip(names(table), ((table.told_ms - START) // DAY_MS).tolist(), strict=True))
+    assert {name: days[name] for name, known in found.items() if known >= 0} == {
+        "t0": 3, "t1": 3, "t2": 3, "t7": 12, "t8": 3,
+    }  # fmt: skip
     assert np.all(np.diff(table.time_ms) >= 0)
     assert names(read_table(tmp_path, since_ms=START + DAY_MS)) == ["t6"]
     assert len(read_table(tmp_path, until_ms=START + DAY_MS)) == 10

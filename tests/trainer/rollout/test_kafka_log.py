@@ -79,6 +79,8 @@ def test_the_newest_label_of_a_users_transaction_counts(kafka_log: Any) -> None:
         ],
     )
     assert found(table) == {("u", "t"): 1, ("v", "t"): 0, ("u", "back"): 0, ("u", "early"): -1, ("u", "last"): -1}
+    assert table.told_ms is not None
+    assert table.told_ms[table.label >= 0].tolist() == [day, day, day + 5]
 
 
 def test_a_label_that_a_worker_does_not_take_is_none(kafka_log: Any) -> None:
