@@ -35,7 +35,7 @@ Latency: TypeAlias = Callable[[Manifest, Manifest], list[float]]
 
 
 class Judged(NamedTuple):
-    """The gate's checks, and the challenger's scores on the payments that they looked at [N]."""
+    """The gate's checks, and the challenger's scores of all payments of that time [N], with a label or without."""
 
     checks: list[Check]
     scores: Floats
@@ -80,34 +80,39 @@ def judge_challenger(
     """
     champion, challenger = load_manifest(base), load_manifest(folder)
     rows = split(log, preset(PRESET), label_delay_ms)
-    test = rows.test[log.time_ms[rows.test] >= max(champion.seen_until, challenger.seen_until)]
+    begin = int(np.searchsorted(log.time_ms, max(champion.seen_until, challenger.seen_until)))
+    test = rows.test[rows.test >= begin]
     label = log.label[test]
     if 0 < label.sum() < len(label):
-        (before, kept), (after, again) = (scores_of(place, log, test, label_delay_ms) for place in (base, folder))
+        # alerts are counted on all payments of that time, of which only some may have labels
+        every = np.arange(max(begin, rows.test_from), test[-1] + 1)
+        (before, kept), (after, again) = (scores_of(place, log, every, label_delay_ms) for place in (base, folder))
         both = kept & again
-        test, before, after, label = test[both], before[both], after[both], label[both]
+        every, before, after = every[both], before[both], after[both]
+        known = log.label[every] >= 0
+        test, label = every[known], log.label[every[known]]
     if not 0 < label.sum() < len(label):
         why = f"{int(label.sum())} frauds in {len(label)} payments that neither version has learnt from"
         return Judged([Check("window", False, None, None, None, why)], np.zeros(0))
     served = load_serving_model(folder)
     events = EventRows(log, served.schema, served.risk)
-    judged, every = log.take(test), np.ones(len(test), np.bool_)
+    judged, whole = log.take(test), np.ones(len(test), np.bool_)
     window = Window(
         label,
         log.user.index[test],
         {
-            "amount": by_amount(judged.amount, every),
-            "category": by_word(judged.category, every),
-            "channel": by_word(judged.channel, every),
+            "amount": by_amount(judged.amount, whole),
+            "category": by_word(judged.category, whole),
+            "channel": by_word(judged.channel, whole),
         },
-        before,
-        after,
+        before[known],
+        after[known],
     )
     took = latency(champion, challenger) if latency is not None else None
     learnt, tested = (_codes(events, part) for part in (rows.finetune, test))
     shifts = {name: stability_index(counts_of(learnt[name]), counts_of(tested[name])) for name in learnt}
-    thresholds = champion.threshold, challenger.threshold
-    return Judged(judge(window, thresholds, challenger.alert_budget, took, shifts, seed), after)
+    alerted = float((before >= champion.threshold).mean()), float((after >= challenger.threshold).mean())
+    return Judged(judge(window, alerted, challenger.alert_budget, took, shifts, seed), after)
 
 
 def _codes(events: EventRows, rows: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:

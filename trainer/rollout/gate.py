@@ -40,18 +40,18 @@ class Window:
 
 def judge(
     window: Window,
-    thresholds: tuple[float, float],
+    alerted: tuple[float, float],
     alert_budget: float,
     latency_ms: Sequence[float] | None,
     shifts: Mapping[str, float],
     seed: int = 0,
 ) -> list[Check]:
-    """All checks. `thresholds`: the champion's and the challenger's; `latency_ms`: of a batch on the running server, in
-    the same order, None where it was not measured; `shifts`: stability index of each attribute, of the judged rows
-    against those that the challenger learnt from."""
+    """All checks. `alerted`: shares of all payments that the champion and the challenger would have alerted on;
+    `latency_ms`: of a batch on the running server, in the same order, None where it was not measured; `shifts`:
+    stability index of each attribute, of the judged rows against those that the challenger learnt from."""
     rows = JudgedRows.of(window.label, window.user, seed)
     out = [_better(window, rows), _calibration(window, rows), *_slices(window, seed)]
-    out.append(_alerts(window, thresholds, alert_budget))
+    out.append(_alerts(*alerted, alert_budget))
     if latency_ms is not None:
         out.append(_latency(*latency_ms))
     return [*out, _population(shifts)]
@@ -103,9 +103,7 @@ def _slices(window: Window, seed: int) -> list[Check]:
     return out
 
 
-def _alerts(window: Window, thresholds: tuple[float, float], budget: float) -> Check:
-    pairs = zip((window.champion, window.challenger), thresholds, strict=True)
-    before, after = (float((score >= threshold).mean()) for score, threshold in pairs)
+def _alerts(before: float, after: float, budget: float) -> Check:
     most = _OVER_BUDGET * budget
     why = (
         f"the challenger would have alerted on {after:.3%} of the payments (the champion on {before:.3%}); at most "

@@ -19,7 +19,7 @@ from trainer.fit.train_config import preset
 from trainer.rollout.checks import Check, refusals
 from trainer.rollout.gate import Window, judge
 
-N, USERS, THRESHOLDS, BUDGET = 20_000, 400, (0.9, 0.9), 0.01
+N, USERS, THRESHOLD, BUDGET = 20_000, 400, 0.9, 0.01
 Floats = NDArray[np.float64]
 
 
@@ -45,8 +45,12 @@ def window() -> Window:
     return Window(label, user, {"category": kinds}, champion=worse(chance, 0.4), challenger=chance)
 
 
+def alerted(judged: Window) -> tuple[float, float]:
+    return float((judged.champion >= THRESHOLD).mean()), float((judged.challenger >= THRESHOLD).mean())
+
+
 def failed(judged: Window, *, latency: tuple[float, float] = (4.0, 4.1), shifts: float = 0.01) -> list[str]:
-    checks = judge(judged, THRESHOLDS, BUDGET, latency, {"amount": 0.001, "hour": shifts})
+    checks = judge(judged, alerted(judged), BUDGET, latency, {"amount": 0.001, "hour": shifts})
     assert len(refusals(checks)) == sum(not check.held for check in checks)
     return [check.check for check in checks if not check.held]
 
@@ -58,17 +62,17 @@ def test_the_frauds_of_a_few_users_tell_nothing() -> None:
     few = replace(window(), label=label, user=np.minimum(np.arange(N) // 40, USERS).astype(np.int32), slices={})
     few = replace(few, champion=np.linspace(0.02, 0, N), challenger=np.where(label, 0.9, 1e-3))
     few = replace(few, champion=few.champion[::-1].copy())
-    check = judge(few, THRESHOLDS, BUDGET, None, {})[0]
+    check = judge(few, (0, 0), BUDGET, None, {})[0]
     assert check.interval is not None
     assert check.interval[0] > 0
     assert (check.check, check.held) == ("average_precision", False)
     assert check.why.endswith("on the frauds of 5 users, where fewer than 6 say nothing")
     six = replace(few, user=np.minimum(np.arange(N) // 33, USERS).astype(np.int32))
-    assert judge(six, THRESHOLDS, BUDGET, None, {})[0].held
+    assert judge(six, (0, 0), BUDGET, None, {})[0].held
 
 
 def test_a_better_challenger_goes_through() -> None:
-    checks = judge(window(), THRESHOLDS, BUDGET, (4.0, 4.1), {"hour": 0.01})
+    checks = judge(window(), alerted(window()), BUDGET, (4.0, 4.1), {"hour": 0.01})
     assert refusals(checks) == []
     assert {check.check for check in checks} == {
         *("average_precision", "calibration", "slice: category food", "slice: category fuel"),
