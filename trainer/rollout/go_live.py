@@ -140,13 +140,18 @@ async def _taken_ms(kafka: KafkaSettings, app_id: str, version: int, announced_m
 
 
 def refused_by(kafka: KafkaSettings, settings: PantherSettings, version: int) -> list[str]:
-    """Why workers do not take a version that went live, by their last words since then; empty where none said so."""
+    """Why workers do not take a version that went live, by their last words since then; empty where none said so. Those
+    that cannot read it yet, and try again, have 15 seconds."""
 
     async def go() -> list[str]:
         announced_ms = _announced_ms(await updates_with_records(kafka), version)
-        words = await _words_with_records(kafka, settings.app_id, version)
-        last = {word.worker: word for record, word in words if record.timestamp >= announced_ms}
-        return sorted({word.problem for word in last.values() if word.problem and not word.tries_again})
+        end_s = time.monotonic() + _AGAIN_S
+        while True:
+            words = await _words_with_records(kafka, settings.app_id, version)
+            last = {word.worker: word for record, word in words if record.timestamp >= announced_ms}
+            if not any(word.tries_again for word in last.values()) or time.monotonic() > end_s:
+                return sorted({word.problem for word in last.values() if word.problem})
+            await asyncio.sleep(_EVERY_S)
 
     return asyncio.run(go())
 

@@ -91,6 +91,7 @@ def test_every_worker_gives_its_word(
         assert not refused.ok
         assert "expected model version 3" in refused.refused[0]
     # whoever was killed while it waited for their words finds them
+    monkeypatch.setattr(go_live, "_AGAIN_S", 1.0)
     assert [refused_by(kafka_settings, SETTINGS, version) for version in (1, 2, 3)] == [
         [],
         unseen.refused,
