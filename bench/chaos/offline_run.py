@@ -13,7 +13,7 @@ from bench.chaos.inputs import EPOCH
 from offline.replay.replayer import Replayed, Replayer
 from offline.replay.sellers import sellers
 from panther_core.data.decision import values_of
-from panther_core.data.table import as_arrived
+from panther_core.data.table_rows import as_arrived
 from panther_core.decide.records import alert_id
 from panther_core.kafka.answers import Position
 from panther_core.model.serving import PantherModel

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from panther_core.base.errors import BadInput, InvalidEvent
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.data.events import Transaction, decode_transaction, event_time_ms, record_time_ms
-from panther_core.data.table import TransactionTable, as_arrived
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_rows import as_arrived
 from panther_core.data.topics import TRANSACTIONS
 from panther_core.kafka.partitioner import partitions_of
 from panther_core.kafka.reading import KafkaRecord, read_topic

@@ -15,7 +15,8 @@ from offline.replay.replayer import Replayer
 from panther_core.base.times import now_ms
 from panther_core.data.decision import Decision
 from panther_core.data.events import Transaction, event_time_ms
-from panther_core.data.table import TransactionTable, as_arrived
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_rows import as_arrived
 from panther_core.decide.records import decisions_of
 from panther_core.kafka.answers import NOWHERE, Position
 

@@ -6,15 +6,14 @@ that a word is hashed and looked up in the schema once, and not in every row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from panther_core.data.events import Transaction, event_time_ms
+from panther_core.data.events import Transaction
 from panther_core.data.merchant_events import RISK_NAMES, RISK_UNKNOWN
 from panther_core.data.merchant_risk import Risk, risk_levels
 from panther_core.data.schema import CODE, PROFILE_FIELDS, AttributeSchema, hash64, hour_of_week
@@ -269,49 +268,3 @@ def factorise(values: Any) -> Words:
     if len(words) and words[0] == "":
         return Words((index - 1).astype(np.int32), tuple(words[1:].tolist()))
     return Words(index.astype(np.int32), tuple(words.tolist()))
-
-
-def from_transactions(
-    transactions: Sequence[Transaction], label: Mapping[tuple[str, str], tuple[int, int]] | None = None
-) -> TransactionTable:
-    """Table of decoded records in event-time order (ties in the order given), each with the profile in that record.
-
-    `label`: by user id and transaction id, with its time (epoch ms); -1 where there is none.
-    """
-    order = np.argsort([event_time_ms(t.event_time) for t in transactions], kind="stable")
-    rows = [transactions[i] for i in order]
-    if label is None:
-        return _table(rows)
-    known = np.array([label.get((t.user_id, t.transaction_id), (-1, 0)) for t in rows], np.int64).reshape(-1, 2)
-    return replace(_table(rows), label=known[:, 0].astype(np.int8), told_ms=known[:, 1])
-
-
-def as_arrived(transactions: Sequence[Transaction]) -> TransactionTable:
-    """Table of decoded records in the order given (late records are not moved), each with the profile in that record.
-
-    All labels are -1.
-    """
-    return _table(transactions)
-
-
-def _table(rows: Sequence[Transaction]) -> TransactionTable:
-    places: dict[bytes, int] = {}
-    encoded = (msgspec.json.encode(t.profile) for t in rows)
-    profile_row = np.array([places.setdefault(facts, len(places)) for facts in encoded], np.int32)
-    given = [msgspec.json.decode(facts) or {} for facts in places]
-    names = dict.fromkeys(name for facts in given for name in facts)
-    return TransactionTable(
-        transaction_id=np.array([t.transaction_id for t in rows], np.str_),
-        user=factorise([t.user_id for t in rows]),
-        merchant=factorise([t.merchant_id for t in rows]),
-        category=factorise([t.merchant_category for t in rows]),
-        channel=factorise([t.channel for t in rows]),
-        currency=factorise([t.currency for t in rows]),
-        amount=np.array([t.amount for t in rows], np.float64),
-        time_ms=np.array([event_time_ms(t.event_time) for t in rows], np.int64),
-        label=np.full(len(rows), -1, np.int8),
-        country=factorise([t.country for t in rows]),
-        device=factorise([t.device for t in rows]),
-        profile={name: [facts.get(name) for facts in given] for name in names},
-        profile_row=profile_row,
-    )

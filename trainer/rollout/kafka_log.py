@@ -24,7 +24,8 @@ from panther_core.data.events import (
     record_time_ms,
     standing,
 )
-from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_rows import from_transactions
 from panther_core.data.topics import LABELS, TRANSACTIONS
 from panther_core.kafka.answers import Skipped, Unreadable, label_of
 from panther_core.kafka.partitioner import partitions_of

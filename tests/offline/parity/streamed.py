@@ -12,7 +12,7 @@ from offline.parity.online import Online
 from offline.replay import Replayer
 from panther_core.data.decision import ALERT
 from panther_core.data.events import Transaction
-from panther_core.data.table import as_arrived
+from panther_core.data.table_rows import as_arrived
 from panther_core.decide.engine import decide
 from panther_core.decide.known import HeldDecision
 from panther_core.decide.records import alert_of, decisions_of, to_json

@@ -20,7 +20,8 @@ from panther_core.base.times import DAY_MS
 from panther_core.data.decision import Alert, Decision
 from panther_core.data.events import Transaction
 from panther_core.data.generator import PROFILE
-from panther_core.data.table import TransactionTable, as_arrived
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_rows import as_arrived
 from panther_core.kafka.answers import headers_of
 from tests.offline.parity.streamed import APP, Published, Streamed, Version, load, stream
 from trainer.fit.train_config import preset

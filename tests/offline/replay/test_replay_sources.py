@@ -11,7 +11,8 @@ import pytest
 from offline.replay.request import ReplayRequest, run_replay
 from offline.replay.topic import TopicLog
 from panther_core.base.errors import InvalidFile
-from panther_core.data.table import TransactionTable, as_arrived
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_rows import as_arrived
 from tests.offline.parity.streamed import load
 from tests.payments import write_payments
 

@@ -21,7 +21,8 @@ from panther_core.base.times import HOUR_MS, now_ms
 from panther_core.data.decision import Decision
 from panther_core.data.events import Label
 from panther_core.data.merchant_events import RISK_NAMES, RISK_UNKNOWN, MerchantRiskRecord
-from panther_core.data.table import UNKNOWN_SELLER, TransactionTable, as_arrived
+from panther_core.data.table import UNKNOWN_SELLER, TransactionTable
+from panther_core.data.table_rows import as_arrived
 from panther_core.data.topics import all_topics
 from panther_core.decide.records import decisions_of, to_json
 from panther_core.kafka.answers import NOWHERE, Position, headers_of

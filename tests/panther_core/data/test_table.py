@@ -3,7 +3,8 @@ import numpy as np
 
 from panther_core.data.generator import PROFILE, GeneratorConfig, generate
 from panther_core.data.schema import ProfileField, fit_schema
-from panther_core.data.table import TransactionTable, as_arrived, from_transactions
+from panther_core.data.table import TransactionTable
+from panther_core.data.table_rows import as_arrived, from_transactions
 from trainer.fit.schema_fit import fit_profile
 
 TABLE = generate(GeneratorConfig(users=20, days=10, merchants=40, seed=3))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from panther_core.base.errors import BadInput
-from panther_core.data.table import TransactionTable, from_transactions
+from panther_core.data.table import TransactionTable
 from panther_core.data.table_concat import concat
+from panther_core.data.table_rows import from_transactions
 
 
 def test_parts_join_to_the_whole(table: TransactionTable) -> None:

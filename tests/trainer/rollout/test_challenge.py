@@ -45,19 +45,16 @@ def test_a_challenger_goes_on_with_the_states_of_the_champion(
     assert load_manifest(tmp_path / "2").seen_until >= champion.seen_until
 
 
-def test_alerts_are_counted_on_payments_without_labels_too(
-    log: TransactionTable, artifact_folder: Path, tmp_path: Path
-) -> None:
+def test_alerts_are_counted_on_payments_without_labels_too(log: TransactionTable, artifact_folder: Path) -> None:
     """Where labels come for what was investigated alone, the share of alerts among those is not that of the stream."""
-    train_challenger(log, artifact_folder, tmp_path / "2", 2, DAY_MS)
-    whole = judge_challenger(log, artifact_folder, tmp_path / "2", DAY_MS)
+    whole = judge_challenger(log, artifact_folder, artifact_folder, DAY_MS)
     drop = (log.label == 0) & (np.arange(len(log)) % 10 > 0) & (np.arange(len(log)) < len(log) - 1)
     fewer = replace(log, label=np.where(drop, -1, log.label).astype(np.int8))
-    found = judge_challenger(fewer, artifact_folder, tmp_path / "2", DAY_MS)
+    found = judge_challenger(fewer, artifact_folder, artifact_folder, DAY_MS)
     assert found.scores.shape == whole.scores.shape
     shares = [next(c.challenger for c in one.checks if c.check == "alert_budget") for one in (whole, found)]
     assert shares[0] == pytest.approx(shares[1])
-    assert shares[0] == pytest.approx((found.scores >= load_manifest(tmp_path / "2").threshold).mean())
+    assert shares[0] == pytest.approx((found.scores >= load_manifest(artifact_folder).threshold).mean())
 
 
 def test_a_challenger_that_has_seen_the_future_has_nothing_to_be_judged_by(
