@@ -7,6 +7,8 @@ history is only the few events before the row.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from panther_core.state.history import History, prepare
 from trainer.fit.finetune import HeadInputs, head_inputs
 
 LENGTHS = (0, 1, 2, 5)  # events that are left before a row
+_AT_ONCE = 16_384  # rows: an event takes two kilobytes here
 
 
 def left_before(rows: int, lengths: tuple[int, ...], seed: int) -> NDArray[np.int64]:
@@ -38,14 +41,18 @@ def cut_inputs(
     more. `events`: of the whole log. What the merchants of these events were known for must be in `history`."""
     place = places(history)
     left = np.minimum(left_before(len(rows), lengths, seed), history.history_len[rows])
-    ends = np.cumsum(left + 1)
-    user = np.repeat(np.arange(len(rows)), left + 1)
-    back = ends[user] - 1 - np.arange(len(user))
-    taken = history.order[place[rows][user] - back]
-    made_up = events.of(taken)
-    made_up["seller"] = history.seller[history.held(taken)]
-    made_up["user"] = user + 1
-    made_up["offset"] = np.arange(len(made_up))
-    cut = prepare(made_up, schema, model.config.length)
-    rows = ends - 1
-    return head_inputs(model, cut, model.encode_history(cut, wanted=places_before(cut, rows)), rows)
+
+    def inputs(part: slice) -> HeadInputs:
+        ends = np.cumsum(left[part] + 1)
+        user = np.repeat(np.arange(len(ends)), left[part] + 1)
+        back = ends[user] - 1 - np.arange(len(user))
+        taken = history.order[place[rows[part]][user] - back]
+        made_up = events.of(taken)
+        made_up["seller"] = history.seller[history.held(taken)]
+        made_up["user"] = user + 1
+        made_up["offset"] = np.arange(len(made_up))
+        cut, own = prepare(made_up, schema, model.config.length), ends - 1
+        return head_inputs(model, cut, model.encode_history(cut, wanted=places_before(cut, own)), own)
+
+    stretches = [slice(low, low + _AT_ONCE) for low in range(0, len(rows), _AT_ONCE)]
+    return reduce(HeadInputs.and_then, map(inputs, stretches))
