@@ -40,7 +40,7 @@ def refresh(
         str, typer.Option(help="A payment older than the label delay without a label: unknown or honest.")
     ] = "unknown",
     most_rows: Annotated[
-        int, typer.Option(help="Of --log at most so many payments, the newest days: .4 KB of memory each.", min=1)
+        int, typer.Option(help="Of --log at most so many payments, the newest days: .3 KB of memory each.", min=1)
     ] = 5_000_000,
     anew: Annotated[
         bool, typer.Option("--anew", help="Train from no weights, with a new vocabulary; users' states stay.")
