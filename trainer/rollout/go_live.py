@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,12 @@ def promote(
         await announce(kafka, manifest, artifact, new_states, instead_of, why)
         end_s, all_said = time.monotonic() + patience_s, False
         while True:
-            words = await _words(kafka, settings.app_id, manifest.version, said)
+            words = await _words(kafka, settings.app_id, manifest.version, lambda record: record.offset not in said)
             if len(words) >= workers and not all_said:
                 all_said, end_s = True, min(end_s, time.monotonic() + _AGAIN_S)
-            taken = sum(not word.problem for word in words)
-            refused = sorted({word.problem for word in words if word.problem})
             if (all_said and not any(word.tries_again for word in words)) or time.monotonic() > end_s:
-                return Taken(manifest.version, artifact, workers, taken, refused)
+                taken = sum(not word.problem for word in words)
+                return Taken(manifest.version, artifact, workers, taken, _problems(words))
             await asyncio.sleep(_EVERY_S)
 
     return asyncio.run(go())
@@ -115,10 +114,16 @@ async def _workers(kafka: KafkaSettings, app_id: str, patience_s: float) -> int:
     return 1
 
 
-async def _words(kafka: KafkaSettings, app_id: str, version: int, said: set[int]) -> list[ModelProgress]:
-    """The last word of each worker on a version, beside the records that were there before."""
+async def _words(
+    kafka: KafkaSettings, app_id: str, version: int, counts: Callable[[KafkaRecord], bool]
+) -> list[ModelProgress]:
+    """The last word of each worker on a version, of the records that count."""
     words = await _words_with_records(kafka, app_id, version)
-    return list({word.worker: word for record, word in words if record.offset not in said}.values())
+    return list({word.worker: word for record, word in words if counts(record)}.values())
+
+
+def _problems(words: Iterable[ModelProgress]) -> list[str]:
+    return sorted({word.problem for word in words if word.problem})
 
 
 async def _words_with_records(
@@ -147,10 +152,9 @@ def refused_by(kafka: KafkaSettings, settings: PantherSettings, version: int) ->
         announced_ms = _announced_ms(await updates_with_records(kafka), version)
         end_s = time.monotonic() + _AGAIN_S
         while True:
-            words = await _words_with_records(kafka, settings.app_id, version)
-            last = {word.worker: word for record, word in words if record.timestamp >= announced_ms}
-            if not any(word.tries_again for word in last.values()) or time.monotonic() > end_s:
-                return sorted({word.problem for word in last.values() if word.problem})
+            words = await _words(kafka, settings.app_id, version, lambda record: record.timestamp >= announced_ms)
+            if not any(word.tries_again for word in words) or time.monotonic() > end_s:
+                return _problems(words)
             await asyncio.sleep(_EVERY_S)
 
     return asyncio.run(go())

@@ -50,8 +50,13 @@ def noted(*values: bytes | None, key: Path | None = None) -> LiveModels:
     """A worker's models after these updates, none of which is served yet."""
     out = LiveModels(KafkaSettings(), models_key=key)
     for offset, value in enumerate(values):
-        out.note(ConsumerRecord("models.updates", 0, offset, 0, 0, None, value, None, 0, 0, []))
+        tell(out, value, offset)
     return out
+
+
+def tell(models: LiveModels, value: bytes | None, offset: int = 0) -> None:
+    """An update comes on the topic."""
+    models.note(ConsumerRecord("models.updates", 0, offset, 0, 0, None, value, None, 0, 0, []))
 
 
 class Watched(WarmUp):
@@ -81,24 +86,20 @@ def test_a_version_is_shown_its_users_before_it_takes_the_place_of_another_one(
         shown = Watched()
         models = LiveModels(KafkaSettings(), warm_up=shown)
 
-        def tell(version: int, folder: Path) -> None:
-            record = ConsumerRecord("models.updates", 0, version, 0, 0, None, update(version, folder), None, 0, 0, [])
-            models.note(record)
-
         following = asyncio.create_task(models._keep_up())
-        tell(1, artifact_folder)
+        tell(models, update(1, artifact_folder))
         await until(models, 1)  # the first one is not waited for
-        tell(2, tmp_path / "2")
+        tell(models, update(2, tmp_path / "2"))
         while shown.ran != [2]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert (await models.current()).live.version == 1, "it decides until the next one has seen its users"
-        tell(3, tmp_path / "3")  # version 2 is not wanted any more
+        tell(models, update(3, tmp_path / "3"))  # version 2 is not wanted any more
         while shown.ran != [2, 3]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert (await models.current()).live.version == 1
         shown.done.set()
         await until(models, 3)
-        tell(1, artifact_folder)  # back: at once
+        tell(models, update(1, artifact_folder))  # back: at once
         await until(models, 1)
         following.cancel()
         return shown.ran
@@ -116,14 +117,11 @@ def test_a_version_that_was_live_before_the_worker_began_goes_live_again_at_once
         shown = Watched()
         models = LiveModels(KafkaSettings(), warm_up=shown)
 
-        def tell(version: int, folder: Path) -> None:
-            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, update(version, folder), None, 0, 0, []))
-
-        tell(1, artifact_folder)
-        tell(2, tmp_path / "2")
+        tell(models, update(1, artifact_folder))
+        tell(models, update(2, tmp_path / "2"))
         assert (await settled(models)).now.live.version == 2
         following = asyncio.create_task(models._keep_up())
-        tell(1, artifact_folder)
+        tell(models, update(1, artifact_folder))
         while (await models.current()).live.version != 1:  # noqa: ASYNC110 - nothing tells of a switch
             await asyncio.sleep(0.01)
         following.cancel()
@@ -150,7 +148,7 @@ def test_a_version_that_is_promoted_again_while_it_is_shown_its_users_does_not_g
         following = asyncio.create_task(models._keep_up())
         for times in (1, 2):
             value = update(2, tmp_path / "2")
-            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, value, None, 0, 0, []))
+            tell(models, value)
             await until_shown(times)
             assert models.now.live.version == 1
         following.cancel()
@@ -176,13 +174,10 @@ def test_a_version_that_is_rolled_back_while_its_artifact_is_read_does_not_go_li
         models = await settled(noted(update(1, artifact_folder)))
         monkeypatch.setattr(module, "_load", slow)
 
-        def tell(version: int, folder: Path) -> None:
-            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, update(version, folder), None, 0, 0, []))
-
         following = asyncio.create_task(models._keep_up())
-        tell(2, tmp_path / "2")
+        tell(models, update(2, tmp_path / "2"))
         await asyncio.to_thread(reading.wait, 60)
-        tell(1, artifact_folder)
+        tell(models, update(1, artifact_folder))
         go_on.set()
         while models.wanted is not models._served:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
@@ -216,7 +211,7 @@ def test_a_worker_holds_a_few_versions_however_many_go_live(
         models = await settled(noted(update(1, artifact_folder)))
         for number in range(2, 13):
             folder = as_version(number, artifact_folder, tmp_path / str(number))
-            models.note(ConsumerRecord("models.updates", 0, 0, 0, 0, None, update(number, folder), None, 0, 0, []))
+            tell(models, update(number, folder))
             assert await models.take(models.wanted)  # type: ignore[arg-type]
         return models
 
@@ -281,7 +276,7 @@ def test_the_threshold_of_the_live_version_moves_without_its_artifact_being_read
         assert before.live.threshold == 0.5, "the update's, not the manifest's"
         monkeypatch.setattr(module, "load_serving_model", lambda _: pytest.fail("read again"))
         for offset, value in enumerate((moved(0.25, 1), moved(0.125, 9)), 1):  # the second saw another version live
-            models.note(ConsumerRecord("m", 0, offset, 0, 0, None, value, None, 0, 0, []))
+            tell(models, value, offset)
         assert await models.take(models.wanted)  # type: ignore[arg-type]
         assert models.now is not None
         assert models.now.live.threshold == 0.25
@@ -381,7 +376,7 @@ def test_a_newer_update_ends_the_wait_for_one_that_cannot_be_read(
     async def go() -> None:
         models = await settled(noted(update(2, tmp_path / "gone")))
         following = asyncio.create_task(models._keep_up())
-        models.note(ConsumerRecord("m", 0, 1, 0, 0, None, update(1, artifact_folder), None, 0, 0, []))
+        tell(models, update(1, artifact_folder), 1)
         assert (await models.current()).live.version == 1
         assert models.problem is None
         following.cancel()

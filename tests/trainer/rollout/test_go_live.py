@@ -175,7 +175,7 @@ def test_an_artifact_that_reaches_the_workers_a_moment_later_is_no_refusal(
     late = tmp_path / "late"
 
     async def unread() -> list[str]:
-        words = await go_live._words(kafka_settings, "mine", 1, set())
+        words = await go_live._words(kafka_settings, "mine", 1, lambda _: True)
         return [word.problem for word in words if word.tries_again]
 
     with workers(kafka_settings, 1, monkeypatch), ThreadPoolExecutor(1) as threads:
