@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -115,7 +116,7 @@ def main() -> None:
     except PantherError as error:
         _end(str(error))
     except Exception as error:
-        if (text := outage(error)) is None:
+        if (text := outage(error) or full_disk(error)) is None:
             raise
         _end(text)
 
@@ -132,6 +133,14 @@ def outage(error: Exception) -> str | None:
     else:
         return None
     return f"expected {where} to answer, but it did not: {text}: {remedy}"
+
+
+def full_disk(error: Exception) -> str | None:
+    """What to say of an error that a disk without room raised, be it through a library; None for any other error."""
+    text = " ".join(str(error).split())
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "No space left on device" not in text:
+        return None
+    return f"expected room on the disk, got: {text}: free some and run the command again (`df` shows which one is full)"
 
 
 def _end(text: str) -> NoReturn:

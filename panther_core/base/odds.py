@@ -16,7 +16,8 @@ def sigmoid(logit: NDArray[Any]) -> NDArray[Any]:
 
     Not scipy.special.expit: its last bits differ, and published scores and artifacts must stay byte for byte.
     """
-    chance: NDArray[Any] = 1 / (1 + np.exp(-logit))
+    with np.errstate(over="ignore"):  # e^-logit is infinite for a logit below -88 in float32: a chance of 0, as it is
+        chance: NDArray[Any] = 1 / (1 + np.exp(-logit))
     return chance
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -37,6 +38,7 @@ from stream.worker.sweep import VersionSweep
 from stream.worker.user_commands import UserCommands
 from stream.worker.warm_up import WarmUp
 from stream.worker.watch import Watch
+from stream.worker.worker_name import worker_name
 
 
 def make_app(
@@ -60,7 +62,7 @@ def make_app(
 
     async def decide(stream: Any) -> None:
         warm_up = WarmUp(scorer, settings.sweep_users_per_s)
-        models = LiveModels(kafka, settings.app_id, settings.models_key, warm_up)
+        models = LiveModels(kafka, settings.app_id, settings.models_key, warm_up, worker_name(Path(settings.data_dir)))
         with closing(DecidedStore(kafka, settings.app_id, settings.data_dir, settings.recall_hours)) as decided:
             async with agent_producers(kafka, settings, ending) as (producer, changelog, suspension):
                 await decide_beside(stream, models, warm_up, decided, producer, changelog, suspension)

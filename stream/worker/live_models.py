@@ -48,11 +48,13 @@ class LiveModels:
         app_id: str | None = None,
         models_key: Path | None = None,
         warm_up: WarmUp | None = None,
+        name: str = "",
     ) -> None:
         """`app_id`: the application in whose name the worker says on `models.progress` which versions it has taken;
-        None: it says nothing. `models_key`: public key of whoever must have signed a version; None: nobody.
-        `warm_up`: what a version does before it takes the place of another one; None: nothing."""
-        self._kafka, self._app_id, self._worker = kafka, app_id, uuid.uuid4().hex[:12]
+        None: it says nothing. `name`: the worker's own there (worker_name). `models_key`: public key of whoever must
+        have signed a version; None: nobody. `warm_up`: what a version does before it takes the place of another one;
+        None: nothing."""
+        self._kafka, self._app_id, self._worker = kafka, app_id, name or uuid.uuid4().hex[:12]
         self._models_key, self._warm_up = models_key, warm_up
         self._current: ServingModel | None = None
         self._versions: dict[int, ServingModel] = {}

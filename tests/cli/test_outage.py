@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
+import pyarrow as pa
 import pytest
 
 import cli
@@ -89,6 +94,21 @@ def test_a_server_that_goes_away_in_mid_command_is_one_line() -> None:
     assert "expected Kafka at 127.0.0.1:1 to answer" in (cli.outage(KafkaTimeoutError("no answer\nin 40 s")) or "")
     assert "expected Triton at 127.0.0.1:1 to answer" in (cli.outage(InferenceServerException("gone")) or "")
     assert cli.outage(ValueError("ours")) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is always full")
+@pytest.mark.parametrize("open_file", [partial(open, mode="wb", buffering=0), partial(pa.OSFile, mode="wb")])
+def test_a_full_disk_is_one_line(
+    open_file: Callable[[str], BinaryIO], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Opened as it is: whatever puts a file in a path's place would take the device's."""
+
+    def write() -> None:
+        open_file("/dev/full").write(bytes(1 << 16))
+
+    monkeypatch.setattr(cli, "app", write)
+    assert "expected room on the disk, got: [Errno 28]" in said([], monkeypatch, capfd)
+    assert cli.full_disk(OSError(errno.EACCES, "Permission denied")) is None
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,7 @@ SCHEMAS = {
     ),
 }
 _POLL_MS, _AT_ONCE, _JOIN_ROWS, _LOOK_S = 500, 5000, 200_000, 10.0
+_COUNT_S = 60.0  # between two looks at how many partitions there are
 
 
 def transaction_row(record: KafkaRecord, settings: PantherSettings, clock_ms: int) -> Row:
@@ -120,23 +121,18 @@ class Ingest:
     async def run(self, once: bool) -> int:
         """Write until cancelled, or with `once` until all that was there at the start is written; returns the rows.
 
-        Raises LogBroken; BadInput where there is no such topic, and with `once` where another process writes a
-        partition.
+        A partition that is added meanwhile is taken too. Raises LogBroken; BadInput where there is no such topic, where
+        PANTHER_PARTITIONS is not the number of its partitions, or is not any more, and with `once` where another
+        process writes a partition.
         """
-        group, looked_s = f"{self._settings.app_id}-ingest", -math.inf
+        group, looked_s, counted_s = f"{self._settings.app_id}-ingest", -math.inf, -math.inf
         options = {"group_id": group, "max_poll_records": _AT_ONCE, "auto_offset_reset": "none"}
         async with make_reader(self._kafka, **options) as consumer, make_reader(self._kafka) as looker:
-            by_topic = {topic: await partitions_of(looker, topic) for topic in SCHEMAS}
-            if missing := [topic for topic, found in by_topic.items() if not found]:
-                raise BadInput(
-                    f"expected the topics {', '.join(missing)} at {self._kafka.bootstrap_servers}, found none: make "
-                    "them with `panther topics create`, or correct KAFKA_BOOTSTRAP_SERVERS"
-                )
-            self._check_partitions(len(by_topic[TRANSACTIONS]))
-            parts = [part for found in by_topic.values() for part in found]
             with self._locks:
                 try:
                     while True:
+                        if time.monotonic() - counted_s > _COUNT_S:
+                            counted_s, parts = time.monotonic(), await self._partitions()
                         if len(self._next) < len(parts) and time.monotonic() - looked_s > _LOOK_S:
                             looked_s = time.monotonic()
                             await self._open_free(consumer, looker, parts, once)
@@ -157,6 +153,19 @@ class Ingest:
                 finally:
                     await self._write(consumer, every=True)
         return self.written
+
+    async def _partitions(self) -> list[TopicPartition]:
+        """The partitions of both topics. Raises BadInput where a topic is not there, or has another number of them than
+        the setting says."""
+        async with make_reader(self._kafka) as reader:  # of its own: one that has assigned topics knows of those alone
+            by_topic = {topic: await partitions_of(reader, topic) for topic in SCHEMAS}
+        if missing := [topic for topic, found in by_topic.items() if not found]:
+            raise BadInput(
+                f"expected the topics {', '.join(missing)} at {self._kafka.bootstrap_servers}, found none: make "
+                "them with `panther topics create`, or correct KAFKA_BOOTSTRAP_SERVERS"
+            )
+        self._check_partitions(len(by_topic[TRANSACTIONS]))
+        return [part for found in by_topic.values() for part in found]
 
     def _check_partitions(self, found: int) -> None:
         """Raise BadInput where the setting is another topic's: good payments would be filed as misplaced, for good."""

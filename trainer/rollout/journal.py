@@ -28,7 +28,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 class Ended(msgspec.Struct, frozen=True):
     """A turn that has ended, or failed with an `error` and is gone on with by the next one. `why`: what began it;
-    `against`: what kept the challenger out, or took it back."""
+    `against`: what kept the challenger out, or took it back. `live`: it was live already when the error came."""
 
     ended_ms: int
     why: str
@@ -38,6 +38,7 @@ class Ended(msgspec.Struct, frozen=True):
     rolled_back: bool = False
     against: list[str] = []
     error: str | None = None
+    live: bool = False
 
 
 def begun(models: Path) -> Turn | None:

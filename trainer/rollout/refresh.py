@@ -23,7 +23,7 @@ from panther_core.base.console import say
 from panther_core.base.errors import BadInput
 from panther_core.base.files import locked
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.base.times import DAY_MS, now_ms
+from panther_core.base.times import DAY_MS, HOUR_MS, now_ms
 from panther_core.data.events import ModelUpdate
 from panther_core.kafka.updates import updates
 from panther_core.signature import check_key
@@ -36,6 +36,7 @@ from trainer.rollout.refresh_report import REPORT
 from trainer.rollout.turn import Refreshed, Run, Wanted
 
 _TRIES = 3  # of one challenger, before a turn begins with another
+_WATCHED_MS = 6 * HOUR_MS  # of errors, before the watch of a live one is given up: it may be the broker that is away
 
 
 def refresh_once(kafka: KafkaSettings, settings: PantherSettings, triton_repository: Path, wanted: Wanted) -> Refreshed:
@@ -55,15 +56,14 @@ def refresh_once(kafka: KafkaSettings, settings: PantherSettings, triton_reposit
                 "and `panther models promote`"
             )
         turn = _turn(settings, triton_repository, history)
+        is_live = history[-1].version == turn.version
         try:
             run = Run(kafka, settings, triton_repository, wanted, turn)
-            if history[-1].version == turn.version:  # cut off before or after the workers gave their word
-                done = run.watched(refused_by(kafka, settings, turn.version))
-            else:
-                done = run.judged(history[-1])
+            # one that is live was cut off before or after the workers gave their word
+            done = run.watched(refused_by(kafka, settings, turn.version)) if is_live else run.judged(history[-1])
         except Exception as error:  # the turn stays begun: the next one goes on with it
-            failed = Ended(now_ms(), wanted.why, turn.champion, turn.version, error=str(error) or repr(error))
-            journal.add(models, failed)
+            said = str(error) or repr(error)
+            journal.add(models, Ended(now_ms(), wanted.why, turn.champion, turn.version, error=said, live=is_live))
             raise
         against = refusals([*done.gate, *done.watch])
         ended = Ended(now_ms(), wanted.why, done.previous, done.version, done.promoted, done.rolled_back, against)
@@ -95,18 +95,25 @@ def check_wanted(settings: PantherSettings, wanted: Wanted) -> None:
 
 def _turn(settings: PantherSettings, triton_repository: Path, history: list[ModelUpdate]) -> Turn:
     """The turn to go on with, or a new one. A begun one is given up where its challenger was live and is not any more,
-    where another version than its champion is live, and after _TRIES errors: what it has loaded is unloaded."""
+    where another version than its champion is live, and after _TRIES errors, which of a live one's watch are to be
+    _WATCHED_MS apart: what it has loaded is unloaded."""
     models, live = Path(settings.models_dir), history[-1].version
     turn = journal.begun(models)
     if turn is not None:
         was_live = turn.version in {update.version for update in history}
-        failed = sum(one.error is not None and one.challenger == turn.version for one in journal.ended_turns(models))
+        is_live = live == turn.version
+        failed = [
+            one.ended_ms
+            for one in journal.ended_turns(models)
+            if one.error is not None and one.challenger == turn.version and one.live == is_live
+        ]
+        given_up = len(failed) >= _TRIES and (not is_live or now_ms() - failed[0] >= _WATCHED_MS)
         judged = (models / str(turn.version) / REPORT).exists()  # else somebody else has made it live
-        if failed < _TRIES and ((live == turn.version and judged) or (live == turn.champion and not was_live)):
+        if not given_up and ((is_live and judged) or (live == turn.champion and not was_live)):
             say(f"  going on with the refresh to version {turn.version}, which was cut off")
             return turn
         back = was_live and live == turn.champion  # by an operator, or by the turn itself before it was cut off
-        why = [f"given up: {f'after {failed} errors' if failed >= _TRIES else f'version {live} is live by now'}"]
+        why = [f"given up: {f'after {len(failed)} errors' if given_up else f'version {live} is live by now'}"]
         why += [history[-1].why] if back and history[-1].why else []
         if not was_live:
             try:
@@ -114,8 +121,9 @@ def _turn(settings: PantherSettings, triton_repository: Path, history: list[Mode
             except deploy.DeployError as error:  # its folders are gone: the server drops it when it loads anything
                 say(f"  {escape(str(error))}")
                 why.append(f"it was not unloaded: {error}")
-        given_up = Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, was_live, back, why)
-        journal.add(models, given_up)
+        journal.add(
+            models, Ended(now_ms(), "a turn that was cut off", turn.champion, turn.version, was_live, back, why)
+        )
     turn = Turn(live, _next_number(models, triton_repository, history))
     journal.begin(models, turn)
     return turn

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -117,3 +117,41 @@ def test_a_topic_made_anew_is_not_taken_for_the_one_that_is_here(
     asyncio.run(send(kafka, names[0], 500, 100))
     with pytest.raises(LogBroken, match="made anew; ingest it into another folder"):
         ingest()
+
+
+def test_partitions_that_are_added_meanwhile_are_written_or_end_the_writing(
+    topics: tuple[KafkaSettings, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No partition is passed over for as long as the process runs."""
+    kafka, names = topics
+    monkeypatch.setattr(module, "SCHEMAS", dict(zip(names, module.SCHEMAS.values(), strict=True)))
+    monkeypatch.setattr(module, "TRANSACTIONS", names[0])
+    monkeypatch.setattr(module, "_COUNT_S", 0.2)
+    monkeypatch.setattr(module, "_LOOK_S", 0.2)
+    settings = PantherSettings(app_id=f"app-{uuid.uuid4().hex[:8]}", partitions=2)
+
+    async def grow(topic: str) -> None:
+        admin = AIOKafkaAdminClient(**kafka.client_options())
+        await admin.start()
+        await admin.create_partitions({topic: NewPartitions(3)})
+        await admin.close()
+
+    async def go() -> None:
+        writer = Ingest(kafka, settings, tmp_path, 10, 0.05)
+        running = asyncio.create_task(writer.run(once=False))
+        await send(kafka, names[1], 0, 20)
+        async with asyncio.timeout(60):
+            while writer.written < 20:  # noqa: ASYNC110 - what it has written tells no event
+                await asyncio.sleep(0.1)
+            await grow(names[1])
+            async with make_producer(kafka) as producer:
+                for i in range(20):
+                    await producer.send(names[1], b'{"number": %d}' % i, partition=2)
+            while writer.written < 40:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            # where users lie on transactions follows from the setting, which is not true any more
+            await grow(names[0])
+            with pytest.raises(BadInput, match=r"PANTHER_PARTITIONS to be 3.* got 2"):
+                await running
+
+    asyncio.run(go())

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from panther_core.kafka import updates
 from panther_core.kafka.reading import read_topic
 from stream.worker import live_models
 from stream.worker.live_models import LiveModels
+from stream.worker.worker_name import worker_name
 from tests.topics import make_topics
 from trainer.rollout import announce, go_live
 from trainer.rollout.checks import Check
@@ -43,15 +44,18 @@ def kafka_settings(kafka: str, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings
 
 
 @contextmanager
-def workers(settings: KafkaSettings, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """So many followers of the topic, counted as members of the application's group."""
+def workers(
+    settings: KafkaSettings, count: int, monkeypatch: pytest.MonkeyPatch, names: Sequence[str] = ()
+) -> Iterator[None]:
+    """So many followers of the topic, or one of each of the `names`; `count` of them are members of the application's
+    group."""
     loop = asyncio.new_event_loop()
 
     async def counted(_kafka: KafkaSettings, group: str) -> int:
         return count if group == "mine" else 0
 
     async def follow() -> None:
-        await asyncio.gather(*(LiveModels(settings, "mine").run() for _ in range(count)))
+        await asyncio.gather(*(LiveModels(settings, "mine", name=name).run() for name in names or [""] * count))
 
     monkeypatch.setattr(go_live, "members", counted)
     with ThreadPoolExecutor(1) as threads:
@@ -99,6 +103,17 @@ def test_every_worker_gives_its_word(
     ]
 
 
+def test_a_worker_that_starts_again_gives_one_word(
+    kafka_settings: KafkaSettings, artifact_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two workers one has given its word twice, and the other one none."""
+    manifest, name = load_manifest(artifact_folder), worker_name(tmp_path / "worker")
+    assert worker_name(tmp_path / "worker") == name != worker_name(tmp_path / "other")
+    with workers(kafka_settings, 2, monkeypatch, names=(name, name)):
+        taken = promote(kafka_settings, SETTINGS, manifest, str(artifact_folder), patience_s=5)
+    assert (taken.workers, taken.taken, taken.ok) == (2, 1, False)
+
+
 def test_a_watch_begins_when_a_worker_has_taken_the_version(
     kafka_settings: KafkaSettings, artifact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +140,11 @@ def test_a_watch_begins_when_a_worker_has_taken_the_version(
     with workers(kafka_settings, 1, monkeypatch):
         while not (words := asyncio.run(said())):
             time.sleep(0.1)
+        watch_or_go_back(kafka_settings, SETTINGS, artifact_folder, artifact_folder, 600)
+        # the command was killed, and the operator gives it again
+        assert promote(kafka_settings, SETTINGS, manifest, str(artifact_folder), patience_s=60).ok
     watch_or_go_back(kafka_settings, SETTINGS, artifact_folder, artifact_folder, 600)
-    assert began[1:] == words
+    assert began[1:] == words * 2
     assert words[0] >= began[0] + 1000
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from panther_core.base.errors import BadInput, InvalidFile
 from panther_core.base.settings import KafkaSettings, PantherSettings
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, HOUR_MS, now_ms
 from panther_core.data.events import ModelUpdate
 from tests.fixtures_keys import make_keys
 from tests.trainer.log.test_store import names, paid, write
@@ -152,9 +152,24 @@ def test_a_challenger_that_fails_again_and_again_does_not_stand_in_the_way_for_e
     (tmp_path / "3" / "refresh.json").touch()
     for _ in range(3):  # nor one that is live and whose watch fails
         assert turn_after(tmp_path, 1, 3) == Turn(1, 3)
-        journal.add(tmp_path, Ended(1, "by hand", 1, 3, error="no broker"))
+        journal.add(tmp_path, Ended(1, "by hand", 1, 3, error="no broker", live=True))
     assert turn_after(tmp_path, 1, 3) == Turn(3, 4)
     assert taken_out == [2]
+
+
+def test_a_broker_that_is_away_for_hours_does_not_end_the_watch_of_a_live_version(
+    tmp_path: Path, taken_out: list[int]
+) -> None:
+    journal.begin(tmp_path, Turn(1, 2))
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "refresh.json").touch()
+    for _ in range(2):  # errors of its training, days ago, say nothing of its watch
+        journal.add(tmp_path, Ended(1, "by hand", 1, 2, error="the disk is full"))
+    for hours in (5, 3, 1):
+        ended_ms = now_ms() - hours * HOUR_MS
+        journal.add(tmp_path, Ended(ended_ms, "every 6h", 1, 2, error="no broker", live=True))
+    assert turn_after(tmp_path, 1, 2) == Turn(1, 2)
+    assert taken_out == []
 
 
 def test_the_page_of_turns_says_what_was_done_and_why(tmp_path: Path) -> None:
