@@ -25,7 +25,7 @@ from trainer.rollout.child import ends_with_this
 
 _DRIFT = "drift"  # first word of the reason of such a turn
 T = TypeVar("T")
-_RETRY_S = 300.0  # after a turn that failed, at most: the broker or the server may be back
+_RETRY_S, _LONGEST_S = 300.0, 3600.0  # after a turn that failed; doubled from failure to failure, up to the interval
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Service:
         """Serve until SIGTERM or Ctrl-C, which end the turn under way too."""
         signal.signal(signal.SIGTERM, _interrupt)
         turn_s, look_s, keep_s = self._first_turn_s(), time.time() + self.look_s, time.time() + self.keep_s
+        failed = 0  # turns in a row: the broker may be back soon, the labels of a young log come in days
         interval = "a turn that was cut off" if self.every_s is None else f"every {span(self.every_s)}"
         due_why = interval
         while True:
@@ -61,7 +62,8 @@ class Service:
             if why:
                 ok = self._turn(why)
                 # a failed turn comes again soon; drift is not looked for right after a turn, which has learnt from it
-                pause_s = self.every_s if ok else min(self.every_s or _RETRY_S, _RETRY_S)
+                failed = 0 if ok else failed + 1
+                pause_s = self.every_s if ok else retry_s(failed, self.every_s)
                 turn_s, due_why = None if pause_s is None else time.time() + pause_s, interval if ok else why
                 look_s = max(look_s, time.time() + self.look_s)
             if self.keep is not None and time.time() >= keep_s:
@@ -104,6 +106,11 @@ class Service:
             say(f"  the look for drift failed with exit code {done.returncode}; it comes again")
             return ""
         return f"{_DRIFT}: {'; '.join(found.why)}" if found.drifted is not False else ""
+
+
+def retry_s(failed: int, every_s: float | None) -> float:
+    """How long after the last of so many failed turns in a row (1 or more) the next one comes (s)."""
+    return min(every_s or _LONGEST_S, _RETRY_S * 2.0 ** min(failed - 1, 20))
 
 
 class _Looked(msgspec.Struct):

@@ -13,7 +13,7 @@ import psutil
 from panther_core.base.times import now_ms
 from trainer.rollout import journal
 from trainer.rollout.journal import Ended, Turn
-from trainer.rollout.service import Service
+from trainer.rollout.service import Service, retry_s
 
 _TURN = "import sys; open({log!r}, 'a').write(sys.argv[1] + '\\n'); {then}"
 _LOOK = 'print(\'{{"drifted": {drifted}, "why": ["amount"]}}\')'
@@ -51,6 +51,14 @@ def test_a_turn_that_fails_or_is_killed_does_not_end_the_service(tmp_path: Path)
     found = turns(tmp_path, "import os; os.kill(os.getpid(), 9)", every_s=0.5)
     assert found == ["every 0.5 s"] * len(found)
     assert len(found) > 1
+
+
+def test_turns_that_fail_again_and_again_come_less_often() -> None:
+    """Of a log too young to learn from every turn fails for days."""
+    pauses = [retry_s(failed, 6 * 3600) for failed in (1, 2, 3, 7, 8, 10_000)]
+    assert pauses == [300, 600, 1200, 19_200, 21_600, 21_600]
+    assert [retry_s(failed, None) for failed in (1, 10_000)] == [300, 3600]
+    assert retry_s(1, 120) == 120
 
 
 def test_a_turn_begins_where_the_stream_has_drifted(tmp_path: Path) -> None:
