@@ -91,8 +91,10 @@ def train(
         )
     except PretrainedElsewhere:  # not the first process of torchrun: only the first writes the artifact
         return
-    if as_json:  # people have read it line by line, what comes next at the end (trainer.report.verdict)
+    if as_json:  # people have read it line by line (trainer.report.verdict)
         emit({"artifact": str(out), "version": number, "transactions": len(table), **manifest.metrics}, True)
+    if not manifest.metrics["faults"]:
+        lead_on(f"panther models load {out}, then panther models promote {out}", as_json)
 
 
 @app.command()
@@ -160,8 +162,7 @@ def load(
     behind_others()
     manifest, seconds = install(PantherSettings(), repository, artifact)
     emit({"version": manifest.version, "load_seconds": round(seconds, 2)}, as_json)
-    if not as_json:
-        say(escape(f"next: panther models promote {artifact}"))
+    lead_on(f"panther models promote {artifact}", as_json)
 
 
 @app.command()
@@ -250,8 +251,7 @@ def rollback(
     before, taken = roll_back(answering_kafka(), PantherSettings(), repository, to, instead_of)
     taken.explain()
     emit({"switched": f"{before} -> {taken.version}", **taken.as_dict()}, as_json)
-    if not as_json:
-        say("next: panther models list")
+    lead_on("panther models list", as_json)
     raise typer.Exit(0 if taken.ok else 1)
 
 
@@ -296,5 +296,4 @@ def unload(
 
     run(None if force else answering_kafka(), PantherSettings(), repository, version)
     emit({"unloaded": version}, as_json)
-    if not as_json:
-        say("next: panther models list")
+    lead_on("panther models list", as_json)

@@ -51,9 +51,9 @@ class Words(Protocol):
 
 
 def by_word(words: Words, some: NDArray[np.bool_], missing: str = "not given") -> Parts:
-    """By word, the most frequent ones of `some` rows."""
+    """By word, the most frequent ones of `some` rows. `missing`: name of the rows without one, or with an empty one."""
     counts = np.bincount(words.index[some] + 1, minlength=len(words.words) + 1)
     shown = [int(value) for value in np.argsort(-counts, kind="stable")[:_MOST] if counts[value]]
     place = np.full(len(counts), -1)
     place[shown] = np.arange(len(shown))
-    return [missing if value == 0 else words.words[value - 1] for value in shown], place[words.index + 1]
+    return [missing if value == 0 else words.words[value - 1] or missing for value in shown], place[words.index + 1]

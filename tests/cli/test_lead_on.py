@@ -10,8 +10,8 @@ import pytest
 from panther_core.base.console import lead_on
 from tests import ROOT
 
-#: commands that run until they are stopped, that print a document, or whose end is written elsewhere
-_WITHOUT = {"worker", "merchants", "demo", "describe", "chaos", "top", "train"}
+#: commands that run until they are stopped, or that print a document
+_WITHOUT = {"worker", "merchants", "demo", "describe", "chaos", "top"}
 
 
 def commands(file: Path) -> list[tuple[str, str]]:

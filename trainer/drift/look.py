@@ -20,7 +20,7 @@ from panther_core.decide.scoring import SURPRISE
 from trainer.drift.expected import MISCALIBRATED, Expected, Realised, expected, realised
 from trainer.drift.reference import Reference, attribute_codes, load_reference, score_bins
 from trainer.drift.scored import Scored, score_rows
-from trainer.drift.stability import SHIFTED, counts_of, least_distance, least_ratio, stability_index
+from trainer.drift.stability import SHIFTED, counts_of, least_distance, least_ratio, spans_a_day, stability_index
 from trainer.fit.dataset import end_ms
 
 MOVED = 0.1  # stability index of an attribute: by convention, up to .1 is no change and from .25 on another population
@@ -51,6 +51,7 @@ class Finding(msgspec.Struct, frozen=True):
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """A look: of the version `version`, at `rows` payments in `window` (epoch ms, the second excluded).
 
+    `attributes`: without the hour of the day where the payments are of less than a day.
     `surprise`: mean of the sum over attributes, nats. `realised`: on the newest payments whose labels have matured, a
     stretch as long as the window; None without such, or without a fraud among them. `why`: sentences of the findings
     that drifted.
@@ -122,6 +123,8 @@ def compare(
     count, total = len(window.rows), window.surprise.sum(axis=1, dtype=np.float64)
     codes = attribute_codes(window.code)
     index = {name: stability_index(np.asarray(seen.codes[name]), counts_of(codes[name])) for name in SURPRISE}
+    if not spans_a_day(window.code["hour"]):
+        index.pop("hour")
     findings = [_attribute(name, psi) for name, psi in index.items()]
     unk, surprise = float(window.unk.mean()), float(total.mean())
     alerts = int((window.score >= manifest.threshold).sum())

@@ -39,6 +39,12 @@ def stability_index(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
     return max(0.0, found - by_chance)
 
 
+def spans_a_day(hour: NDArray[np.integer]) -> bool:
+    """Whether payments with these hours of the week [N] are of a day or more. Those of fewer hours (a stream that began
+    this morning, the newest part of a young log) lie apart from any others in the hour of the day, whoever pays."""
+    return len(np.unique(hour)) >= 24
+
+
 def least_distance(before: tuple[float, int], now: tuple[float, int], deviation: float | None = None) -> float:
     """The least distance of two means that chance leaves possible, in standard deviations.
 

@@ -128,5 +128,3 @@ def lines(out: Path, manifest: Manifest, fraud: Fraud, days: float) -> Iterator[
     yield f"the whole report: {out / PAGE}"
     for fault in metrics["faults"]:
         yield f"[bold red]this model should not go live:[/] {fault}"
-    if not metrics["faults"]:
-        yield f"next: panther models load {out}, then panther models promote {out}"

@@ -19,7 +19,7 @@ from panther_core.report.curves import Floats
 from panther_core.report.slices import by_amount, by_word
 from panther_core.serving_model import load_serving_model
 from trainer.drift.scored import scores_of
-from trainer.drift.stability import counts_of, stability_index
+from trainer.drift.stability import counts_of, spans_a_day, stability_index
 from trainer.fit.dataset import split
 from trainer.fit.train_config import preset
 from trainer.rollout.checks import Check
@@ -28,8 +28,9 @@ from trainer.training import train
 
 PRESET, ANEW = "refresh", "default"
 _AT_ONCE = 131_072  # rows
-_CODES = ("amount", "channel", "category", "risk")
+_CODES = ("amount", "channel", "category", "risk", "hour")
 
+Codes: TypeAlias = dict[str, NDArray[np.integer]]
 Latency: TypeAlias = Callable[[Manifest, Manifest], list[float]]
 """Round trips of a batch through the champion and the challenger, ms."""
 
@@ -109,14 +110,21 @@ def judge_challenger(
         after[known],
     )
     took = latency(champion, challenger) if latency is not None else None
-    learnt, tested = (_codes(events, part) for part in (rows.finetune, test))
-    shifts = {name: stability_index(counts_of(learnt[name]), counts_of(tested[name])) for name in learnt}
+    shifts = _shifts(*(_codes(events, part) for part in (rows.finetune, test)))
     alerted = float((before >= champion.threshold).mean()), float((after >= challenger.threshold).mean())
     return Judged(judge(window, alerted, challenger.alert_budget, took, shifts, seed), after)
 
 
-def _codes(events: EventRows, rows: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:
+def _codes(events: EventRows, rows: NDArray[np.int64]) -> Codes:
     """Codes [N] of rows, by the name of what they say."""
     parts = [events.of(part)["code"] for part in np.array_split(rows, len(rows) // _AT_ONCE + 1)]
     code = np.concatenate(parts)
-    return {name: code[name] for name in _CODES} | {"hour of the day": code["hour"] % 24}
+    return {name: code[name] for name in _CODES}
+
+
+def _shifts(learnt: Codes, tested: Codes) -> dict[str, float]:
+    """Stability index of each attribute of which the payments tested are enough to tell it."""
+    out = {name: stability_index(counts_of(learnt[name]), counts_of(tested[name])) for name in _CODES if name != "hour"}
+    if spans_a_day(tested["hour"]):
+        out["hour of the day"] = stability_index(*(counts_of(part["hour"] % 24) for part in (learnt, tested)))
+    return out

@@ -18,7 +18,7 @@ from cli import app
 from panther_core import artifact
 from panther_core.artifact import MANIFEST, REFERENCE, load_manifest
 from panther_core.base.errors import ArtifactError, BadInput
-from panther_core.base.times import DAY_MS
+from panther_core.base.times import DAY_MS, HOUR_MS
 from panther_core.data.table import TransactionTable, Words
 from panther_core.decide.scoring import SURPRISE
 from panther_core.model.serving import PantherModel
@@ -84,6 +84,17 @@ def test_fraud_that_scores_know_nothing_of_is_seen_by_labels_alone(
     label[late[::4]] = 1
     found = look(replace(log, label=label), artifact_folder, since, until, DAY_MS)
     assert [finding.check for finding in found.findings if finding.drifted] == ["calibration"]
+
+
+def test_hours_of_less_than_a_day_are_no_drift(
+    log: TransactionTable, artifact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that began this morning has no payment of the night."""
+    monkeypatch.setattr("trainer.drift.look._LEAST_ROWS", 50)
+    until = int(log.time_ms[-1]) + 1
+    found = look(log, artifact_folder, until - 22 * HOUR_MS, until, DAY_MS)
+    assert [shift.name for shift in found.attributes] == [name for name in SURPRISE if name != "hour"]
+    assert "attribute hour" not in {finding.check for finding in found.findings}
 
 
 def test_too_few_payments_say_so(log: TransactionTable, artifact_folder: Path) -> None:

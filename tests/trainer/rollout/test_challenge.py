@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from panther_core.artifact import MANIFEST, load_manifest, load_vocabulary
 from panther_core.base.times import DAY_MS
@@ -55,6 +56,21 @@ def test_alerts_are_counted_on_payments_without_labels_too(log: TransactionTable
     shares = [next(c.challenger for c in one.checks if c.check == "alert_budget") for one in (whole, found)]
     assert shares[0] == pytest.approx(shares[1])
     assert shares[0] == pytest.approx((found.scores >= load_manifest(artifact_folder).threshold).mean())
+
+
+@pytest.mark.parametrize(("hours", "told"), [(12, False), (30, True)])
+def test_the_gate_compares_hours_where_the_payments_are_of_a_day(hours: int, told: bool) -> None:
+    """The newest twentieth of a log of ten days is half a day."""
+    rng = np.random.default_rng(0)
+
+    def codes(hour: NDArray[np.int64]) -> module.Codes:
+        return {name: rng.integers(4, size=len(hour)) for name in ("amount", "channel", "category", "risk")} | {
+            "hour": hour % 168
+        }
+
+    shifts = module._shifts(codes(np.arange(20_000)), codes(np.arange(2000) % hours))
+    assert ("hour of the day" in shifts) is told
+    assert max(shifts.values()) < 0.25
 
 
 def test_a_challenger_that_has_seen_the_future_has_nothing_to_be_judged_by(
