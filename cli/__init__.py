@@ -138,7 +138,8 @@ def outage(error: Exception) -> str | None:
 def full_disk(error: Exception) -> str | None:
     """What to say of an error that a disk without room raised, be it through a library; None for any other error."""
     text = " ".join(str(error).split())
-    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "No space left on device" not in text:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not full and "No space left on device" not in text:
         return None
     return f"expected room on the disk, got: {text}: free some and run the command again (`df` shows which one is full)"
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from panther_core.base.errors import BadInput, InvalidEvent
+from panther_core.base.errors import BadInput, InvalidEvent, KafkaUnavailable
 from panther_core.base.settings import KafkaSettings, PantherSettings
 from panther_core.base.times import now_ms
 from panther_core.data.events import decode_transaction, event_time_ms, record_time_ms
@@ -126,13 +126,14 @@ class Ingest:
         process writes a partition.
         """
         group, looked_s, counted_s = f"{self._settings.app_id}-ingest", -math.inf, -math.inf
+        parts: list[TopicPartition] = []
         options = {"group_id": group, "max_poll_records": _AT_ONCE, "auto_offset_reset": "none"}
         async with make_reader(self._kafka, **options) as consumer, make_reader(self._kafka) as looker:
             with self._locks:
                 try:
                     while True:
                         if time.monotonic() - counted_s > _COUNT_S:
-                            counted_s, parts = time.monotonic(), await self._partitions()
+                            parts, counted_s = await self._partitions(parts), time.monotonic()
                         if len(self._next) < len(parts) and time.monotonic() - looked_s > _LOOK_S:
                             looked_s = time.monotonic()
                             await self._open_free(consumer, looker, parts, once)
@@ -154,11 +155,20 @@ class Ingest:
                     await self._write(consumer, every=True)
         return self.written
 
-    async def _partitions(self) -> list[TopicPartition]:
-        """The partitions of both topics. Raises BadInput where a topic is not there, or has another number of them than
-        the setting says."""
-        async with make_reader(self._kafka) as reader:  # of its own: one that has assigned topics knows of those alone
-            by_topic = {topic: await partitions_of(reader, topic) for topic in SCHEMAS}
+    async def _partitions(self, known: list[TopicPartition]) -> list[TopicPartition]:
+        """The partitions of both topics; the `known` ones, where there are such, while no broker answers.
+
+        Raises BadInput where a topic is not there, or has another number of them than the setting says.
+        """
+        try:
+            # a reader of its own: one that has assigned topics knows of those alone
+            async with make_reader(self._kafka) as reader:
+                by_topic = {topic: await partitions_of(reader, topic) for topic in SCHEMAS}
+        except (KafkaError, KafkaUnavailable) as error:
+            if not known:
+                raise
+            logger.warning("the partitions are not counted, and will be again: %s", error)
+            return known
         if missing := [topic for topic, found in by_topic.items() if not found]:
             raise BadInput(
                 f"expected the topics {', '.join(missing)} at {self._kafka.bootstrap_servers}, found none: make "

@@ -13,7 +13,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.errors import KafkaConnectionError
 
 from panther_core.base.errors import BadInput
 from panther_core.base.settings import KafkaSettings, PantherSettings
@@ -128,6 +130,14 @@ def test_partitions_that_are_added_meanwhile_are_written_or_end_the_writing(
     monkeypatch.setattr(module, "TRANSACTIONS", names[0])
     monkeypatch.setattr(module, "_COUNT_S", 0.2)
     monkeypatch.setattr(module, "_LOOK_S", 0.2)
+    counted, away = module.partitions_of, [False]
+
+    async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+        if away[0]:
+            raise KafkaConnectionError("no broker answers at this moment")
+        return await counted(consumer, topic)
+
+    monkeypatch.setattr(module, "partitions_of", partitions_of)
     settings = PantherSettings(app_id=f"app-{uuid.uuid4().hex[:8]}", partitions=2)
 
     async def grow(topic: str) -> None:
@@ -143,6 +153,10 @@ def test_partitions_that_are_added_meanwhile_are_written_or_end_the_writing(
         async with asyncio.timeout(60):
             while writer.written < 20:  # noqa: ASYNC110 - what it has written tells no event
                 await asyncio.sleep(0.1)
+            away[0] = True
+            await asyncio.sleep(1)
+            assert not running.done()
+            away[0] = False
             await grow(names[1])
             async with make_producer(kafka) as producer:
                 for i in range(20):
