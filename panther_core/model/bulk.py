@@ -21,6 +21,7 @@ from panther_core.decide.scoring import ScoreRequest
 from panther_core.state.history import History, held, places_in
 from panther_core.state.window import RECENT, blocks, window_start
 
+_WANTED = 1 << 17
 _NEAR = 32  # windows whose starts lie in the same stretch of so many events go into one batch
 
 
@@ -141,6 +142,17 @@ def places(history: History) -> NDArray[np.int32]:
 def places_before(history: History, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Places of the events before the (kept) events `rows`, of the same users: whose outputs these are scored with."""
     return np.unique(places(history)[rows[history.history_len[rows] > 0]] - 1)
+
+
+def by_users(history: History, wanted: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int, int]]:
+    """The places `wanted` (ascending) in stretches of whole users, each of at most `_WANTED` places or of one user; and
+    the first place of these users, and the one after their last. For callers of encode_history that need not hold all
+    outputs at once: one takes half a kilobyte."""
+    before, low = np.searchsorted(wanted, history.bounds), 0
+    while low < len(before) - 1:
+        high = max(low + 1, int(np.searchsorted(before, before[low] + _WANTED, side="right")) - 1)
+        yield wanted[before[low] : before[high]], int(history.bounds[low]), int(history.bounds[high])
+        low = high
 
 
 def score_request(history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> ScoreRequest:

@@ -130,11 +130,10 @@ class PantherModel(torch.nn.Module):
         encoded = EncodedHistory.empty(history, cached_width(self.config), wanted)
         before, codes = encoded.wanted_before(), encoded.codes
         windows, table = plan(history, self.config.length, known), self.panther.token_table()
+        windows = windows.take(np.flatnonzero(before[windows.first] < before[windows.end]))
         positions = _POSITIONS_CPU if self.device.type == "cpu" else POSITIONS
         for index in chunks(windows.end - windows.begin, positions, windows.first - windows.begin):
             w = windows.take(index)
-            if (before[w.first] == before[w.end]).all():
-                continue
             part = as_tensor(padded(codes, w.begin, w.end), self.device)
             start = int((w.first - w.begin).min())  # outputs before this position do not count in any window
             # bulk.plan cuts windows where the profile changes: the newest event's profile holds for all that count

@@ -14,12 +14,11 @@ from panther_core.base.odds import sigmoid
 from panther_core.data.schema import CODE
 from panther_core.data.table import TransactionTable
 from panther_core.entities.merchant_history import MerchantHistory
-from panther_core.model.bulk import places_before
 from panther_core.model.serving import PantherModel
 from panther_core.report.curves import Floats
 from panther_core.serving_model import load_serving_model
 from trainer.fit.arrived import Arrived
-from trainer.fit.finetune import all_logits, head_inputs
+from trainer.fit.finetune import all_logits, head_inputs_by_users
 from trainer.heads.blending import in_parts
 
 
@@ -46,7 +45,7 @@ def score_rows(folder: Path, table: TransactionTable, rows: NDArray[np.int64], l
     rows = rows[arrived.kept[rows]]
     merchants = MerchantHistory(served.merchant_threshold)
     past = arrived.history(model.config.length, label_delay_ms, merchants, wanted=rows)
-    inputs = head_inputs(model, past, model.encode_history(past, wanted=places_before(past, rows)), rows)
+    inputs = head_inputs_by_users(model, past, rows)
     logit = all_logits(model.head, inputs)
     if model.blend is not None:
         logit = in_parts(model.blend.logit, logit, inputs)

@@ -20,19 +20,24 @@ _STRETCH = 16 * _CHUNK  # rows whose outputs are taken out together
 Rows = NDArray[np.int64]
 
 
-@torch.inference_mode()
 def hit_rates(model: PantherModel, history: History, encoded: EncodedHistory, rows: Rows) -> dict[str, float]:
     """HR@1/5/10/50 and NDCG@5/10 of the next token, ranked against the whole vocabulary, over events with a history.
 
     Events outside the vocabulary ([UNK]) count as misses.
     """
+    return metrics(next_ranks(model, history, encoded, rows))
+
+
+@torch.inference_mode()
+def next_ranks(model: PantherModel, history: History, encoded: EncodedHistory, rows: Rows) -> NDArray[np.int64]:
+    """Rank of the next token at each of the `rows` that have a history (token_ranks)."""
     rows = rows[history.history_len[rows] > 0]
     rank = list[NDArray[np.int64]]()
     for low in range(0, max(1, len(rows)), _STRETCH):
         part = rows[low : low + _STRETCH]
         h_ND = torch.from_numpy(encoded.after(encoded.place[part].astype(np.int64) - 1)[:, : model.config.d])
         rank.append(token_ranks(model.panther, h_ND.to(model.device), history.code[part]))
-    return metrics(np.concatenate(rank))
+    return np.concatenate(rank)
 
 
 def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panther_core.base.console import progress_bar
-from panther_core.model.bulk import EncodedHistory, score_request
+from panther_core.decide.scoring import SURPRISE
+from panther_core.model.bulk import EncodedHistory, by_users, places, places_before, score_request
 from panther_core.model.codes import as_tensor
 from panther_core.model.head import ContextHead, FraudHead
 from panther_core.model.outputs import unpack
@@ -67,6 +68,47 @@ class HeadInputs:
     def __len__(self) -> int:
         return len(self.dense_NX)
 
+    @classmethod
+    def room(cls, model: PantherModel, history: History, codes_K: Tensor, rows: NDArray[np.int64]) -> HeadInputs:
+        """Room for the inputs of the (kept) events `rows`; `codes_K`: codes of all events, by place."""
+        count, place, device = len(rows), places(history)[rows], model.device
+        spans = Spans(
+            codes_K,
+            torch.from_numpy(place).to(device),
+            torch.from_numpy(history.history_len[rows]).to(device),
+            model.config.span,
+        )
+        surprise = np.empty((count, len(SURPRISE)), np.float32)
+        return cls(torch.empty(count, len(model.head.mean)), torch.empty(count, model.config.user_dim), spans, surprise)
+
+    def within(self, first: int, end: int) -> NDArray[np.int64]:
+        """Which rows are events at places from `first` to `end`."""
+        place = self.codes_NS.place_N.cpu().numpy()
+        return np.flatnonzero((place >= first) & (place < end))
+
+    @torch.inference_mode()
+    def fill(
+        self,
+        model: PantherModel,
+        history: History,
+        encoded: EncodedHistory,
+        rows: NDArray[np.int64],
+        at: NDArray[np.int64],
+    ) -> None:
+        """Fill in those of `rows[at]`, of which `encoded` has the outputs before them."""
+        for low in range(0, len(at), _CHUNK):
+            some = at[low : low + _CHUNK]
+            request = score_request(history, encoded, rows[some])
+            cold = torch.from_numpy(request.history_len == 0)
+            known = model.with_cold(
+                unpack(torch.from_numpy(request.cached), model.config), cold, torch.from_numpy(request.profile)
+            )
+            delta = model.deviation(known, as_tensor(request.code, model.device))
+            place = torch.from_numpy(some)
+            self.dense_NX[place] = model.head.dense(torch.from_numpy(request.features), delta, cold)
+            self.e_NU[place] = known.e_BU
+            self.surprise[some] = delta.surprise_BA.numpy()
+
     def and_then(self, other: HeadInputs) -> HeadInputs:
         """These rows, then those of `other`."""
         return HeadInputs(
@@ -77,29 +119,20 @@ class HeadInputs:
         )
 
 
-@torch.inference_mode()
 def head_inputs(model: PantherModel, history: History, encoded: EncodedHistory, rows: NDArray[np.int64]) -> HeadInputs:
-    """Inputs of the rows `rows`, which must be kept ones (no redeliveries)."""
-    dense, e, surprise = [], [], []
-    for low in range(0, len(rows), _CHUNK):
-        request = score_request(history, encoded, rows[low : low + _CHUNK])
-        cold = torch.from_numpy(request.history_len == 0)
-        known = model.with_cold(
-            unpack(torch.from_numpy(request.cached), model.config), cold, torch.from_numpy(request.profile)
-        )
-        delta = model.deviation(known, as_tensor(request.code, model.device))
-        dense.append(model.head.dense(torch.from_numpy(request.features), delta, cold))
-        e.append(known.e_BU.clone())
-        surprise.append(delta.surprise_BA)
-    place_N, known_N = (
-        torch.from_numpy(column[rows]).to(model.device) for column in (encoded.place, history.history_len)
-    )
-    return HeadInputs(
-        torch.cat(dense),
-        torch.cat(e),
-        Spans(as_tensor(encoded.codes, model.device), place_N, known_N, model.config.span),
-        torch.cat(surprise).numpy(),
-    )
+    """Inputs of the rows `rows`, which must be kept ones (no redeliveries), of all of which `encoded` has the outputs
+    before them."""
+    out = HeadInputs.room(model, history, as_tensor(encoded.codes, model.device), rows)
+    out.fill(model, history, encoded, rows, np.arange(len(rows)))
+    return out
+
+
+def head_inputs_by_users(model: PantherModel, history: History, rows: NDArray[np.int64]) -> HeadInputs:
+    """Inputs of the (kept) rows `rows`, encoded as many users at a time as memory does not mind."""
+    out = HeadInputs.room(model, history, as_tensor(history.code[history.order], model.device), rows)
+    for wanted, first, end in by_users(history, places_before(history, rows)):
+        out.fill(model, history, model.encode_history(history, wanted=wanted), rows, out.within(first, end))
+    return out
 
 
 def head_logits(head: FraudHead | ContextHead, inputs: HeadInputs, index: Tensor) -> Tensor:

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import EventRows, TransactionTable
-from panther_core.model.bulk import places_before
+from panther_core.model.bulk import by_users, places_before
+from panther_core.model.codes import as_tensor
 from panther_core.model.outputs import unpack
 from panther_core.model.serving import PantherModel
 from panther_core.state.history import History
 from trainer.fit.arrived import Arrived
 from trainer.fit.cold import LENGTHS, cut_inputs, left_before
 from trainer.fit.dataset import Rows, Split
-from trainer.fit.evaluate import hit_rates
-from trainer.fit.finetune import HeadInputs, head_inputs, sample_negatives
+from trainer.fit.evaluate import next_ranks
+from trainer.fit.finetune import HeadInputs, sample_negatives
+from trainer.fit.ranking import metrics
 from trainer.fit.train_config import TrainConfig
 from trainer.heads.blending import second_half
 
@@ -93,7 +95,7 @@ class HeadData:
     inputs: dict[str, HeadInputs]
     labels: dict[str, NDArray[np.int8]]
     next_tokens: dict[str, float]
-    """Of the test rows (hit_rates)."""
+    """Hit rates of the next tokens of the test rows (trainer.fit.ranking.metrics)."""
     last: Rows
     """Places [K] of the last events of some users; `last_e` [K, U]: e_u after them."""
     last_e: NDArray[np.float32]
@@ -116,11 +118,19 @@ def head_data(
     parts = {"chosen": rows.chosen, "judged": rows.judged, "validation": rows.validation, "test": rows.test}
     last = _last_places(history, seed)
     before = places_before(history, np.concatenate([*parts.values()]))
-    encoded = model.encode_history(history, wanted=np.union1d(before, last))
-    next_tokens = hit_rates(model, history, encoded, rows.test)
-    e = unpack(torch.from_numpy(encoded.after(last)), model.config).e_BU.numpy()
-    inputs = {name: head_inputs(model, history, encoded, part) for name, part in parts.items()}
-    del encoded  # half a kilobyte for each of these events
+    codes_K = as_tensor(history.code[history.order], model.device)
+    inputs = {name: HeadInputs.room(model, history, codes_K, part) for name, part in parts.items()}
+    ranks, e = list[NDArray[np.int64]](), list[NDArray[np.float32]]()
+    for wanted, first, end in by_users(history, np.union1d(before, last)):
+        encoded = model.encode_history(history, wanted=wanted)
+        for name, room in inputs.items():
+            own = room.within(first, end)
+            room.fill(model, history, encoded, parts[name], own)
+            if name == "test":
+                ranks.append(next_ranks(model, history, encoded, rows.test[own]))
+        after = encoded.after(last[(last >= first) & (last < end)])
+        e.append(unpack(torch.from_numpy(after), model.config).e_BU.numpy().copy())
+        del encoded  # before the next users'
     labels = {name: table.label[part] for name, part in parts.items()}
     cut = partial(cut_inputs, model, schema, EventRows(table, schema, risk), history)
     for name, (part, lengths) in rows.cut().items():
@@ -129,7 +139,7 @@ def head_data(
     if len(rows.again):
         inputs["chosen"] = inputs["chosen"].and_then(inputs.pop("again"))
         labels["chosen"] = np.concatenate([labels["chosen"], labels.pop("again")])
-    return HeadData(rows, inputs, labels, next_tokens, last, e)
+    return HeadData(rows, inputs, labels, metrics(np.concatenate(ranks)), last, np.concatenate(e))
 
 
 def _last_places(history: History, seed: int) -> NDArray[np.int64]:

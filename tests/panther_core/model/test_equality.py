@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from panther_core.decide.scoring import ScoreRequest
+from panther_core.model import bulk
 from panther_core.model.bulk import places_before, score_request
 from panther_core.model.codes import as_tensor
 from panther_core.model.head import running_max
@@ -17,7 +18,7 @@ from panther_core.model.serving import PantherModel
 from panther_core.model_config import ModelConfig
 from panther_core.state.window import RECENT, window_start
 from tests.panther_core.model.conftest import CONFIG, LENGTH, make_model, random_codes, random_history, random_profiles
-from trainer.fit.finetune import all_logits, head_inputs
+from trainer.fit.finetune import all_logits, head_inputs, head_inputs_by_users
 
 SEEDS = st.integers(0, 2**32 - 1)
 CPU = torch.device("cpu")
@@ -78,10 +79,14 @@ def test_score_from_cached_outputs_equals_the_full_head(seed: int, lengths: list
     score = model.score(score_request(history, encoded, rows)).score
     few = rows[::3]
     some = model.encode_history(history, wanted=places_before(history, few))
-    np.testing.assert_array_equal(
-        all_logits(model.head, head_inputs(model, history, some, few)),
-        all_logits(model.head, head_inputs(model, history, encoded, few)),
+    wanted = all_logits(model.head, head_inputs(model, history, encoded, few))
+    np.testing.assert_allclose(
+        all_logits(model.head, head_inputs(model, history, some, few)), wanted, rtol=1e-5, atol=1e-5
     )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bulk, "_WANTED", 5)  # a user or two at a time
+        by_users = head_inputs_by_users(model, history, few)
+    np.testing.assert_allclose(all_logits(model.head, by_users), wanted, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(score, 1 / (1 + np.exp(-logit)), rtol=1e-5, atol=1e-6)
 
 
