@@ -93,6 +93,7 @@ def reloads(
 def training_memory(
     rows: Annotated[str, typer.Option(help="Sizes of the log, comma separated; two at least.")] = "100000,200000",
     memory_gib: Annotated[float, typer.Option(help="Of the machine that is asked about.", min=0.1)] = 24,
+    model: Annotated[str, typer.Option("--preset", help="Of the champion: tiny, demo, default.")] = "tiny",
     folder: RunFolder = Path("build/bench-training-memory"),
     as_json: Json = False,
 ) -> None:
@@ -102,7 +103,7 @@ def training_memory(
     sizes = [int(size) for size in rows.split(",")]
     if len(set(sizes)) < 2 or min(sizes) < 40_000:
         raise typer.BadParameter(f"expected two sizes of 40,000 rows and more, got {rows}")
-    emit(run_training_memory(folder, sizes, memory_gib), as_json)
+    emit(run_training_memory(folder, sizes, memory_gib, model), as_json)
 
 
 @app.command()

@@ -15,8 +15,8 @@ from panther_core.state.history import History
 from panther_core.state.window import window_start
 from trainer.fit.ranking import MISS, metrics, places_among
 
-_CHUNK = 4096
-_STRETCH = 16 * _CHUNK  # rows whose outputs are taken out together
+_LOGITS = 8 << 20  # of next tokens held in memory at a time
+_STRETCH = 1 << 16  # rows whose outputs are taken out together
 Rows = NDArray[np.int64]
 
 
@@ -46,8 +46,9 @@ def token_ranks(panther: Panther, h_ND: Tensor, code_N: NDArray[np.uint64]) -> N
     Tokens with an equal logit, or one that is not a number, count as ranked before the event's.
     """
     table, out = panther.token_table(), []
-    for low in range(0, len(code_N), _CHUNK):
-        part = slice(low, low + _CHUNK)
+    rows = max(1, _LOGITS // table.shape[1])
+    for low in range(0, len(code_N), rows):
+        part = slice(low, low + rows)
         target = panther.tokeniser(attributes(as_tensor(code_N[part], h_ND.device)))
         logits = panther.query(h_ND[part]) @ table
         rank = places_among(logits, logits.gather(1, target[:, None]))

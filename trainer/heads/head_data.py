@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panther_core.base.memory import give_back
 from panther_core.data.merchant_risk import MerchantRisk
 from panther_core.data.schema import AttributeSchema
 from panther_core.data.table import EventRows, TransactionTable
@@ -131,6 +132,7 @@ def head_data(
         after = encoded.after(last[(last >= first) & (last < end)])
         e.append(unpack(torch.from_numpy(after), model.config).e_BU.numpy().copy())
         del encoded  # before the next users'
+        give_back()
     labels = {name: table.label[part] for name, part in parts.items()}
     cut = partial(cut_inputs, model, schema, EventRows(table, schema, risk), history)
     for name, (part, lengths) in rows.cut().items():
